@@ -1,4 +1,4 @@
-"""Runs the project's two commands: in this process, which is quick, or as a process of their own."""
+"""Runs the two commands of the project in this process, which is fast, or in a separate process."""
 
 import contextlib
 import importlib
@@ -15,7 +15,7 @@ PROGRAMS = {name: (sys.executable, "-m", name.replace("-", "_")) for name in MOD
 
 @dataclass
 class Done:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -23,18 +23,18 @@ class Done:
 
 
 def call(name: str, *words: str | Path) -> Done:
-    """One command in this process."""
+    """Runs one command in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = importlib.import_module(MODULES[name]).main([str(word) for word in words])
-        except SystemExit as stop:  # argparse
+        except SystemExit as stop:  # raised by argparse
             code = int(stop.code or 0)
     return Done(code, out.getvalue(), err.getvalue())
 
 
 def process(name: str, *words: str | Path) -> Done:
-    """One command as a process of its own, with nothing on its standard input."""
+    """Runs one command in a separate process with empty standard input."""
     arguments = [*PROGRAMS[name], *map(str, words)]
     environment = os.environ | {"COLUMNS": "150"}
     done = subprocess.run(

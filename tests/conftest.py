@@ -1,4 +1,4 @@
-"""Lanes by folder. One CPU thread for all tests: their networks are too small for more. A real study and servers."""
+"""Markers by folder, one CPU thread for all tests because their networks are small, a real study, and servers."""
 
 import os
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from ensdistill_tune.execution.environment import configure_process
 from tests.servers import MlflowServer, Postgres
 from tests.tiny import TinyStudy, launched
 
-configure_process()  # before a test imports Ray or MLflow, as the commands do
+configure_process()  # set before a test imports Ray or MLflow, as the commands do
 
 TESTS = Path(__file__).parent
-LANES = {  # the marker of each folder's tests that have none of these themselves
+LANES = {  # marker of the tests in each folder that have no such marker themselves
     "unit": "unit",
     "docs": "unit",
     "golden": "unit",
@@ -45,14 +45,14 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> TinyStudy:
-    """One small finished study, the same for all tests of all workers: look at it, change nothing."""
+    """A small finished study shared by the tests of all workers; tests must not change it."""
     own = tmp_path_factory.getbasetemp()
     return launched((own if worker_id == "master" else own.parent) / "tiny")
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A running PostgreSQL; a test that stops it starts it again. CI_POSTGRES=required: its absence is an error."""
+    """A running PostgreSQL; a test that stops it restarts it. With CI_POSTGRES=required, its absence is an error."""
     try:
         cluster = Postgres()
     except FileNotFoundError as error:
@@ -65,13 +65,13 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def http_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A running MLflow server; a test that stops it starts it again."""
+    """A running MLflow server; a test that stops it restarts it."""
     with MlflowServer(f"sqlite:///{tmp_path_factory.mktemp('server')}/mlflow.db") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def http_on_postgres(postgres: Postgres) -> Iterator[MlflowServer]:
-    """A running MLflow server that keeps everything in PostgreSQL."""
+    """A running MLflow server that stores everything in PostgreSQL."""
     with MlflowServer(postgres.uri) as server:
         yield server

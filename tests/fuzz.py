@@ -1,8 +1,8 @@
-"""Random edits of study files, settings, checkpoints and environments: each is accepted, or refused in our own words.
+"""Random edits of study files, settings, checkpoints and environments: each is accepted or refused with a clear error.
 
-`python -m tests.fuzz --count 500 --distill 20` loads and checks 500 of each kind and distils 20 of each for one epoch
-of 60 images; `tests.fuzz_data` does the same with npz and zip files. A case is a function of (kind, seed, number): the
-line of a failure has all that is needed to see it again.
+`python -m tests.fuzz --count 500 --distill 20` loads and checks 500 cases of each kind, and distills 20 of each kind
+for one epoch with 60 images. `tests.fuzz_data` does the same with npz and zip files. A case is a function of (kind,
+seed, number), so the line that reports a failure contains everything needed to reproduce it.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from ensdistill.training.new_student import check_student
 from ensdistill_tune.execution.ray_cluster import start_ray
 from tests.commands import Done, call
 
-CHANCE = 0.15  # accuracy of ten classes on 40 images that is no better than a guess
+CHANCE = 0.15  # accuracy on 40 images of ten classes that is no better than chance
 PATHS = ["/nowhere/x", "", "~", "~nobody/x", "a[/b] :x:", "/dev/null", "/proc/self/mem", "x" * 300, "\u00fc?#%20", "/"]
 VALUES = [
     "0",
@@ -102,12 +102,12 @@ class Case:
 
     Attributes:
         kind: One of `KINDS`.
-        number: Which one of its kind and seed.
+        number: Index within its kind and seed.
         seed: Seed of all cases of a run.
-        edits: What was done.
-        settings: A settings file that `ensdistill distill` is given.
-        study: A study file that `ensdistill-tune check` is given; None if the kind has none.
-        environment: Variables for the command.
+        edits: Names of the applied edits.
+        settings: Settings file passed to `ensdistill distill`.
+        study: Study file passed to `ensdistill-tune check`; None if the kind has none.
+        environment: Environment variables of the command.
         overrides: Values of --set.
     """
 
@@ -145,7 +145,7 @@ def check(case: Case) -> str:
         "accepted" or "refused".
 
     Raises:
-        AssertionError: A command did not keep the promises of `_kept`.
+        AssertionError: A command violated a rule of `_kept`.
     """
     with patch.dict(os.environ, case.environment):
         if case.kind == "environment":
@@ -156,7 +156,7 @@ def check(case: Case) -> str:
 
 
 def _load(case: Case) -> int:
-    """What `distill` does before it trains."""
+    """Runs the checks that `distill` runs before training."""
     config = load_config(case.settings, case.overrides)
     data = load_data(config.data)
     check_student(config, data)
@@ -172,7 +172,7 @@ def _start_ray() -> int:
 
 
 def _captured(work: Callable[[], int]) -> Done:
-    """A piece of work behind the boundary of the commands."""
+    """Runs a function in the error handling of the commands and captures its output."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run_command(work)
@@ -180,7 +180,7 @@ def _captured(work: Callable[[], int]) -> Done:
 
 
 def distil(case: Case) -> str:
-    """Distils one epoch of a written case by the command. A student at chance must come with a warning."""
+    """Distills one epoch of a written case by the command. A student at chance must cause a warning."""
     changes = [word for change in case.overrides for word in ("--set", change)]
     words = [
         "distill",
@@ -202,21 +202,21 @@ def distil(case: Case) -> str:
 
 
 def _kept(case: Case, done: Done) -> str:
-    """Whether a command accepted its input: it ends with a code of ours, states the cause, and shows no secret."""
+    """Checks that a command has a documented exit code, states the cause and prints no secret; returns its outcome."""
     output = done.out + done.err
     assert done.code in (0, 1, 2), (done.code, output)
     assert "Traceback" not in output, output
-    assert "unexpected " not in done.err, output  # an exception of another library: its cause is hidden
+    assert "unexpected " not in done.err, output  # an exception of another library, whose cause is hidden
     assert "planted" not in output, output
     assert done.code == 0 or re.search(r"^(?:error|usage|skipped|interrupted)", done.err, re.MULTILINE), output
     return "refused" if done.code else "accepted"
 
 
-# --- texts: study files and settings ---
+# --- text: study files and settings ---
 
 
 def _edit_text(text: str, rng: random.Random) -> tuple[str, str]:
-    """A text of YAML with one edit, and its name."""
+    """Returns a YAML text with one edit, and the name of the edit."""
     lines = text.splitlines(keepends=True)
     at = rng.randrange(len(lines))
     way = rng.choice(["value", "value", "value", "name", "drop", "twice", "indent", "cut", "character", "swap", "path"])
@@ -256,7 +256,7 @@ def _write_study(case: Case, folder: Path, rng: random.Random) -> None:
             case.edits.append(way)
     case.study = folder / "study.yaml"
     case.study.write_bytes(_maybe_damaged(text.encode(), case, rng))
-    found = re.search(r"config:\n((?:  .*\n)+)", text)  # what a student of it would be distilled with
+    found = re.search(r"config:\n((?:  .*\n)+)", text)  # the settings with which a student would be distilled
     case.settings.write_text(f"preset: kd\n{re.sub('^  ', '', found[1], flags=re.MULTILINE) if found else ''}")
 
 
@@ -301,13 +301,13 @@ def _maybe_damaged(raw: bytes, case: Case, rng: random.Random) -> bytes:
 
 @cache
 def _sound() -> dict[str, torch.Tensor]:
-    """The weights of a small network of ours."""
+    """Returns the weights of a small network of this project."""
     config = build_config(TINY)
     return dict(build(config.model, load_data(config.data), 0).state_dict())
 
 
 def _edit_state(state: dict[str, Any], rng: random.Random) -> tuple[Any, str]:
-    """Weights, or what holds them, with one edit, and its name."""
+    """Returns weights, or a container of them, with one edit, and the name of the edit."""
     name = rng.choice(sorted(state)) if state else ""
     tensor = state.get(name)
     way = rng.choice(["prefix", "wrap", "drop", "add", "shape", "type", "values", "rename", "object", "nest"])
@@ -413,17 +413,17 @@ KINDS: dict[str, Callable[[Case, Path, random.Random], None]] = {
 
 
 def failure(case: Case, do: Callable[[Case], object]) -> str | None:
-    """Writes a case in a temporary folder and does something with it; returns what went wrong."""
+    """Writes a case into a temporary folder and applies a function to it; returns the failure, or None."""
     with tempfile.TemporaryDirectory(prefix="fuzz [x] ") as folder:
         try:
             do(case.write(Path(folder)))
-        except Exception:  # what is sought
+        except Exception:  # the failures to be found
             return f"{case}\n{traceback.format_exc()}"
     return None
 
 
 def main() -> int:
-    """0 if nothing went wrong."""
+    """Returns 0 if no case failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=500, help="how many of each kind are loaded and checked (500)")

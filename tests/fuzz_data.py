@@ -1,7 +1,7 @@
-"""Random edits of npz files, zip files and image folders: each is read, or refused in our own words.
+"""Random edits of npz files, zip files and image folders: each is read or refused with a clear error.
 
-`python -m tests.fuzz_data --count 500` tries 500 of each kind, test_fuzz_data.py 25 of each. A case is a function of
-(kind, seed, number): the line of a failure has all that is needed to see it again.
+`python -m tests.fuzz_data --count 500` tries 500 cases of each kind, test_fuzz_data.py 25 of each. A case is a function
+of (kind, seed, number), so the line that reports a failure contains everything needed to reproduce it.
 """
 
 import argparse
@@ -45,10 +45,10 @@ class Case:
 
     Attributes:
         kind: `npz`, `zip` or `folder`.
-        number: Which one of its kind and seed.
-        data: The settings of the data, once it is written.
-        edits: What was done.
-        files: Number of files that must be read or named; None where the edits make this unknown.
+        number: Index within its kind and seed.
+        data: Settings of the data, once it is written.
+        edits: Names of the applied edits.
+        files: Number of files that must be read or reported; None if the edits make it unknown.
     """
 
     kind: str
@@ -80,11 +80,11 @@ def outcome(case: Case) -> str:
     """Loads a written case as `check` does.
 
     Returns:
-        "read", or the refusal.
+        "read", or the error message.
 
     Raises:
-        Exception: Anything but a refusal in our own words.
-        AssertionError: What was read breaks a promise.
+        Exception: Anything but an error of this project.
+        AssertionError: The loaded data violate a rule.
     """
     try:
         config = build_config(TINY | {"data": case.data})
@@ -117,7 +117,7 @@ def _hold_promises(case: Case, data: DataSplits) -> None:
 
 
 def _nothing_is_lost(case: Case, data: DataSplits) -> None:
-    """Every file on disk was read, or is counted in a warning."""
+    """Checks that every file on disk was read or is counted in a warning."""
     try:
         test = len(load_test(build_config(TINY | {"data": case.data}).data))
     except DataError:
@@ -131,7 +131,7 @@ def _nothing_is_lost(case: Case, data: DataSplits) -> None:
 
 
 def _sizes(rng: Rng) -> dict[str, Any]:
-    """Mostly the defaults."""
+    """Returns split sizes, mostly the defaults."""
     choices: list[Any] = [1, 3, 10, 20, 1000, 0.1, 0.5, 0.99]
     return {part: choices[rng.integers(len(choices))] for part in ("train", "validation", "test") if rng.random() < 0.1}
 
@@ -141,7 +141,7 @@ def _pick(rng: Rng, options: list[Any]) -> Any:
 
 
 def _damaged(raw: bytes, rng: Rng) -> bytes:
-    """The bytes with one kind of damage."""
+    """Returns the bytes with one kind of damage."""
     kind = rng.integers(5)
     if kind == 0:
         return raw[: rng.integers(len(raw) + 1)]
@@ -220,7 +220,7 @@ def _edit_values(x: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def _edit_harmless(x: np.ndarray, rng: Rng) -> np.ndarray:
-    """Another form of the same images or labels."""
+    """Returns the same images or labels in another form."""
     if x.ndim == 1 and x.dtype.kind in "iu":
         return _pick(rng, [x[:, None], x.astype(np.uint8), x.astype(">i4")])
     if x.ndim == 4 and x.dtype == np.uint8:
@@ -242,7 +242,7 @@ def _write_npz(case: Case, folder: Path, rng: Rng) -> None:
         name = _pick(rng, list(arrays))
         way = _pick(rng, ["harmless", "harmless", "dtype", "shape", "values", "rename", "drop", "add", "names"])
         case.edits.append(f"{way} of {name}")
-        with contextlib.suppress(ValueError, TypeError, OverflowError, IndexError):  # what NumPy itself cannot do
+        with contextlib.suppress(ValueError, TypeError, OverflowError, IndexError):  # unsupported by NumPy
             if way in EDITS:
                 with np.errstate(all="ignore"):
                     arrays[name] = EDITS[way](np.asarray(arrays[name]), rng)
@@ -262,7 +262,7 @@ def _write_npz(case: Case, folder: Path, rng: Rng) -> None:
                 ]
                 arrays["class_names"] = np.array(_pick(rng, [*bad, [["a", "b", "c"]], list("abcdef"), 3]))
     file = folder / "x.npz"
-    with zipfile.ZipFile(file, "w") as archive:  # np.savez does not take every name
+    with zipfile.ZipFile(file, "w") as archive:  # np.savez does not accept every name
         for name, array in arrays.items():
             stream = io.BytesIO()
             np.save(stream, array, allow_pickle=True)
@@ -311,7 +311,7 @@ def _image(rng: Rng, form: str = "png") -> bytes:
 
 
 def _odd_image(rng: Rng) -> bytes:
-    """An image of another mode, size or number of frames."""
+    """Returns an image of an unusual mode, size or number of frames."""
     gray = rng.integers(0, 256, (SIDE, SIDE)).astype(np.float32)
     images: list[tuple[Image.Image, str, dict[str, Any]]] = [
         (Image.fromarray(gray), "tiff", {}),
@@ -339,7 +339,7 @@ def _odd_image(rng: Rng) -> bytes:
 
 
 def _tree(rng: Rng) -> dict[str, bytes]:
-    """Names and contents of a sound data set, with parts or without."""
+    """Returns names and contents of a valid data set, with or without splits."""
     parts = _pick(rng, [[""], [""], ["train/", "val/"], ["train/", "test/"], ["train/", "valid/", "test/"]])
     tree = {}
     for part in parts:
@@ -350,7 +350,7 @@ def _tree(rng: Rng) -> dict[str, bytes]:
 
 
 def _edit_tree(tree: dict[str, bytes], case: Case, rng: Rng) -> None:
-    """One edit of a data set that both a folder and a zip file may have."""
+    """Applies one edit that is possible in folders and in zip files."""
     name = _pick(rng, list(tree))
     folder, _, base = name.rpartition("/")
     way = _pick(rng, ["damage", "odd image", "form", "text", "odd name", "odd folder", "nest", "drop class", "loose"])
@@ -409,7 +409,7 @@ def _write_zip(case: Case, folder: Path, rng: Rng) -> None:
 
 
 def _damage_zip(case: Case, file: Path, rng: Rng) -> None:
-    """Changes header fields of entries, or bytes anywhere."""
+    """Changes header fields of entries, or arbitrary bytes."""
     raw = bytearray(file.read_bytes())
     if rng.random() < 0.4:
         case.edits.append("damage")
@@ -436,7 +436,7 @@ def _write_folder(case: Case, folder: Path, rng: Rng) -> None:
         _edit_tree(tree, case, rng)
     root = folder / "in"
     for name, content in tree.items():
-        with contextlib.suppress(OSError, ValueError):  # a file where a folder is needed, or the other way round
+        with contextlib.suppress(OSError, ValueError):  # a file instead of a folder, or a folder instead of a file
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(content)
     if rng.random() < 0.6:
@@ -455,7 +455,7 @@ def _first_hidden(path: Path) -> int:
 
 
 def _edit_folder(case: Case, root: Path, rng: Rng) -> None:
-    """One edit that only a folder can have."""
+    """Applies one edit that is possible only in a folder."""
     every = sorted(root.rglob("*"))
     one, other = _pick(rng, every), _pick(rng, every)
     way = _pick(
@@ -498,17 +498,17 @@ WRITERS: dict[str, Callable[[Case, Path, Rng], None]] = {
 
 
 def failure(case: Case, do: Callable[[Case], object]) -> str | None:
-    """Writes a case in a temporary folder and does something with it; returns what went wrong."""
+    """Writes a case into a temporary folder and applies a function to it; returns the failure, or None."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             do(case.write(Path(folder)))
-        except Exception:  # what is sought
+        except Exception:  # the failures to be found
             return f"{case}\n{traceback.format_exc()}"
     return None
 
 
 def distil(case: Case) -> None:
-    """One epoch by the command. A student at chance must come with a warning."""
+    """Distills one epoch by the command. A student at chance must cause a warning."""
     folder = Path(case.data["path"]).parent
     settings = folder / "settings.json.yaml"
     settings.write_text(json.dumps(TINY | {"data": case.data}))
@@ -524,7 +524,7 @@ def distil(case: Case) -> None:
 
 
 def main() -> int:
-    """0 if nothing went wrong."""
+    """Returns 0 if no case failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=500, help="how many of each kind are loaded (500)")

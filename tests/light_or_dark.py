@@ -1,4 +1,4 @@
-"""An ONNX file with the inputs and outputs of an exported student, whose answers are a closed form."""
+"""An ONNX file with the inputs and outputs of an exported student and closed-form predictions."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 
 def classifier(path: Path, sign: float, channels: int = 1) -> Path:
-    """Two classes: logits are plus and minus the mean of the pixels over 255, times a sign."""
+    """Writes a two-class classifier whose logits are plus and minus the pixel mean divided by 255, times a sign."""
     weight = np.array([[sign / 255, -sign / 255]], np.float32)
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
@@ -30,5 +30,5 @@ def classifier(path: Path, sign: float, channels: int = 1) -> Path:
 
 
 def light(pixels: np.ndarray, sign: float = 1.0) -> float:
-    """Probability of the class `light`."""
+    """Returns the probability of the class `light`."""
     return float(1 / (1 + np.exp(-2 * sign * pixels.mean() / 255)))

@@ -1,4 +1,4 @@
-"""CIFAR in miniature: files in the original format, with MD5 sums that torchvision is told to expect."""
+"""CIFAR in miniature: files in the original format, whose MD5 sums torchvision is configured to expect."""
 
 import hashlib
 import pickle
@@ -19,7 +19,7 @@ def pixels(count: int, seed: int) -> np.ndarray:
 
 
 def as_in_2009(value: Any) -> bytes:
-    """A pickle with the module name and the numbers for booleans that Python 2 and the NumPy of its time wrote."""
+    """Returns a pickle with the module name and the integers for booleans written by Python 2 and NumPy of 2009."""
     raw = pickle.dumps(value, protocol=2)
     return raw.replace(b"cnumpy._core.multiarray", b"cnumpy.core.multiarray").replace(
         b"\x89\x88\x87", b"K\x00K\x01\x87"
@@ -27,7 +27,7 @@ def as_in_2009(value: Any) -> bytes:
 
 
 def write_miniature(dataset: str, root: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Writes `CIFAR10` or `CIFAR100` below the folder: pixels(50, seed 0) and pixels(10, seed 1), labels in turn."""
+    """Writes `CIFAR10` or `CIFAR100` below the folder: pixels(50, seed 0), pixels(10, seed 1), and labels in turn."""
     original: Any = getattr(torchvision.datasets, dataset)
     folder = root / original.base_folder
     folder.mkdir(parents=True)
@@ -50,7 +50,7 @@ def write_miniature(dataset: str, root: Path, patch: pytest.MonkeyPatch) -> Path
 
 
 def pack(dataset: str, root: Path, patch: pytest.MonkeyPatch) -> Path:
-    """The folder as the .tar.gz beside it, with its own MD5 sum expected."""
+    """Writes the folder as a .tar.gz next to it, whose MD5 sum is then expected."""
     original: Any = getattr(torchvision.datasets, dataset)
     archive = root / original.filename
     with tarfile.open(archive, "w:gz") as tar:

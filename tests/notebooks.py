@@ -1,9 +1,9 @@
-"""Executes the notebooks of `docs/` in a folder of their own.
+"""Executes the notebooks of `docs/` in a temporary folder.
 
     python -m tests.notebooks
 
-executes them and writes their outputs into the files. `tests/end_to_end/test_notebooks.py` executes them and writes
-nothing.
+executes them and writes their outputs into the files. `tests/end_to_end/test_notebooks.py` executes them without
+writing.
 """
 
 import sys
@@ -18,12 +18,12 @@ NOTEBOOKS = sorted(DOCS.glob("*.ipynb"))
 
 
 def execute(file: Path, folder: Path) -> nbformat.NotebookNode:
-    """Returns a notebook with the outputs of a run in a folder. Raises nbclient's CellExecutionError."""
+    """Returns a notebook with the outputs of a run in a folder; a failing cell raises nbclient's CellExecutionError."""
     notebook = nbformat.read(file, as_version=4)
     where = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=120, kernel_name="python3", coalesce_streams=True, resources=where).execute()
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # times
+        cell.metadata.pop("execution", None)  # execution times
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

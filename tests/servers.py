@@ -1,4 +1,4 @@
-"""Real servers for the tests, started, stopped, killed and frozen at will: MLflow over HTTP, and PostgreSQL."""
+"""Real MLflow and PostgreSQL servers for the tests, which can be started, stopped, killed and frozen."""
 
 import http.client
 import os
@@ -20,13 +20,13 @@ INSTALL = "PostgreSQL is not installed (Debian, Ubuntu: apt-get install postgres
 
 
 class MlflowServer:
-    """`mlflow server` on this machine, of one store, at the same `uri` after every restart.
+    """`mlflow server` on this machine with one store, at the same `uri` after every restart.
 
         with MlflowServer("sqlite:////tmp/here/mlflow.db") as server:
             MlflowClient(server.uri)
 
-    A start takes 3.5 s, a new database 1.5 s more: MLflow imports itself twice, once to look at the database, once to
-    serve it. Job execution, off here, would cost 8 processes and 2 GB.
+    A start takes 3.5 s, and a new database another 1.5 s, because MLflow imports itself twice: to check the database
+    and to serve it. Job execution, which is disabled here, would use 8 processes and 2 GB.
     """
 
     def __init__(self, store_uri: str, port: int | None = None) -> None:
@@ -36,7 +36,7 @@ class MlflowServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when it answers. Raises RuntimeError, with its log, if it never does."""
+        """Starts the server and waits for a response; otherwise, raises RuntimeError with its log."""
         if listens(self.port):
             raise RuntimeError(f"port {self.port} is taken by another process")
         command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self.store_uri, "--workers", "1"]
@@ -55,24 +55,24 @@ class MlflowServer:
             raise RuntimeError(f"{error}:\n{(folder / 'log').read_text()[-4000:]}") from None
 
     def stop(self) -> None:
-        """Ends it as Ctrl-C would, within a second; returns when its port is closed."""
+        """Stops the server as Ctrl-C does, within a second, and waits until its port is closed."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it as a power cut would; returns when its port is closed."""
+        """Kills the server as a power failure does, and waits until its port is closed."""
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """From now on it accepts connections and never answers."""
+        """Freezes the server: it accepts connections and never responds."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It answers again, after what it was asked in the meantime."""
+        """Continues the server: it responds again, after the requests received in the meantime."""
         self._signal(signal.SIGCONT)
 
     @property
     def running(self) -> bool:
-        """Frozen is running too."""
+        """Whether the server is running; a frozen server is running."""
         return self._process is not None
 
     def __enter__(self) -> Self:
@@ -96,7 +96,7 @@ class MlflowServer:
     def _end(self, number: int) -> None:
         if self._process is not None:
             self._signal(number)
-            self.thaw()  # a frozen process hears nothing but SIGKILL
+            self.thaw()  # a frozen process receives only SIGKILL
             self._process.wait(30)
             self._process = None
             wait_until(lambda: not listens(self.port), f"port {self.port} is closed")
@@ -108,15 +108,15 @@ class MlflowServer:
 
 
 class Postgres:
-    """A PostgreSQL cluster in a folder of its own, reached through a socket there that nobody else can open.
+    """A PostgreSQL cluster in a temporary folder, reached through a socket that other users cannot open.
 
-    `uri` is one empty database. A new cluster takes 0.6 s, a start 0.1 s. Raises FileNotFoundError, with what to
-    install, where there is no PostgreSQL.
+    `uri` is an empty database. A new cluster takes 0.6 s, a start 0.1 s. If PostgreSQL is not installed,
+    FileNotFoundError states the package to install.
     """
 
     def __init__(self) -> None:
         self._programs = _postgres_programs()
-        # /tmp, however long pytest's own folder is: the path of a socket has at most 107 bytes
+        # in /tmp, because the path of a socket has at most 107 bytes and the folder of pytest can be long
         self._folder = TemporaryDirectory(prefix="postgres-", dir="/tmp")
         self.uri = f"postgresql://postgres@/postgres?host={self._folder.name}"
         if _user() is not None:
@@ -124,16 +124,16 @@ class Postgres:
         self._run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
 
     def start(self) -> None:
-        """Returns when it takes connections, what was committed before a kill restored."""
+        """Starts the server and waits until it accepts connections; data committed before a kill are restored."""
         options = f"-c listen_addresses='' -c fsync=off -k {self._folder.name}"
         self._run("pg_ctl", "start", "--wait", f"--log={self._folder.name}/log", f"--options={options}")
 
     def stop(self) -> None:
-        """Ends it in order; clients are cut off."""
+        """Stops the server in order; clients are disconnected."""
         self._run("pg_ctl", "stop", "--wait", "--mode=fast")
 
     def kill(self) -> None:
-        """Ends it as a power cut would: nothing is finished, nothing written, the next start recovers."""
+        """Kills the server as a power failure does: nothing is finished or written, and the next start recovers."""
         self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
 
     @property
@@ -159,7 +159,7 @@ class Postgres:
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 30, every: float = 0.05) -> None:
-    """Looks every so many seconds. Raises RuntimeError when the seconds are over."""
+    """Polls a condition; raises RuntimeError after the given number of seconds."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
@@ -168,7 +168,7 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 30, every: 
 
 
 def free_port() -> int:
-    """A port that nobody uses, and that no outgoing connection is given while a server is down."""
+    """Returns a free port outside the range of outgoing connections, so that it stays free while a server is down."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
@@ -183,12 +183,12 @@ def listens(port: int) -> bool:
 
 def _environment() -> dict[str, str]:
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    kept = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}  # MLflow reads that
+    kept = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}  # read by MLflow
     return kept | quiet
 
 
 def _postgres_programs() -> Path:
-    """The folder of initdb and pg_ctl, which Debian keeps off the path; the newest version."""
+    """Returns the folder of initdb and pg_ctl, newest version first; Debian does not add it to the path."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
     places = [*map(str, reversed(folders)), os.environ.get("PATH", os.defpath)]
     found = shutil.which("initdb", path=os.pathsep.join(places))
@@ -198,7 +198,7 @@ def _postgres_programs() -> Path:
 
 
 def _user() -> str | None:
-    """Who runs PostgreSQL, which refuses to be run by root; None: whoever runs the tests."""
+    """Returns the user that runs PostgreSQL, which refuses to run as root; None: the current user."""
     if os.geteuid() != 0:
         return None
     return "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"

@@ -1,15 +1,16 @@
-"""Simulated studies on a faulty disk: whatever fails, the study ends as the undisturbed one.
+"""Simulated studies on a faulty disk: whatever fails, the study ends like an undisturbed study.
 
     python -m tests.simulation --seeds 1000       (5 minutes on two cores)
 
-A study of made-up trials runs in sessions. Each write, synchronization and renaming of a file may fail (full disk,
+A study of simulated trials runs in sessions. Each write, synchronization and renaming of a file may fail (full disk,
 I/O error), may be incomplete, or may be the last operation of the process. Unsynchronized data may then be lost,
-replaced by zeros, or stay. Trials lose their processes. After each session these must hold:
+replaced by zeros, or kept. Trials lose their processes. After each session the following must hold:
 
-- every event that was acknowledged, and that is no report, is in the log;
-- the log is read, or the error names the line, and `fsck --to` recovers it.
+- every acknowledged event except epoch reports is in the log;
+- the log can be read, or the error states the line and `fsck --to` recovers the log.
 
-At the end, trials, decisions and the best settings are those of the undisturbed study. The seed determines everything.
+At the end, trials, decisions and the best settings equal those of the undisturbed study. The seed determines
+everything.
 """
 
 import argparse
@@ -48,14 +49,14 @@ SESSIONS = 400  # far more than any seed needs; a study that does not end within
 
 
 class PowerFailure(BaseException):
-    """The end of the process; no handler of errors may catch it."""
+    """The end of the process; no error handler may catch it."""
 
 
 class FaultyDisk:
-    """The disk under one study folder.
+    """The disk below one study folder.
 
     Attributes:
-        faults: How often each kind of fault was injected.
+        faults: Number of injected faults of each kind.
         acknowledged: Events other than reports that were written and synchronized, in order.
     """
 
@@ -66,7 +67,7 @@ class FaultyDisk:
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Injects faults inside the block; afterwards, the disk holds what survives the end of the process."""
+        """Injects faults inside the block; afterwards, the disk contains what survives the end of the process."""
         inner = event_log.EventLog.append
 
         def append(log: event_log.EventLog, event: Event) -> None:
@@ -87,7 +88,7 @@ class FaultyDisk:
                 self._lose()
 
     def _fault(self, where: str, *kinds: str) -> str:
-        """Returns the fault of this operation; mostly none."""
+        """Returns the fault of this operation, usually none."""
         if self.random.random() >= self.rate:
             return ""
         kind = self.random.choice(kinds)
@@ -104,7 +105,7 @@ class FaultyDisk:
         return FaultyFile(self, path)
 
     def write(self, file: Any, data: bytes) -> int:
-        """Writes all, a part or nothing."""
+        """Writes the data completely, partially or not at all."""
         kind = self._fault("write", *ERRORS, "part", "end before", "end within", "end after")
         part = self.random.randrange(1, len(data)) if len(data) > 1 else 1
         if kind in ("part", "end within"):
@@ -132,7 +133,7 @@ class FaultyDisk:
         self._raise(kind)
 
     def _lose(self) -> None:
-        """Loses data that were not synchronized, in part: a power failure, if the process was not just killed."""
+        """Loses part of the unsynchronized data in a power failure, but not if only the process was killed."""
         size = self._size()
         if size <= self._synced or self.random.random() < 0.5:
             return
@@ -143,7 +144,7 @@ class FaultyDisk:
             content = content[:left]
         elif how == "zeros":
             content = content[:left] + bytes(size - left)
-        else:  # a later block reached the disk, an earlier one did not
+        else:  # a later block reached the disk, but an earlier one did not
             end = self.random.randrange(left, size) + 1
             content = content[:left] + bytes(end - left) + content[end:]
         self.faults[f"unsynchronized data: {how}"] += 1
@@ -174,7 +175,7 @@ class FaultyFile:
 
 
 def study_of(seed: int) -> StudyConfig:
-    """The study of a seed: searcher, scheduler and sizes vary."""
+    """Returns the study of a seed: searcher, scheduler and sizes vary."""
     drawn = random.Random(f"study {seed}")
     scheduler = drawn.choice(RULES)
     searcher = {"kind": "random"} if scheduler["kind"] == "pbt" else drawn.choice(SEARCHERS)
@@ -187,7 +188,7 @@ def study_of(seed: int) -> StudyConfig:
 
 
 def simulate(seed: int, folder: Path) -> Counter[str]:
-    """Runs the study of one seed undisturbed and disturbed, and compares.
+    """Runs the study of one seed undisturbed and disturbed, and compares both.
 
     Args:
         seed: Determines the study and all faults.
@@ -197,7 +198,7 @@ def simulate(seed: int, folder: Path) -> Counter[str]:
         The injected faults by kind.
 
     Raises:
-        AssertionError: The study lost something, or ended differently.
+        AssertionError: The study lost data or ended differently.
     """
     of, plain, home = study_of(seed), folder / "plain", folder / "disturbed"
     for path in (plain, home):
@@ -206,7 +207,7 @@ def simulate(seed: int, folder: Path) -> Counter[str]:
     disk = FaultyDisk(seed, home, rate=random.Random(f"rate {seed}").choice([0.005, 0.02, 0.06]))
     for _ in range(SESSIONS):
         disk.faults["sessions"] += 1
-        disk.rate *= 0.97  # else a study of many events would never end
+        disk.rate *= 0.97  # otherwise a study with many events would never end
         ended = list[StudyState]()
         with disk.session():
             try:
@@ -226,7 +227,7 @@ def simulate(seed: int, folder: Path) -> Counter[str]:
 
 
 def _history(home: Path) -> list[Any]:
-    """The story without the memory of the searcher: a new session may note again what an earlier trial has noted."""
+    """Returns the story without the memory of the searcher, because a new session may record the memory again."""
     return [[field for field in event if field[0] != "memory"] for event in story(home)]
 
 
@@ -235,7 +236,7 @@ def _best(state: StudyState) -> Any:
 
 
 def _check_log(disk: FaultyDisk, home: Path) -> None:
-    """Checks that the log holds all acknowledged events; recovers it if unsynchronized data damaged it."""
+    """Checks that the log contains all acknowledged events; recovers it if unsynchronized data damaged it."""
     log = home / "events.jsonl"
     try:
         events = read_journal(log)
@@ -243,7 +244,7 @@ def _check_log(disk: FaultyDisk, home: Path) -> None:
         disk.faults["damage that fsck repaired"] += 1
         if not (home / "study.json").exists():
             StudyDirectory(home).write_summary({"state": "running"})
-        if "line 1 " in str(error) or "format" in str(error):  # the header never reached the disk
+        if "line 1 " in str(error) or "format" in str(error):  # the header was not written to disk
             if disk.acknowledged:
                 raise AssertionError(f"lost: {disk.acknowledged}") from error
             log.unlink()
@@ -261,7 +262,7 @@ def _one(seed: int) -> Counter[str]:
 
 
 def main() -> int:
-    """Simulates many seeds and prints the faults that were survived."""
+    """Simulates many seeds and prints the survived faults."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)

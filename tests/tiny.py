@@ -1,4 +1,4 @@
-"""One small real study, launched by the real command in this process, that many tests look at."""
+"""A small real study, launched by the real command in this process, for many tests."""
 
 import json
 import shutil
@@ -51,9 +51,9 @@ class TinyStudy:
 
 
 def launched(folder: Path) -> TinyStudy:
-    """Eight trials after two baselines; some diverge for certain (lr 100), some are pruned.
+    """Launches eight trials after two baselines; some always diverge (learning rate 100), some are pruned.
 
-    Launched by the first process that asks for it in this folder; the others are given what that one left.
+    The first process that needs the study in this folder launches it; the others read its files.
     """
     file, studies, printed = folder / "tiny.yaml", folder / "studies", folder / "done.json"
     folder.mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def launched(folder: Path) -> TinyStudy:
             file.write_text(TINY)
             with patch.dict("os.environ", COLUMNS="150"):
                 done = call("ensdistill-tune", "launch", file, "--studies-dir", studies, "--executor", "inline")
-            if done.code != 0:  # a time limit of pytest's interrupts it as Ctrl-C does
+            if done.code != 0:  # a time limit of pytest interrupts it like Ctrl-C
                 raise RuntimeError(f"the tiny study ended with code {done.code}: {done.err}")
             printed.write_text(json.dumps(asdict(done)))
     return TinyStudy(Done(**json.loads(printed.read_text())), studies, file)

@@ -1,12 +1,12 @@
-"""All presets on the same teachers, over several seeds, on test images: the measurement behind the README's table.
+"""Compares all presets with the same teachers over several seeds on test images; source of the table in the README.
 
     python tests/benchmarks/all_presets.py              (cluttered digits, 5 seeds; at most 16 minutes on two cores)
     python tests/benchmarks/all_presets.py --seeds 1 --set ... (other data: any settings of `ensdistill distill`)
 
-A seed is that of split, teachers and student together. Temperatures are fitted on validation. Nothing is selected, so
-the test images are evaluated once. `cost` is that of a prediction, in multiply-adds relative to one plain network.
-`p` is that of a paired t-test over the seeds: the NLL of a preset against that of `kd`, corrected by Holm's method for
-the number of presets. It needs two seeds.
+Each seed determines the split, the teachers and the student. Temperatures are fitted on validation images. Nothing is
+selected, so the test images are evaluated once. `cost` is the cost of a prediction, in multiply-adds relative to one
+plain network. `p` is the p value of a t-test, paired by seed, that compares the NLL of a preset with the NLL of `kd`.
+It is corrected by Holm's method for the number of presets and requires at least two seeds.
 """
 
 import argparse
@@ -30,14 +30,14 @@ PRESETS = ("labels", "kd", "aver", "diversity", "latentbe", "ekd", "unikd", "aek
 PRESETS += ("wttm", "dist", "camkd")
 RECIPE = "epochs: 20, batch_size: 64"
 CLUTTERED_DIGITS = [
-    "data={kind: cluttered_digits, unlabeled_size: 1000}",  # only unikd uses the unlabeled images
+    "data={kind: cluttered_digits, unlabeled_size: 1000}",  # only unikd uses unlabeled images
     f"training={{{RECIPE}, warmup_epochs: 5, max_grad_norm: 5}}",  # as in search_spaces/cluttered_digits.yaml
     f"teachers.training={{{RECIPE}}}",
 ]
 
 
 def one_seed(seed: int, presets: list[str], overrides: list[str], device: str, store: str) -> dict[str, Metrics]:
-    """A row for the ensemble, for one teacher, and for each preset."""
+    """Returns one row of metrics for the ensemble, for one teacher, and for each preset."""
     disable_malloc_trim()
     seeds = [f"seed={seed}", f"data.seed={seed}", f"teachers.seed={10 * seed}"]
     configs = {preset: load_config(preset, [*overrides, *seeds]) for preset in presets}
@@ -60,7 +60,7 @@ def one_seed(seed: int, presets: list[str], overrides: list[str], device: str, s
 def one_preset(
     config: Config, ensemble: TeacherEnsemble, data: DataSplits, test: Split, examiner: Evaluator
 ) -> Metrics:
-    """The row of one student, with the seconds of its training."""
+    """Returns the metrics of one student, including its training time in seconds."""
     start = time.perf_counter()
     run = distill(config, ensemble, data)
     list(run)
@@ -75,7 +75,7 @@ def cell(values: list[float], digits: int) -> str:
 
 
 def compare(seeds: list[dict[str, Metrics]], presets: list[str], reference: str) -> dict[str, float]:
-    """Returns the p value of each preset's NLL against that of the reference, paired by seed and corrected (Holm)."""
+    """Returns the p value of the NLL of each preset against the reference, paired by seed and Holm-corrected."""
     against = [rows[reference]["nll"] for rows in seeds]
     others = [preset for preset in presets if preset != reference]
     raw = {name: float(ttest_rel([rows[name]["nll"] for rows in seeds], against).pvalue) for name in others}
@@ -103,7 +103,7 @@ def main() -> None:
     for rows in seeds:
         for row in rows.values():
             if "kd" in rows:
-                row["nll - kd"] = row["nll"] - rows["kd"]["nll"]  # side by side: same split, same teachers
+                row["nll - kd"] = row["nll"] - rows["kd"]["nll"]  # trained together: same split, same teachers
     p_values = compare(seeds, options.presets, "kd") if len(seeds) > 1 and "kd" in seeds[0] else {}
     columns = {"accuracy": 3, "nll": 3, "nll - kd": 3, "ece": 3, "cnll": 3, "dee": 2, "cost": 1, "seconds": 1}
     print("| | " + " | ".join([*columns, "p"]) + " |\n" + "|---" * (len(columns) + 2) + "|")

@@ -1,10 +1,11 @@
-"""How long the delivery of a batch takes: gathering its images, augmentation, and conversion to float.
+"""Measures the delivery of a batch: gathering its images, augmentation, and conversion to float.
 
     python -m tests.benchmarks.batch_delivery            (2 minutes on one core)
 
-First, images per second and core of each operation at 32 and 224 pixels. Then the delivery of a batch of 224 pixels
-with random resized crop and flip, against a training step of a mobilenet_v3_small on it. Times are CPU time of one
-thread, the shortest of several rounds, so other work of the machine has little influence.
+The first table shows images per second and core for each operation, at 32 and at 224 pixels. The second table compares
+the delivery of a batch at 224 pixels, with random resized crop and flip, with a training step of mobilenet_v3_small on
+this batch. Times are CPU times of one thread. Each is the shortest of several rounds, so that other processes on the
+machine have little influence.
 """
 
 import argparse
@@ -32,11 +33,11 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "cutout": {"cutout": 8},
     "random resized crop and flip": {"crop_scale": 0.08, "flip": True},
 }
-BATCHES = {32: 128, 224: 32}  # images in a batch by their size
+BATCHES = {32: 128, 224: 32}  # batch size by image size
 
 
 def seconds(work: Callable[[], Any], rounds: int) -> float:
-    """Returns the CPU seconds of one call, the shortest of all rounds."""
+    """Returns the CPU seconds of one call, the minimum over all rounds."""
     work()
     times = []
     for _ in range(rounds):
@@ -47,7 +48,7 @@ def seconds(work: Callable[[], Any], rounds: int) -> float:
 
 
 def delivery(side: int, settings: dict[str, Any]) -> Callable[[], Tensor]:
-    """Returns a function that makes one batch from 500 stored images."""
+    """Returns a function that assembles one batch from 500 stored images."""
     generator = torch.Generator().manual_seed(0)
     stored = torch.randint(256, (500, 3, side, side), dtype=torch.uint8, generator=generator)
     augmentation = StandardAugmentation(**settings)
@@ -60,7 +61,7 @@ def delivery(side: int, settings: dict[str, Any]) -> Callable[[], Tensor]:
 
 
 def training_step() -> Callable[[], None]:
-    """Returns a step of mobilenet_v3_small on a batch of 224 pixels, channels last, with SGD."""
+    """Returns a training step of mobilenet_v3_small on a batch at 224 pixels, channels last, with SGD."""
     network = mobilenet_v3_small(num_classes=10).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     images = torch.rand(BATCHES[224], 3, 224, 224).to(memory_format=torch.channels_last)

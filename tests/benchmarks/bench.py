@@ -1,8 +1,8 @@
-"""All benchmarks, one after another, beside what they are meant to reach.
+"""Runs all benchmarks one after another and compares their results with the targets.
 
-    make bench                (about 20 minutes on two cores that do nothing else; the tables go to studies/bench/)
+    make bench                (about 20 minutes on two idle cores; the tables are written to studies/bench/)
 
-Every ratio is measured side by side in one run; what the columns of a table mean its own module says.
+The two sides of every ratio are measured in the same run. The module of each benchmark explains its columns.
 """
 
 import argparse
@@ -34,23 +34,23 @@ PARTS = ("step_speed", "precision", "study_speed", "search_speed", "memory_growt
 
 @dataclass(frozen=True)
 class Target:
-    """What was to be reached, and what was."""
+    """A target value and the measured value."""
 
     what: str
     value: float
     words: str
     target: float
-    less: bool = False  # whether less is better
+    less: bool = False  # whether smaller values are better
 
     def cells(self) -> list[str]:
-        """As a row of the table."""
+        """Returns the cells of its table row."""
         reached = self.value <= self.target if self.less else self.value >= self.target
         sign = "<=" if self.less else ">="
         return [self.what, self.words, f"{sign} {self.target:g}", "yes" if reached else "no"]
 
 
 def run(part: str, home: Path) -> Any:
-    """The figures of one benchmark, in a process of its own."""
+    """Runs one benchmark in a separate process and returns its results."""
     out = home / f"{part}.json"
     print(f"--- {part}", flush=True)
     subprocess.run([sys.executable, "-m", f"tests.benchmarks.{part}", "--json", str(out)], check=True)
@@ -58,7 +58,7 @@ def run(part: str, home: Path) -> Any:
 
 
 def targets(figures: dict[str, Any]) -> Iterator[Target]:
-    """One by one."""
+    """Yields the targets with the measured values."""
     best = "bfloat16" if fast_in_bfloat16(torch.device("cpu")) else "float32"
     rows = {(row["system"], row["precision"]): Row(**row) for row in figures["step_speed"]}
     goals = {
@@ -91,7 +91,7 @@ def targets(figures: dict[str, Any]) -> Iterator[Target]:
 
 
 def report(figures: dict[str, Any]) -> str:
-    """Everything as Markdown."""
+    """Returns the complete report as Markdown."""
     lines = [f"{datetime.now():%Y-%m-%d %H:%M}; {os.cpu_count()} cores, {platform.processor() or platform.machine()}, "]
     lines[0] += f"{torch.backends.cpu.get_cpu_capability()}; torch {torch.__version__}; medians (quartiles)"
     reached = [target.cells() for target in targets(figures)]
@@ -109,7 +109,7 @@ def report(figures: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measures, prints, and keeps the tables and the figures."""
+    """Runs all benchmarks, and prints and stores tables and results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("studies/bench"), help="folder of the dated files")
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""The data path at the size of photographs: memory of a worker, building of the store, delivery of batches.
+"""Data path for photograph-sized images: memory of a worker, building of the store, delivery of batches.
 
-    make bench-data                                   (about 15 minutes on two cores that do nothing else)
+    make bench-data                                   (about 15 minutes on two idle cores)
     python -m tests.benchmarks.bench_data --images 2000
 
-The images are synthetic JPEG files of 400x333 to 500x400 pixels (as those of ImageNet), written by the benchmark. The
-larger set consists of files with different names and the content of `DISTINCT` images. Ratios are of CPU seconds, so
-that other processes on the machine change them little.
+The images are synthetic JPEG files of 400x333 to 500x400 pixels (as in ImageNet), written by the benchmark. The larger
+set consists of files with different names and the content of `DISTINCT` images. Ratios compare CPU seconds, so that
+other processes on the machine have little influence.
 """
 
 import argparse
@@ -41,12 +41,12 @@ MB = 1_000_000
 
 
 def write_images(folder: Path, count: int, distinct: Path | None = None) -> Path:
-    """Writes a folder of JPEG files in class folders.
+    """Writes JPEG files into class folders.
 
     Args:
         folder: The folder.
         count: Number of images.
-        distinct: A folder of such files whose contents are copied; None to draw new images.
+        distinct: A folder of JPEG files whose contents are copied; None to draw new images.
     """
     noise, known = np.random.default_rng(0), sorted(distinct.rglob("*.jpg")) if distinct else []
     for n in range(count):
@@ -64,7 +64,7 @@ def write_images(folder: Path, count: int, distinct: Path | None = None) -> Path
 
 
 def settings(folder: Path) -> Config:
-    """A student of mobilenet_v3_small that learns from the labels, with the augmentation of ImageNet."""
+    """Returns settings of a mobilenet_v3_small student that learns from labels, with the augmentation of ImageNet."""
     words = ["data.kind=image_folder", f"data.path={folder}", f"data.size={SIDE}", f"training.batch_size={BATCH}"]
     words += ["model.kind=torchvision", "model.name=mobilenet_v3_small", "model.stem=original", "training.threads=1"]
     words += [f"training.augmentation.{word}" for word in ("crop_scale=0.08", "flip=true")]
@@ -72,7 +72,7 @@ def settings(folder: Path) -> Config:
 
 
 def build(folder: Path, studies: Path) -> dict[str, float]:
-    """Builds the store; images per CPU second compared with a plain loop with Pillow over some of the same files."""
+    """Builds the store and compares its images per CPU second with a plain Pillow loop over some of the files."""
     files = sorted(folder.rglob("*.jpg"))
     plain = []
     for part in (files[:250], files[250:500]):
@@ -100,7 +100,7 @@ def build(folder: Path, studies: Path) -> dict[str, float]:
 
 
 class Timer:
-    """CPU seconds and wall seconds since the last call."""
+    """Measures the CPU seconds and wall seconds since the previous call."""
 
     def __init__(self) -> None:
         self.last = time.process_time(), time.perf_counter()
@@ -113,7 +113,7 @@ class Timer:
 
 
 def train(folder: Path, studies: Path) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Yields `begin`, then `deliver` and `step` for each step of a trial, with CPU and wall seconds."""
+    """Yields `begin`, then `deliver` and `step` for each step of a trial, with their CPU and wall seconds."""
     timer, config = Timer(), settings(folder)
     shared: SharedData = pickle.loads((studies / "shared.pickle").read_bytes())  # noqa: S301 - written above
     data = shared.to("cpu")
@@ -129,8 +129,8 @@ def train(folder: Path, studies: Path) -> Iterator[tuple[str, tuple[float, float
 
 
 def worker(folder: Path, studies: Path) -> dict[str, float]:
-    """A warm worker: 50 steps of a trial, its memory, then a second trial until the end of its first step."""
-    disable_malloc_trim()  # as Ray's workers
+    """Measures a warm worker: 50 steps of a trial, its memory, then the first step of a second trial."""
+    disable_malloc_trim()  # as Ray workers do
     times: dict[str, list[tuple[float, float]]] = {"begin": [], "deliver": [], "step": []}
     with deterministic(1):
         for what, passed in train(folder, studies):
@@ -155,7 +155,7 @@ def worker(folder: Path, studies: Path) -> dict[str, float]:
 
 
 def in_process(what: str, folder: Path, studies: Path) -> dict[str, float]:
-    """Runs one part in a separate process and returns its measurements."""
+    """Runs one part of the benchmark in a separate process and returns its measurements."""
     words = [sys.executable, "-m", "tests.benchmarks.bench_data", "--part", what, str(folder), str(studies)]
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -163,7 +163,7 @@ def in_process(what: str, folder: Path, studies: Path) -> dict[str, float]:
 
 
 def measure(home: Path, large: int) -> dict[str, dict[str, float]]:
-    """All figures; the images and stores of a set are removed before the next one is made."""
+    """Returns all measurements; images and stores of a set are removed before the next set is created."""
     figures, distinct = {}, write_images(home / "distinct", DISTINCT)
     for count in (SMALL, large):
         folder, studies = write_images(home / "images", count, distinct), home / "studies"
@@ -178,7 +178,7 @@ def measure(home: Path, large: int) -> dict[str, dict[str, float]]:
 
 
 def rows(figures: dict[str, dict[str, float]], large: int) -> Iterator[tuple[str, str, str, str]]:
-    """The table: what, measured, target, reached."""
+    """Yields the table rows: quantity, measured value, target, and whether it was reached."""
     builds, workers = ([figures[f"{part} {count}"] for count in (SMALL, large)] for part in ("build", "worker"))
     uss = [figure["USS MB"] for figure in workers]
     yield row(
@@ -206,12 +206,12 @@ def rows(figures: dict[str, dict[str, float]], large: int) -> Iterator[tuple[str
 
 
 def row(what: str, measured: str, target: str, reached: bool) -> tuple[str, str, str, str]:
-    """One row of the table."""
+    """Returns one table row."""
     return what, measured, target, "yes" if reached else "no"
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints all values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=LARGE, help=f"images of the larger set ({LARGE})")
     parser.add_argument("--home", type=Path, help="existing folder of temporary files, which needs 9 GB")

@@ -1,14 +1,14 @@
-"""Mixtures and strong augmentation against plain distillation: the measurement behind docs/benchmarks/inputs.md.
+"""Compares mixtures and strong augmentation with plain distillation; source of docs/benchmarks/inputs.md.
 
     python -m tests.benchmarks.changed_inputs                (cluttered digits, 10 seeds, 20 epochs; 25 minutes)
-    python -m tests.benchmarks.changed_inputs --epochs 100   (longer trainings of all students)
+    python -m tests.benchmarks.changed_inputs --epochs 100   (longer training of all students)
 
-All students learn from the same teachers for the same number of epochs, without labels (`kd` with `loss.alpha=1`), and
-differ only in the images that teachers and student see. A seed is that of split, teachers and student together. The
-temperature is fitted on validation; nothing is selected, so the test images are evaluated once.
+All students learn from the same teachers for the same number of epochs, without labels (`kd` with `loss.alpha=1`). They
+differ only in the training images given to teachers and student. Each seed determines the split, the teachers and the
+student. The temperature is fitted on validation images. Nothing is selected, so the test images are evaluated once.
 
-Intervals are those of the mean difference to `kd` over the seeds, at 95 %: Student's t, Bonferroni-corrected for the
-number of comparisons, and in brackets the bootstrap, which is not corrected.
+The intervals are 95 % confidence intervals of the mean difference from `kd` over the seeds: Student's t,
+Bonferroni-corrected for the number of comparisons, followed by the uncorrected bootstrap in parentheses.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from ensdistill.runtime.randomness import deterministic
 from ensdistill_tune.analysis.statistics import compare
 from tests.benchmarks.all_presets import cell, one_preset
 
-RECIPE = [  # that of search_spaces/cluttered_digits.yaml, without labels
+RECIPE = [  # the recipe of search_spaces/cluttered_digits.yaml, without labels
     "data.kind=cluttered_digits",
     "loss.alpha=1",
     "training={batch_size: 64, warmup_epochs: 5, max_grad_norm: 5}",
@@ -43,7 +43,7 @@ COLUMNS = {"accuracy": 3, "nll": 3, "ece": 3, "cnll": 3, "dee": 2, "seconds": 1}
 
 
 def one_seed(seed: int, students: list[str], epochs: int, store: str) -> dict[str, Metrics]:
-    """Returns the metrics of each student on the test images."""
+    """Returns the test metrics of each student."""
     common = [*RECIPE, f"training.epochs={epochs}", f"seed={seed}", f"data.seed={seed}", f"teachers.seed={10 * seed}"]
     configs = {name: load_config("kd", [*common, *STUDENTS[name]]) for name in students}
     first = configs[students[0]]
@@ -57,7 +57,7 @@ def one_seed(seed: int, students: list[str], epochs: int, store: str) -> dict[st
 
 
 def difference(seeds: list[dict[str, Metrics]], name: str, among: int) -> str:
-    """Returns the mean difference of calibrated NLL to `kd`, with both intervals and the number of wins."""
+    """Returns the mean difference in calibrated NLL from `kd`, with both intervals and the number of wins."""
     found = compare([rows[name]["cnll"] for rows in seeds], [rows["kd"]["cnll"] for rows in seeds], "min", among)
     intervals = f"{found.sure_low:+.3f} to {found.sure_high:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
     return f"{found.difference:+.3f} | {intervals} | {found.wins} of {found.pairs}"

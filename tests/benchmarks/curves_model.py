@@ -1,9 +1,10 @@
-"""Learning curves of any settings, from those that digits_curves.py trained: a smooth mean and luck on top of it.
+"""Predicts learning curves of any settings from the trainings of digits_curves.py: a smooth mean plus residuals.
 
-The mean is a Gaussian process over the axes on the principal components of log NLL by epoch. Luck is a whole curve
-too: what a real training had beside the mean of its settings and the mean of its seed. (A study trains all with one
-seed, so what that seed does to all of them is no luck.) It is chosen by a hash of the settings. So a search sees
-curves that cross each other as real ones do, and the same settings give the same curve again.
+The mean is a Gaussian process over the hyperparameters, fitted to the principal components of log NLL by epoch. A
+residual is also a complete curve: the difference between a real training and the mean of its settings and of its seed.
+(All trials of a study share one seed, so the effect of the seed on all of them is not random.) The residual is selected
+by a hash of the settings. Predicted curves therefore cross each other as real curves do, and the same settings always
+give the same curve.
 """
 
 import csv
@@ -25,11 +26,11 @@ from ensdistill_tune.study.study_config import StudyConfig
 from tests.benchmarks.digits_curves import FILE
 
 Array = NDArray[np.float64]
-KEPT = 0.995  # of the variance of curves, by the components that are kept
+KEPT = 0.995  # share of the variance of the curves that the kept components explain
 
 
 class Curves:
-    """`val/nll` after each epoch, as a function of settings."""
+    """`val/nll` after each epoch, as a function of the settings."""
 
     def __init__(self, study: StudyConfig, file: Path = FILE) -> None:
         self._axes = study.search
@@ -51,7 +52,7 @@ class Curves:
         self._model = self._fitted(self.points, scores / self._scale)
 
     def __call__(self, settings: Mapping[str, Any]) -> Array:
-        """The curve of these settings."""
+        """Returns the predicted curve of the given settings."""
         words = json.dumps(settings, sort_keys=True).encode()
         luck = int.from_bytes(hashlib.sha256(words).digest()[:8], "big") % len(self.residuals)
         curve: Array = np.exp(self._mean(self._model, np.array([self._point(settings)]))[0] + self.residuals[luck])
@@ -59,7 +60,7 @@ class Curves:
 
     @cached_property
     def residuals(self) -> Array:
-        """What luck adds to log NLL, by epoch: one curve for each training of settings with several seeds."""
+        """Residuals of log NLL by epoch: one curve for each training of settings trained with several seeds."""
         seeds = len(set(self._seeds))
         apart = [self._logs[members] - self._logs[members].mean(0) for members in self._repeated]
         found: Array = np.concatenate(apart) * np.sqrt(seeds / (seeds - 1))
@@ -70,13 +71,13 @@ class Curves:
         return [members for members in self._groups.values() if len(members) == len(set(self._seeds))]
 
     def _as_of_one_seed(self, logs: Array) -> Array:
-        """Without what each seed does to all settings alike, by epoch."""
+        """Returns log NLL by epoch without the effect that each seed has on all settings."""
         both = np.array([logs[members] for members in self._repeated])  # settings, seeds, epochs
         effect = both.mean(0) - both.mean((0, 1))
         return logs - effect[self._seeds]
 
     def held_out_correlation(self, folds: int = 5) -> float:
-        """Spearman's rank correlation of predicted and real last values of points that the model has not seen."""
+        """Returns Spearman's rank correlation of predicted and real final values on held-out points."""
         said = np.zeros(len(self.real))
         of_point = {n: place for place, members in self._groups.items() for n in members}
         fold = np.array([int(of_point[n]) % folds for n in range(len(self.real))])
@@ -87,16 +88,16 @@ class Curves:
         return float(spearmanr(said, self._logs[:, -1]).statistic)
 
     def foresight(self, epoch: int) -> float:
-        """Spearman's rank correlation of values after an epoch with those after the last."""
+        """Returns Spearman's rank correlation between the values after an epoch and the final values."""
         return float(spearmanr(self._logs[:, epoch - 1], self._logs[:, -1]).statistic)
 
     @property
     def spread(self) -> float:
-        """Of the last value, standard deviation of log NLL over all trainings."""
+        """Standard deviation of the final log NLL over all trainings."""
         return float(self._logs[:, -1].std())
 
     def _point(self, settings: Mapping[str, Any]) -> list[float]:
-        """Every axis between 0 and 1, in its logarithm if it is drawn so; one that is not there lies in the middle."""
+        """Returns the coordinates of settings between 0 and 1, logarithmic where sampled so; missing values are 0.5."""
         point = []
         for name, axis in self._axes.items():
             value = settings.get(name)
@@ -110,7 +111,7 @@ class Curves:
         return point
 
     def _fitted(self, points: Array, scores: Array, kernel: Any = None) -> GaussianProcessRegressor:
-        """A new kernel is fitted too, with a length for each axis."""
+        """Returns a fitted Gaussian process; a new kernel is fitted too, with one length scale per hyperparameter."""
         new = ConstantKernel() * RBF(np.ones(points.shape[1]), (0.05, 1000)) + WhiteKernel(0.1)
         model = GaussianProcessRegressor(kernel or new, optimizer=None if kernel else "fmin_l_bfgs_b", random_state=0)
         return model.fit(points, scores)

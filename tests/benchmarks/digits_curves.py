@@ -1,9 +1,10 @@
-"""Trains the students whose learning curves search_speed.py searches: the axes of digits_curves.yaml, by Sobol.
+"""Trains students at Sobol points of digits_curves.yaml; search_speed.py searches their learning curves.
 
     python -m tests.benchmarks.digits_curves --points 200        (about 15 minutes on one core)
 
-A line of digits_curves.csv is one training: place in the Sobol sequence, seed, settings, `val/nll` after each epoch.
-Every fifth point is trained with three seeds, which shows what luck alone does. What the file has is not done again.
+Each line of digits_curves.csv is one training: index in the Sobol sequence, seed, settings, and `val/nll` after each
+epoch. Every fifth point is trained with three seeds to measure the random variation. Trainings that are already in the
+file are not repeated.
 """
 
 import argparse
@@ -22,17 +23,17 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 FILE = Path(__file__).with_suffix(".csv")
 SPACE = Path(__file__).with_suffix(".yaml")
-GUESSING = math.log(10)  # the value of a student that diverged, and the worst that is told
-REPEATED, SEEDS = 5, 3  # every so many-th point is trained with so many seeds
+GUESSING = math.log(10)  # value for a student that diverged, and upper limit of reported values
+REPEATED, SEEDS = 5, 3  # every REPEATED-th point is trained with SEEDS seeds
 
 
 def study_of(*overrides: str) -> StudyConfig:
-    """The study whose trials these are."""
+    """Returns the study that defines these trials."""
     return load_study(SPACE, overrides)
 
 
 def plan_replicates(study: StudyConfig, points: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """StudyLocation, seed and settings of every training."""
+    """Yields the point index, seed and settings of every training."""
     for place in range(points):
         sampled = study.searcher.fixed_values(study.space, place)
         if sampled is None:
@@ -42,7 +43,7 @@ def plan_replicates(study: StudyConfig, points: int) -> Iterator[tuple[int, int,
 
 
 def main() -> None:
-    """Trains what is missing."""
+    """Runs the trainings that are missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=200)
     parser.add_argument("--store", type=Path, default=Path("studies/teachers"), help="where teachers are kept")

@@ -1,14 +1,15 @@
-"""The study of `make study` over several study seeds: does it find a better student, and is the ensemble matched?
+"""Runs the study of `make study` with several seeds: does it find a better student, and does it match the ensemble?
 
     python tests/benchmarks/first_study.py --seeds 0 1 2 3 4         (about 6 minutes a seed on two idle cores)
 
-A study seed is that of the images, the teachers, the students and the searcher together. The study file was settled on
-seeds from 100 on; seeds 0 to 4 were then run once. A study that exists in the folder is read, not run again.
+A study seed determines the images, the teachers, the students and the searcher. The study file was settled on seeds
+from 100 on; seeds 0 to 4 were then run once. A study that exists in the folder is read and not run again.
 
-The columns: whether the verdict is "better" than the best baseline, the pairs of seeds won, the difference of the
-objective on validation with its interval (corrected for the number of candidates); on the test images, means over the
-confirmation's seeds: NLL of `kd`, `latentbe`, the winner and the ensemble, the part of the gap between `kd` and the
-ensemble that the winner closes, and its deep-ensemble equivalent; Kendall's tau of the first rung; seconds.
+The columns: whether the verdict is "better" than the best baseline; the pairs of seeds won; the difference in the
+objective on validation images with its interval (corrected for the number of candidates). On the test images, means
+over the confirmation seeds: the NLL of `kd`, `latentbe`, the winner and the ensemble; the fraction of the gap between
+`kd` and the ensemble that the winner closes; and the deep-ensemble equivalent of the winner. The last columns are
+Kendall's tau at the first rung, and the duration in seconds.
 """
 
 import argparse
@@ -30,7 +31,7 @@ COLUMNS += ["gap closed", "DEE", "rank correlation", "seconds"]
 
 
 def settings_of(seed: int) -> list[str]:
-    """Returns the overrides that make this the study of one seed; seed 0 is the file itself."""
+    """Returns the overrides for one study seed; seed 0 is the file itself."""
     return [
         f"searcher.seed={seed}",
         f"config.seed={1000 * seed}",
@@ -40,7 +41,7 @@ def settings_of(seed: int) -> list[str]:
 
 
 def run(seed: int, studies: Path) -> StudyResults:
-    """Runs the study of a seed, unless it has been run, and reads its files."""
+    """Runs the study of a seed unless it exists, and reads its files."""
     home = studies / f"seed-{seed}"
     if not (home / "confirmation.json").exists():
         words = [word for setting in settings_of(seed) for word in ("--set", setting)]
@@ -52,7 +53,7 @@ def run(seed: int, studies: Path) -> StudyResults:
 
 
 def row_of(seed: int, facts: StudyResults) -> dict[str, str]:
-    """Returns what the table shows of one study."""
+    """Returns the table row of one study."""
     winner, metric = facts.confirmed[0], facts.study.objective
     baseline = next(c for c in facts.confirmed if c.trial.baseline)
     among = sum(not c.trial.baseline for c in facts.confirmed)
@@ -73,7 +74,7 @@ def row_of(seed: int, facts: StudyResults) -> dict[str, str]:
 
 
 def _test(facts: StudyResults, candidate: Candidate) -> dict[str, float]:
-    """Returns the mean test metrics of a candidate over its seeds."""
+    """Returns the test metrics of a candidate, averaged over its seeds."""
     seeds = next(t.metrics for t in facts.tested if t.trial == candidate.trial.number)
     return {name: fmean(one[name] for one in seeds) for name in ("nll", "dee")}
 

@@ -1,9 +1,9 @@
-"""Whether a process that runs trial after trial grows, and how much memory it holds at most.
+"""Measures whether a process that runs many trials grows, and its peak memory.
 
     python -m tests.benchmarks.memory_growth              (200 trials; about 2 minutes on one core)
 
-Every trial begins and ends as in a Ray worker; every third is stopped after its first epoch, as schedulers do. The
-growth is that from the mean of the 20 trials after the first 20 to the mean of the last 20.
+Every trial begins and ends as in a Ray worker; every third is stopped after its first epoch, as a scheduler does.
+Growth is the difference between the mean of the last 20 trials and the mean of trials 21 to 40.
 """
 
 import argparse
@@ -24,30 +24,30 @@ from tests.benchmarks.processes import peak_mib
 
 MIB = 2**20
 SMALL = ["model.width=8", "teachers.model.width=8", "training.epochs=2"]
-WINDOW = 20  # trials; the first so many warm up the allocator
+WINDOW = 20  # number of warm-up trials of the allocator, and of trials averaged at each end
 
 
 def trial(config: Config, ensemble: TeacherEnsemble, data: DataSplits, *, stopped: bool) -> None:
-    """One, from its beginning to its end."""
+    """Runs one trial from beginning to end."""
     try:
         with memory_limit(0):
             run = distill(config, ensemble, data)
             for _ in run:
                 run.student()
                 if stopped:
-                    raise SystemExit  # so Ray ends a trial
+                    raise SystemExit  # as Ray ends a trial
     except SystemExit:
         pass
 
 
 def resident_mib() -> float:
-    """What this process holds now."""
+    """Returns the resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / MIB
 
 
 def measure(trials: int, preset: str) -> dict[str, float]:
-    """The figures, in MiB."""
-    disable_malloc_trim()  # as Ray's workers
+    """Returns the measurements in MiB."""
+    disable_malloc_trim()  # as Ray workers do
     config = load_config(preset, SMALL)
     data = load_data(config.data)
     networks = [build(config.teachers.model, data, seed).eval() for seed in range(config.teachers.count)]
@@ -71,7 +71,7 @@ def measure(trials: int, preset: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints all values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--preset", default="latentbe")

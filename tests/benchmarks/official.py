@@ -1,9 +1,10 @@
-"""One step of distillation as the papers and their code do it, written plainly: what `step_speed` compares with.
+"""One distillation step as in the papers and their official code, in plain form; the reference of `step_speed`.
 
-For tdiv_sdiv all teachers and all subnetworks see the clean batch and the pair is taken from their stacked outputs, so
-that the gradient goes back through all of them, as in the official code of Nam et al. 2022; the weights of aekd take
-one backward pass a teacher; rank-one factors scale activations; teachers run one after another as they were trained;
-everything in the layout and precision that torch has by itself. The losses are those of `ensdistill.methods.losses`.
+For tdiv_sdiv, all teachers and all subnetworks evaluate the clean batch, and the pair is selected from their stacked
+outputs. The gradient therefore passes through all of them, as in the official code of Nam et al. 2022. The weights of
+aekd take one backward pass per teacher. Rank-one factors scale activations. Teachers run one after another in the form
+in which they were trained. Layout and precision are the defaults of torch. The losses are those of
+`ensdistill.methods.losses`.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from ensdistill.runtime.randomness import RandomStreams
 
 
 class Scaled(nn.Module):
-    """y = s (W (r x) + b), or s W (r x) + b_m, by scaling the activations of all subnetworks."""
+    """Computes y = s (W (r x) + b), or s W (r x) + b_m, by scaling the activations of all subnetworks."""
 
     def __init__(self, layer: RankOne) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class Scaled(nn.Module):
 
 
 def plain(network: nn.Module) -> nn.Module:
-    """A copy in torch's own layout; nothing in it works in place."""
+    """Returns a copy in the default layout of torch, without in-place operations."""
     network = deepcopy(network).to(memory_format=torch.contiguous_format)
     for module in network.modules():
         if isinstance(module, nn.ReLU):
@@ -56,7 +57,7 @@ def plain(network: nn.Module) -> nn.Module:
 
 
 def plain_student(student: Student) -> Student:
-    """The same student with factors that scale activations; its parameters keep their names."""
+    """Returns the same student with factors that scale activations; its parameters keep their names."""
     copy = plain(student)
     assert isinstance(copy, Student)
     if isinstance(copy, BatchEnsembleStudent):
@@ -72,7 +73,7 @@ def gradients(
     labels: Tensor,
     streams: RandomStreams,
 ) -> Tensor:
-    """Leaves the gradients of one step in the student's parameters and returns the loss, detached."""
+    """Stores the gradients of one step in the parameters of the student and returns the detached loss."""
     shown = perturbed(config, teachers, student, images, streams)
     clean_logits = student(images) if config.perturbation.label_images == "clean" else None
     with torch.no_grad():
@@ -92,7 +93,7 @@ def gradients(
 def perturbed(
     config: Config, teachers: Sequence[nn.Module], student: Student, images: Tensor, streams: RandomStreams
 ) -> Tensor:
-    """What both sides are shown."""
+    """Returns the perturbed images for teachers and student."""
     x = images.clone().requires_grad_()
     piece = config.perturbation
     if isinstance(piece, TDivSDiv):
@@ -122,7 +123,7 @@ def _moved(x: Tensor, objective: Tensor, step_size: float, scale: Tensor | float
 
 
 def _aekd(piece: AeKd, student: Student, logits: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
-    """Each teacher's direction by a backward pass of its own, through the whole student."""
+    """Computes the gradient direction of each teacher by a separate backward pass through the whole student."""
     logits.retain_grad()
     log_q, p = (logits[0] / piece.temperature).log_softmax(-1), (teachers / piece.temperature).softmax(-1)
     losses = [piece.temperature**2 * F.kl_div(log_q, p_m, reduction="batchmean") for p_m in p]

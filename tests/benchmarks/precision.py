@@ -1,9 +1,9 @@
-"""Whether students trained in bfloat16 are as good as those in float32: five seeds each, on the same teachers.
+"""Compares students trained in bfloat16 with students trained in float32: five seeds each, with the same teachers.
 
     python -m tests.benchmarks.precision            (digits, the five systems; about 3 minutes on two cores)
 
-A seed is that of split, teachers and student together, so that differences are side by side. `z` is their mean over
-its standard error: with five seeds, beyond 2.8 it would be more than chance in one case of twenty.
+Each seed determines the split, the teachers and the student, so differences are paired by seed. `z` is the mean
+difference divided by its standard error. With five seeds, |z| exceeds 2.8 by chance in one case out of twenty.
 """
 
 import argparse
@@ -25,7 +25,7 @@ Metrics = dict[str, float]
 
 
 def trained(system: str, seed: int, precision: str, store: str) -> Metrics:
-    """Validation metrics of one student."""
+    """Returns the validation metrics of one student."""
     seeds = [f"seed={seed}", f"data.seed={seed}", f"teachers.seed={10 * seed}"]
     config = load_config(system, ["training.epochs=60", f"training.precision={precision}", *seeds])
     data = load_data(config.data)
@@ -34,7 +34,7 @@ def trained(system: str, seed: int, precision: str, store: str) -> Metrics:
 
 
 def compared(float32: list[Metrics], bfloat16: list[Metrics], metric: str) -> Metrics:
-    """Means of both, and how far apart they are."""
+    """Returns the means for both precisions, their difference and its z value."""
     apart = [two[metric] - one[metric] for one, two in zip(float32, bfloat16, strict=True)]
     error = statistics.stdev(apart) / len(apart) ** 0.5
     return {
@@ -47,14 +47,14 @@ def compared(float32: list[Metrics], bfloat16: list[Metrics], metric: str) -> Me
 
 
 def measure(systems: list[str], seeds: int, store: str) -> dict[str, dict[str, Metrics]]:
-    """The comparison of every system, by metric."""
-    for seed in range(seeds):  # teachers first: afterwards nobody waits for them
+    """Returns the comparison of every system, by metric."""
+    for seed in range(seeds):  # teachers are trained first, so that no process waits for them later
         print(f"teachers of seed {seed}", flush=True)
         config = load_config(systems[0], [f"data.seed={seed}", f"teachers.seed={10 * seed}"])
         get_ensemble(config, load_data(config.data), store)
     todo = list(product(systems, PRECISIONS, range(seeds)))
     found: dict[tuple[str, str], list[Metrics]] = {(system, precision): [] for system, precision, _ in todo}
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:  # forked after a training, torch's threads hang
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:  # if forked after a training, the threads of torch hang
         jobs = [pool.submit(trained, system, seed, precision, store) for system, precision, seed in todo]
         for (system, precision, seed), job in zip(todo, jobs, strict=True):
             found[system, precision].append(job.result())
@@ -65,7 +65,7 @@ def measure(systems: list[str], seeds: int, store: str) -> dict[str, dict[str, M
 
 
 def table_of(figures: dict[str, dict[str, Metrics]]) -> Table:
-    """A row for each system and metric."""
+    """Returns a table with one row per system and metric."""
     names = [*PRECISIONS, "sd over seeds", "difference", "z"]
     table = Table("system", "metric", *names, title="validation: bfloat16 beside float32")
     for system, metrics in figures.items():
@@ -76,7 +76,7 @@ def table_of(figures: dict[str, dict[str, Metrics]]) -> Table:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
     parser.add_argument("--seeds", type=int, default=5)

@@ -1,4 +1,4 @@
-"""What the processes below this one use, read off Linux's /proc: CPU seconds and peak memory, by what they are."""
+"""CPU seconds and peak memory of the child processes of this process, by kind, read from /proc on Linux."""
 
 import os
 import threading
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
-KINDS = {  # what stands in the command line of a process: what it is
+KINDS = {  # text in the command line of a process: kind of process
     "ImplicitFunc": "worker",
     "run_in_worker": "worker",
     "ray::": "worker",
@@ -19,14 +19,14 @@ KINDS = {  # what stands in the command line of a process: what it is
 
 @dataclass
 class Use:
-    """Of all processes of a kind."""
+    """Resources used by all processes of a kind."""
 
     cpu_seconds: float = 0.0
     peak_mib: float = 0.0  # of the largest process
 
 
 class Watch:
-    """Inside the block a process and all below it are looked at, several times a second; `used` says who used what."""
+    """Samples a process and its descendants several times per second inside the block; `used` holds their resources."""
 
     def __init__(self, root: int, every: float = 0.25) -> None:
         self._root, self._every, self._over = root, every, threading.Event()
@@ -43,7 +43,7 @@ class Watch:
 
     @property
     def used(self) -> dict[str, Use]:
-        """By `driver` (the root), `worker` and `Ray's own`."""
+        """Returns the resources of `driver` (the root), `worker` and the processes of Ray itself."""
         sums: dict[str, Use] = defaultdict(Use)
         for kind, use in list(self._seen.values()):
             sums[kind].cpu_seconds += use.cpu_seconds
@@ -63,7 +63,7 @@ class Watch:
                 children[int(fields[1])].append(int(folder.name))
                 seconds[int(folder.name)] = (int(fields[11]) + int(fields[12])) / TICKS
             except (OSError, IndexError):
-                continue  # it has just ended
+                continue  # the process has just ended
         below = [self._root]
         while below:
             process = below.pop()
@@ -73,13 +73,13 @@ class Watch:
             except OSError:
                 continue
             if process not in seconds or not command:
-                continue  # it has just ended
+                continue  # the process has just ended
             kind = next((kind for words, kind in KINDS.items() if words in command), "driver")
             self._seen[process] = (kind, Use(seconds[process], peak_mib(process)))
 
 
 def peak_mib(process: int | str = "self") -> float:
-    """The most memory that a process has held so far."""
+    """Returns the peak memory of a process so far, in MiB."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:

@@ -1,12 +1,13 @@
-"""How much sooner than random search a searcher with a scheduler finds what random search finds at its very end.
+"""Measures how much sooner than random search a searcher with a scheduler reaches the final best of random search.
 
     python -m tests.benchmarks.search_speed                       (40 seeds; about 6 minutes on one core)
-    python -m tests.benchmarks.search_speed --first 100           (other seeds, to choose defaults by)
+    python -m tests.benchmarks.search_speed --first 100           (other seeds, for choosing defaults)
 
-Random search runs its trials to their ends. Everybody else may train as many epochs in all; counted are those trained,
-by all trials together, until one that ran to its end is as good as the best of random search. Who does not come so far
-is counted with all epochs. Learning curves are those of real trainings (curves_model.py); everything else is the
-study's own: agenda, searcher, scheduler, two slots.
+Random search trains all its trials to the end. Every other method may train the same total number of epochs. The
+measurement is the number of epochs trained by all trials together until a completed trial is as good as the best of
+random search. A method that does not reach this value is counted with all its epochs. Learning curves are predicted
+from real trainings (curves_model.py). Everything else is the code of a study: planner, searcher, scheduler and two
+slots.
 """
 
 import argparse
@@ -31,10 +32,10 @@ from tests.benchmarks.curves_model import Curves
 from tests.benchmarks.digits_curves import study_of
 
 SLOTS = 2
-INDEPENDENT = 1_000_000  # what is added to the seed, or the first trials would be those of random search
+INDEPENDENT = 1_000_000  # added to the seed; otherwise, the first trials would be those of random search
 NONE: dict[str, Any] = {"kind": "none"}
 ASHA: dict[str, Any] = {"kind": "asha"}
-WHO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # searcher and scheduler, as search space files name them
+WHO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # searcher and scheduler, as in search space files
     "tpe + asha": ({"kind": "tpe"}, ASHA),
     "tpe": ({"kind": "tpe"}, NONE),
     "random + asha": ({"kind": "random"}, ASHA),
@@ -45,11 +46,11 @@ WHO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # searcher and schedu
     "qmc + asha": ({"kind": "qmc"}, ASHA),
     "nsga2 + asha": ({"kind": "nsga2"}, ASHA),
 }
-Story = list[tuple[int, float]]  # epochs trained by all trials so far, and the last value of one that has just ended
+Story = list[tuple[int, float]]  # epochs of all trials so far, and the final value of a trial that has just ended
 
 
 def search(study: StudyConfig, curves: Curves, enough: float = float("-inf")) -> Story:
-    """One search, trials side by side, one epoch each in turn; it may end once a trial is good enough."""
+    """Runs one search with parallel trials, one epoch each in turn; stops once a trial is good enough."""
     story: Story = []
     with tempfile.TemporaryDirectory() as home:
         progress = StudyState(study, StudyDirectory(Path(home)), {}, trial_warnings)
@@ -74,7 +75,7 @@ def search(study: StudyConfig, curves: Curves, enough: float = float("-inf")) ->
 
 
 def study_with(searcher: Mapping[str, Any], scheduler: Mapping[str, Any], trials: int, epochs: int) -> StudyConfig:
-    """The shipped study, nothing but its search: as many epochs as so many whole trials have."""
+    """Returns the shipped study with only the search phase and the epoch budget of the given number of full trials."""
     study = study_of()
     budget = {"trials": trials * epochs, "epochs": trials * epochs}
     changed = {
@@ -88,7 +89,7 @@ def study_with(searcher: Mapping[str, Any], scheduler: Mapping[str, Any], trials
 
 
 def ratio(who: str, curves: Curves, trials: int, seed: int, target: float) -> float:
-    """Epochs until the target is reached / epochs of random search; 1 if it is not."""
+    """Returns the epochs until the target is reached divided by the epochs of random search; 1 if it is not reached."""
     searcher, scheduler = WHO[who]
     study = study_with({**searcher, "seed": seed + INDEPENDENT}, scheduler, trials, curves.epochs)
     trained, value = search(study, curves, target)[-1]
@@ -96,7 +97,7 @@ def ratio(who: str, curves: Curves, trials: int, seed: int, target: float) -> fl
 
 
 def measure(who: list[str], trials: int, seeds: range) -> dict[str, Any]:
-    """The ratios of everybody, seed by seed, and what the curves are like."""
+    """Returns the ratios of all methods by seed, and properties of the curves."""
     curves = Curves(study_of())
     targets = {}
     for seed in seeds:
@@ -115,7 +116,7 @@ def measure(who: list[str], trials: int, seeds: range) -> dict[str, Any]:
 
 
 def table_of(figures: dict[str, Any]) -> Table:
-    """A row for each."""
+    """Returns a table with one row per method."""
     title = (
         f"epochs to random search's best of {figures['trials']} trials / its epochs (target for tpe + asha: <= 0.35)"
     )
@@ -128,7 +129,7 @@ def table_of(figures: dict[str, Any]) -> Table:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--who", nargs="+", default=list(WHO)[:4], choices=list(WHO))
     parser.add_argument("--trials", type=int, default=60, help="of random search")

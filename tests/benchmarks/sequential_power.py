@@ -2,10 +2,11 @@
 
     python tests/benchmarks/sequential_power.py --draws 4000
 
-`compare`: one setting against one other, as `ensdistill-tune compare` decides. `race`: several candidates against one
-baseline, 5 % for all false "better" together; candidates that are clearly behind are dropped, and the race ends with
-the first decision. Differences are in units of the standard deviation of the paired differences; `cost` is the number
-of trainings divided by that of settings, so 5 is the cost of five seeds for each.
+`compare`: two settings, with the decision rule of `ensdistill-tune compare`. `race`: several candidates against one
+baseline, with a total error rate of 5 % for all false "better" decisions. Candidates that are clearly worse are
+dropped, and the race ends with the first decision. Differences are in units of the standard deviation of the paired
+differences. `cost` is the number of trainings divided by the number of settings, so 5 is the cost of five seeds for
+each setting.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def normal(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def lognormal(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Mean 0 and standard deviation 1; the skewness is 6.2."""
+    """Returns samples with mean 0 and standard deviation 1; the skewness is 6.2."""
     return (np.exp(random.standard_normal(shape)) - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e)
 
 
@@ -45,20 +46,20 @@ NOISE: dict[str, Draw] = {"normal": normal, "lognormal": lognormal}
 
 
 def values(random: np.random.Generator, draw: Draw, draws: int, effects: tuple[float, ...]) -> Array:
-    """Differences to the baseline (draws, candidates, pairs), whose standard deviation is 1."""
+    """Returns differences from the baseline (draws, candidates, pairs) with standard deviation 1."""
     arms = draw(random, (draws, len(effects) + 1, MOST_PAIRS)) / np.sqrt(2)
     return arms[:, 1:] - arms[:, :1] + np.array(effects)[:, None]
 
 
 def decisions(differences: Array) -> tuple[float, float, float]:
-    """Rates of "better" and "worse" for pairs (draws, pairs), and the mean number of pairs."""
+    """Returns the rates of "better" and "worse" for pairs (draws, pairs), and the mean number of pairs."""
     up, down = (np.array([crossing(d, LEVEL / 2) or NEVER for d in sign * differences]) for sign in (1, -1))
     pairs = np.minimum(np.minimum(up, down), MOST_PAIRS)
     return float((up < down).mean()), float((down < up).mean()), float(pairs.mean())
 
 
 def with_hopeless(differences: Array) -> tuple[float, float]:
-    """Rate of "better" and the mean number of pairs, if a comparison also ends where no decision is to be expected."""
+    """Returns the rate of "better" and the mean number of pairs if a comparison also ends when it is hopeless."""
     outcomes, pairs = [], []
     for own in differences:
         for count in range(FEWEST_TO_DROP, MOST_PAIRS + 1):
@@ -71,13 +72,13 @@ def with_hopeless(differences: Array) -> tuple[float, float]:
 
 
 def first_crossings(own: Array, exponent: float) -> dict[tuple[int, int], int]:
-    """For each candidate and each size of a subset, the number of pairs after which it is decided."""
+    """Returns the number of pairs until a decision, for each candidate and each size of a subset."""
     sizes = range(1, len(own) + 1)
     return {(c, m): crossing(own[c], LEVEL / m, exponent) or NEVER for c, m in product(range(len(own)), sizes)}
 
 
 def race(own: Array, first: dict[tuple[int, int], int], most: int) -> tuple[set[int], int]:
-    """Candidates (candidates, pairs) that are decided to be better, and the number of trainings."""
+    """Returns the candidates (candidates, pairs) decided to be better, and the number of trainings."""
     candidates = range(len(own))
     known, left = dict.fromkeys(candidates, 0), set(candidates)
     for pairs in range(FEWEST_TO_DROP, most + 1):

@@ -1,13 +1,14 @@
-"""How fast a step is: the published procedure, written plainly, against ours, and what convolutions alone would take.
+"""Compares the speed of a training step with the plain published procedure and with its convolutions alone.
 
     python -m tests.benchmarks.step_speed                               (about 15 minutes on two cores)
-    python -m tests.benchmarks.step_speed --rounds 3 --systems latentbe (a quick look)
+    python -m tests.benchmarks.step_speed --rounds 3 --systems latentbe (a quick run)
 
-Both run in processes of their own and take turns, so that whatever else the machine does meets both; a ratio is the
-median over rounds, with the quartiles. A turn is two steps, of which the second is timed: in training a step follows a
-step, not somebody else's. `ceiling`: the convolutions of our step, the same shapes in the same precision and layout,
-one after another and nothing else; the fraction is that time over the step's. Before anything is timed both give the
-loss and the gradients of one step in float64; the largest relative difference must stay below 1e-5.
+Both procedures run in separate processes and take turns, so that other load on the machine affects both. A ratio is the
+median over rounds, with quartiles. A turn consists of two steps, of which the second is timed, because in training each
+step follows another step of the same process. `ceiling` is the time of only the convolutions of our step, one after
+another, with the same shapes, precision and layout; the fraction is this time divided by the time of the step. Before
+timing, both procedures must give the same loss and gradients of one step in float64, within a largest relative
+difference of 1e-5.
 """
 
 import argparse
@@ -46,7 +47,7 @@ Work = Callable[[], Any]
 
 
 class System:
-    """One system's teachers, student and batch; the same in every process."""
+    """Teachers, student and batch of one system; the same in every process."""
 
     def __init__(self, name: str, dtype: torch.dtype = torch.float32, batch: int = BATCH, *overrides: str) -> None:
         sizes = [
@@ -63,7 +64,7 @@ class System:
         self.student: Student = student.to(memory_format=torch.channels_last)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            for p in self.student.parameters():  # so that subnetworks differ
+            for p in self.student.parameters():  # makes the subnetworks different
                 p.add_(0.05 * torch.randn(p.shape, generator=generator))
         images, labels = self.data.train[slice(0, batch)]
         self.images = images.to(dtype)
@@ -75,7 +76,7 @@ class System:
         return RandomStreams.of(0, "benchmark", 1, CPU)
 
     def published(self) -> Work:
-        """One step of the published procedure."""
+        """Returns one step of the published procedure."""
         teachers = [official.plain(t).requires_grad_(False) for t in self.teachers]
         student = official.plain_student(self.student)
         optimizer = self.config.training.new_optimizer(student)
@@ -88,7 +89,7 @@ class System:
         return step
 
     def ours(self, precision: str = "float32") -> Work:
-        """One step of this project."""
+        """Returns one step of this project."""
         training = {"precision": precision} if "precision" in Training.model_fields else {}
         config = self.config.model_copy(update={"training": self.config.training.model_copy(update=training)})
         ensemble = TeacherEnsemble(self.teachers, len(self.data.class_names), "random")
@@ -114,7 +115,7 @@ def random_data() -> DataSplits:
 
 
 def difference(step: Work, other: Work) -> float:
-    """The largest relative difference of losses and gradients of two first steps."""
+    """Returns the largest relative difference between losses and gradients of two first steps."""
     (loss, student), (other_loss, other_student) = step(), other()
     gradients = dict(student.named_parameters())
     apart = [float((loss - other_loss).abs() / other_loss.abs())]
@@ -128,7 +129,7 @@ def difference(step: Work, other: Work) -> float:
 
 
 class Convolutions(TorchDispatchMode):
-    """Takes down every convolution and every backward pass of one, and counts their operations."""
+    """Records every convolution and every backward pass of a convolution, and counts their operations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,7 +141,7 @@ class Convolutions(TorchDispatchMode):
         if func is torch.ops.aten.convolution.default:
             self._note(func, args, out, args[1], 1)
         elif func is torch.ops.aten.convolution_backward.default:
-            self._note(func, args, args[0], args[2], sum(args[-1][:2]))  # to the input, to the weights, or both
+            self._note(func, args, args[0], args[2], sum(args[-1][:2]))  # gradient for the input, the weights, or both
         return out
 
     def _note(self, func: Any, args: Any, outputs: Tensor, weight: Tensor, times: int) -> None:
@@ -153,7 +154,7 @@ def _like(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def convolutions_of(step: Work) -> tuple[Work, float]:
-    """The convolutions of a step and nothing else, and how many operations they are."""
+    """Returns a function that runs only the convolutions of a step, and their number of operations."""
     with Convolutions() as noted:
         step()
     made: dict[tuple[Any, ...], Tensor] = {}
@@ -180,7 +181,7 @@ def convolutions_of(step: Work) -> tuple[Work, float]:
 
 
 def worker(name: str, who: str, threads: int, told: Connection) -> None:
-    """Gives the seconds of a step, or of a ceiling, whenever it is asked for; first of all the FLOPs of a step."""
+    """Sends the FLOPs of a step, then the seconds of a step or a ceiling at each request."""
     torch.set_num_threads(threads)
     system = System(name)
     if who == "official":
@@ -202,7 +203,7 @@ def worker(name: str, who: str, threads: int, told: Connection) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """What turns of one system in one precision took, in seconds, turn by turn, and the operations of a step."""
+    """Measured times of one system in one precision, in seconds per turn, and the number of operations of a step."""
 
     system: str
     precision: str
@@ -214,16 +215,16 @@ class Row:
 
     @property
     def ratio(self) -> list[float]:
-        """Published / ours."""
+        """Time of the published procedure divided by ours."""
         return [p / o for p, o in zip(self.published, self.ours, strict=True)]
 
     @property
     def fraction(self) -> list[float]:
-        """Of the ceiling."""
+        """Fraction of the ceiling that the step reaches."""
         return [c / o for c, o in zip(self.ceiling, self.ours, strict=True)]
 
     def cells(self) -> list[str]:
-        """As a row of the table."""
+        """Returns the cells of its table row."""
         flops = [f"{self.published_flops / 1e9:.0f}", f"{self.flops / 1e9:.0f}"]
         seconds = [f"{statistics.median(values):.3f}" for values in (self.published, self.ours, self.ceiling)]
         rate = f"{self.flops / statistics.median(self.ours) / 1e9:.0f}"
@@ -235,14 +236,14 @@ COLUMNS += ("published GFLOP", "ours", "GFLOP/s")
 
 
 def measure(name: str, precisions: list[str], rounds: int, threads: int) -> Iterator[Row]:
-    """A row for each precision."""
+    """Yields one row per precision."""
     ends: dict[str, Connection] = {}
     context = multiprocessing.get_context("spawn")
     flops = {}
     for who in ["official", *precisions]:
         ends[who], end = context.Pipe()
         context.Process(target=worker, args=(name, who, threads, end), daemon=True).start()
-        end.close()  # the worker's alone, so that its death is seen here
+        end.close()  # closed here, so that the end of the worker is detected
         flops[who] = ends[who].recv()
 
     def ask(who: str, wanted: str) -> float:
@@ -250,7 +251,7 @@ def measure(name: str, precisions: list[str], rounds: int, threads: int) -> Iter
         return float(ends[who].recv())
 
     asked = [("official", "step"), *((who, what) for who in precisions for what in ("step", "ceiling"))]
-    for pair in asked:  # memory and caches find their places
+    for pair in asked:  # warm-up of memory and caches
         ask(*pair)
     seconds: dict[tuple[str, str], list[float]] = {pair: [] for pair in asked}
     for _ in range(rounds):
@@ -264,13 +265,13 @@ def measure(name: str, precisions: list[str], rounds: int, threads: int) -> Iter
 
 
 def spread(values: list[float]) -> str:
-    """Median and quartiles."""
+    """Returns median and quartiles."""
     low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def check(name: str) -> None:
-    """Ends everything if the two procedures do not give the same loss and gradients."""
+    """Exits with an error if the two procedures do not give the same loss and gradients."""
     system, other = (System(name, torch.float64, 8) for _ in range(2))
     apart = difference(system.ours(), other.published())
     if apart > 1e-5:
@@ -278,7 +279,7 @@ def check(name: str) -> None:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])

@@ -1,12 +1,13 @@
-"""What a study costs beside its trainings: trials of about 5 s on two slots, against a plain loop in two processes.
+"""Measures the overhead of a study: trials of about 5 s on two slots, compared with a plain loop in two processes.
 
     python -m tests.benchmarks.study_speed                  (40 trials; about 4 minutes on two cores)
-    python -m tests.benchmarks.study_speed --trials 12      (a quick look)
+    python -m tests.benchmarks.study_speed --trials 12      (a quick run)
 
-`efficiency` is pure training time over slots / wall time, from when trials may begin to the end of the last. The plain
-loop trains the same students, half of them before and half after the study, so that what else runs on the machine
-hits both; it has no study around it, and the ratio of both wall times says what that costs. The fixed cost a trial is
-what trials of one epoch take beside that epoch, once both workers are warm.
+`efficiency` is the pure training time, divided by the number of slots and by the wall time from the start of the
+session to the end of the last trial. The plain loop trains the same students without a study, half of them before and
+half after the study, so that other load on the machine affects both. The ratio of the two wall times is the cost of the
+study. The fixed cost per trial is measured with trials of one epoch: their duration without this epoch, once both
+workers are warm.
 """
 
 import argparse
@@ -54,7 +55,7 @@ Figures = dict[str, float]
 
 
 def study_of(trials: int, epochs: int) -> StudyConfig:
-    """Trials that all cost the same."""
+    """Returns a study whose trials all have the same cost."""
     config = SPACE["config"] | {"training": {"epochs": epochs}}
     return StudyConfig.model_validate(SPACE | {"config": config, "budget": {"trials": trials}})
 
@@ -63,7 +64,7 @@ def study_of(trials: int, epochs: int) -> StudyConfig:
 
 
 def run_study(study: StudyConfig, studies: Path, name: str) -> tuple[list[Event], float, dict[str, Use]]:
-    """The events of a study launched as users do, the seconds of the whole command, and who used what."""
+    """Launches a study as users do; returns its events, the seconds of the command, and the resources used by kind."""
     file = studies / f"{name}.yaml"
     file.write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_unset=True)))
     command = [
@@ -86,7 +87,7 @@ def run_study(study: StudyConfig, studies: Path, name: str) -> tuple[list[Event]
 
 
 def pure(events: list[Event]) -> dict[int, float]:
-    """The seconds that each trial trained."""
+    """Returns the training seconds of each trial."""
     seconds: dict[int, float] = {}
     for event in events:
         if isinstance(event, EpochReported):
@@ -95,12 +96,12 @@ def pure(events: list[Event]) -> dict[int, float]:
 
 
 def times(events: list[Event], what: type) -> dict[int, float]:
-    """When this happened to each trial; under 0, when the session did."""
+    """Returns the time of this type of event for each trial; key 0 is the session."""
     return {getattr(event, "trial", 0): event.at for event in events if isinstance(event, what)}
 
 
 def efficiency(events: list[Event], whole: float) -> Figures:
-    """Of the search, and of the whole command that took so many seconds."""
+    """Returns the efficiency of the search and of the whole command."""
     trained = sum(pure(events).values()) / SLOTS
     wall = max(times(events, TrialEnded).values()) - times(events, SessionStarted)[0]
     return {
@@ -113,7 +114,7 @@ def efficiency(events: list[Event], whole: float) -> Figures:
 
 
 def fixed_cost(events: list[Event]) -> float:
-    """Seconds of a slot that a trial takes beside its training, of those that began when every worker was warm."""
+    """Returns the slot seconds per trial outside training, for trials that began after every worker was warm."""
     started, ended, trained = times(events, TrialStarted), times(events, TrialEnded), pure(events)
     warm = sorted(ended.values())[SLOTS - 1]
     later = [trial for trial, at in started.items() if at >= warm]
@@ -122,7 +123,7 @@ def fixed_cost(events: list[Event]) -> float:
 
 
 def beside_training(events: list[Event]) -> float:
-    """Seconds between start and end of a trial in which it did not train, of those that began when all was warm."""
+    """Returns the mean seconds of a trial outside training, without the first trial of each slot."""
     started, ended, trained = times(events, TrialStarted), times(events, TrialEnded), pure(events)
     later = sorted(trained)[SLOTS:]
     return fmean(ended[trial] - started[trial] - trained[trial] for trial in later)
@@ -135,14 +136,14 @@ _shared: tuple[StudyConfig, DataSplits, TeacherEnsemble]
 
 def _prepare(study: StudyConfig, store: Path) -> None:
     global _shared
-    os.nice(15)  # this and the next as Ray's workers
+    os.nice(15)  # this variable and the next as in Ray workers
     disable_malloc_trim()
     data = load_data(study.base_config.data)
     _shared = study, data, get_ensemble(study.base_config, data, store)
 
 
 def _train(seed: int) -> tuple[float, float]:
-    """Seconds of its epochs, and of the CPU."""
+    """Returns the seconds of all epochs, and the CPU seconds."""
     study, data, ensemble = _shared
     cpu = time.process_time()
     config = study.config_for(TrialRecord(1, None, {}, "", seed=seed))
@@ -151,7 +152,7 @@ def _train(seed: int) -> tuple[float, float]:
 
 
 class PlainLoop:
-    """Two warm processes that train one student after the other."""
+    """Two warm processes, each of which trains one student after another."""
 
     def __init__(self, study: StudyConfig, store: Path) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"  # as in Ray's workers
@@ -161,7 +162,7 @@ class PlainLoop:
         self._seed = 0
 
     def train(self, trials: int) -> None:
-        """So many more."""
+        """Trains further students."""
         began = time.perf_counter()
         done = list(self._pool.map(_train, range(self._seed, self._seed + trials)))
         self.wall += time.perf_counter() - began
@@ -170,7 +171,7 @@ class PlainLoop:
         self.cpu += sum(cpu for _, cpu in done)
 
     def close(self) -> None:
-        """Ends both."""
+        """Stops both processes."""
         self._pool.shutdown()
 
 
@@ -178,7 +179,7 @@ class PlainLoop:
 
 
 def measure(trials: int, epochs: int, short: int) -> Figures:
-    """All figures. short: how many trials of one epoch show the fixed cost."""
+    """Returns all measurements; `short` is the number of trials of one epoch that measure the fixed cost."""
     study = study_of(trials, epochs)
     with tempfile.TemporaryDirectory() as home:
         studies = Path(home)
@@ -205,7 +206,7 @@ def measure(trials: int, epochs: int, short: int) -> Figures:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints all values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--epochs", type=int, default=56, help="of each; 56 take about 5 s")

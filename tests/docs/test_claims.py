@@ -1,4 +1,4 @@
-"""What the documents claim about presets, pieces, files and output is true."""
+"""Claims of the documents about presets, pieces, files and output are true."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def test_no_document_hides_text_in_a_comment() -> None:
     assert [str(document) for document in DOCUMENTS if "<!--" in document.text] == []
 
 
-def test_every_preset_has_a_card_and_a_row() -> None:
+def test_every_preset_has_a_card_and_a_table_row() -> None:
     for preset in presets():
         assert f"| [`{preset}`](docs/methods/{preset}.md) |" in README.text
         card = page(f"methods/{preset}").text
@@ -46,7 +46,7 @@ def test_every_preset_has_a_card_and_a_row() -> None:
         assert preset == "labels" or ("## Source" in card and "## Differences from" in card), preset
 
 
-def test_the_pieces_on_a_card_are_those_of_its_preset() -> None:
+def test_a_card_lists_the_pieces_of_its_preset() -> None:
     for preset in presets():
         rows = dict(re.findall(r"^\| (\w+) \| \[`(\w+)`\]", page(f"methods/{preset}").text, re.MULTILINE))
         config = load_config(preset)
@@ -54,13 +54,13 @@ def test_the_pieces_on_a_card_are_those_of_its_preset() -> None:
 
 
 @pytest.mark.parametrize("section", COMPONENTS)
-def test_every_piece_has_a_section_and_new_pieces_have_generated_ones(section: str) -> None:
+def test_every_piece_has_a_section_and_sections_of_new_pieces_are_generated(section: str) -> None:
     text = page(f"methods/{COMPONENTS[section]}").text
     assert set(re.findall(rf"^```{{piece}} {section}\.(\w+)$", text, re.MULTILINE)) <= set(pieces(section))
     assert f"```{{other-pieces}} {section}\n" in text
 
 
-def test_a_piece_without_a_section_has_one_generated_from_the_code(
+def test_a_missing_section_of_a_piece_is_generated_from_the_code(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("generated.pieces.METHODS", tmp_path)
@@ -108,7 +108,7 @@ def test_every_search_space_has_its_command_and_its_result() -> None:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("command", ["get-auth-token", "start", "symmetric-run"])
-def test_ray_has_the_options_that_the_guide_gives_it(command: str) -> None:
+def test_every_ray_option_in_the_guide_exists(command: str) -> None:
     text = "\n".join(CLUSTERS.blocks_of("bash", None))
     lines = re.findall(rf"ray {command} (.*)", text)
     shown = {option for line in lines for option in re.findall(r"--[a-z-]+", line.split(" -- ")[0])}
@@ -119,7 +119,7 @@ def test_ray_has_the_options_that_the_guide_gives_it(command: str) -> None:
     assert {option for option in shown if option not in known.stdout} == set()
 
 
-def test_the_kubernetes_image_has_the_ray_version_of_the_constraints() -> None:
+def test_the_kubernetes_image_has_the_ray_version_of_constraints_txt() -> None:
     (pinned,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     (dockerfile,), (job,) = CLUSTERS.blocks_of("dockerfile"), CLUSTERS.blocks_of("yaml", "kubernetes")
     cluster = yaml.safe_load(job)["spec"]["rayClusterSpec"]
@@ -136,7 +136,7 @@ REFUSE = "import sys; sys.modules.update(torch=None, ensdistill=None)\n"
 
 @pytest.fixture(scope="module")
 def winner(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an exported winner, with the image `three.png` in it and next to it."""
+    """The folder of an exported winner, which also contains the image `three.png`."""
     out = tmp_path_factory.mktemp("export")
     done = call("ensdistill-tune", "export", "tiny", "--studies-dir", tiny.studies, "--out", out, "--formats", "onnx")
     assert done.code == 0, done.err
@@ -159,7 +159,7 @@ def test_exported_files_classify_an_image_as_the_guide_shows(winner: Path, role:
 
 
 @pytest.mark.e2e
-def test_the_ten_lines_of_the_guide_serve_a_student_over_http(winner: Path) -> None:
+def test_the_ten_line_program_in_the_guide_serves_a_student_over_http(winner: Path) -> None:
     (text,) = page("guides/export-and-serve").blocks_of("python", "serve")
     assert len([line for line in text.splitlines() if line.strip()]) == 10
     port = free_port()
@@ -176,7 +176,7 @@ def test_the_ten_lines_of_the_guide_serve_a_student_over_http(winner: Path) -> N
     assert probabilities == pytest.approx(expected["probabilities"], abs=0.01)
 
 
-def test_printed_transcripts_have_the_lines_of_a_real_run(tiny: TinyStudy, tmp_path: Path) -> None:
+def test_transcripts_contain_the_lines_of_a_real_run(tiny: TinyStudy, tmp_path: Path) -> None:
     (study,) = page("getting-started/first-study").blocks_of("text")
     (exported,) = page("guides/export-and-serve").blocks_of("text")
     labels = set(re.findall(r"^([a-z]+(?: [a-z]+)?: )", tiny.done.out, re.MULTILINE)) - {"study tiny: "}
@@ -188,13 +188,13 @@ def test_printed_transcripts_have_the_lines_of_a_real_run(tiny: TinyStudy, tmp_p
     assert {word for word in columns if word not in exported} == set()
 
 
-def test_the_output_in_the_readme_is_part_of_the_transcript() -> None:
+def test_the_readme_output_is_an_excerpt_of_the_transcript() -> None:
     (lines,), (transcript,) = README.blocks_of("text"), page("getting-started/first-study").blocks_of("text")
     assert len(lines.splitlines()) == 12
     assert set(lines.splitlines()) <= set(transcript.splitlines())
 
 
-def test_every_file_of_a_study_is_described(tiny: TinyStudy) -> None:
+def test_every_study_file_is_documented(tiny: TinyStudy) -> None:
     described = set(re.findall(r"^\| `([^`]+)` \|", page("reference/study-files").text, re.MULTILINE))
     found = {str(path.relative_to(tiny.home)) for path in tiny.home.rglob("*") if path.is_file()}
     general = {re.sub(r"^figures/.*", "figures/", re.sub(r"^trials/\d+/", "trials/<number>/", name)) for name in found}
@@ -203,7 +203,7 @@ def test_every_file_of_a_study_is_described(tiny: TinyStudy) -> None:
     assert beside - described == set()
 
 
-PUBLISHED = {  # METHODS of the papers, as their official code has them
+PUBLISHED = {  # METHODS of the papers, as implemented in their official code
     "latentbe": {
         "student": {"subnetworks": 4, "factor_init": "ones", "factor_gradient": "sum", "factor_lr": 1.0}
         | {"factor_decay": "to_one", "bias": "shared", "merge": "product_of_means", "merge_after": 1.0},
@@ -235,7 +235,7 @@ PUBLISHED = {  # METHODS of the papers, as their official code has them
 
 
 @pytest.mark.parametrize("preset", PUBLISHED)
-def test_published_settings_are_those_of_the_papers(preset: str) -> None:
+def test_presets_have_the_settings_published_in_their_papers(preset: str) -> None:
     config = load_config(preset).model_dump()
     for component, settings in PUBLISHED[preset].items():
         own = flatten(config[component])

@@ -1,4 +1,4 @@
-"""Every block of code in a document is read or run by the code it is about."""
+"""Every code block of a document is parsed or run by the code it documents."""
 
 import re
 import shlex
@@ -31,7 +31,7 @@ COMMAND = re.compile(r"(?<![/\w.-])(ensdistill(?:-tune)? [a-z-][^`\"|\n;)]*)")
 
 
 def commands(text: str) -> list[list[str]]:
-    """The commands in a script, wherever they stand in a line."""
+    """Returns all commands in a script, at any position in a line."""
     joined = text.replace("\\\n", " ").replace(".venv/bin/", "")
     found = [shlex.split(one, comments=True) for one in COMMAND.findall(joined)]
     return [words for words in found if words[1] not in ("import",)]
@@ -80,7 +80,7 @@ def test_every_command_in_a_block_is_accepted_by_its_parser(document: str, line:
 @pytest.mark.parametrize(("document", "code"), INLINE)
 def test_every_command_in_a_sentence_exists(document: str, code: str) -> None:
     program, *words = shlex.split(code)
-    if len(words) == 1:  # the name alone
+    if len(words) == 1:  # only the name
         with pytest.raises(SystemExit) as stop:
             PARSERS[program]().parse_args([words[0], "--help"] if words[0] != "--version" else words)
         assert stop.value.code == 0
@@ -106,7 +106,7 @@ def test_every_script_is_valid_shell(document: Document) -> None:
 YAMLS = [
     (str(document), text)
     for document in DOCUMENTS
-    if document.path.name != "extending.md"  # it has its own test
+    if document.path.name != "extending.md"  # has a separate test
     for text in document.blocks_of("yaml")
 ]
 OF_A_STUDY = set(StudyConfig.model_fields) - {"preset"}
@@ -114,7 +114,7 @@ OF_A_STUDY = set(StudyConfig.model_fields) - {"preset"}
 
 @pytest.mark.parametrize(("document", "text"), YAMLS, ids=[f"{d}-{n}" for n, (d, _) in enumerate(YAMLS)])
 def test_every_yaml_is_valid(document: str, text: str, tmp_path: Path) -> None:
-    """A part of a study file is completed by a search, and of a warm start the study is not looked for."""
+    """Partial study files are completed with a search; the study of a warm start does not have to exist."""
     tree = yaml.safe_load(text)
     file = tmp_path / "shown.yaml"
     if OF_A_STUDY & set(tree):
@@ -148,7 +148,7 @@ def run(document: Document, folder: Path, monkeypatch: pytest.MonkeyPatch) -> di
     return names
 
 
-RUNNING = [d for d in DOCUMENTS if d.blocks_of("python") and d.path.name != "extending.md"]  # it has its own test
+RUNNING = [d for d in DOCUMENTS if d.blocks_of("python") and d.path.name != "extending.md"]  # has a separate test
 
 
 @pytest.mark.slow
@@ -161,7 +161,7 @@ def test_the_python_blocks_of_a_document_run(
 
 
 def new_piece(role: str, module: ModuleType) -> Any:
-    """The class that a block of `contributing/add-a-piece` adds to a module."""
+    """Returns the class that a block of `contributing/add-a-piece` adds to a module."""
     (text,) = page("contributing/add-a-piece").blocks_of("python", role)
     before = set(vars(module))
     with patch.dict(sys.modules, {module.__name__: module}):
@@ -178,14 +178,14 @@ def module_with(names: Mapping[str, Any]) -> ModuleType:
     return module
 
 
-def test_the_perturbation_that_is_added_moves_images_by_its_step() -> None:
+def test_the_example_perturbation_moves_images_by_its_step_size() -> None:
     piece = new_piece("perturbation", module_with(vars(directions)))
     x = torch.full((2, 1, 4, 4), 0.5)
     moved = piece(step_size=0.01)(x, None, None, RandomStreams.of(0, "docs", 1, torch.device("cpu"))) - x
     torch.testing.assert_close(moved.flatten(1).norm(dim=1), torch.full((2,), 0.04))
 
 
-def test_the_loss_that_is_added_is_the_brier_score_against_the_teachers() -> None:
+def test_the_example_loss_is_the_brier_score_against_the_teachers() -> None:
     piece = new_piece("loss", module_with({}))
     student, teachers = torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[200.0, 0.0]]])
     loss = piece(temperature=1.0, alpha=1.0)(student, teachers, torch.tensor([0]), student)
@@ -211,6 +211,6 @@ def test_every_setting_in_a_sentence_exists(document: Document) -> None:
 
 
 def kinds(name: str) -> set[str]:
-    """The kinds of a setting such as `loss.kind`."""
+    """Returns the valid kinds of a setting such as `loss.kind`."""
     (limits,) = {row.limits for row in ROWS if row.name == name}
     return set(limits.split(" | "))

@@ -1,4 +1,4 @@
-"""The page for authors of plugins: its modules, settings, entry points and suites work as shown."""
+"""The modules, settings, entry points and suites on the page for plugin authors work as shown."""
 
 import os
 import pkgutil
@@ -20,12 +20,12 @@ EXTENDING = (ROOT / "docs" / "extending.md").read_text()
 
 
 def shown_in(text: str, language: str) -> list[tuple[str, str]]:
-    """Each block of a language with the name of its file, empty if it has none."""
+    """Returns all blocks of a language as pairs of file name (empty if none) and text."""
     return re.findall(rf"^```{language}(?: ([\w.]+))?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def test_the_example_of_the_page_for_plugin_authors_works(tmp_path: Path) -> None:
-    """Its modules are written, its settings read, its Python run, its suites tested."""
+def test_the_example_on_the_plugin_page_works(tmp_path: Path) -> None:
+    """The test writes the modules, reads the settings, runs the Python code and runs the suites of the page."""
     blocks_with_files = [(file, text) for file, text in shown_in(EXTENDING, "python") if file]
     for file, text in blocks_with_files:
         (tmp_path / file).write_text(text)
@@ -46,7 +46,7 @@ def test_the_example_of_the_page_for_plugin_authors_works(tmp_path: Path) -> Non
             assert load_config("kd", ["loss.kind=focal", "loss.gamma=3"]).loss.kind == "focal"
 
 
-def test_the_page_for_plugin_authors_names_every_family_with_its_base_class() -> None:
+def test_the_plugin_page_lists_every_family_with_its_base_class() -> None:
     rows = [line.split("|") for line in EXTENDING.splitlines() if line.startswith("| ") and "`ensdistill." in line]
     groups = {row[4].strip(" `"): row[2].split("`")[1] for row in rows}
     assert groups.keys() == {family.group for family in families_of(Config)}
@@ -55,7 +55,7 @@ def test_the_page_for_plugin_authors_names_every_family_with_its_base_class() ->
 
 
 @pytest.mark.e2e
-def test_the_contract_suites_of_the_page_pass_without_other_configuration(tmp_path: Path) -> None:
+def test_the_contract_suites_on_the_plugin_page_pass_without_configuration(tmp_path: Path) -> None:
     for file, text in shown_in(EXTENDING, "python"):
         if file:
             (tmp_path / file).write_text(text)

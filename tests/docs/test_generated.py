@@ -1,4 +1,4 @@
-"""The extension of the site inserts what the code states."""
+"""The Sphinx extension of the site inserts facts generated from the code."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def test_every_setting_has_a_row_with_one_anchor(which: str, model: type) -> Non
         assert text.count(f"[`{name}`]{{#{settings.anchor(name)}}}") == 1
 
 
-def test_defaults_are_those_of_the_section_that_uses_a_setting() -> None:
+def test_a_setting_row_shows_the_default_of_its_section() -> None:
     text = settings.markdown("student")
     rates = dict(
         re.findall(r"^\| \[`((?:teachers\.)?training\.optimizer\.lr)`\]\S+ \| `([\d.]+)` \|", text, re.MULTILINE)
@@ -43,13 +43,13 @@ def test_every_event_has_a_section() -> None:
     assert {"## `trial_started`", "## `epoch_reported`", "## `session_ended`"} <= set(records.events().splitlines())
 
 
-def test_a_preset_is_shown_without_its_comments() -> None:
+def test_presets_are_shown_without_comments() -> None:
     text = pieces.preset("kd")
     assert "kind: averaged" in text
     assert "#" not in text
 
 
-def test_equations_keep_their_lines_and_prose_loses_its_markup() -> None:
+def test_equations_keep_their_line_breaks_and_markup_in_prose_is_escaped() -> None:
     doc = "Returns *p* and |q|, see `a_b`.\n\n    L = a + b\n      + c\n\nArgs:\n    x_: Values.\n"
     made = docstrings.as_restructured(doc.splitlines())
     assert made[0] == r"Returns \*p\* and \|q\|, see ``a_b``."
@@ -62,7 +62,7 @@ def test_a_table_escapes_bars_and_prose_escapes_markup() -> None:
     assert markdown.escaped("a_b `a_b` *c*") == r"a\_b `a_b` \*c\*"
 
 
-def test_a_formula_is_one_drawing_with_its_text_as_description() -> None:
+def test_a_formula_is_one_drawing_with_its_source_as_alternative_text() -> None:
     drawing = formulas.svg(r"x^2 < \frac{1}{2}")
     assert drawing.count("<svg") == 1
     assert 'aria-label="x^2 &lt; \\frac{1}{2}"' in drawing
@@ -71,7 +71,7 @@ def test_a_formula_is_one_drawing_with_its_text_as_description() -> None:
         formulas.svg(r"\nosuch")
 
 
-def test_a_notebook_becomes_text_code_and_outputs() -> None:
+def test_a_notebook_is_rendered_as_text_code_and_outputs() -> None:
     cells = [
         {"cell_type": "markdown", "source": ["# Title\n", "Text"]},
         {

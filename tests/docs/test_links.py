@@ -8,18 +8,18 @@ GENERATED = {"docs/reference/settings.md", "docs/reference/study-settings.md", "
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
-def test_links_within_the_repository_lead_somewhere(document: Document) -> None:
+def test_links_within_the_repository_have_existing_targets(document: Document) -> None:
     for link in document.links:
         target, _, anchor = link.partition("#")
         file = (document.path.parent / target).resolve() if target else document.path
         assert file.exists(), link
         assert file.is_relative_to(ROOT), link
-        if anchor and str(file.relative_to(ROOT)) not in GENERATED:  # whose headings exist on the site only
+        if anchor and str(file.relative_to(ROOT)) not in GENERATED:  # pages whose headings exist only on the site
             assert anchor in Document(file).anchors, link
 
 
 def test_every_page_is_in_a_table_of_contents() -> None:
-    """The build checks it too, but takes half a minute."""
+    """The documentation build checks this as well, but takes half a minute."""
     listed = set()
     for document in DOCUMENTS:
         for token in document.tokens:

@@ -1,4 +1,4 @@
-"""The guide to the report explains every sentence that a verdict can be."""
+"""The guide to the report explains every possible verdict sentence."""
 
 import re
 
@@ -28,9 +28,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_words_of_every_verdict_are_in_the_guide(case: str) -> None:
+def test_the_guide_contains_the_wording_of_every_verdict(case: str) -> None:
     study = StudyConfig(search={"loss.temperature": {"log_uniform": [1, 10]}})
-    words = verdict(CASES[case], study).sentence.split(":")[0]  # what follows are numbers
+    words = verdict(CASES[case], study).sentence.split(":")[0]  # the following words are numbers
     shown = [code.split(":")[0] for code in page("guides/read-a-report").inline_code]
     assert without_numbers(words) in map(without_numbers, shown)
 

@@ -1,10 +1,11 @@
-"""Kills a study again and again at random points, resumes it, and holds what comes out against the undisturbed study.
+"""Kills a study repeatedly at random points, resumes it, and compares the result with an undisturbed study.
 
     python -m tests.end_to_end.chaos --kills 20 --seed 0        (or: make chaos)
 
-Three ways to die, all without a word: the driver alone, a worker alone, and every process at once, as when the machine
-goes down. One trial at a time and a fixed seed: then the two studies must agree in every trial, every metric of every
-epoch, every rung, every decision, the best settings, and in MLflow in every run and every point.
+There are three kinds of kills, all without warning: only the driver, only a worker, or every process, as in a power
+failure. The study runs one trial at a time with a fixed seed. The two studies must therefore agree in every trial,
+every metric of every epoch, every rung, every decision and the best settings, and in every run and every metric point
+in MLflow.
 """
 
 import argparse
@@ -49,12 +50,12 @@ confirmation: {top_k: 1, seeds: 2}
 resources: {max_concurrent: 1, max_retries: 100, checkpoint_interval_s: 0}
 """
 WAYS = ("driver", "worker", "everything")
-TIMES = ("time/epoch_seconds", "time/overhead_seconds", "time/cpu_hours", "time/gpu_hours")  # all that may differ
+TIMES = ("time/epoch_seconds", "time/overhead_seconds", "time/cpu_hours", "time/gpu_hours")  # these may differ
 
 
 @dataclass
 class Killed:
-    """What was done to a study."""
+    """Kills that a study survived."""
 
     ways: Counter[str] = field(default_factory=Counter)
     inside: int = 0  # kills that hit a trial between two of its epochs
@@ -63,14 +64,14 @@ class Killed:
 
 
 def launched(folder: Path, name: str, settings: str = STUDY, executor: str = "ray") -> subprocess.Popen[str]:
-    """A study that begins, in a process of its own."""
+    """Starts a study in a separate process."""
     file = folder / f"{name}.yaml"
     file.write_text(settings)
     return _command("launch", str(file), folder, executor)
 
 
 def disturbed(folder: Path, kills: int, seed: int, settings: str = STUDY) -> Killed:
-    """Runs the study `disturbed` to its end with so many kills on the way."""
+    """Runs the study `disturbed` to its end and kills it the given number of times."""
     chance, done, began = random.Random(seed), Killed(), time.monotonic()
     home = folder / "studies" / "disturbed"
     study = launched(folder, "disturbed", settings)
@@ -81,7 +82,7 @@ def disturbed(folder: Path, kills: int, seed: int, settings: str = STUDY) -> Kil
             break
         running = [trial for trial in StudyDirectory(home).read_trials() if trial.state == "running" and trial.epochs]
         while not _kill(ways, study) and study.poll() is None:
-            time.sleep(0.02)  # no worker trains at this very moment
+            time.sleep(0.02)  # no worker is training at this moment
         done.ways[ways] += 1
         done.inside += bool(running)
         if ways != "worker":
@@ -95,7 +96,7 @@ def disturbed(folder: Path, kills: int, seed: int, settings: str = STUDY) -> Kil
 
 
 def descendants(root: int) -> dict[int, str]:
-    """The processes below one, with the titles that Ray gives them."""
+    """Returns all descendants of a process with the titles set by Ray."""
     parents, titles = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -112,7 +113,7 @@ def descendants(root: int) -> dict[int, str]:
 
 
 def outcome(home: Path) -> dict[str, Any]:
-    """All that two equal studies must agree in."""
+    """Returns all results in which two equal studies must agree."""
     trials = StudyDirectory(home).read_trials()
     summary = json.loads((home / "study.json").read_text())
     return {
@@ -128,7 +129,7 @@ def outcome(home: Path) -> dict[str, Any]:
 
 
 def in_mlflow(home: Path) -> dict[str, Any]:
-    """Every run of a study with its status and all points of every metric that is no time; none may be there twice."""
+    """Returns status and metric points of every run of a study, except times; asserts that no point is duplicated."""
     summary = json.loads((home / "study.json").read_text())
     client = MlflowClient(summary["tracking_uri"])
     experiment = client.get_experiment_by_name("ensdistill").experiment_id
@@ -148,7 +149,7 @@ def in_mlflow(home: Path) -> dict[str, Any]:
 
 
 def assert_equal(folder: Path) -> tuple[int, int, int]:
-    """Holds the disturbed study against the undisturbed one; how many trials, runs and points agree."""
+    """Compares the disturbed study with the undisturbed one; returns the number of equal trials, runs and points."""
     mine, theirs = (outcome(folder / "studies" / name) for name in ("disturbed", "undisturbed"))
     for what, value in theirs.items():
         assert mine[what] == value, f"{what} differ"
@@ -159,7 +160,7 @@ def assert_equal(folder: Path) -> tuple[int, int, int]:
 
 
 def _rungs(home: Path) -> dict[int, dict[int, float]]:
-    """What stands at each rung of asha, read off the journal: the first report at or after it."""
+    """Returns the values at each ASHA rung from the event log: the first report at or after the rung."""
     found: dict[int, dict[int, float]] = {3: {}, 9: {}, 27: {}}
     searched = {t.number for t in StudyDirectory(home).read_trials() if t.sampled and t.replicate_of is None}
     for event in read_journal(home / "events.jsonl"):
@@ -194,7 +195,7 @@ def _wait_for_events(study: subprocess.Popen[str], home: Path, count: int) -> No
 
 
 def _kill(way: str, study: subprocess.Popen[str]) -> bool:
-    """Whether there was something to kill."""
+    """Kills the chosen processes; returns whether any existed."""
     below = descendants(study.pid)
     victims = [study.pid, *below]
     if way == "driver":
@@ -208,7 +209,7 @@ def _kill(way: str, study: subprocess.Popen[str]) -> bool:
 
 
 def main() -> None:
-    """Prints one line of figures, or fails."""
+    """Prints one line of results, or fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

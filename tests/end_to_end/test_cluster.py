@@ -1,4 +1,4 @@
-"""A real Ray cluster of two machines (both on this one), of which one is lost in mid-study."""
+"""A real Ray cluster of two nodes on this machine, one of which is lost during a study."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A cluster begun by `ray start` that asks for a token; how to come to it."""
+    """A cluster started by `ray start` that requires a token; yields the environment for connecting to it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

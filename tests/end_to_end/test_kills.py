@@ -1,4 +1,4 @@
-"""A study on real Ray that is killed or interrupted, in whatever way, goes on as if nothing had happened."""
+"""A study on real Ray that is killed or interrupted continues as if it had not been interrupted."""
 
 import json
 import signal
@@ -15,7 +15,7 @@ from tests.servers import wait_until
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the chaos study, undisturbed: the inline executor has no workers that could be killed."""
+    """The folder of the undisturbed chaos study; the inline executor has no workers that could be killed."""
     folder = tmp_path_factory.mktemp("chaos")
     study = chaos.launched(folder, "undisturbed", executor="inline")
     output, _ = study.communicate(timeout=300)
@@ -29,7 +29,7 @@ def test_after_kills_of_driver_and_workers_the_resumed_study_equals_the_undistur
     assert done.resumed == 2
     trials, runs, points = chaos.assert_equal(undisturbed)
     assert (trials, runs) == (12 + 1 + 4, 12 + 1 + 4 + 1)
-    assert points > 2500  # nine metrics an epoch and the totals; so the comparison was not of nothing
+    assert points > 2500  # nine metrics per epoch and the totals: shows that the comparison is not empty
 
 
 def test_an_interrupted_study_closes_its_runs_and_prints_a_command_that_resumes_it(

@@ -1,4 +1,4 @@
-"""The notebooks of `docs/` run from their first cell to their last, and what they show was made by such a run."""
+"""The notebooks of `docs/` run from the first to the last cell and contain the outputs of such a run."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.notebooks import NOTEBOOKS, execute
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_a_notebook_runs_completely_and_prints_the_stored_outputs(file: Path, tmp_path: Path) -> None:
+def test_a_notebook_runs_to_the_end_and_prints_the_stored_outputs(file: Path, tmp_path: Path) -> None:
     shown, now = nbformat.read(file, as_version=4), execute(file, tmp_path)
     for before, after in zip(shown.cells, now.cells, strict=True):
         if before.cell_type == "code":
@@ -19,5 +19,5 @@ def test_a_notebook_runs_completely_and_prints_the_stored_outputs(file: Path, tm
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_a_notebook_contains_no_path_of_a_machine(file: Path) -> None:
+def test_a_notebook_contains_no_machine_specific_path(file: Path) -> None:
     assert not re.findall(r"/(?:root|home|work|tmp|usr|private|Users)/[^\s\"]*", file.read_text())

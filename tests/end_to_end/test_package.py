@@ -1,4 +1,4 @@
-"""The package as it is installed: its import names, and the wheel, in an environment of its own."""
+"""The installed package: its import names, and its wheel in a separate environment."""
 
 import json
 import os
@@ -32,7 +32,7 @@ confirmation: {top_k: 0}
 
 
 def run(*words: str | Path, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A command that finds what is installed, and what is on PYTHONPATH, and nothing else."""
+    """Runs a command with only the installed packages and those on the given path."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"PYTHONPATH": str(path)} if path else {}
     return subprocess.run(
@@ -53,7 +53,7 @@ def test_a_user_module_named_tune_is_not_executed(command: list[str], tmp_path: 
 
 @pytest.mark.parametrize("name", ["torch", "rich", "numpy", "random"])
 @pytest.mark.parametrize("words", [["ensdistill", "teachers", "kd"], ["ensdistill-tune", "report", "x"]], ids=" ".join)
-def test_a_module_that_hides_a_dependency_is_named(words: list[str], name: str, tmp_path: Path) -> None:
+def test_a_module_that_shadows_a_dependency_is_named_in_the_error(words: list[str], name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text("VALUE = 1\n")
     done = run(Path(sys.executable).parent / words[0], *words[1:], cwd=tmp_path, path=tmp_path)
     assert done.returncode == 2, done.stdout
@@ -63,7 +63,7 @@ def test_a_module_that_hides_a_dependency_is_named(words: list[str], name: str, 
 
 @pytest.fixture(scope="module")
 def files() -> list[str]:
-    """The files of this repository, as git has them."""
+    """Returns the files of this repository that git tracks."""
     if not (ROOT / ".git").exists():
         pytest.skip("no git repository")
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -78,7 +78,7 @@ def test_a_study_records_the_commit_of_this_source_tree(files: list[str]) -> Non
 
 @pytest.fixture(scope="module")
 def wheel(files: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make wheel` makes of them."""
+    """The wheel that `make wheel` builds from these files."""
     source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for file in files:
         (source / file).parent.mkdir(parents=True, exist_ok=True)
@@ -91,17 +91,17 @@ def wheel(files: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment with the wheel; what it depends on is that of these tests."""
+    """The folder of programs of an environment with the wheel; dependencies are those of the test environment."""
     home = tmp_path_factory.mktemp("environment") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     (packages,) = home.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text(f"{SITE_PACKAGES}\n")  # no .pth in there is read: nothing editable
+    (packages / "dependencies.pth").write_text(f"{SITE_PACKAGES}\n")  # not editable: .pth files there are ignored
     uv = Path(sys.executable).parent / "uv"
     subprocess.run([uv, "pip", "install", "--quiet", "--no-deps", "--python", home / "bin/python", wheel], check=True)
     return home / "bin"
 
 
-def test_the_wheel_contains_every_file_of_both_packages_and_no_other(wheel: Path, files: list[str]) -> None:
+def test_the_wheel_contains_exactly_the_files_of_both_packages(wheel: Path, files: list[str]) -> None:
     expected = {file.removeprefix("tune/") for file in files if file.startswith(("ensdistill/", "tune/"))}
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == expected

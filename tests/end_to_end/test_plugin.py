@@ -1,4 +1,4 @@
-"""The plugin of tests/plugin: built, installed, searched in a study, exported, and run again from what was exported."""
+"""The plugin in tests/plugin is built, installed, used in a study and exported; its exported settings are run again."""
 
 import json
 import os
@@ -34,7 +34,7 @@ PLUGINS = ("loss", "perturbation", "metrics.0", "data", "model", "teachers.model
 
 
 def run(program: str, *words: str | Path, cwd: Path, site: Path | None) -> subprocess.CompletedProcess[str]:
-    """A command that finds this source tree and, if it is given, a folder of installed packages."""
+    """Runs a command with this source tree and, if given, a folder of installed packages."""
     path = [str(ROOT), str(ROOT / "tune"), *([str(site)] if site else [])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     arguments = [sys.executable, "-m", program, *map(str, words)]
@@ -43,7 +43,7 @@ def run(program: str, *words: str | Path, cwd: Path, site: Path | None) -> subpr
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the plugin is installed."""
+    """The folder in which the plugin is installed."""
     source, target = tmp_path_factory.mktemp("source") / "plugin", tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "tests" / "plugin", source, ignore=shutil.ignore_patterns("__pycache__"))
     uv = [Path(sys.executable).parent / "uv", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
@@ -56,7 +56,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def study(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a study of the plugin's pieces has completed and was exported."""
+    """The folder of a completed and exported study that uses the pieces of the plugin."""
     home = tmp_path_factory.mktemp("study")
     (home / "space.yaml").write_text(SPACE)
     done = run("ensdistill_tune", "launch", "space.yaml", "--executor", "inline", "--json", cwd=home, site=site)
@@ -67,7 +67,7 @@ def study(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_a_study_records_the_distribution_of_each_piece_and_its_own_metric(study: Path) -> None:
+def test_a_study_records_the_distribution_of_each_piece_and_the_custom_metric(study: Path) -> None:
     summary = json.loads((study / "studies/space/study.json").read_text())
     assert summary["plugins"] == dict.fromkeys(sorted(PLUGINS), "ensdistill-example 1.2.3")
     events = [json.loads(line) for line in (study / "studies/space/events.jsonl").read_text().splitlines()]
@@ -95,7 +95,7 @@ def test_the_model_card_lists_the_packages_to_install(study: Path) -> None:
     assert "label_probability" in card
 
 
-def test_without_the_plugin_each_of_its_kinds_is_a_one_line_error(study: Path) -> None:
+def test_without_the_plugin_each_of_its_kinds_causes_a_one_line_error(study: Path) -> None:
     done = run("ensdistill_tune", "check", "space.yaml", "--no-estimate", cwd=study, site=None)
     assert done.returncode == 2
     lines = done.stderr.splitlines()
@@ -104,7 +104,7 @@ def test_without_the_plugin_each_of_its_kinds_is_a_one_line_error(study: Path) -
     assert any("data.kind: 'stripes' is none of " in line for line in lines)
 
 
-def test_a_study_is_not_resumed_with_another_version_of_its_plugin(study: Path, site: Path, tmp_path: Path) -> None:
+def test_a_study_cannot_be_resumed_with_another_plugin_version(study: Path, site: Path, tmp_path: Path) -> None:
     newer = shutil.copytree(site, tmp_path / "site")
     (about,) = newer.glob("ensdistill_example-*.dist-info")
     (about / "METADATA").write_text((about / "METADATA").read_text().replace("1.2.3", "1.2.4"))

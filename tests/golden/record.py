@@ -1,9 +1,9 @@
-"""Numbers that must stay as they are: a tiny study with one slot, its event log, and one run of each preset.
+"""Records reference results: a tiny study with one slot, its event log, and one run of each preset.
 
     python -m tests.golden.record        (or: make golden)
 
-records them again in this folder. They hold no times. They are equal bit for bit on the CPU model that recorded them,
-and within 1e-4 elsewhere; test_golden.py compares them. A commit that records them again gives the reason.
+writes them again into this folder. They contain no times. Results are equal bit for bit on the CPU model that recorded
+them, and within 1e-4 on others; test_golden.py compares them. A commit that records them again states the reason.
 """
 
 import csv
@@ -26,7 +26,7 @@ from tests.tiny import launched
 
 HERE = Path(__file__).parent
 LOG = HERE / f"log-format-{FORMAT}.jsonl"
-TOLERANCE = 1e-4  # on another CPU model
+TOLERANCE = 1e-4  # tolerance on another CPU model
 SMALL = (
     "data.train_size=60",
     "data.val_size=100",
@@ -42,7 +42,7 @@ SMALL = (
 
 
 def cpu_model() -> str:
-    """The model name of this machine's CPU."""
+    """Returns the CPU model name of this machine."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -51,10 +51,10 @@ def cpu_model() -> str:
 
 
 def of_presets(store: Path) -> dict[str, Any]:
-    """The metrics of every epoch of one short run of each preset.
+    """Returns the metrics of every epoch of one short run per preset.
 
     Args:
-        store: Folder in which teachers are kept.
+        store: Folder of the teachers.
     """
     found: dict[str, Any] = {}
     for preset in presets():
@@ -66,7 +66,7 @@ def of_presets(store: Path) -> dict[str, Any]:
 
 
 def of_study(home: Path) -> dict[str, Any]:
-    """Trials, decisions, leaderboard and confirmation of the tiny study."""
+    """Returns trials, decisions, leaderboard and confirmation of the tiny study."""
     trials = [
         {
             "trial": trial.number,
@@ -91,7 +91,7 @@ def of_study(home: Path) -> dict[str, Any]:
 
 
 def differences(recorded: Any, now: Any, tolerance: float, path: str = "") -> Iterator[str]:
-    """Where two trees of numbers and texts differ by more than a tolerance; 0 for not at all."""
+    """Yields the differences between two trees of numbers and strings beyond a tolerance; 0 means exact equality."""
     if isinstance(recorded, Mapping) and isinstance(now, Mapping) and recorded.keys() == now.keys():
         for name, value in recorded.items():
             yield from differences(value, now[name], tolerance, f"{path}/{name}")
@@ -115,7 +115,7 @@ def _write(name: str, numbers: dict[str, Any]) -> None:
 
 
 def trials_of(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """The records of all trials after these events."""
+    """Returns the records of all trials after these events."""
     trials: Trials = {}
     for event in events:
         apply_event(trials, event)
@@ -123,7 +123,7 @@ def trials_of(events: Sequence[Event]) -> list[dict[str, Any]]:
 
 
 def _write_log(home: Path) -> None:
-    """Keeps the event log of a study, once for each format: later versions must read it as this one does."""
+    """Writes the event log of a study once per format: later versions must read it in the same way."""
     if LOG.exists():
         return
     shutil.copyfile(home / "events.jsonl", LOG)
@@ -133,7 +133,7 @@ def _write_log(home: Path) -> None:
 
 
 def main() -> None:
-    """Records all files."""
+    """Records all reference files."""
     with tempfile.TemporaryDirectory() as temporary:
         _write("presets", of_presets(Path(temporary) / "teachers"))
         home = launched(Path(temporary) / "tiny").home

@@ -1,4 +1,4 @@
-"""The recorded numbers come out again; `python -m tests.golden.record` records them."""
+"""Runs reproduce the recorded results; `python -m tests.golden.record` records them."""
 
 from pathlib import Path
 
@@ -35,5 +35,5 @@ def test_a_study_with_one_slot_has_the_recorded_metrics_decisions_and_leaderboar
         ({"a": 1.0}, {"b": 1.0}, 1e-4, 1),
     ],
 )
-def test_differences_are_named(recorded: object, now: object, allowed: float, count: int) -> None:
+def test_differences_between_records_are_listed(recorded: object, now: object, allowed: float, count: int) -> None:
     assert len(list(differences(recorded, now, allowed))) == count

@@ -1,4 +1,4 @@
-"""Event logs of earlier versions are read and replayed as by the version that wrote them."""
+"""Event logs of earlier versions are read and replayed with the same result as in the version that wrote them."""
 
 import json
 import shutil
@@ -20,13 +20,13 @@ LOGS = sorted(HERE.glob("log-format-*.jsonl"))
 
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
-def test_a_golden_log_gives_the_recorded_trials(log: Path) -> None:
+def test_replaying_a_golden_log_gives_the_recorded_trials(log: Path) -> None:
     recorded = json.loads(log.with_suffix(".json").read_text())["trials"]
     assert json.loads(json.dumps(trials_of(read_journal(log)))) == recorded
 
 
 def planner_after(records: int, log: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> TrialPlanner:
-    """Returns the planner of a study whose log ends after `records` records; nothing is trained."""
+    """Returns the planner of a study whose log ends after `records` records, without any training."""
     monkeypatch.setattr("os.fsync", lambda _: None)
     home.mkdir()
     study = StudyConfig.model_validate(json.loads(log.with_suffix(".json").read_text())["study"])
@@ -35,7 +35,7 @@ def planner_after(records: int, log: Path, home: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
-def test_a_planner_on_a_part_of_a_golden_log_repeats_the_next_suggestion_and_decision(
+def test_a_planner_restored_from_part_of_a_golden_log_repeats_the_next_suggestion_and_decision(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events, repeated = read_journal(log), {"suggestions": 0, "decisions": 0}

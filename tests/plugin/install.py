@@ -21,11 +21,11 @@ def distribution(
     """Writes modules and metadata of a distribution.
 
     Args:
-        folder: Folder of the installation.
-        name: Name of the distribution.
+        folder: Installation folder.
+        name: Distribution name.
         entry_points: Values by group (without `ensdistill.`) and name.
-        modules: Source code of top-level modules by name.
-        version: Version of the distribution.
+        modules: Source code of top-level modules, by name.
+        version: Distribution version.
     """
     about = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     about.mkdir(parents=True)
@@ -42,7 +42,7 @@ def distribution(
 
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """Makes the distributions in a folder importable in the block, and removes their modules afterwards."""
+    """Makes the distributions in a folder importable inside the block; removes their modules afterwards."""
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     _forget()

@@ -1,4 +1,4 @@
-"""Who may import whom: read off every import statement, those inside functions too, and tried for real."""
+"""Which package may import which, checked on every import statement, including those in functions, and at run time."""
 
 import argparse
 import ast
@@ -34,7 +34,7 @@ STUDY_PACKAGES = {"ensdistill_tune", "ray", "optuna", "mlflow"}
 
 
 def imports_of(file: Path) -> set[str]:
-    """The dotted names of all modules that a file imports, wherever the statement stands."""
+    """Returns the dotted names of all modules imported by a file, including imports in functions."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -57,7 +57,7 @@ def sources(package: str) -> list[Path]:
         ("ray", {f"{name}.py" for name in RAY_FILES}),
     ],
 )
-def test_each_study_library_is_imported_in_its_own_files_only(library: str, files: set[str]) -> None:
+def test_each_study_library_is_imported_only_in_its_designated_files(library: str, files: set[str]) -> None:
     users = {
         f.name for f in sources("tune/ensdistill_tune") if any(name.split(".")[0] == library for name in imports_of(f))
     }
@@ -77,7 +77,7 @@ def test_each_study_library_is_imported_in_its_own_files_only(library: str, file
         ("tune/ensdistill_tune/records/events.py", "from ensdistill_tune.records.event_log import EventLog"),
     ],
 )
-def test_an_import_against_the_layers_is_found(tmp_path: Path, file: str, statement: str) -> None:
+def test_an_import_that_violates_the_layers_is_detected(tmp_path: Path, file: str, statement: str) -> None:
     for name in ("ensdistill", "tune", "pyproject.toml"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
     planted = tmp_path / file
@@ -91,7 +91,7 @@ def test_an_import_against_the_layers_is_found(tmp_path: Path, file: str, statem
     assert " broken" in done.stdout, done.stdout
 
 
-def test_only_the_evaluation_command_and_the_final_test_open_the_test_split() -> None:
+def test_only_the_evaluate_command_and_the_final_test_open_the_test_split() -> None:
     users = {
         str(f.relative_to(ROOT))
         for p in ("ensdistill", "tune/ensdistill_tune")
@@ -107,7 +107,7 @@ def test_only_the_evaluation_command_and_the_final_test_open_the_test_split() ->
 
 
 @pytest.mark.e2e
-def test_the_core_distils_where_the_study_packages_cannot_be_imported(tmp_path: Path) -> None:
+def test_the_core_package_works_without_the_study_packages(tmp_path: Path) -> None:
     program = f"""
 import sys
 class Refuse:
@@ -131,11 +131,11 @@ assert not {STUDY_PACKAGES!r} & set(sys.modules)
 
 
 SLOW = {"mlflow", "numpy", "optuna", "pandas", "plotly", "ray", "scipy", "sklearn", "torch", "torchvision"}
-CPU_SECONDS = 1.5  # some 0.4 in truth; torch alone takes 2
+CPU_SECONDS = 1.5  # really about 0.4 s; torch alone takes 2 s
 
 
 def slow_imports_of(program: str) -> str:
-    """The slow modules that a program of its own has imported at its end, which takes little CPU time."""
+    """Returns the slow modules imported by a separate program, which must use little CPU time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     program = f"import sys\n{program}\nprint(sorted({SLOW!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -145,12 +145,12 @@ def slow_imports_of(program: str) -> str:
 
 
 @pytest.mark.parametrize("module", ["ensdistill.cli.main", "ensdistill_tune.cli.main"])
-def test_help_does_not_wait_for_slow_imports(module: str) -> None:
+def test_printing_help_does_not_load_slow_imports(module: str) -> None:
     program = f"from {module} import main\ntry: main(['--help'])\nexcept SystemExit: pass"
     assert slow_imports_of(program) == "[]"
 
 
-def test_importing_the_study_layer_and_making_a_study_does_not_wait_for_slow_imports() -> None:
+def test_creating_a_study_in_python_does_not_load_slow_imports() -> None:
     program = "import ensdistill_tune as edt\nedt.StudyConfig(search={'loss.temperature': edt.uniform(1, 2)}).check()"
     assert slow_imports_of(f"{program}\nimport ensdistill_tune.cli.steering") == "[]"
 
@@ -173,14 +173,14 @@ def test_every_public_name_of_the_study_layer_exists() -> None:
     ],
     ids=" ".join,
 )
-def test_commands_that_compute_nothing_do_not_wait_for_slow_imports(words: list[str], tiny: TinyStudy) -> None:
+def test_commands_without_computation_do_not_load_slow_imports(words: list[str], tiny: TinyStudy) -> None:
     where = ["--studies-dir", str(tiny.studies)]
     program = f"from ensdistill_tune.cli.main import main\nassert main({[*words, *where]!r}) == 0"
     assert slow_imports_of(program) == "[]"
 
 
 @pytest.mark.parametrize("module", [ensdistill.cli.main, ensdistill_tune.cli.main], ids=lambda module: module.__name__)
-def test_every_command_has_its_function(module: ModuleType) -> None:
+def test_every_command_has_an_importable_function(module: ModuleType) -> None:
     (commands,) = (a for a in module._parser()._actions if isinstance(a, argparse._SubParsersAction))
     for sub in commands.choices.values():
         assert callable(pkgutil.resolve_name(sub.get_default("command")))

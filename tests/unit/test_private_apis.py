@@ -1,4 +1,4 @@
-"""`docs/private-apis.md` lists the private names of other libraries: each is used where it states, and no other one."""
+"""`docs/private-apis.md` lists all private names of other libraries; each is used where the table states."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ PINNED = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read
 
 
 @pytest.mark.parametrize(("library", "version", "name", "place"), ROWS)
-def test_a_private_name_is_used_at_its_place_with_the_version_of_the_tests(
+def test_a_listed_private_name_is_used_in_its_file_and_its_library_has_the_tested_version(
     library: str, version: str, name: str, place: str
 ) -> None:
     assert name in (ROOT / place).read_text()
@@ -22,7 +22,7 @@ def test_a_private_name_is_used_at_its_place_with_the_version_of_the_tests(
 
 
 def private_names(tree: ast.Module) -> Iterator[str]:
-    """Private names that a module imports, and private attributes of other objects that are no functions of its own."""
+    """Yields private names that a module imports, and private attributes of objects that are not its functions."""
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("ensdistill"):

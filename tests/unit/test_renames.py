@@ -1,4 +1,4 @@
-"""No old name is left: the names of `docs/renames.tsv`, in code, settings, options, files and documents."""
+"""No renamed identifier of `docs/renames.tsv` is left in code, settings, options, files and documents."""
 
 import re
 import subprocess
@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "renames.tsv"
 ROWS = [line.split("\t") for line in TABLE.read_text().splitlines()[1:]]
 EVERYWHERE = ("setting", "value", "option", "file", "metric")
-WORDS = {"against", "first", "changes"}  # settings that are words as well: looked for as keys
-OF_DATA = ("data.train", "data.validation", "data.test", "data.unlabelled")  # attributes of images, too
+WORDS = {"against", "first", "changes"}  # settings that are also English words: searched for as keys
+OF_DATA = ("data.train", "data.validation", "data.test", "data.unlabelled")  # also attributes of images
 
 
 def pattern(old: str, kind: str) -> str | None:
-    """Returns what must not be found; None for an identifier that is an English word."""
+    """Returns the pattern that must not occur; None for an identifier that is an English word."""
     if old in OF_DATA:
         return rf"\b{re.escape(old)}="
     if kind in EVERYWHERE:
@@ -39,7 +39,7 @@ def files() -> Iterator[Path]:
             yield ROOT / name
 
 
-def test_no_old_name_is_left() -> None:
+def test_no_renamed_identifier_is_left() -> None:
     texts = {file: file.read_text() for file in files()}
     left = []
     for old, _, kind in ROWS:
@@ -54,5 +54,5 @@ def test_no_old_name_is_left() -> None:
     ("text", "old", "kind"),
     [("x = load_everything(1)", "load_everything", "function"), ("--no-cost", "--no-cost", "option")],
 )
-def test_an_old_name_is_found(text: str, old: str, kind: str) -> None:
+def test_a_renamed_identifier_is_detected(text: str, old: str, kind: str) -> None:
     assert re.search(pattern(old, kind) or "", text)

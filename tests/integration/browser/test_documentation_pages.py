@@ -1,4 +1,4 @@
-"""The documentation as a reader sees it, light and dark, at a desk and on a phone. `make docs` builds it."""
+"""The documentation pages in light and dark mode, in desktop and phone width. `make docs` builds them."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ def site() -> None:
 
 
 def luminance(color: list[int]) -> float:
-    """Relative luminance of WCAG 2."""
+    """Returns the relative luminance defined by WCAG 2."""
     linear = [c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color[:3]]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -37,7 +37,7 @@ def contrast(color: list[int], back: list[int]) -> float:
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_is_readable_and_nothing_sticks_out(desk: Page, name: str, scheme: str) -> None:
+def test_a_page_is_readable_and_no_element_overflows(desk: Page, name: str, scheme: str) -> None:
     desk.emulate_media(color_scheme=scheme)
     desk.goto((SITE / f"{name}.html").as_uri())
     seen = desk.evaluate(COLORS, "article p, article td, article th, article h1, article pre span, article svg.formula")

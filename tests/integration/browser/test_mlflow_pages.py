@@ -1,4 +1,4 @@
-"""What MLflow's pages show of a study, on a real server, in a real browser: no more is promised of them than this."""
+"""Views of a study in MLflow, in a real browser with a real server; the documentation claims no more than this."""
 
 import csv
 import json
@@ -17,13 +17,13 @@ from tests.tiny import TinyStudy
 NO_TOUR = """
 localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
-"""  # a fresh profile is shown MLflow's assistant over a quarter of the page
+"""  # hides the assistant that MLflow shows a new profile over a quarter of the page
 expect.set_options(timeout=30_000)  # milliseconds; a page takes two seconds
 
 
 @pytest.fixture(scope="module")
 def links(tiny: TinyStudy) -> Iterator[dict[str, str]]:
-    """The links that `ui` prints, served as long as they are looked at."""
+    """The links that `ui` prints, served during the tests."""
     port = free_port()
     words = ["ui", "tiny", "--port", str(port), "--studies-dir", str(tiny.studies)]
     serving = subprocess.Popen([sys.executable, "-m", "ensdistill_tune", *words], stdout=subprocess.PIPE, text=True)
@@ -45,14 +45,14 @@ def ranked(tiny: TinyStudy) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def registered(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The winner of the study in the model registry."""
+    """Registers the winner of the study in the model registry."""
     words = ["--studies-dir", tiny.studies, "--out", tmp_path_factory.mktemp("out"), "--formats", "onnx"]
     done = call("ensdistill-tune", "export", "tiny", *words, "--register", "tiny-on-pages")
     assert done.code == 0, done.err
 
 
 def look(page: Page, link: str) -> None:
-    """Opens a page as somebody does who has been here before."""
+    """Opens a page as for a returning user."""
     page.add_init_script(NO_TOUR)
     page.goto(link)
 
@@ -68,7 +68,7 @@ def test_the_comparison_shows_settings_curves_and_replicates(desk: Page, links: 
         expect(desk.get_by_text(title, exact=True).first).to_be_attached()
     for axis in ("student.subnetworks", "averaging.kind", "training.optimizer.lr", "final/nll"):
         expect(desk.locator("svg text", has_text=re.compile(f"^{re.escape(axis)}$")).first).to_be_visible()
-    # MLflow shortens a name that does not fit, and keeps the whole one for the pointer.
+    # MLflow shortens a name that does not fit, and shows the full name in a tooltip.
     expect(desk.locator("svg text", has_text=re.compile(r"^loss.*log10$")).first).to_be_visible()
     expect(desk.locator("svg text", has_text=re.compile(r"^loss\.temperature\.log10$")).first).to_be_attached()
 
@@ -81,8 +81,8 @@ def test_the_table_agrees_with_the_leaderboard(
     expect(values.nth(len(ranked) - 1)).to_have_text(re.compile(r"^\d"))
     shown = values.all_inner_texts()
     assert [float(text) for text in shown[: len(ranked)]] == [float(row["val/nll"]) for row in ranked]
-    assert set(shown[len(ranked) :]) == {"-"}  # stopped early, or failed
-    shown_names = names.all_inner_texts()  # behind the color of the run
+    assert set(shown[len(ranked) :]) == {"-"}  # stopped early or failed
+    shown_names = names.all_inner_texts()  # after the color of the run
     numbers = [re.search(r"(?<![#\w])\d{3}(?= )", text) for text in shown_names[: len(ranked)]]
     assert [number and number[0] for number in numbers] == [f"{int(row['trial']):03d}" for row in ranked]
     assert sum(" WINNER " in text for text in shown_names) == 1
@@ -91,7 +91,7 @@ def test_the_table_agrees_with_the_leaderboard(
     assert sum(text != "-" for text in means) == len(confirmed)
 
 
-def test_the_run_of_the_study_states_the_result(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
+def test_the_parent_run_states_the_result_of_the_study(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
     look(desk, links["study"])
     expect(desk.get_by_role("heading", name="tiny")).to_be_visible()
     first = re.findall(r"^- (.*)$", (tiny.home / "report.md").read_text(), re.MULTILINE)[0]
@@ -143,7 +143,7 @@ def test_replicates_are_grouped_by_candidate_and_described(desk: Page, links: di
     expect(desk.get_by_text(re.compile("^Replicate of ")).first).to_be_visible()
 
 
-def test_the_run_of_the_winner_states_result_data_set_and_source(desk: Page, links: dict[str, str]) -> None:
+def test_the_winner_run_states_its_result_data_set_and_source(desk: Page, links: dict[str, str]) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
     desk.get_by_role("link", name=re.compile(" WINNER ")).first.click()
     expect(desk.get_by_role("heading", name=re.compile(" WINNER "))).to_be_visible()
@@ -154,7 +154,7 @@ def test_the_run_of_the_winner_states_result_data_set_and_source(desk: Page, lin
 
 
 @pytest.mark.usefixtures("registered")
-def test_the_registered_winner_is_a_model_of_experiment_run_and_study(
+def test_the_registered_winner_refers_to_its_experiment_run_and_study(
     desk: Page, links: dict[str, str], tiny: TinyStudy
 ) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())
@@ -180,7 +180,7 @@ def test_trials_open_among_training_runs_once_model_training_is_selected(desk: P
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
     best = desk.get_by_role("link", name=re.compile(" WINNER ")).first
     best.click()
-    expect(desk.get_by_text("Judges", exact=True)).to_be_visible()  # pages of language models: MLflow drops the kind
+    expect(desk.get_by_text("Judges", exact=True)).to_be_visible()  # language model pages: MLflow drops the kind
     desk.get_by_text("Model training", exact=True).click()
     desk.goto(links["comparison"].replace("&compareRunsMode=CHART", ""))
     best.click()
@@ -188,7 +188,7 @@ def test_trials_open_among_training_runs_once_model_training_is_selected(desk: P
     expect(desk.get_by_text("Judges", exact=True)).to_have_count(0)
 
 
-def test_the_figure_of_confirmed_means_is_an_artifact(desk: Page, links: dict[str, str]) -> None:
+def test_the_figure_of_means_over_confirmation_seeds_is_an_artifact(desk: Page, links: dict[str, str]) -> None:
     look(desk, links["study"].replace("?", "/artifacts/figures/confirmed_means.svg?"))
     expect(desk.get_by_text("confirmed_means.svg", exact=True)).to_be_visible()
     expect(desk.locator("img[src^='blob:'], img[src*='confirmed_means']").first).to_be_visible()

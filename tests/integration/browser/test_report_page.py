@@ -1,4 +1,4 @@
-"""The report as a reader sees it: in a browser, at a desk and on a phone, with no network."""
+"""The report in a browser: in desktop and phone width, without network access."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from tests.unit.report.synthetic import facts
 
 @pytest.fixture(params=["desk", "phone"])
 def page(request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page without network that fails the test if anything on it fails."""
+    """A page without network access; the test fails if the page reports an error."""
     opened, faults = request.getfixturevalue(request.param), list[str]()
     opened.context.set_offline(True)
     opened.on("pageerror", lambda error: faults.append(str(error)))
@@ -27,13 +27,13 @@ def page(request: pytest.FixtureRequest) -> Iterator[Page]:
 
 
 def wait_for_figures(page: Page) -> None:
-    """Waits until all figures are drawn, which requires no scrolling."""
+    """Waits until all figures are drawn; this requires no scrolling."""
     page.locator("html[data-complete]").wait_for(state="attached", timeout=60_000)
     drawn = page.locator(".plot").evaluate_all("all => all.map((plot) => plot.querySelectorAll('.main-svg').length)")
     assert min(drawn) > 0
 
 
-def test_the_report_of_a_real_study_shows_its_numbers(page: Page, tiny: TinyStudy) -> None:
+def test_the_report_of_a_real_study_shows_its_metrics(page: Page, tiny: TinyStudy) -> None:
     page.goto((tiny.home / "report.html").as_uri())
     assert page.title() == "Study tiny"
     rows = list(csv.DictReader((tiny.home / "leaderboard.csv").open()))
@@ -61,7 +61,7 @@ def test_every_figure_is_drawn_inside_its_box(page: Page, tiny: TinyStudy) -> No
         assert plot.locator(".main-svg").first.bounding_box()["width"] <= page.viewport_size["width"]
 
 
-def test_the_color_of_text_follows_the_color_scheme_of_the_reader(page: Page, tiny: TinyStudy) -> None:
+def test_the_text_color_follows_the_color_scheme_of_the_browser(page: Page, tiny: TinyStudy) -> None:
     page.emulate_media(color_scheme="dark")
     page.goto((tiny.home / "report.html").as_uri())
     wait_for_figures(page)
@@ -71,11 +71,11 @@ def test_the_color_of_text_follows_the_color_scheme_of_the_reader(page: Page, ti
     page.wait_for_function(f"{ink}.every((color) => color === '#1d2733')")
 
 
-PAPER = {"width": 700, "height": 1000}  # pixels of a sheet of A4 within its margins
+PAPER = {"width": 700, "height": 1000}  # pixels of an A4 sheet within its margins
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_print_is_dark_on_white_and_complete_whatever_the_screen(desk: Page, tiny: TinyStudy, scheme: str) -> None:
+def test_a_printed_page_is_dark_on_white_and_complete_for_any_screen(desk: Page, tiny: TinyStudy, scheme: str) -> None:
     desk.set_viewport_size(PAPER)
     desk.emulate_media(color_scheme=scheme)
     desk.goto((tiny.home / "report.html").as_uri())
@@ -103,10 +103,10 @@ def test_a_report_of_a_thousand_trials_opens_quickly(page: Page, tmp_path: Path)
     file.write_text(as_page(known, first_lines(known, [], []), sections(known), figures(known)))
     page.goto(file.as_uri())
     wait_for_figures(page)
-    assert page.locator("*").count() < 20_000  # elements that a browser must lay out
+    assert page.locator("*").count() < 20_000  # number of elements in the layout
 
 
-def test_a_table_fits_a_desktop_window_and_states_on_a_phone_that_it_scrolls(page: Page, tiny: TinyStudy) -> None:
+def test_a_table_fits_a_desktop_window_and_shows_a_scroll_hint_on_a_phone(page: Page, tiny: TinyStudy) -> None:
     page.goto((tiny.home / "report.html").as_uri())
     page.set_viewport_size({"width": min(1280, page.viewport_size["width"]), "height": 900})
     page.wait_for_function("document.querySelectorAll('.wide').length > 0")
@@ -118,8 +118,8 @@ def test_a_table_fits_a_desktop_window_and_states_on_a_phone_that_it_scrolls(pag
     assert any(wide for wide, *_ in boxes) == (page.viewport_size["width"] < 1000)
 
 
-def test_the_images_of_the_galleries_are_shown(page: Page, tiny: TinyStudy) -> None:
+def test_the_gallery_images_are_shown(page: Page, tiny: TinyStudy) -> None:
     page.goto((tiny.home / "report.html").as_uri())
     widths = page.locator(".gallery img").evaluate_all("all => all.map((image) => image.naturalWidth)")
     assert 0 < len(widths) <= 24
-    assert set(widths) == {8}  # digits have 8x8 pixels
+    assert set(widths) == {8}  # digits are images of 8x8 pixels

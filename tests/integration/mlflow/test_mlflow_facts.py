@@ -1,6 +1,7 @@
-"""What our tracking takes for granted about MLflow, tried on each kind of store that a study can log to.
+"""Assumptions of tracking about MLflow, tested on each kind of store that a study supports.
 
-A test that fails here says that MLflow has changed, not that we have: then look at tune/ensdistill_tune/tracking/.
+If a test fails here, the behavior of MLflow has changed and not this project: then check
+tune/ensdistill_tune/tracking/.
 """
 
 import math
@@ -16,16 +17,16 @@ from tests.integration.mlflow.mlflow_runs import NOW, expected, experiment, new_
 
 @pytest.fixture(params=["sqlite", "postgres", "http_on_sqlite", "http_on_postgres"])
 def client(request: pytest.FixtureRequest) -> MlflowClient:
-    """Of each kind of store in turn."""
-    if request.param == "sqlite":  # the database of a server, which is quicker than one more
+    """A client of each kind of store in turn."""
+    if request.param == "sqlite":  # the database of a server, which is faster than creating another one
         return MlflowClient(request.getfixturevalue("http_on_sqlite").store_uri)
     return MlflowClient(request.getfixturevalue(request.param).uri)
 
 
-# --- once is once ----------------------------------------------------------------------------------------------------
+# --- duplicates ------------------------------------------------------------------------------------------------------
 
 
-def test_points_that_are_sent_again_are_stored_once(client: MlflowClient) -> None:
+def test_a_metric_point_that_is_sent_again_is_stored_once(client: MlflowClient) -> None:
     run, batch, later = new_run(client), points(1000), points(1500)[1000:]
     overlapping = batch[500:] + later
     for sent in (batch, batch, overlapping, overlapping, batch[:7] * 2):
@@ -33,26 +34,26 @@ def test_points_that_are_sent_again_are_stored_once(client: MlflowClient) -> Non
     assert stored(client, run, {point.key for point in batch}) == expected(batch + later)
 
 
-def test_infinite_and_nan_values_are_stored_once(client: MlflowClient) -> None:
+def test_infinite_and_nan_metric_values_are_stored_once(client: MlflowClient) -> None:
     run = new_run(client)
     values = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1e-310, 0.1 + 0.2, 2.0**53 + 2]
     batch = [Metric("odd", value, NOW, step) for step, value in enumerate(values)]
     for sent in (batch, batch, batch[:1], batch[1:2]):
         client.log_batch(run.info.run_id, metrics=sent)
     kept = [value for *_, value in stored(client, run, {"odd"})]
-    largest = 1.7976931348623157e308  # what MLflow makes of infinity
+    largest = 1.7976931348623157e308  # values that MLflow stores for infinity
     assert math.isnan(kept[0])
     assert kept[1:] == [largest, -largest, *values[3:]]
 
 
-def test_a_point_of_another_time_is_another_point(client: MlflowClient) -> None:
+def test_points_with_different_timestamps_are_different_points(client: MlflowClient) -> None:
     run = new_run(client)
     for milliseconds in (0, 1):
         client.log_batch(run.info.run_id, metrics=[Metric("val/loss", 0.5, NOW + milliseconds, 3)])
     assert len(stored(client, run, {"val/loss"})) == 2
 
 
-def test_the_latest_value_is_that_of_the_last_step_in_any_order_of_sending(client: MlflowClient) -> None:
+def test_the_latest_value_is_that_of_the_highest_step_in_any_sending_order(client: MlflowClient) -> None:
     run, old, new = new_run(client), Metric("val/loss", 9.0, NOW, 1), Metric("val/loss", 0.5, NOW + 1, 2)
     for point in (old, new, old):
         client.log_batch(run.info.run_id, metrics=[point])
@@ -76,16 +77,16 @@ def test_tags_that_are_sent_again_are_overwritten(client: MlflowClient) -> None:
     assert client.get_run(run).data.tags["outcome"] == "finished"
 
 
-def test_an_unknown_run_is_refused_with_a_final_error(client: MlflowClient) -> None:
+def test_an_unknown_run_causes_a_permanent_error(client: MlflowClient) -> None:
     with pytest.raises(MlflowException) as refused:
         client.log_batch("0" * 32, metrics=points(1))
     assert refused.value.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
-# --- the life of a run -----------------------------------------------------------------------------------------------
+# --- start and end of a run ------------------------------------------------------------------------------------------
 
 
-def test_a_run_has_the_given_start_and_end(client: MlflowClient) -> None:
+def test_a_run_has_the_given_start_and_end_times(client: MlflowClient) -> None:
     run = new_run(client, start_time=NOW).info.run_id
     for _ in range(2):  # sent again after an outage
         client.set_terminated(run, "KILLED", NOW + 5000)
@@ -93,10 +94,10 @@ def test_a_run_has_the_given_start_and_end(client: MlflowClient) -> None:
     assert (info.start_time, info.end_time, info.status) == (NOW, NOW + 5000, "KILLED")
 
 
-def test_a_run_that_ended_can_be_continued_and_ended_again(client: MlflowClient) -> None:
+def test_an_ended_run_can_be_continued_and_ended_again(client: MlflowClient) -> None:
     run = new_run(client).info.run_id
     client.set_terminated(run, "KILLED", NOW)
-    client.log_batch(run, metrics=points(1))  # late points are welcome
+    client.log_batch(run, metrics=points(1))  # late points are accepted
     client.update_run(run, status="RUNNING")
     assert client.get_run(run).info.status == "RUNNING"
     client.set_terminated(run, "FINISHED", NOW + 1)

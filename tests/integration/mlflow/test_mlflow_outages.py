@@ -1,4 +1,4 @@
-"""Which errors MLflow raises while a store is away, and what comes back by itself: real servers, killed and frozen."""
+"""Errors that MLflow raises while a store is unavailable, and recovery, with real killed and frozen servers."""
 
 import shutil
 import sqlite3
@@ -22,14 +22,14 @@ from tests.servers import MlflowServer, Postgres, wait_until
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read by MLflow at each request, so a driver may set them whenever it likes."""
+    """Disables retries; MLflow reads these variables at each request, so a driver may set them at any time."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 
 @pytest.fixture
 def down(http_on_sqlite: MlflowServer) -> Iterator[MlflowServer]:
-    """A server that is running, and that runs again after the test."""
+    """A running server that is restarted after the test."""
     yield http_on_sqlite
     http_on_sqlite.thaw()
     if not http_on_sqlite.running:
@@ -38,7 +38,7 @@ def down(http_on_sqlite: MlflowServer) -> Iterator[MlflowServer]:
 
 @pytest.fixture
 def cut(postgres: Postgres) -> Iterator[Postgres]:
-    """A cluster that is running, and that runs again after the test."""
+    """A running PostgreSQL cluster that is restarted after the test."""
     yield postgres
     if not postgres.running:
         postgres.start()
@@ -92,7 +92,7 @@ def test_a_server_that_hangs_causes_an_mlflow_error_after_the_timeout(
 
 
 def test_a_run_whose_creation_timed_out_may_appear_later(down: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a run must be looked for by its tags after an outage, not only before the next attempt."""
+    """Therefore, after an outage a run must be searched for by its tags, not only before the next attempt."""
     client, tag = MlflowClient(down.uri), f"ghost-{time.time_ns()}"
     here = experiment(client)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
@@ -102,7 +102,7 @@ def test_a_run_whose_creation_timed_out_may_appear_later(down: MlflowServer, mon
     wait_until(lambda: len(client.search_runs([here], f"tags.study_id = '{tag}'")) == 1, "the run is there")
 
 
-def test_postgresql_that_is_stopped_gives_an_mlflow_error_and_comes_back_by_itself(cut: Postgres) -> None:
+def test_a_stopped_postgresql_causes_an_mlflow_error_and_the_client_reconnects_by_itself(cut: Postgres) -> None:
     client = MlflowClient(cut.uri)
     run = new_run(client)
     for end in (cut.stop, cut.kill):
@@ -116,8 +116,8 @@ def test_postgresql_that_is_stopped_gives_an_mlflow_error_and_comes_back_by_itse
     assert len(stored(client, run, {point.key for point in points(10)})) == 10
 
 
-def test_postgresql_that_is_cut_off_within_a_call_gives_an_error_of_sqlalchemy(cut: Postgres) -> None:
-    """MLflow's own handler fails while it rolls back; nothing of the batch is kept, and sent again it is there once."""
+def test_losing_postgresql_during_a_call_causes_an_sqlalchemy_error(cut: Postgres) -> None:
+    """The error handler of MLflow fails in the rollback. Nothing is stored, and a repeated batch is stored once."""
     client, batch = MlflowClient(cut.uri), points(1000)
     run = new_run(client)
     errors = cut_within(cut, lambda: client.log_batch(run.info.run_id, metrics=batch))
@@ -129,7 +129,7 @@ def test_postgresql_that_is_cut_off_within_a_call_gives_an_error_of_sqlalchemy(c
     assert stored(client, run, names) == expected(batch)
 
 
-def test_a_server_whose_postgresql_is_cut_off_gives_an_mlflow_error(
+def test_a_server_that_loses_its_postgresql_returns_an_mlflow_error(
     cut: Postgres, http_on_postgres: MlflowServer
 ) -> None:
     client, batch = MlflowClient(http_on_postgres.uri), points(1000)
@@ -145,8 +145,8 @@ def test_a_server_whose_postgresql_is_cut_off_gives_an_mlflow_error(
     assert stored(client, run, {point.key for point in batch}) == expected(batch)
 
 
-def test_a_client_of_postgresql_that_is_down_cannot_be_made(cut: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With MLflow's own ten attempts that takes 101 seconds."""
+def test_a_client_cannot_be_created_while_postgresql_is_down(cut: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the default of ten attempts in MLflow, this takes 101 seconds."""
     monkeypatch.setattr(mlflow.store.db.utils, "MAX_RETRY_COUNT", 1)
     never_used = f"{cut.uri}&application_name={time.time_ns()}"
     cut.stop()
@@ -154,7 +154,7 @@ def test_a_client_of_postgresql_that_is_down_cannot_be_made(cut: Postgres, monke
         MlflowClient(never_used)
 
 
-def test_sqlite_that_is_locked_for_a_while_is_waited_for(http_on_sqlite: MlflowServer) -> None:
+def test_a_call_waits_while_sqlite_is_temporarily_locked(http_on_sqlite: MlflowServer) -> None:
     client = MlflowClient(http_on_sqlite.store_uri)
     run, errors = new_run(client), []
     with locked(http_on_sqlite.store_uri):
@@ -174,7 +174,7 @@ def test_sqlite_in_a_missing_folder_causes_an_mlflow_error_and_recovers(
     client = MlflowClient(f"sqlite:///{tmp_path}/here/mlflow.db")
     run = new_run(client)
     (tmp_path / "here").rename(tmp_path / "away")
-    for call in (every_call(client, run)[i] for i in (1, 2, 5)):  # reads may still see the open file
+    for call in (every_call(client, run)[i] for i in (1, 2, 5)):  # reads may still use the open file
         with pytest.raises(MlflowException) as refused:
             call()
         assert refused.value.error_code == "TEMPORARILY_UNAVAILABLE"
@@ -185,7 +185,7 @@ def test_sqlite_in_a_missing_folder_causes_an_mlflow_error_and_recovers(
 
 @contextmanager
 def locked(store_uri: str) -> Iterator[None]:
-    """Another writer, in the midst of a long write."""
+    """Holds an exclusive lock on the SQLite store, like a long write of another process."""
     with closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield
@@ -204,7 +204,7 @@ def in_thread(call: Callable[[], object], errors: list[Exception]) -> threading.
 
 
 def cut_within(cluster: Postgres, call: Callable[[], object]) -> list[Exception]:
-    """What the call raises when the power goes while its transaction is open: it waits there for a lock of ours."""
+    """Returns the errors of a call whose transaction is open when PostgreSQL is killed: the call waits for our lock."""
     errors: list[Exception] = []
     with closing(psycopg.connect(cluster.uri)) as ours, closing(psycopg.connect(cluster.uri, autocommit=True)) as watch:
         ours.execute("LOCK TABLE metrics IN EXCLUSIVE MODE")

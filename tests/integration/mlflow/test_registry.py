@@ -1,4 +1,4 @@
-"""A student in MLflow is one logged model of its run; loaded from the registry it classifies as its file does."""
+"""A student in MLflow is one logged model of its run, and the registered model predicts like the exported file."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.light_or_dark import classifier, light
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One SQLite store without a server, because making one takes seconds."""
+    """One SQLite store without a server, shared because creating one takes seconds."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     MlflowClient(uri).create_experiment("facts", artifact_location=(folder / "artifacts").as_uri())
@@ -28,7 +28,7 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(params=["sqlite", "http_on_sqlite"])
 def uri(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each kind of store in turn; what loads a model finds it as its user would set it."""
+    """Each kind of store in turn, set in the environment from which models are loaded."""
     store = request.getfixturevalue(request.param)
     uri = store if isinstance(store, str) else str(store.uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -54,7 +54,7 @@ def test_a_model_is_loaded_by_its_alias_which_moves_to_the_second_version(
         assert answer["probabilities"][0]["light"] == pytest.approx(light(image, sign), rel=1e-5)
         known = client.get_model_version_by_alias(name, "champion")
         assert (int(known.version), known.run_id, known.tags) == (version, run, {"study": "tiny"})
-    first = mlflow.pyfunc.load_model(f"models:/{name}/1")  # as it was, though both are of one run
+    first = mlflow.pyfunc.load_model(f"models:/{name}/1")  # unchanged, although both belong to the same run
     assert first.predict(table)["probabilities"][0]["light"] == pytest.approx(light(image), rel=1e-5)
 
 
@@ -88,7 +88,7 @@ def logged_models(client: MlflowClient) -> list[LoggedModel]:
     return list(client.search_logged_models([experiment(client)]))
 
 
-def test_a_student_that_is_exported_again_is_one_logged_model_with_its_metrics(
+def test_exporting_a_student_again_keeps_one_logged_model_with_its_metrics(
     uri: str, image: np.ndarray, tmp_path: Path
 ) -> None:
     client = MlflowClient(uri)
@@ -116,11 +116,11 @@ def test_a_student_that_is_exported_again_is_one_logged_model_with_its_metrics(
     assert client.get_run(run).data.metrics["test/nll"] == 0.75
     answer = mlflow.pyfunc.load_model(f"models:/{logged.model_id}").predict(pd.DataFrame({"image": [image[0]]}))
     assert answer["probabilities"][0]["light"] == pytest.approx(light(image), rel=1e-5)
-    assert register(uri, f"{name}-2", model, run=run) == 1  # another registered model, the same logged model
+    assert register(uri, f"{name}-2", model, run=run) == 1  # another registered model with the same logged model
     assert len(logged_models(client)) == len(before) + 1
 
 
-def test_an_export_that_was_interrupted_is_completed_by_the_next_one(
+def test_an_interrupted_export_is_completed_by_the_next_export(
     uri: str, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = MlflowClient(uri)

@@ -1,4 +1,4 @@
-"""`mlflow models serve` answers with the class of a photo, where neither ensdistill nor torch can be imported."""
+"""`mlflow models serve` returns the class of a photo although neither ensdistill nor torch can be imported."""
 
 import base64
 import io
@@ -39,13 +39,13 @@ sys.meta_path.insert(0, Refuse())
 
 @contextmanager
 def served(model: str, uri: str, folder: Path) -> Iterator[str]:
-    """The address at which MLflow serves a model."""
+    """Yields the address at which MLflow serves a model."""
     (folder / "sitecustomize.py").write_text(REFUSED)
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     kept = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where MLflow looks for uvicorn
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow looks for uvicorn on this path
     environment = kept | {"PATH": path, "PYTHONPATH": str(folder), "MLFLOW_TRACKING_URI": uri}
     environment |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "log").open("wb") as log:
@@ -60,7 +60,7 @@ def served(model: str, uri: str, folder: Path) -> Iterator[str]:
 
 
 def ask(address: str, images: list[bytes]) -> tuple[int, Any]:
-    """Status and content of the answer to image files, sent as MLflow documents it: base64 in JSON."""
+    """Returns status and content of the response to image files, sent as MLflow documents: base64 strings in JSON."""
     table = {"columns": ["image"], "data": [[base64.b64encode(image).decode()] for image in images]}
     body = json.dumps({"dataframe_split": table}).encode()
     request = Request(address, body, {"Content-Type": "application/json"})  # noqa: S310
@@ -72,13 +72,13 @@ def ask(address: str, images: list[bytes]) -> tuple[int, Any]:
 
 
 def photo(width: int, height: int) -> bytes:
-    """A real photo as JPEG file of this size."""
+    """Returns a real photo as a JPEG file of the given size."""
     file = io.BytesIO()
     Image.fromarray(load_sample_image("china.jpg")).resize((width, height)).save(file, "JPEG")
     return file.getvalue()
 
 
-def test_a_served_student_answers_a_photo_with_the_name_of_its_class(tmp_path: Path) -> None:
+def test_a_served_student_returns_the_class_name_of_a_photo(tmp_path: Path) -> None:
     run = made(load_config("kd", ["data.train_size=40", "training.batch_size=10"]), colored())
     folder = export_student(run, tmp_path / "export", formats=["onnx"]).folder
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"

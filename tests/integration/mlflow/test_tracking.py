@@ -1,4 +1,4 @@
-"""MLflow is told everything exactly once, whatever happens to it; and the study never waits for it."""
+"""MLflow receives every event exactly once, whatever fails, and the study never waits for it."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ CURVES = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/de
 
 @pytest.fixture(params=["sqlite", "postgres", "http_on_sqlite", "http_on_postgres"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Each kind of store in turn."""
+    """The URI of each kind of store in turn."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'mlflow.db'}"
     return str(request.getfixturevalue(request.param).uri)
@@ -42,7 +42,7 @@ def events(tiny: TinyStudy) -> list[Event]:
 
 @pytest.fixture
 def tracker(tiny: TinyStudy, tmp_path: Path) -> Callable[..., MlflowTracker]:
-    """A tracker of the tiny study, as if it had run elsewhere under an identity of its own."""
+    """Returns trackers of a copy of the tiny study with a separate identity."""
     home = tmp_path / "copy"
     shutil.copytree(tiny.home, home)
     (home / "tracking.json").unlink()
@@ -56,7 +56,7 @@ def tracker(tiny: TinyStudy, tmp_path: Path) -> Callable[..., MlflowTracker]:
 
 
 def stored(uri: str, identity: str) -> dict[str, Any]:
-    """Status, outcome and points of every run of a study; asserts that no run and no point is there twice."""
+    """Returns status, outcome and points of every run of a study; asserts that there are no duplicates."""
     client = MlflowClient(uri)
     known = client.get_experiment_by_name("tracked")
     assert known is not None
@@ -72,7 +72,7 @@ def stored(uri: str, identity: str) -> dict[str, Any]:
 
 
 def assert_all_is_there(found: dict[str, Any], home: Path) -> None:
-    """Every trial with every point that the journal knows of, each once, and nothing that still counts as running."""
+    """Asserts that every trial and point in the event log is stored once, and that no run has the status RUNNING."""
     trials = StudyDirectory(home).read_trials()
     assert set(found) == {"0", *(str(trial.number) for trial in trials)}
     assert "RUNNING" not in {status for status, *_ in found.values()}
@@ -91,12 +91,12 @@ def assert_all_is_there(found: dict[str, Any], home: Path) -> None:
     assert found["0"][2]["trials/finished"][-1][1] == finished
 
 
-def test_a_study_that_is_sent_repeatedly_is_stored_once(
+def test_a_study_sent_repeatedly_to_mlflow_is_stored_once(
     uri: str, events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     first = None
     for known in (len(events) // 3, len(events) * 2 // 3, len(events), len(events)):
-        (tmp_path / "copy" / "tracking.json").unlink(missing_ok=True)  # as if nobody knew what was sent
+        (tmp_path / "copy" / "tracking.json").unlink(missing_ok=True)  # as if no record of the sent events existed
         one = tracker(uri, events[:known])
         one.start()
         assert one.close() == 0, one.trouble
@@ -119,7 +119,7 @@ def test_sent_events_are_not_sent_again(
         assert sum(sent) == expected
 
 
-def test_a_file_is_sent_under_its_folder_and_again_only_if_it_changed(
+def test_a_file_is_uploaded_under_its_folder_and_uploaded_again_only_if_it_changed(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, sent = tmp_path / "copy", list[str]()
@@ -138,7 +138,7 @@ def test_a_file_is_sent_under_its_folder_and_again_only_if_it_changed(
         one = tracker(uri, past)
         one.start()
         assert one.close() == 0, one.trouble
-        assert [name for name in sent if name != "confirmed_means.svg"] == expected  # drawn from the event
+        assert [name for name in sent if name != "confirmed_means.svg"] == expected  # reconstructed from the event
     assert one.pages is not None
     client, run = MlflowClient(uri), one.pages.run
     assert [file.path for file in client.list_artifacts(run, "figures")] == [
@@ -188,7 +188,7 @@ def test_a_deleted_run_does_not_stop_the_study(
     assert len(stored(uri, str(tmp_path))) == len([e for e in events if isinstance(e, TrialStarted)])
 
 
-def test_the_empty_one_of_two_runs_for_a_trial_is_deleted(
+def test_the_empty_duplicate_of_a_trial_run_is_deleted(
     events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -205,7 +205,7 @@ def test_the_empty_one_of_two_runs_for_a_trial_is_deleted(
     assert_all_is_there(stored(uri, str(tmp_path)), tiny.home)
 
 
-def test_a_server_that_restarts_misses_no_event(
+def test_no_event_is_lost_when_the_server_restarts(
     http_on_sqlite: MlflowServer,
     events: list[Event],
     tracker: Callable[..., MlflowTracker],
@@ -232,7 +232,7 @@ def test_a_server_that_restarts_misses_no_event(
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
 
 
-def test_without_a_server_the_end_of_a_study_waits_for_seconds_and_loses_no_event(
+def test_without_a_server_a_study_waits_only_seconds_at_its_end_and_loses_no_event(
     events: list[Event],
     tracker: Callable[..., MlflowTracker],
     tiny: TinyStudy,
@@ -252,7 +252,7 @@ def test_without_a_server_the_end_of_a_study_waits_for_seconds_and_loses_no_even
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
 
 
-def test_the_end_of_a_study_waits_as_long_as_events_are_accepted(
+def test_a_study_waits_at_its_end_as_long_as_events_are_accepted(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, clock = tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", events[:20]), [0.0]
@@ -261,7 +261,7 @@ def test_the_end_of_a_study_waits_as_long_as_events_are_accepted(
     def one_more_is_taken(_: float) -> None:
         clock[0] += 0.9 * min(tracking.PATIENCE_SECONDS)
         one._writer.send([left.pop()])
-        one.sent = 0 if left else 20  # it counts events that are sent together
+        one.sent = 0 if left else 20  # it counts events that are sent in one batch
 
     monkeypatch.setattr(one._writer, "_write", lambda _: None)
     monkeypatch.setattr(one, "_thread", SimpleNamespace(is_alive=lambda: bool(left), join=one_more_is_taken))
@@ -269,7 +269,7 @@ def test_the_end_of_a_study_waits_as_long_as_events_are_accepted(
     assert one.close() == 0
 
 
-def test_a_restart_of_postgresql_loses_no_event(
+def test_no_event_is_lost_when_postgresql_restarts(
     postgres: Postgres,
     events: list[Event],
     tracker: Callable[..., MlflowTracker],
@@ -308,7 +308,7 @@ def test_a_study_continues_while_its_server_is_unreachable_and_no_event_is_lost(
     output, _ = study.communicate(timeout=300)
     assert study.returncode == 0, output
     identity = json.loads((home / "study.json").read_text())["study_id"]
-    if "still pending for MLflow" in output:  # it ended before the tracker tried again
+    if "still pending for MLflow" in output:  # the session ended before the tracker retried
         assert call("ensdistill-tune", "sync", "outage", "--studies-dir", tmp_path / "studies").code == 0
     assert_all_is_there(stored(http_on_sqlite.uri, identity), home)
 
@@ -349,5 +349,5 @@ def test_an_unusable_store_is_reported_before_any_work(uri: str, reason: str) ->
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/none", "sqlite:///mlflow.db"])
-def test_a_store_that_is_only_unreachable_is_not_an_error(uri: str) -> None:
+def test_a_store_that_is_merely_unreachable_is_not_an_error(uri: str) -> None:
     check_uri(uri)

@@ -1,4 +1,4 @@
-"""`ensdistill-tune ui` finds the pages of a study, serves them, opens them once they are there, and stops at Ctrl-C."""
+"""`ensdistill-tune ui` finds the MLflow pages of a study, serves and opens them, and stops at Ctrl-C."""
 
 import json
 import os
@@ -25,7 +25,7 @@ open({log!r}, "w").write(f"{{status}} {{sys.argv[1]}}")
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Path:
-    """A folder with a study whose runs are on a server elsewhere."""
+    """A folder with a study whose runs are on a remote server."""
     study = StudyConfig.model_validate(
         {"search": {"seed": {"choice": [1]}}, "tracking": {"uri": "http://me:pw@far:81/"}}
     )
@@ -65,7 +65,7 @@ def test_a_study_is_served_and_opened_when_it_is_available_and_ctrl_c_stops_the_
         wait_until(lambda: log.exists() and log.read_text().startswith("200 "), "the page is opened", 90)
     finally:
         os.killpg(serving.pid, signal.SIGINT)
-        output, _ = serving.communicate(timeout=30)  # until nobody holds the pipe: neither the server nor its worker
+        output, _ = serving.communicate(timeout=30)  # until neither server nor worker holds the pipe
     assert serving.returncode == 0
     comparison, study = re.findall(r"^(?:compare tiny|tiny itself): (http\S+)$", output, re.MULTILINE)
     assert log.read_text() == f"200 {comparison}"
@@ -75,7 +75,7 @@ def test_a_study_is_served_and_opened_when_it_is_available_and_ctrl_c_stops_the_
     assert not listens(port)
 
 
-def test_all_studies_have_one_page(
+def test_one_mlflow_page_shows_all_studies(
     tiny: TinyStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(ui, "_serve", lambda uri, port, page: print(uri))
@@ -87,7 +87,7 @@ def test_all_studies_have_one_page(
     assert link == f"studies of experiment ensdistill: {address}"
 
 
-def test_a_study_on_a_remote_server_is_linked_there_and_no_server_is_started(remote: Path) -> None:
+def test_a_study_on_a_remote_server_gets_a_link_to_it_and_no_server_is_started(remote: Path) -> None:
     pages = {"experiment": "7", "run": "abc", "view": "there-123456"}
     (remote / "there" / "tracking.json").write_text(json.dumps({"pages": pages}))
     done = call("ensdistill-tune", "ui", "there", "--studies-dir", remote)
@@ -99,7 +99,7 @@ def test_a_study_on_a_remote_server_is_linked_there_and_no_server_is_started(rem
     assert study.startswith("there itself: http://far:81/#/experiments/7/runs/abc?")
 
 
-def test_a_study_without_a_run_in_mlflow_is_reported(remote: Path) -> None:
+def test_a_study_without_an_mlflow_run_is_reported(remote: Path) -> None:
     done = call("ensdistill-tune", "ui", "there", "--studies-dir", remote)
     assert done.code == 2
     assert (

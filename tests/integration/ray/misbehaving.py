@@ -1,4 +1,4 @@
-"""Networks that misbehave in the process that trains them; settings reach them as `imported` models."""
+"""Networks that misbehave in the process that trains them; settings select them as `custom` models."""
 
 import os
 import signal
@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-PIXELS = 64  # of a digit
+PIXELS = 64  # pixels of a digit
 
 
 class Linear(nn.Module):
-    """Images (B,1,8,8) -> logits (B,classes)."""
+    """A linear network from images (B,1,8,8) to logits (B,classes)."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Linear(nn.Module):
 
 
 def one_of_two(num_classes: int, meeting: str) -> nn.Module:
-    """Is made only once another one is being made."""
+    """Returns a network only once a second one is being created."""
     (Path(meeting) / uuid.uuid4().hex).touch()
     end = time.monotonic() + 60
     while len(list(Path(meeting).iterdir())) < 2:
@@ -35,7 +35,7 @@ def one_of_two(num_classes: int, meeting: str) -> nn.Module:
 
 
 def deadly(num_classes: int, flag: str, times: int) -> nn.Module:
-    """Kills its process so many times before it can be made."""
+    """Kills its process the given number of times before it returns a network."""
     with Path(flag).open("a") as file:
         file.write("x")
     if len(Path(flag).read_text()) <= times:
@@ -44,14 +44,14 @@ def deadly(num_classes: int, flag: str, times: int) -> nn.Module:
 
 
 class NotFinite(Linear):
-    """Logits that are no numbers."""
+    """A network with NaN logits."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) * float("nan")
 
 
 class Greedy(Linear):
-    """Wants more memory than any machine has for a batch of so many images."""
+    """A network that allocates more memory than any machine has for a batch of the given size."""
 
     def __init__(self, num_classes: int, images: int) -> None:
         super().__init__(num_classes)

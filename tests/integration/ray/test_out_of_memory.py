@@ -1,4 +1,4 @@
-"""A trial that needs more memory than there is fails alone, in a real study."""
+"""In a real study, a trial that needs more memory than available fails alone."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ confirmation: {top_k: 0}
 def test_a_trial_out_of_memory_fails_alone_and_states_the_required_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # Ray's own watch, were it on, would end everybody
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # Ray's memory monitor would kill all trials
     file = tmp_path / "greedy.yaml"
     file.write_text(GREEDY)
     done = process("ensdistill-tune", "launch", file, "--studies-dir", tmp_path / "studies", "--json")
@@ -39,4 +39,4 @@ def test_a_trial_out_of_memory_fails_alone_and_states_the_required_memory(
         assert "out of memory: the process used" in error
         assert "requested 1048576.0 GiB more" in error
         assert error.endswith("lower training.batch_size")
-    assert list((tmp_path / "studies" / "greedy").glob("ray/*/error.txt")) == []  # not tried again
+    assert list((tmp_path / "studies" / "greedy").glob("ray/*/error.txt")) == []  # not retried

@@ -1,4 +1,4 @@
-"""Ray workers import pieces from the folder of the command, or one line names what is missing on which node."""
+"""Ray workers import pieces from the folder of the command; if not, a one-line error names the piece and the node."""
 
 import os
 import socket
@@ -35,7 +35,7 @@ class Mine(DistillationLoss):
     def __call__(self, student, teachers, labels, on_labels):
         return self.strength * (student - teachers.mean(0)).square().mean()
 """
-# As an installed command, whose folder, not the current one, is the first on sys.path.
+# As for an installed command, whose folder is the first entry of sys.path instead of the current folder.
 COMMAND = """
 import sys
 sys.path[:] = [part for part in sys.path if part]

@@ -1,4 +1,4 @@
-"""Teachers as Ray tasks: the same teachers, side by side, whatever happens to one of them; what workers are given."""
+"""Teachers trained as Ray tasks: the same teachers in parallel, also after failures; inputs passed to workers."""
 
 import pickle
 import signal
@@ -30,7 +30,7 @@ HERE = "tests.integration.ray.misbehaving"
 
 @pytest.fixture(scope="module", autouse=True)
 def two_slots() -> Iterator[None]:
-    """Ray with two slots, however many cores there are."""
+    """Runs Ray with two slots, whatever the number of cores."""
     ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
@@ -42,7 +42,7 @@ def digits() -> DataSplits:
 
 
 def settings(*models: dict[str, Any], epochs: int = 2) -> Config:
-    """A teacher for each of the models."""
+    """Returns a config with one teacher for each of the models."""
     changes = ["data.train_size=60", "data.val_size=100", "teachers.training.batch_size=20"]
     changes += [f"teachers.training.epochs={epochs}", f"teachers.count={max(1, len(models))}"]
     return load_config("kd", [*changes, f"teachers.models={list(models)}"])
@@ -53,17 +53,19 @@ def misbehaving(name: str, **arguments: Any) -> dict[str, Any]:
 
 
 def by_tasks(config: Config, data: DataSplits, store: Path, *progress: Any, **given: float) -> Any:
-    """The ensemble, its teachers trained as tasks."""
+    """Returns the ensemble, with its teachers trained as tasks."""
     train = partial(train_side_by_side, given=Resources(**given), device="auto")
     return get_ensemble(config, data, store, *progress, train=train)
 
 
 def weights(store: Path) -> dict[str, str]:
-    """What identifies every finished teacher's weights."""
+    """Returns a fingerprint of the weights of every finished teacher."""
     return {file.parent.name: fingerprint(file) for file in store.glob("*/network.safetensors")}
 
 
-def test_teachers_trained_as_tasks_equal_those_of_one_process_bit_for_bit(tmp_path: Path, digits: DataSplits) -> None:
+def test_teachers_trained_in_ray_tasks_equal_those_trained_in_one_process_bit_for_bit(
+    tmp_path: Path, digits: DataSplits
+) -> None:
     config = settings(SMALL, {**SMALL, "width": 6}, {**SMALL, "blocks": 2})
     alone = get_ensemble(config, digits, tmp_path / "alone")
     together = by_tasks(config, digits, tmp_path / "student_aggregation")
@@ -72,13 +74,15 @@ def test_teachers_trained_as_tasks_equal_those_of_one_process_bit_for_bit(tmp_pa
     assert together.identity == alone.identity
 
 
-def test_two_teachers_are_in_training_at_the_same_time(tmp_path: Path, digits: DataSplits) -> None:
+def test_two_teachers_are_trained_at_the_same_time(tmp_path: Path, digits: DataSplits) -> None:
     (tmp_path / "meeting").mkdir()
     either = misbehaving("one_of_two", meeting=str(tmp_path / "meeting"))
     assert len(by_tasks(settings(either, either), digits, tmp_path / "store")) == 2
 
 
-def test_every_epoch_of_every_teacher_is_reported_as_in_one_process(tmp_path: Path, digits: DataSplits) -> None:
+def test_every_epoch_of_every_teacher_is_reported_as_when_trained_in_one_process(
+    tmp_path: Path, digits: DataSplits
+) -> None:
     config, told = settings(SMALL, SMALL, epochs=3), list[tuple[int, int]]()
     by_tasks(config, digits, tmp_path, lambda *report: told.append(report))
     assert sorted(told) == [(teacher, epoch) for teacher in range(2) for epoch in (1, 2, 3)]
@@ -88,12 +92,14 @@ def test_every_epoch_of_every_teacher_is_reported_as_in_one_process(tmp_path: Pa
     assert told == [(0, 3), (1, 3)]
 
 
-def test_a_teacher_that_diverges_is_named_and_the_finished_ones_are_kept(tmp_path: Path, digits: DataSplits) -> None:
+def test_a_diverging_teacher_is_named_in_the_error_and_finished_teachers_are_kept(
+    tmp_path: Path, digits: DataSplits
+) -> None:
     config = settings(SMALL, misbehaving("NotFinite"))
     with pytest.raises(
         DivergedError, match=r"teacher 2: the loss became nan.* lower teachers\.training\.optimizer\.lr"
     ) as caught:
-        by_tasks(config, digits, tmp_path, cpus=2)  # one after the other
+        by_tasks(config, digits, tmp_path, cpus=2)  # trained one after another
     assert type(caught.value) is DivergedError
     assert weights(tmp_path) == weights_of(settings(SMALL), digits, tmp_path / "alone")
 
@@ -103,7 +109,9 @@ def weights_of(config: Config, data: DataSplits, store: Path) -> dict[str, str]:
     return weights(store)
 
 
-def test_a_teacher_out_of_memory_is_named_with_its_own_setting(tmp_path: Path, digits: DataSplits) -> None:
+def test_the_error_of_a_teacher_out_of_memory_names_the_teacher_and_its_setting(
+    tmp_path: Path, digits: DataSplits
+) -> None:
     with pytest.raises(OutOfMemoryError, match=r"^teacher 1: out of memory: .* lower teachers\.training\.batch_size$"):
         by_tasks(settings(misbehaving("Greedy", images=20)), digits, tmp_path)
 
@@ -111,19 +119,19 @@ def test_a_teacher_out_of_memory_is_named_with_its_own_setting(tmp_path: Path, d
 def test_a_teacher_whose_process_is_killed_is_trained_again(tmp_path: Path, digits: DataSplits) -> None:
     config = settings(misbehaving("deadly", flag=str(tmp_path / "flag"), times=1), SMALL)
     by_tasks(config, digits, tmp_path / "store", max_retries=1)
-    assert (tmp_path / "flag").read_text() == "xxx"  # killed, trained, and loaded here
+    assert (tmp_path / "flag").read_text() == "xxx"  # killed, then trained, then loaded here
     assert weights(tmp_path / "store") == weights_of(config, digits, tmp_path / "alone")
 
 
-def test_a_teacher_whose_process_dies_every_time_is_named(tmp_path: Path, digits: DataSplits) -> None:
+def test_a_teacher_whose_process_dies_repeatedly_is_named_in_the_error(tmp_path: Path, digits: DataSplits) -> None:
     config = settings(SMALL, misbehaving("deadly", flag=str(tmp_path / "flag"), times=9))
     with pytest.raises(EnsdistillError, match="teacher 2: its process died"):
         by_tasks(config, digits, tmp_path / "store", max_retries=1)
     assert (tmp_path / "flag").read_text() == "xx"
 
 
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it written to
-def test_workers_map_the_images_and_no_training_changes_them(tmp_path: Path, digits: DataSplits) -> None:
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it modified
+def test_workers_map_the_same_images_and_training_does_not_change_them(tmp_path: Path, digits: DataSplits) -> None:
     shared = ray.put(SharedData.of(digits, Digits(), Path()))
     one, two = ray.get(shared), ray.get(shared)
     for part in ("train", "validation", "unlabeled"):
@@ -155,13 +163,13 @@ def test_an_object_pickled_in_the_driver_is_equal_in_a_worker() -> None:
     ("device", "here", "given", "expected"),
     [
         ("auto", "cpu", 0, 0),
-        ("auto", "cpu", 0.5, 0.5),  # this process has no GPU, other machines of the cluster have
+        ("auto", "cpu", 0.5, 0.5),  # this process has no GPU, but other nodes of the cluster have
         ("auto", "cuda", 0, 1),
         ("cuda:1", "cuda", 0.25, 0.25),
         ("cpu", "cpu", 0.5, 0),
     ],
 )
-def test_a_teacher_has_the_gpu_share_of_a_trial_unless_one_of_both_has_none(
+def test_a_teacher_gets_the_gpu_share_of_a_trial_unless_either_uses_no_gpu(
     monkeypatch: pytest.MonkeyPatch, device: str, here: str, given: float, expected: float
 ) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
@@ -208,4 +216,4 @@ def test_an_interrupt_stops_the_training_of_teachers_and_keeps_completed_ones(tm
     assert study.returncode == 130, output
     assert time.monotonic() - start < 30
     assert len(weights(studies / "teachers")) == 1
-    assert not (studies / "long").exists()  # its name is free
+    assert not (studies / "long").exists()  # its name is available again

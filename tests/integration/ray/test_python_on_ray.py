@@ -1,4 +1,4 @@
-"""Studies from Python on Ray: in the user's Ray, which stays up, or in one that ends with the study; steered."""
+"""Studies launched from Python on Ray: in a running Ray, which keeps running, or in one that ends with the study."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def my_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_a_study_in_a_process_that_uses_ray_does_not_stop_it(studies: Path, my_ray: None) -> None:
+def test_a_study_does_not_shut_down_ray_if_its_process_already_uses_it(studies: Path, my_ray: None) -> None:
     node, before = ray.get_runtime_context().get_node_id(), process()
     steps = Steps()
     results = launch(studies, "mine", callbacks=[steps])
@@ -68,7 +68,7 @@ def test_two_studies_in_a_background_thread_leave_no_ray_processes(studies: Path
 
 
 class Steering(edt.Callback):
-    """Stops each trial at its first report, puts settings into the queue, and stops the study after trial 2."""
+    """Stops each trial at its first report, enqueues settings, and stops the study after trial 2."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.seen = home, set[int]()

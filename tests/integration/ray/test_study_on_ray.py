@@ -1,4 +1,4 @@
-"""One ordinary study on real Ray, which must be the one of the inline executor, and what only Ray can do wrong."""
+"""A study on real Ray gives the same results as the inline executor; failures that are possible only on Ray."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from tests.tiny import TINY, TinyStudy
 
 
 def story(home: Path) -> list[dict[str, Any]]:
-    """All events of trials and of the test images, in order, without times."""
+    """Returns all events of trials and of the test evaluation, in order, without times."""
     others = (SessionStarted, TeachersReady, SessionEnded)
     events = [e for e in read_journal(home / "events.jsonl") if not isinstance(e, others)]
     told = [event.model_dump(exclude={"at"}) for event in events]
@@ -29,7 +29,7 @@ def story(home: Path) -> list[dict[str, Any]]:
 
 
 def leaderboard(home: Path) -> list[dict[str, str]]:
-    """The rows of leaderboard.csv without the hours, which are those of a clock."""
+    """Returns the rows of leaderboard.csv without hours, which are measured times."""
     rows = csv.DictReader((home / "leaderboard.csv").open())
     return [{name: value for name, value in row.items() if not name.endswith("_hours")} for row in rows]
 
@@ -42,18 +42,18 @@ def test_a_study_with_one_slot_is_the_same_under_both_executors(tiny: TinyStudy,
     assert (tmp_path / "tiny" / "confirmation.json").read_bytes() == (tiny.home / "confirmation.json").read_bytes()
     assert load_config(tmp_path / "tiny" / "best" / "config.yaml") == load_config(
         tiny.home / "best" / "config.yaml"
-    )  # comments name paths
+    )  # comments contain paths
     mine, theirs = (load_file(home / "best" / "student.safetensors") for home in (tmp_path / "tiny", tiny.home))
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-    assert not (tmp_path / "tiny" / "ray").exists()  # nothing of Ray's own is left behind
-    assert len(story(tiny.home)) > 50  # a story that is worth comparing
+    assert not (tmp_path / "tiny" / "ray").exists()  # no Ray process is left
+    assert len(story(tiny.home)) > 50  # the story is not trivial
 
 
 def test_a_trial_whose_process_stays_busy_fails_and_the_study_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")  # no process is as fast as that
+    monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")  # no process is this fast
     file = tmp_path / "busy.yaml"
     file.write_text(
         "preset: kd\nconfig:\n  data: {kind: digits, train_size: 60, val_size: 100}\n  model: {width: 4}\n"
@@ -70,7 +70,7 @@ def test_a_trial_whose_process_stays_busy_fails_and_the_study_completes(
     assert all("was still busy with the previous trial" in (error or "") for error in failed)
 
 
-def test_a_study_that_requires_more_than_any_machine_has_is_refused(tmp_path: Path) -> None:
+def test_a_study_that_requires_more_resources_than_any_machine_has_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "greedy.yaml"
     file.write_text(TINY)
     done = call("ensdistill-tune", "launch", file, "--studies-dir", tmp_path, "--set", "resources.gpus=64")

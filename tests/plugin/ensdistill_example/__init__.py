@@ -1,1 +1,1 @@
-"""A plugin of ensdistill: one piece of each family."""
+"""An example plugin of ensdistill: one piece of each family."""

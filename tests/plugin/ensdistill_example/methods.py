@@ -14,7 +14,7 @@ from ensdistill.settings.base import setting
 
 
 class Negative(StandardAugmentation):
-    """Inverts random images, after the operations of the built-in augmentation."""
+    """Inverts random images after the operations of the built-in augmentation."""
 
     share: float = setting(0.1, "Probability that an image is inverted.", ge=0, le=1)
 
@@ -50,7 +50,7 @@ class PixelDropout(InputPerturbation):
 
 
 class Median(AveragingSettings):
-    """The median of each weight at the end of the last epochs."""
+    """The median of each weight over the ends of the last epochs."""
 
     window: int = setting(3, "Number of epochs.", ge=1, le=100)
 

@@ -1,6 +1,6 @@
-"""Every built-in piece of every family: a new piece is under contract without a line here.
+"""Every built-in piece of every family: the contract suites cover a new piece automatically.
 
-A piece with a setting that must be given needs a row in ROWS; without it the suite fails and says so.
+A piece with a required setting needs a row in ROWS; without it, the suite fails with an error that states this.
 """
 
 from typing import Any, Literal, get_args, get_origin
@@ -10,11 +10,11 @@ import pytest
 from ensdistill.settings.base import Settings
 from ensdistill.settings.families import PieceFamily
 
-ROWS: dict[str, dict[str, Any]] = {}  # kind -> settings that must be given
+ROWS: dict[str, dict[str, Any]] = {}  # kind -> required settings
 
 
 def variants(family: PieceFamily) -> list[Any]:
-    """Each piece with its defaults, and once more for every other choice of every setting that is a choice."""
+    """Returns each piece with its defaults, and once more for every other value of each setting with choices."""
     made = []
     for piece in family.built_in.values():
         row = ROWS.get(str(piece.model_fields["kind"].default), {})

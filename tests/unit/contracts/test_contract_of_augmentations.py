@@ -1,4 +1,4 @@
-"""The built-in augmentation keeps the contract, with each of its operations."""
+"""The built-in augmentation satisfies the contract with each of its operations."""
 
 from ensdistill.data import StandardAugmentation
 from ensdistill.testing import AugmentationContract
@@ -7,7 +7,7 @@ from ensdistill.testing import AugmentationContract
 class TestAugmentations(AugmentationContract):
     pieces = (
         StandardAugmentation(),
-        StandardAugmentation(crop_ratio=2.0, magnitude=1.0),  # without effect, because their operations are off
+        StandardAugmentation(crop_ratio=2.0, magnitude=1.0),  # no effect because their operations are disabled
         StandardAugmentation(pad=2),
         StandardAugmentation(crop_scale=0.08),
         StandardAugmentation(flip=True),

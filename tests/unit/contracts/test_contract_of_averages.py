@@ -1,4 +1,4 @@
-"""The built-in averages keep the contract."""
+"""The built-in averages satisfy the contract."""
 
 from ensdistill.methods.averaging import AVERAGES
 from ensdistill.testing import AveragingContract

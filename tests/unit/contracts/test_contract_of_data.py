@@ -1,4 +1,4 @@
-"""The built-in data sources keep the contract."""
+"""The built-in data sources satisfy the contract."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from ensdistill.testing import DataSourceContract
 from tests.miniature_cifar import write_miniature
 
 SIZES = {"train_size": 20, "val_size": 20, "test_size": 10}
-ROWS: dict[str, dict[str, Any]] = {  # and its path, which `piece` makes
+ROWS: dict[str, dict[str, Any]] = {  # and the path, which `piece` creates
     **{kind: {"size": 8} for kind in ("image_folder", "table", "hub_dataset")},
     "torch_dataset": {"size": 8, "train": DatasetCall(path=f"{__name__}:noise_dataset", arguments={"count": 60})},
 }
@@ -57,7 +57,7 @@ def noise_dataset(count: int) -> list[tuple[np.ndarray, int]]:
     return [(pixels, n % 3) for n, pixels in enumerate(noise)]
 
 
-FILES: dict[str, Callable[[Path, pytest.MonkeyPatch], Path]] = {  # kind -> writes what its path shall lead to
+FILES: dict[str, Callable[[Path, pytest.MonkeyPatch], Path]] = {  # kind -> function that writes the content of the path
     "image_folder": _write_folder,
     "table": _write_table,
     "hub_dataset": _write_hub,
@@ -69,7 +69,7 @@ FILES: dict[str, Callable[[Path, pytest.MonkeyPatch], Path]] = {  # kind -> writ
 
 @pytest.fixture(scope="module", params=SOURCES.built_in.values(), ids=kind_of)
 def piece(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The settings of one source. A new source that must be given more than sizes needs a row above."""
+    """Returns the settings of one source. A new source with required settings other than sizes needs a row above."""
     source = request.param
     kind = kind_of(source)
     row = dict(ROWS.get(kind, {}))

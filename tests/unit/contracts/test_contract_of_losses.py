@@ -1,4 +1,4 @@
-"""The built-in losses keep the contract."""
+"""The built-in losses satisfy the contract."""
 
 from typing import Any
 
@@ -20,5 +20,7 @@ class TestLosses(LossContract):
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", variants(LOSSES))
 @pytest.mark.parametrize(("subnetworks", "teachers"), OTHER_SIZES)
-def test_gradient_is_that_of_finite_differences_for_other_sizes(piece: Any, subnetworks: int, teachers: int) -> None:
+def test_gradient_agrees_with_finite_differences_for_other_ensemble_sizes(
+    piece: Any, subnetworks: int, teachers: int
+) -> None:
     TestLosses().test_gradient_is_that_of_finite_differences(piece, subnetworks, teachers)

@@ -1,4 +1,4 @@
-"""Built-in networks keep the contract. Those of torchvision are tried in tests/unit/core/models."""
+"""The built-in networks satisfy the contract. Those of torchvision are tested in tests/unit/core/models."""
 
 from ensdistill.models import Convnet, ResNet, WideResNet
 from ensdistill.testing import ModelContract

@@ -1,4 +1,4 @@
-"""The built-in optimizers keep the contract."""
+"""The built-in optimizers satisfy the contract."""
 
 from ensdistill.methods.optimizers import OPTIMIZERS, AdamW, TorchOptim
 from ensdistill.testing import OptimizerContract

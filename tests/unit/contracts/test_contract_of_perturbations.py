@@ -1,4 +1,4 @@
-"""The built-in perturbations keep the contract."""
+"""The built-in perturbations satisfy the contract."""
 
 import copy
 from typing import Any
@@ -19,7 +19,7 @@ class TestPerturbations(PerturbationContract):
 
 
 @pytest.mark.parametrize("piece", variants(PERTURBATIONS))
-def test_bfloat16_images_are_close_to_those_of_float32(piece: Any) -> None:
+def test_bfloat16_images_are_close_to_float32_images(piece: Any) -> None:
     teachers, pupil = copy.deepcopy(ENSEMBLE).bfloat16(), student().bfloat16()
     shown = piece(images().bfloat16(), teachers, pupil, streams())
     assert shown.dtype == torch.bfloat16

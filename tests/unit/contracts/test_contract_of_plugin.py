@@ -1,4 +1,4 @@
-"""The pieces of the plugin of tests/plugin keep the contracts, as its author would test them."""
+"""The pieces of the plugin in tests/plugin satisfy the contracts, tested as a plugin author would test them."""
 
 import pytest
 

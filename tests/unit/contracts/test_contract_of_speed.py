@@ -1,4 +1,4 @@
-"""The fast step is the published one: the same loss and the same gradients, whatever is done to be fast."""
+"""The optimized step gives the same loss and gradients as the published procedure."""
 
 import pytest
 import torch
@@ -7,6 +7,6 @@ from tests.benchmarks.step_speed import SYSTEMS, System, difference
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_step_has_the_loss_and_the_gradients_of_the_published_procedure(name: str) -> None:
+def test_step_gives_the_loss_and_gradients_of_the_published_procedure(name: str) -> None:
     ours, published = (System(name, torch.float64, 8, "model.depth=8", "model.width=4") for _ in range(2))
     assert difference(ours.ours(), published.published()) < 1e-5

@@ -1,4 +1,4 @@
-"""Students with all perturbations, losses and averages: a step is finite, repeatable and moves the student."""
+"""Students with all perturbations, losses and averages: a step is finite and reproducible, and changes the student."""
 
 import copy
 import itertools
@@ -29,12 +29,12 @@ AXES = {
     "loss": LOSSES,
     "averaging": AVERAGES,
 }
-ALIKE = "cutmix"  # the step is that of mixup; it meets each other piece, but not in all combinations
+ALIKE = "cutmix"  # the step is that of mixup; it is combined with each other piece, but not in all combinations
 TRAINING = Training(epochs=2, batch_size=8, warmup_epochs=0)
 
 
 def _combinations() -> list[Any]:
-    """Pieces of the four axes of which every two meet; slow, all that there are."""
+    """Returns combinations of pieces of the four axes that cover every pair; all other combinations are marked slow."""
     choices = [
         [piece(**ROWS.get(str(piece.model_fields["kind"].default), {})) for piece in axis.built_in.values()]
         for axis in AXES.values()
@@ -67,7 +67,7 @@ def one_step(axes: dict[str, Any], ensemble: TeacherEnsemble, seed: int = 0) -> 
     return student, loss
 
 
-def test_every_pair_of_pieces_is_combined_in_a_quick_test() -> None:
+def test_every_pair_of_built_in_pieces_is_covered_by_a_quick_test() -> None:
     quick = [param.values[0] for param in _combinations() if not param.marks]
     for one, two in itertools.combinations(AXES, 2):
         met = {(axes[one].kind, axes[two].kind) for axes in quick}
@@ -122,7 +122,7 @@ def test_teachers_and_student_receive_the_same_perturbed_images() -> None:
     assert not torch.equal(to_teacher, images)
 
 
-def test_label_term_uses_the_clean_images_if_the_perturbation_has_this_setting() -> None:
+def test_label_term_uses_clean_images_if_the_perturbation_is_configured_so() -> None:
     seen: list[Tensor] = []
 
     def spy(student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:

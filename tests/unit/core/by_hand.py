@@ -1,4 +1,4 @@
-"""Mathematics by hand, so that oracles share nothing with torch."""
+"""Explicit implementations of the mathematics, so that reference values do not depend on torch."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What the tests of the core share: tiny data, a tiny ensemble."""
+"""Fixtures shared by the tests of the core: tiny data and a tiny ensemble."""
 
 import pytest
 
@@ -15,5 +15,5 @@ def digits() -> DataSplits:
 
 @pytest.fixture(scope="session")
 def ensemble(digits: DataSplits) -> TeacherEnsemble:
-    """Two untrained, hence different, teachers."""
+    """Two teachers that are untrained and therefore different."""
     return random_ensemble(digits)

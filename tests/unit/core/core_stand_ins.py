@@ -1,4 +1,4 @@
-"""Small things that stand in for real networks, data and settings in the tests of the core."""
+"""Small replacements for real networks, data and settings in the tests of the core."""
 
 from collections.abc import Sequence
 
@@ -48,7 +48,7 @@ def streams(seed: int = 0) -> RandomStreams:
 
 
 class LinearMembers(Student):
-    """Logits A_m x: one matrix a member, no bias; x is flattened."""
+    """Computes logits A_m x: one matrix per member, no bias; x is flattened."""
 
     def __init__(self, *matrices: Tensor) -> None:
         super().__init__()
@@ -63,13 +63,13 @@ class LinearMembers(Student):
 
 
 def numbered_split(count: int, classes: int) -> Split:
-    """Images 1x1x2 whose two pixels spell their own number; the label is the number modulo the classes."""
+    """Returns images 1x1x2 whose two pixels encode their index; the label is the index modulo the number of classes."""
     number = torch.arange(count)
     pixels = torch.stack([number // 256, number % 256], -1).to(torch.uint8)
     return Split(pixels.view(count, 1, 1, 2), number % classes)
 
 
 def numbers_of(split: Split) -> list[int]:
-    """The numbers that the images of `numbered_split` spell."""
+    """Returns the indices encoded in the images of `numbered_split`."""
     pixels = split.images.long().flatten(1)
     return (pixels[:, 0] * 256 + pixels[:, 1]).tolist()

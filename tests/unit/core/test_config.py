@@ -1,4 +1,4 @@
-"""Presets, YAML and overrides as one tree of settings, its YAML, and its hash."""
+"""Presets, YAML and overrides form one settings tree, with its YAML representation and its hash."""
 
 import hashlib
 import json
@@ -33,11 +33,11 @@ from tests.unit.core.core_stand_ins import tiny_config
 # --- presets and overrides ---
 
 
-def test_no_settings_are_all_defaults() -> None:
+def test_empty_settings_give_all_defaults() -> None:
     assert build_config({}) == Config()
 
 
-def test_kd_is_published_knowledge_distillation() -> None:
+def test_kd_has_the_published_settings_of_knowledge_distillation() -> None:
     config = load_config("kd")
     assert config.student == Single()
     assert config.loss == Averaged(temperature=4.0, alpha=0.9, average="tempered_probabilities")
@@ -51,13 +51,13 @@ def test_latentbe_has_the_published_settings() -> None:
     assert config.loss == OneToOne(temperature=4.0, alpha=1.0)
 
 
-def test_overrides_win_over_the_preset() -> None:
+def test_overrides_take_precedence_over_the_preset() -> None:
     config = load_config("kd", ["loss.temperature=2", "training.optimizer.nesterov=false", "seed=7"])
     assert (config.loss.temperature, config.training.optimizer.nesterov, config.seed) == (2.0, False, 7)
     assert config.loss.alpha == 0.9
 
 
-def test_overrides_win_over_the_file_and_the_file_over_its_preset(tmp_path: Path) -> None:
+def test_overrides_take_precedence_over_the_file_and_the_file_over_its_preset(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("preset: kd\nseed: 3\nloss:\n  temperature: 2.0\n  alpha: 0.5\n")
     config = load_config(tmp_path / "mine.yaml", ["loss.alpha=0.25"])
     assert config.loss == Averaged(temperature=2.0, alpha=0.25)
@@ -79,7 +79,7 @@ def test_an_unknown_preset_is_an_error_with_the_closest_name() -> None:
         load_config("latentbee")
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.yaml"):
         load_config(tmp_path / "nothing.yaml")
 
@@ -87,12 +87,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 # --- merging ---
 
 
-def test_change_within_one_kind_keeps_its_other_settings() -> None:
+def test_a_change_without_a_kind_keeps_the_other_settings() -> None:
     changed = merge_settings({"loss": {"kind": "averaged", "alpha": 0.5}}, {"loss": {"temperature": 2}})
     assert changed == {"loss": {"kind": "averaged", "alpha": 0.5, "temperature": 2}}
 
 
-def test_change_to_the_same_kind_keeps_its_other_settings() -> None:
+def test_a_change_to_the_same_kind_keeps_the_other_settings() -> None:
     changed = merge_settings({"kind": "averaged", "alpha": 0.5}, {"kind": "averaged", "temperature": 2})
     assert changed == {"kind": "averaged", "alpha": 0.5, "temperature": 2}
 
@@ -107,7 +107,7 @@ def test_settings_of_the_old_kind_are_errors_after_a_change_of_kind() -> None:
         load_config("latentbe", ["student.kind=single", "student.subnetworks=2"])
 
 
-def test_merging_changes_neither_argument() -> None:
+def test_merging_modifies_neither_argument() -> None:
     base, changes = {"a": {"b": 1}}, {"a": {"c": 2}}
     merge_settings(base, changes)["a"]["d"] = 3
     assert (base, changes) == ({"a": {"b": 1}}, {"a": {"c": 2}})
@@ -118,7 +118,7 @@ def test_dotted_and_nested_names_of_a_file_are_merged_in_any_order(names: list[s
     values: dict[str, Any] = {"training.epochs": 3, "training": {"optimizer": {"lr": 0.2}}}
     config = build_config({name: values[name] for name in names})
     assert (config.training.epochs, config.training.optimizer.lr) == (3, 0.2)
-    assert values["training"] == {"optimizer": {"lr": 0.2}}  # what was given stays as it is
+    assert values["training"] == {"optimizer": {"lr": 0.2}}  # arguments are unchanged
 
 
 def test_nesting_is_the_inverse_of_flattening() -> None:
@@ -132,24 +132,24 @@ def test_a_name_that_is_both_a_value_and_a_group_is_rejected(dotted: dict[str, i
         nest(dotted)
 
 
-# --- YAML and back ---
+# --- writing and reading YAML ---
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_yaml_of_a_preset_reads_back_as_the_same_settings(preset: str, tmp_path: Path) -> None:
+def test_yaml_of_a_preset_is_read_back_as_the_same_settings(preset: str, tmp_path: Path) -> None:
     config = load_config(preset, ["seed=5", "training.optimizer.weight_decay=1e-5"])
     (tmp_path / "c.yaml").write_text(to_yaml(config, "two lines\nof comment"))
     assert load_config(tmp_path / "c.yaml") == config
 
 
 @pytest.mark.parametrize("value", [1e-300, 1e-05, 1 / 3, 0.1 + 0.2, 1.0])
-def test_numbers_survive_yaml_bit_for_bit(value: float) -> None:
+def test_numbers_are_preserved_by_yaml_bit_for_bit(value: float) -> None:
     config = build_config({"training": {"optimizer": {"weight_decay": value}}})
     assert build_config(yaml.safe_load(to_yaml(config))).training.optimizer.weight_decay == value
 
 
 @pytest.mark.parametrize("path", ["data", "true", "12", "1e3", "null", "a: b", "# c", "~/über", "x\ny", "2026-01-01"])
-def test_any_path_survives_yaml(path: str, tmp_path: Path) -> None:
+def test_any_path_is_preserved_by_yaml(path: str, tmp_path: Path) -> None:
     config = build_config({"data": ImageFolder(path=f"/{path}").model_dump()})
     (tmp_path / "c.yaml").write_text(to_yaml(config), encoding="utf-8")
     assert load_config(tmp_path / "c.yaml") == config
@@ -191,7 +191,7 @@ def test_settings_cannot_be_changed_in_place() -> None:
         tiny_config().seed = 3
 
 
-# --- settings that must fit together ---
+# --- settings that depend on each other ---
 
 
 def test_tdiv_sdiv_with_one_teacher_is_rejected() -> None:
@@ -212,7 +212,7 @@ def test_every_component_accepts_a_piece_of_every_other_preset() -> None:
     assert (config.student, config.loss, config.averaging) == (BatchEnsemble(), Labels(), Ema())
 
 
-def test_teachers_have_separate_settings() -> None:
+def test_model_and_training_settings_of_teachers_are_separate() -> None:
     config = load_config("kd", ["teachers.model.width=3", "teachers.training.optimizer.lr=0.3"])
     assert config.teachers.model.width == 3
     assert config.teachers.training.optimizer.lr == 0.3

@@ -1,4 +1,4 @@
-"""Formatting of numbers and names."""
+"""Formatting of numbers, sizes and counts."""
 
 import pytest
 
@@ -31,5 +31,5 @@ from ensdistill.runtime.text import counted, listed, verb
         (verb(0), "are"),
     ],
 )
-def test_plain_names_and_numbers_are_formatted_unchanged(text: str, expected: str) -> None:
+def test_numbers_sizes_and_counts_are_formatted_for_readers(text: str, expected: str) -> None:
     assert text == expected

@@ -1,4 +1,4 @@
-"""Errors and warnings as data: the fields survive pickling and JSON, and the text is built from them."""
+"""Errors and warnings as data: fields are preserved by pickling and JSON, and the text is built from them."""
 
 import json
 import math
@@ -19,11 +19,11 @@ from ensdistill.errors import NO_VALUE, ConfigIssue
         (ConfigIssue(("a",), "must be given", None), "a: must be given, got null"),
     ],
 )
-def test_the_text_is_built_from_the_fields(issue: ConfigIssue, text: str) -> None:
+def test_the_text_of_an_issue_is_built_from_its_fields(issue: ConfigIssue, text: str) -> None:
     assert str(issue) == text
 
 
-def test_an_issue_without_a_value_has_none_after_pickling() -> None:
+def test_an_issue_without_a_value_is_still_without_one_after_pickling() -> None:
     issue: ConfigIssue = pickle.loads(pickle.dumps(ConfigIssue(("a",), "rule")))  # noqa: S301 - our own bytes
     assert issue.value is NO_VALUE
 
@@ -35,5 +35,5 @@ def test_an_issue_equals_the_one_restored_from_its_row(value: object) -> None:
 
 
 @pytest.mark.parametrize(("value", "plain"), [(math.nan, "nan"), (Path("x"), "x"), ((1, math.inf), [1, "inf"])])
-def test_values_that_json_does_not_have_become_text(value: object, plain: object) -> None:
+def test_values_that_json_cannot_represent_become_text(value: object, plain: object) -> None:
     assert json.loads(json.dumps(ConfigIssue((), "rule", value).as_row(), allow_nan=False))["value"] == plain

@@ -1,7 +1,8 @@
-"""A study that never ran: its trials obey known rules, so that what a report says of them can be checked.
+"""A synthetic study whose trials follow known rules, so that statements of a report about it can be checked.
 
-What decides the final NLL of a searched trial, in the order of strength (see `planted`): step size (best at 0.02),
-whether there is an average, temperature; the number of subnetworks does nothing, nor do decay and start of the average.
+The final NLL of a searched trial depends, in order of strength (see `planted`), on the step size (best at 0.02), on
+whether weights are averaged, and on the temperature. The number of subnetworks and the decay and start of the average
+have no effect.
 """
 
 import math
@@ -25,7 +26,7 @@ SEARCH: dict[str, Any] = {
     "averaging.decay": {"uniform": [0.8, 0.99], "when": {"averaging.kind": "ema"}},
     "averaging.start": {"uniform": [0.0, 0.8], "when": {"averaging.kind": "ema"}},
 }
-PIXEL = (  # a PNG of one pixel
+PIXEL = (  # a PNG of a single pixel
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
 EPOCHS, RUNGS = 30, (6, 12, 24)
@@ -34,7 +35,7 @@ TEACHERS = ("ensemble of 4 teachers", "one teacher (mean)")
 
 
 def study(**more: Any) -> StudyConfig:
-    """Six axes, two baselines, early stopping at epochs 6, 12 and 24 of 30."""
+    """Returns a study with six hyperparameters, two baselines, and early stopping at epochs 6, 12 and 24 of 30."""
     return StudyConfig.model_validate(
         {
             "preset": "latentbe",
@@ -48,7 +49,7 @@ def study(**more: Any) -> StudyConfig:
 
 
 def planted(sampled: dict[str, Any], chance: np.random.Generator, noise: float = 0.01) -> float:
-    """The final NLL of these settings."""
+    """Returns the final NLL for these settings."""
     from_best = math.log10(sampled["perturbation.step_size"] / 0.02)
     average = 0.03 * (sampled["averaging.kind"] == "none")
     return 0.1 + 0.1 * from_best**2 + average + 0.002 * sampled["loss.temperature"] + noise * chance.normal()
@@ -57,10 +58,15 @@ def planted(sampled: dict[str, Any], chance: np.random.Generator, noise: float =
 def facts(
     trials: int = 60, *, seed: int = 0, noise: float = 0.01, seeds: int = 5, costs: bool = False, **more: Any
 ) -> StudyResults:
-    """A study that is over, with so many searched trials.
+    """Returns the results of a finished study with the given number of searched trials.
 
-    noise: of the final NLL (standard deviation). seeds: of the confirmation, 0 for none. costs: whether the students
-    differ in what they cost. more: settings of the study.
+    Args:
+        trials: Number of searched trials.
+        seed: Seed of all random numbers.
+        noise: Standard deviation of the noise in the final NLL.
+        seeds: Number of confirmation seeds; 0 for no confirmation.
+        costs: Whether the costs of the students differ.
+        more: Further settings of the study.
     """
     chance = np.random.default_rng(seed)
     own = study(confirmation={"top_k": 3 if seeds else 0, "seeds": seeds or 2}, **more)
@@ -81,7 +87,7 @@ def facts(
 
 
 def reports(values: Sequence[float], flops: float = FLOPS) -> list[dict[str, float]]:
-    """What a trial reports that has these values of the NLL after its epochs."""
+    """Returns the reports of a trial with these NLL values after its epochs."""
     return [
         {
             "epoch": float(epoch),
@@ -97,13 +103,13 @@ def reports(values: Sequence[float], flops: float = FLOPS) -> list[dict[str, flo
 
 
 def metrics(nll: float) -> dict[str, float]:
-    """All validation metrics of a network of this NLL."""
+    """Returns all validation metrics of a network with this NLL."""
     row = {"nll": nll, "accuracy": 1 - nll / 3, "brier": nll / 2, "ece": nll / 5, "cnll": 0.9 * nll}
     return {f"val/{name}": value for name, value in row.items()} | {"val/dee": 1 + 3 * min(1, 0.1 / nll)}
 
 
 def teachers() -> dict[str, Any]:
-    """What study.json says of four teachers: each alone has an NLL of 0.18, together 0.11."""
+    """Returns the entry of study.json for four teachers: each alone has an NLL of 0.18, the ensemble of 0.11."""
     together, alone = ({name.removeprefix("val/"): v for name, v in metrics(nll).items()} for nll in (0.11, 0.18))
     alone |= {"parameters": PARAMETERS, "flops": FLOPS}
     together |= {"parameters": 4 * PARAMETERS, "flops": 4 * FLOPS, "diversity": 0.15, "mutual_information": 0.04}
@@ -111,7 +117,7 @@ def teachers() -> dict[str, Any]:
 
 
 def diagnostics(confirmed: Sequence[Candidate]) -> Diagnostics | None:
-    """Reliability in 15 bins, those of low confidence empty, and disagreement in tenths."""
+    """Returns reliability in 15 bins, of which those with low confidence are empty, and disagreement in tenths."""
     chance = np.random.default_rng(0)
     shape = np.linspace(0, 1, 10) ** 3
     first, *others = [c.trial.number for c in _looked_at(confirmed)] or [0]
@@ -137,7 +143,7 @@ def diagnostics(confirmed: Sequence[Candidate]) -> Diagnostics | None:
 
 
 def _looked_at(confirmed: Sequence[Candidate]) -> list[Candidate]:
-    """The winner and the baselines."""
+    """Returns the winner and the baselines."""
     return [*confirmed[:1], *(c for c in confirmed[1:] if c.trial.baseline)]
 
 
@@ -153,7 +159,7 @@ def _baseline(number: int, name: str, chance: np.random.Generator) -> TrialRecor
 
 
 def _curve(final: float, chance: np.random.Generator) -> Iterator[float]:
-    """Values after every epoch, coming down to the final one, which is exact."""
+    """Yields values after every epoch, which decrease to the exact final value."""
     for epoch in range(1, EPOCHS + 1):
         shaken = 1 + 0.02 * chance.normal() * (epoch < EPOCHS)
         yield (final + 2 * (math.exp(-epoch / 4) - math.exp(-EPOCHS / 4))) * shaken
@@ -162,7 +168,7 @@ def _curve(final: float, chance: np.random.Generator) -> Iterator[float]:
 def _ends(
     record: TrialRecord, values: list[float], flops: float, came: dict[int, list[float]], stopping: bool
 ) -> TrialRecord:
-    """Every 20th trial diverges after its second epoch; others stop at a rung if worse than half of those before."""
+    """Ends every 20th trial by divergence after two epochs; others end at a rung where the median so far is better."""
     if record.number % 20 == 0:
         return replace(record, state="failed", epochs=reports(values[:2], flops), error="the loss is not finite")
     for rung in RUNGS if stopping else ():
@@ -173,7 +179,7 @@ def _ends(
 
 
 def _repeats(own: StudyConfig, records: list[TrialRecord], chance: np.random.Generator) -> Iterator[TrialRecord]:
-    """The plan carried out: each candidate again, 0.004 apart from seed to seed."""
+    """Yields the replicates of the plan; values of the same candidate differ by noise with standard deviation 0.004."""
     for n, (of, seed) in enumerate(plan_replicates(records, own), len(records) + 1):
         final = of.last["val/nll"] + 0.004 * chance.normal()
         epochs = reports(list(_curve(final, chance)), of.last["cost/flops"])
@@ -183,7 +189,7 @@ def _repeats(own: StudyConfig, records: list[TrialRecord], chance: np.random.Gen
 
 
 def _tested(confirmed: Sequence[Candidate]) -> list[TestMetrics]:
-    """The winner and the baselines, a row a seed, and the teachers; none without a confirmation."""
+    """Returns test metrics of winner, baselines (one row per seed) and teachers; none without confirmation."""
     if not confirmed:
         return []
     rows = [

@@ -1,4 +1,4 @@
-"""Axes: which values are on them, and which numbers stand beside them."""
+"""Values and tick labels of plot axes."""
 
 import math
 
@@ -25,7 +25,7 @@ from ensdistill_tune.search.hyperparameter import Hyperparameter
         (1, 10, [1, 2, 5, 10]),
     ],
 )
-def test_ticks_of_logarithmic_axes_are_round(low: float, high: float, ticks: list[float]) -> None:
+def test_ticks_of_logarithmic_axes_are_round_numbers(low: float, high: float, ticks: list[float]) -> None:
     assert set(ticks) <= set(log_ticks(low, high))
     assert all(low * 0.99 <= tick <= high * 1.01 for tick in log_ticks(low, high))
 
@@ -39,11 +39,11 @@ def test_a_logarithmic_axis_has_two_to_seven_ticks(low: float, high: float) -> N
     ("low", "high", "ticks"),
     [(0, 1, [0, 0.25, 0.5, 0.75, 1]), (0.8, 0.99, [0.8, 0.85, 0.9, 0.95]), (-0.04, 0.02, [-0.04, -0.02, 0, 0.02])],
 )
-def test_ticks_of_linear_axes_are_round(low: float, high: float, ticks: list[float]) -> None:
+def test_ticks_of_linear_axes_are_round_numbers(low: float, high: float, ticks: list[float]) -> None:
     assert linear_ticks(low, high) == pytest.approx(ticks)
 
 
-def test_a_value_far_out_is_drawn_at_the_edge_and_does_not_stretch_the_axis() -> None:
+def test_an_outlier_is_drawn_at_the_edge_and_does_not_stretch_the_axis() -> None:
     scale = Scale.of([0.1, 0.11, 0.12, 0.13, 50.0], log=True)
     assert scale.ends[1] < 0.2
     assert scale.clip(0.12) == 0.12
@@ -56,18 +56,18 @@ def test_a_trial_without_a_value_is_drawn_at_the_worse_end() -> None:
     assert scale.worst("max") < 0.8 < 0.9 < scale.worst("min")
 
 
-def test_values_without_a_logarithm_and_empty_values_are_accepted() -> None:
+def test_values_without_a_logarithm_and_missing_values_are_accepted() -> None:
     assert not Scale.of([0.0, 1.0], log=True).log
     assert Scale.of([math.inf, math.nan], log=True) == Scale(0, 1, log=False)
     assert Scale.of([0.5], log=False).low < 0.5 < Scale.of([0.5], log=False).high
 
 
-def test_the_position_of_a_value_is_a_share_of_the_axis() -> None:
+def test_the_position_of_a_value_is_a_fraction_of_the_axis() -> None:
     assert Scale(-2, 0, log=True).share(0.1) == pytest.approx(0.5)
     assert Scale(0, 2, log=False).share(0.5) == pytest.approx(0.25)
 
 
-def test_choices_are_drawn_in_their_order_with_their_names_and_numbers_as_they_are() -> None:
+def test_choices_are_drawn_in_order_with_their_names_and_numbers_at_their_values() -> None:
     choice = Hyperparameter(choice=["none", "ema", "a_name_that_is_too_long"])
     assert place(choice, "ema") == 1
     assert setting_ticks(choice) == ([0, 1, 2], ["none", "ema", "a_name_that_is_to…"])

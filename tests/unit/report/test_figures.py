@@ -1,4 +1,4 @@
-"""Figures carry the numbers of the records: they are read back from the traces."""
+"""Figures contain the numbers of the records, which are read back from the traces."""
 
 import json
 import time
@@ -36,7 +36,7 @@ def draw(key: str, of: StudyResults) -> Any:
 
 
 def traces(figure: Any) -> dict[str, Any]:
-    """The traces by name; of those that share one, the first."""
+    """Returns the traces by name, the first of each name."""
     return {trace.name: trace for trace in reversed(figure.data)}
 
 
@@ -52,7 +52,7 @@ def test_all_figures_have_a_title_and_a_caption(shown: dict[str, ReportFigure]) 
         assert one.figure.layout.title.text is None
 
 
-def test_history_has_every_trial_at_its_value_with_a_mark_for_its_state(
+def test_history_shows_every_trial_at_its_value_with_a_marker_for_its_state(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["history"].figure)
@@ -67,7 +67,7 @@ def test_history_has_every_trial_at_its_value_with_a_mark_for_its_state(
     assert len(marks) == 4
 
 
-def test_history_has_the_best_so_far_and_the_levels_to_beat(
+def test_history_shows_the_best_value_so_far_and_the_levels_of_baselines_and_teachers(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["history"].figure)
@@ -79,7 +79,7 @@ def test_history_has_the_best_so_far_and_the_levels_to_beat(
     assert levels == pytest.approx(dict(zip(levels, (0.14, 0.16, 0.11, 0.18), strict=True)))
 
 
-def test_learning_curves_name_the_best_three_and_mark_where_trials_were_stopped(
+def test_learning_curves_label_the_best_three_trials_and_mark_where_trials_were_stopped(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["curves"].figure)
@@ -92,10 +92,10 @@ def test_learning_curves_name_the_best_three_and_mark_where_trials_were_stopped(
     assert Counter(drawn["stopped early"].x) == Counter(trial.last["epoch"] for trial in stopped)
     assert set(drawn["stopped early"].x) <= set(RUNGS)
     gaps = sum(y is None for y in drawn["other trials"].y)
-    assert gaps == len(study.trials) - len(best) - 1  # the best baseline has a name too
+    assert gaps == len(study.trials) - len(best) - 1  # the best baseline is also labeled
 
 
-def test_importance_has_the_shares_and_their_intervals() -> None:
+def test_importance_shows_shares_with_their_intervals() -> None:
     study = facts(120)
     drawn, knobs = traces(draw("importance", study)), study.importance
     first, best = drawn["significant effect"], knobs[0]
@@ -105,7 +105,7 @@ def test_importance_has_the_shares_and_their_intervals() -> None:
     assert first.marker.pattern.shape != drawn["no significant effect"].marker.pattern.shape
 
 
-def test_slices_show_the_most_important_settings_and_every_trial_that_has_them(
+def test_slices_show_the_most_important_settings_for_every_trial_that_has_them(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     figure = shown["slices"].figure
@@ -116,13 +116,13 @@ def test_slices_show_the_most_important_settings_and_every_trial_that_has_them(
     values = [trial.sampled["perturbation.step_size"] for trial in in_state(study, "pruned")]
     assert list(own["stopped early"].x) == pytest.approx(values, rel=FIVE_DIGITS)
     assert figure.layout[f"xaxis{panel[1:]}"].type == "log"
-    for trace in figure.data:  # a conditional setting only of the trials that have it
+    for trace in figure.data:  # a conditional setting only for trials that have it
         name = study.importance[int(trace.xaxis[1:] or 1) - 1].name
         state = {"completed": "finished", "stopped early": "pruned", "failed": "failed"}[trace.name]
         assert len(trace.x) == sum(name in trial.sampled for trial in in_state(study, state))
 
 
-def test_choices_are_strips_with_names(study: StudyResults) -> None:
+def test_choices_are_drawn_as_labeled_strips(study: StudyResults) -> None:
     trials = [
         replace(trial, sampled={"averaging.kind": trial.sampled["averaging.kind"]}) for trial in study.search_trials
     ]
@@ -135,7 +135,7 @@ def test_choices_are_strips_with_names(study: StudyResults) -> None:
     assert [("none", "ema")[round(x)] for x in places] == kinds
 
 
-def test_parallel_coordinates_have_a_line_for_every_finished_trial_and_readable_ticks() -> None:
+def test_parallel_coordinates_show_a_line_for_every_finished_trial_and_readable_ticks() -> None:
     study = facts(60, scheduler={"kind": "none"})
     figure = draw("parallel", study)
     drawn = traces(figure)
@@ -153,7 +153,7 @@ def test_parallel_coordinates_have_a_line_for_every_finished_trial_and_readable_
     assert line[without * (len(names) + 1) + names.index("decay")] < 0
 
 
-def test_the_front_has_the_nondominated_trials_and_the_ensemble_the_cost_of_its_members(
+def test_the_front_figure_shows_nondominated_trials_and_the_ensemble_at_the_cost_of_all_members(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["pareto"].figure)
@@ -167,7 +167,7 @@ def test_the_front_has_the_nondominated_trials_and_the_ensemble_the_cost_of_its_
     assert len(drawn["baselines"].x) == 2
 
 
-def test_reliability_shows_winner_best_baseline_and_ensemble_with_the_size_of_every_bin(
+def test_reliability_shows_winner_best_baseline_and_ensemble_with_all_bin_sizes(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["reliability"].figure)
@@ -191,14 +191,14 @@ def test_disagreement_shows_the_entropy_of_each_network_and_of_the_teachers(
     assert list(drawn["disagreement of the teachers"].y) == pytest.approx(told.teachers, rel=FIVE_DIGITS)
     winner = drawn[f"entropy of {study.confirmed[0].label}"]
     assert list(winner.y) == pytest.approx(told.networks[0].entropy, rel=FIVE_DIGITS)
-    assert "entropy of baseline kd" not in drawn  # latentbe is the better one
+    assert "entropy of baseline kd" not in drawn  # latentbe is the better baseline
 
 
-def test_classes_and_confusions_are_those_of_the_diagnostics_and_their_names_are_escaped(
+def test_class_metrics_and_confusions_come_from_the_diagnostics_and_class_names_are_escaped(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["classes"].figure)
-    assert list(drawn[study.confirmed[0].label].x) == [0.9, 0.8]  # the worst class at the top
+    assert list(drawn[study.confirmed[0].label].x) == [0.9, 0.8]  # the worst class is at the top
     assert list(shown["classes"].figure.layout.yaxis.ticktext) == ["cat", "&lt;b&gt;dog&lt;/b&gt;"]
     matrices = [trace for trace in shown["confusion"].figure.data if trace.type == "heatmap"]
     assert [trace.name for trace in matrices] == [study.confirmed[0].label, TEACHERS[0]]
@@ -208,7 +208,7 @@ def test_classes_and_confusions_are_those_of_the_diagnostics_and_their_names_are
     assert dict(zip(zip(counts.x, counts.y, strict=True), counts.text, strict=True))[(0, 1)] == "20"
 
 
-def test_the_confirmation_has_every_seed_the_means_and_their_intervals(
+def test_the_confirmation_figure_shows_every_seed_and_the_means_with_intervals(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["confirmation"].figure)
@@ -221,7 +221,7 @@ def test_the_confirmation_has_every_seed_the_means_and_their_intervals(
         assert 2 * trace.error_x.array[n] == pytest.approx(high - low, rel=1e-3)
 
 
-def test_differences_are_pairs_with_the_best_baseline_with_both_intervals(
+def test_differences_from_the_best_baseline_are_paired_and_shown_with_both_intervals(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["differences"].figure)
@@ -235,14 +235,16 @@ def test_differences_are_pairs_with_the_best_baseline_with_both_intervals(
     assert baseline.label not in drawn["mean difference"].y
 
 
-def test_the_figure_of_rungs_has_the_epochs_of_the_comparisons_and_states_the_selection() -> None:
+def test_the_rung_figure_shows_the_rung_epochs_and_states_the_effect_of_early_stopping() -> None:
     whole = facts(120)
     one = next(shown for shown in figures(whole) if shown.key == "rungs")
     assert tuple(one.figure.data[0].x) == RUNGS
     assert "If early stopping was used" in one.caption
 
 
-def test_the_hover_text_has_the_number_and_the_settings(study: StudyResults, shown: dict[str, ReportFigure]) -> None:
+def test_the_hover_text_contains_the_trial_number_and_the_settings(
+    study: StudyResults, shown: dict[str, ReportFigure]
+) -> None:
     trial = in_state(study, "pruned")[0]
     text = traces(shown["history"].figure)["stopped early"].hovertext[0]
     assert f"trial {trial.number:03d}" in text
@@ -250,7 +252,7 @@ def test_the_hover_text_has_the_number_and_the_settings(study: StudyResults, sho
     assert f"perturbation.step_size {trial.sampled['perturbation.step_size']:.3g}" in text
 
 
-def test_no_text_has_a_fixed_color_and_no_background_hides_the_page(shown: dict[str, ReportFigure]) -> None:
+def test_no_text_has_a_fixed_color_and_backgrounds_are_transparent(shown: dict[str, ReportFigure]) -> None:
     for one in shown.values():
         layout = one.figure.layout
         assert (layout.paper_bgcolor, layout.plot_bgcolor) == ("rgba(0,0,0,0)",) * 2
@@ -259,14 +261,14 @@ def test_no_text_has_a_fixed_color_and_no_background_hides_the_page(shown: dict[
         assert not {"black", "white"} & set(one.figure.to_json().replace('"', " ").split())
 
 
-# --- what is not there is not shown ---
+# --- what is missing is omitted ---
 
 
 def keys(of: StudyResults) -> set[str]:
     return {one.key for one in figures(of)}
 
 
-def test_without_confirmation_diagnostics_and_costs_their_figures_are_omitted() -> None:
+def test_figures_of_missing_confirmation_diagnostics_and_costs_are_omitted() -> None:
     bare = replace(facts(30, seeds=0), diagnostics=None, tested=())
     missing = {"confirmation", "differences", "reliability", "disagreement", "classes", "confusion", "pareto"}
     assert keys(bare) == set(FIGURES) - missing
@@ -280,7 +282,7 @@ def test_a_study_whose_first_trials_have_just_started_is_drawn() -> None:
     assert keys(young) == {"history", "slices", "curves"}
 
 
-def test_a_study_of_failures_and_one_without_baselines_or_teachers_are_drawn() -> None:
+def test_studies_with_only_failures_or_without_baselines_or_teachers_are_drawn() -> None:
     whole = facts(30, baselines=[])
     failed = [replace(trial, state="failed", error="out of memory", epochs=[]) for trial in whole.search_trials]
     assert keys(replace(whole, trials=failed, confirmed=(), diagnostics=None)) == {"history", "slices"}
@@ -288,7 +290,7 @@ def test_a_study_of_failures_and_one_without_baselines_or_teachers_are_drawn() -
     assert "differences" not in keys(whole)
 
 
-def test_for_a_maximized_objective_the_worse_end_is_below() -> None:
+def test_for_a_maximized_objective_the_worse_end_is_at_the_bottom() -> None:
     whole = facts(40, objective="val/accuracy")
     figure = draw("history", whole)
     low, high = figure.layout.yaxis.range
@@ -298,14 +300,14 @@ def test_for_a_maximized_objective_the_worse_end_is_below() -> None:
     assert list(line) == sorted(line)
 
 
-def test_a_second_objective_takes_the_place_of_the_cost() -> None:
+def test_a_second_objective_replaces_the_cost_on_the_axis() -> None:
     whole = facts(40, secondary_objectives=["val/ece"], scheduler={"kind": "none"})
     figure = draw("pareto", whole)
     assert figure.layout.xaxis.title.text == "validation ECE"
     assert TEACHERS[0] not in traces(figure)
 
 
-def test_students_of_a_population_are_drawn_from_the_epoch_of_their_parents() -> None:
+def test_curves_of_population_members_start_at_the_epoch_of_their_parent() -> None:
     search = {name: SEARCH[name] for name in ("perturbation.step_size", "loss.temperature", "averaging.kind")}
     whole = facts(20, search=search, scheduler={"kind": "pbt", "interval_epochs": 10})
     parent = next(trial for trial in whole.search_trials if trial.state == "finished")
@@ -317,12 +319,12 @@ def test_students_of_a_population_are_drawn_from_the_epoch_of_their_parents() ->
     assert 9.1 in [x for trace in figure.data for x in trace.x]
 
 
-def test_a_thousand_trials_are_drawn_in_seconds_and_the_page_stays_light() -> None:
+def test_a_thousand_trials_are_drawn_in_seconds_and_the_page_stays_small() -> None:
     began = time.process_time()
     large = facts(1000, scheduler={"kind": "none"}, costs=True)
     assert time.process_time() - began < 5
     shown = figures(large)
-    assert time.process_time() - began < 25  # 7 on an idle core
+    assert time.process_time() - began < 25  # 7 s on an idle core
     sizes = {one.key: len(one.figure.to_json()) for one in shown}
     assert sum(sizes.values()) < 3e6, sizes
     curves = next(one.figure for one in shown if one.key == "curves")
@@ -331,7 +333,7 @@ def test_a_thousand_trials_are_drawn_in_seconds_and_the_page_stays_light() -> No
     assert all(json.loads(one.figure.to_json())["data"] for one in shown)
 
 
-def test_the_planted_rule_is_what_the_trials_obey() -> None:
+def test_synthetic_trials_obey_the_planted_rule() -> None:
     whole = facts(30, noise=0.0)
     for trial in in_state(whole, "finished"):
         assert trial.last[METRIC] == pytest.approx(planted(trial.sampled, np.random.default_rng(0), 0.0))

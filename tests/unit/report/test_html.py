@@ -1,4 +1,4 @@
-"""The report is a function of a study's files, stands alone, and lets nothing in that comes from outside."""
+"""The report depends only on the files of a study, is self-contained, and escapes all external text."""
 
 import json
 import re
@@ -19,12 +19,12 @@ from tests.unit.report.synthetic import facts
 EVIL = "</script><script>alert(1)</script> & | **bold**"
 
 
-# What later events say of a trial.
+# Fields of a trial that later events set.
 HAPPENS = ("number", "epochs", "state", "error", "error_kind", "cpu_seconds", "gpu_seconds", "counted_until")
 
 
 def on_disk(known: StudyResults, home: Path) -> Path:
-    """The files that such a study leaves behind."""
+    """Writes the files of such a study."""
     home.mkdir(parents=True)
     log = EventLog(home / "events.jsonl")
     log.append(SessionStarted(at=0.0))
@@ -63,7 +63,7 @@ def test_results_read_from_the_files_match_the_events(home: Path) -> None:
     assert read.confirmed[0].values("val/nll") == known.confirmed[0].values("val/nll")
 
 
-def test_the_page_is_self_contained_and_every_figure_has_a_separate_page(home: Path) -> None:
+def test_the_page_is_self_contained_and_every_figure_also_has_a_separate_page(home: Path) -> None:
     files, lead = write_report(home)
     page = (home / "report.html").read_text()
     assert not re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)=(?!"data:image/png;base64,)', page)
@@ -113,14 +113,14 @@ def test_the_command_prints_the_summary_and_the_path_of_the_report(home: Path) -
     assert "Settings that mattered" in done.out
 
 
-def test_without_a_study_the_report_is_an_error(tmp_path: Path) -> None:
+def test_a_report_of_a_missing_study_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no study in this folder"):
         write_report(tmp_path)
     done = call("ensdistill-tune", "report", "nobody", "--studies-dir", tmp_path)
     assert (done.code, "no study in this folder" in done.err) == (2, True)
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_in_the_error(tmp_path: Path) -> None:
     home = on_disk(facts(12), tmp_path / "damaged")
     (home / "confirmation.json").write_text("{")
     with pytest.raises(DataError, match=r"confirmation\.json: must be valid JSON"):

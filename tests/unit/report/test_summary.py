@@ -1,4 +1,4 @@
-"""The sentences of the report follow from the numbers."""
+"""The sentences of the report are derived from the numbers."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ IDLE = Importance("student.subnetworks", 0.02, 0.0, 0.05, 0.7)
 
 
 def candidate(number: int, values: Sequence[float], baseline: str | None = None) -> Candidate:
-    """A trial that ran again with one seed for each of these final NLLs."""
+    """Returns a trial with one replicate per seed, with these final NLL values."""
     trial = TrialRecord(number, baseline, {"loss.temperature": 2.0}, "x", "finished", reports([values[0]]))
     replicates = [
         replace(trial, number=number * 100 + seed, replicate_of=number, seed=seed, epochs=reports([1.0, value]))
@@ -54,7 +54,7 @@ WORSE = [0.120, 0.122, 0.119, 0.121, 0.121]
 LIKE = [0.101, 0.099, 0.102, 0.103, 0.098]
 
 
-def test_a_significant_win_is_bold_and_the_first_answer() -> None:
+def test_a_significant_improvement_is_bold_and_the_first_answer() -> None:
     said = words.better_network(confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"))) or ""
     assert said.startswith(
         "**Trial 005 is better than `kd` as published**: NLL -0.0202, -16.7 % (95 % confidence interval "
@@ -68,7 +68,7 @@ def test_a_significant_win_is_bold_and_the_first_answer() -> None:
     assert "significant at 5 %, Bonferroni-corrected for 2 candidates." in first_lines(three, [], []).splitlines()[0]
 
 
-def test_a_difference_that_is_not_significant_is_not_bold_and_has_the_interval_of_students_t() -> None:
+def test_a_difference_that_is_not_significant_is_not_bold_and_has_a_student_t_interval() -> None:
     said = words.better_network(confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))) or ""
     apart = [a - b for a, b in zip(SURE, LIKE, strict=True)]
     low, high = stats.t.interval(0.95, 4, loc=sum(apart) / 5, scale=stats.sem(apart))
@@ -77,31 +77,31 @@ def test_a_difference_that_is_not_significant_is_not_bold_and_has_the_interval_o
     assert "**" not in said
 
 
-def test_a_baseline_that_wins_is_the_verdict() -> None:
+def test_the_verdict_states_that_a_baseline_is_better() -> None:
     known = confirmed(candidate(1, SURE, "kd"), candidate(5, WORSE))
     assert words.better_network(known).startswith("**Trial 005 is worse than `kd` as published**: NLL +0.0202")
     unsure = confirmed(candidate(1, LIKE, "kd"), candidate(5, [v + 1e-4 * n for n, v in enumerate(SURE[::-1])]))
     assert words.better_network(unsure).startswith("No network is ")
 
 
-def test_without_a_baseline_nothing_is_claimed() -> None:
+def test_without_a_baseline_no_improvement_is_claimed() -> None:
     assert "no baseline was confirmed" in (words.better_network(confirmed(candidate(5, SURE))) or "")
 
 
-def test_one_seed_is_called_one_seed() -> None:
+def test_without_confirmation_the_report_states_that_values_are_from_a_single_seed() -> None:
     said = words.better_network(facts(30, seeds=0))
     assert "single-seed evaluations" in said
     assert "no trial was re-evaluated with fresh seeds" in said
     assert "selection bias" in said
 
 
-def test_selection_bias_of_the_search_is_reported() -> None:
+def test_the_selection_bias_of_the_search_is_reported() -> None:
     best = next(trial for trial in KNOWN.order if trial.kind == "search")
     again = replace(candidate(best.number, [best.last["val/nll"] + 0.05 + 0.001 * n for n in range(5)]), trial=best)
     assert "optimistic (selection bias)" in (findings.selection_bias(confirmed(again)) or "")
 
 
-def test_the_favorite_of_the_search_held_up() -> None:
+def test_the_report_states_if_the_search_score_of_the_best_trial_held_up() -> None:
     best = next(trial for trial in KNOWN.order if trial.kind == "search")
     again = replace(candidate(best.number, [best.last["val/nll"] + 0.001 * n for n in range(-2, 3)]), trial=best)
     assert "the search score held up" in (findings.selection_bias(confirmed(again)) or "")
@@ -121,7 +121,7 @@ def on_test(dee: Sequence[float], share: float) -> list[TestMetrics]:
     ]
 
 
-def test_the_report_has_the_mean_deep_ensemble_equivalent_and_the_cost() -> None:
+def test_the_report_states_the_mean_deep_ensemble_equivalent_and_the_cost() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 1.0))
     assert "as good as an ensemble of 3.1 +- 0.1 of the 4 teachers" in (words.worth(known) or "")
     assert "accuracy 0.9600 +- 0.0000 (ensemble 0.9633, single teacher 0.9400)" in (words.worth(known) or "")
@@ -133,7 +133,7 @@ def test_the_report_has_the_mean_deep_ensemble_equivalent_and_the_cost() -> None
     assert "240 FLOP per image (60 % of the ensemble, 2.4 times a single teacher)" in (words.cost(dear) or "")
 
 
-def test_a_measured_latency_is_part_of_the_cost() -> None:
+def test_the_reported_cost_includes_a_measured_latency() -> None:
     best = candidate(5, SURE)
     timed = replace(best.trial, epochs=[{**best.trial.last, "cost/latency_ms": 0.8123}])
     known = confirmed(replace(best, trial=timed), tested=on_test([3.0, 3.2, 3.1], 1.0))
@@ -141,17 +141,17 @@ def test_a_measured_latency_is_part_of_the_cost() -> None:
     assert "latency" not in (words.cost(confirmed(best)) or "")
 
 
-def test_the_first_three_sentences_are_verdict_distance_and_cost() -> None:
+def test_the_first_three_sentences_state_verdict_distance_to_the_ensemble_and_cost() -> None:
     known = confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"), tested=on_test([3.0, 3.2], 1.0))
     lines = first_lines(known, [MATTERS, IDLE], []).splitlines()
     assert [line.split(" ", 1)[1] for line in lines[:3]] == words.answers(known)
     assert ["better than" in lines[0], "as good as" in lines[1], "costs" in lines[2]] == [True] * 3
     assert lines[3].startswith("- Next: ")
-    assert first_lines(known, [MATTERS, IDLE], []).count("**") == 2  # bold is the significant verdict alone
+    assert first_lines(known, [MATTERS, IDLE], []).count("**") == 2  # only the significant verdict is bold
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_the_distance_to_the_ensemble_states_if_a_temperature_is_not_identified(which: int) -> None:
+def test_the_sentence_on_the_ensemble_distance_states_if_a_temperature_is_not_identified(which: int) -> None:
     rows = on_test([3.0, 3.2, 3.1], 1.0)
     assert words.UNCERTAIN not in (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "")
     rows[which] = rows[which].model_copy(
@@ -160,7 +160,7 @@ def test_the_distance_to_the_ensemble_states_if_a_temperature_is_not_identified(
     assert (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "").endswith(words.UNCERTAIN)
 
 
-def test_the_distance_to_the_ensemble_states_the_ends_of_the_scale() -> None:
+def test_the_sentence_on_the_ensemble_distance_covers_both_ends_of_the_scale() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([4.0, 4.0], 1.0))
     assert "an ensemble of 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
     bad = confirmed(candidate(5, SURE), tested=on_test([1.0, 1.0], 1.0))
@@ -172,7 +172,7 @@ def test_the_distance_to_the_ensemble_states_the_ends_of_the_scale() -> None:
     assert words.worth(confirmed(candidate(5, SURE), tested=alone)) is None
 
 
-def test_students_worse_than_one_teacher_are_the_first_recommendation() -> None:
+def test_the_first_recommendation_is_about_students_worse_than_one_teacher() -> None:
     rows = on_test([1.0, 1.0], 1.0)
     assert advice.behind(confirmed(candidate(5, SURE), tested=rows)) is None
     poor = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.17, 1.0, 100)])
@@ -180,7 +180,7 @@ def test_students_worse_than_one_teacher_are_the_first_recommendation() -> None:
     assert "a single teacher is better" in advice.advice(worse, [])[0]
 
 
-def test_the_same_order_of_four_trials_is_an_uncertain_predictor() -> None:
+def test_an_equal_ranking_of_only_four_trials_is_called_an_uncertain_predictor() -> None:
     said = [
         findings.stopping(KNOWN, [RungCorrelation(10, 1.0, 1.0, 1.0, by_chance, 4)]) or ""
         for by_chance in (0.083, 0.017)
@@ -189,7 +189,7 @@ def test_the_same_order_of_four_trials_is_an_uncertain_predictor() -> None:
 
 
 @pytest.mark.parametrize(("early", "final", "told"), [(0.7, 0.01, True), (0.01, 0.01, False), (0.7, 0.5, False)])
-def test_a_baseline_that_early_stopping_would_have_stopped_is_a_finding_against_it(
+def test_a_baseline_that_early_stopping_would_have_stopped_is_reported_as_evidence_against_it(
     early: float, final: float, told: bool
 ) -> None:
     late = [
@@ -201,12 +201,12 @@ def test_a_baseline_that_early_stopping_would_have_stopped_is_a_finding_against_
     assert advice.crossing(replace(KNOWN, trials=unstopped)) is None
 
 
-def test_closeness_has_ensemble_and_one_teacher_in_brackets() -> None:
+def test_metrics_are_followed_by_those_of_the_ensemble_and_a_single_teacher_in_parentheses() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2], 1.0))
     assert "NLL 0.1200 +- 0.0000 (0.1100; 0.1800)" in (findings.metrics_beside_teachers(known) or "")
 
 
-def test_the_metrics_of_the_exported_student_are_those_of_its_seed() -> None:
+def test_metrics_stated_for_the_exported_student_are_those_of_its_seed() -> None:
     rows = on_test([3.0, 3.2, 3.1, 3.0, 3.0], 1.0)
     rows[0].metrics[2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
     take = next(part.text for part in sections(confirmed(candidate(5, SURE), tested=rows)) if "Export" in part.title)
@@ -214,7 +214,7 @@ def test_the_metrics_of_the_exported_student_are_those_of_its_seed() -> None:
     assert "accuracy 0.9500, NLL 0.1500" in take
 
 
-def test_settings_that_matter_are_separated_from_those_that_do_not() -> None:
+def test_settings_that_matter_are_listed_apart_from_those_that_do_not() -> None:
     said = findings.what_mattered(KNOWN, [MATTERS, IDLE]) or ""
     assert "`perturbation.step_size` (50 %, 40 % to 60 %)" in said
     assert "no significant effect in 30 trials: `student.subnetworks`" in said
@@ -222,7 +222,7 @@ def test_settings_that_matter_are_separated_from_those_that_do_not() -> None:
     assert "is unknown" in (findings.what_mattered(facts(4), []) or "")
 
 
-def test_the_pareto_front_is_named_if_there_are_several_objectives() -> None:
+def test_the_report_lists_the_pareto_front_if_there_are_several_objectives() -> None:
     assert findings.on_the_front(KNOWN) is None
     several = facts(30, costs=True, seeds=0, secondary_objectives=["cost/flops"])
     said = findings.on_the_front(several) or ""
@@ -236,7 +236,7 @@ def test_an_unfinished_study_states_its_state_first() -> None:
     assert first_lines(known, [], []).splitlines()[0].startswith("- **This study is incomplete (interrupted)**")
 
 
-def test_the_first_lines_are_about_ten() -> None:
+def test_the_summary_has_six_to_ten_lines() -> None:
     known = confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"), tested=on_test([3.0, 3.2], 1.0))
     assert 6 <= len(first_lines(known, [MATTERS, IDLE], []).splitlines()) <= 10
 
@@ -245,13 +245,13 @@ def test_the_first_lines_are_about_ten() -> None:
 
 
 def apart_by(effect: float, n: int = 5) -> list[float]:
-    """Differences whose mean is `effect` times their standard deviation."""
+    """Returns differences whose mean is `effect` times their standard deviation."""
     shape = [k - (n - 1) / 2 for k in range(n)]
     return [effect + value / stdev(shape) for value in shape]
 
 
 @pytest.mark.parametrize(("effect", "among", "seeds"), [(1.0, 3, 14), (0.5, 3, 45), (-1.0, 3, 14), (1.0, 1, 10)])
-def test_seeds_that_are_advised_give_the_verdicts_own_test_a_power_of_80_percent(
+def test_the_recommended_number_of_seeds_gives_the_verdict_test_a_power_of_80_percent(
     effect: float, among: int, seeds: int
 ) -> None:
     assert pairs_for_power(apart_by(effect), among, most=100) == seeds
@@ -262,14 +262,14 @@ def test_seeds_that_are_advised_give_the_verdicts_own_test_a_power_of_80_percent
     assert float((t > limit).mean()) == pytest.approx(0.81, abs=0.02)
 
 
-def test_the_recommended_number_of_seeds_is_larger_than_the_used_one_or_missing() -> None:
+def test_no_number_of_seeds_is_recommended_that_is_too_large_or_already_used() -> None:
     assert pairs_for_power(apart_by(9.0), 1, most=50) == 6
     assert pairs_for_power(apart_by(0.2), 3, most=50) is None
     assert pairs_for_power([0.01, -0.01], 1, most=50) is None
     assert pairs_for_power([0.01, 0.01], 1, most=50) is None
 
 
-def test_more_seeds_are_advised_for_a_difference_that_may_be_chance() -> None:
+def test_more_seeds_are_recommended_for_a_difference_that_may_be_chance() -> None:
     other = [0.1 + value / 1000 for value in apart_by(1.0)]
     known = confirmed(
         candidate(5, [0.1] * 5), candidate(6, [0.2] * 5), candidate(7, [0.2] * 5), candidate(1, other, "kd")
@@ -293,13 +293,15 @@ def test_searching_beyond_the_end_of_a_range_is_recommended() -> None:
     ("name", "axis", "crowd", "advised"),
     [
         ("averaging.start", {"uniform": [0.0, 0.8]}, 0.79, True),
-        ("averaging.start", {"uniform": [0.0, 0.8]}, 0.01, False),  # a share of the training is never negative
+        ("averaging.start", {"uniform": [0.0, 0.8]}, 0.01, False),  # a fraction of training is never negative
         ("student.subnetworks", {"integer": [1, 8]}, 8, True),
         ("student.subnetworks", {"integer": [1, 8]}, 1, False),
         ("loss.temperature", {"log_uniform": [1, 100]}, 99.0, False),
     ],
 )
-def test_no_value_is_recommended_that_a_setting_cannot_have(name: str, axis: Any, crowd: float, advised: bool) -> None:
+def test_values_that_a_setting_cannot_have_are_not_recommended(
+    name: str, axis: Any, crowd: float, advised: bool
+) -> None:
     own = study(search={**SEARCH, name: axis})
     best = [
         replace(t, sampled={**t.sampled, "averaging.kind": "ema", "averaging.decay": 0.9, name: crowd})
@@ -310,7 +312,7 @@ def test_no_value_is_recommended_that_a_setting_cannot_have(name: str, axis: Any
     assert any(f"end of `{name}`" in sentence for sentence in said) == advised
 
 
-def test_a_setting_without_effect_is_recommended_to_be_fixed_and_not_widened() -> None:
+def test_for_a_setting_without_effect_fixing_is_recommended_and_not_widening() -> None:
     best = [replace(t, sampled={**t.sampled, "student.subnetworks": 8}) for t in KNOWN.order if t.kind == "search"]
     assert not any("subnetworks" in said for said in advice.ends(replace(KNOWN, trials=best), [IDLE]))
     enough = facts(40)
@@ -326,7 +328,7 @@ def test_longer_training_is_recommended_if_the_best_student_still_improved(value
     best = TrialRecord(1, None, {}, "x", "finished", reports(values))
     assert bool(advice.longer(replace(KNOWN, trials=[best], confirmed=()))) == told
     lucky = replace(best, epochs=reports([1.0 - 0.03 * n for n in range(30)]))
-    again = [Candidate(lucky, [best, best])]  # the search's one seed says nothing where there are others
+    again = [Candidate(lucky, [best, best])]  # the single seed of the search has no effect if replicates exist
     assert bool(advice.longer(replace(KNOWN, trials=[lucky], confirmed=again))) == told
 
 
@@ -351,7 +353,7 @@ def test_continuing_a_search_that_still_improved_is_recommended() -> None:
     assert advice.more(replace(KNOWN, trials=sorted(backwards, key=lambda t: t.number), confirmed=())) is None
 
 
-def test_a_confirmation_in_which_all_searched_trials_failed_claims_nothing_of_them() -> None:
+def test_no_claim_is_made_about_searched_trials_that_all_failed_in_confirmation() -> None:
     alone = [c for c in KNOWN.confirmed if c.trial.baseline]
     lost = next(c for c in KNOWN.confirmed if not c.trial.baseline)
     replicates = [replace(r, state="failed") if r.replicate_of == lost.trial.number else r for r in KNOWN.replicates]
@@ -362,7 +364,7 @@ def test_a_confirmation_in_which_all_searched_trials_failed_claims_nothing_of_th
     assert "differences" in {shown.key for shown in figures(known)}
 
 
-def test_a_second_test_evaluation_is_not_called_the_first() -> None:
+def test_the_report_states_how_often_the_test_set_was_evaluated() -> None:
     again = replace(KNOWN, looks=2)
     assert ", evaluated once," in (findings.metrics_beside_teachers(KNOWN) or "")
     assert ", evaluated 2 times," in (findings.metrics_beside_teachers(again) or "")
@@ -371,7 +373,7 @@ def test_a_second_test_evaluation_is_not_called_the_first() -> None:
     assert "were already evaluated for other students" in sections(refused)[0].text
 
 
-def test_an_unconfirmed_best_baseline_is_named_beside_the_teachers() -> None:
+def test_an_unconfirmed_best_baseline_is_listed_next_to_the_teachers() -> None:
     known = facts(30, seeds=0)
     alone = replace(known, trials=[trial for trial in known.trials if trial.baseline])
     assert f"\n| baseline {alone.order[0].baseline} |" in sections(alone)[0].text
@@ -395,24 +397,24 @@ def test_a_significantly_better_baseline_is_recommended(objective: str) -> None:
     assert "use the published settings of `kd`" in (advice.certainty(known) or "")
 
 
-def test_settings_that_changed_during_training_count_with_their_last_values_at_the_edge() -> None:
+def test_range_recommendations_use_the_last_values_of_settings_changed_during_training() -> None:
     low = {"after_epoch": 5, "set": {"perturbation.step_size": 0.0021}}
     moved = [replace(trial, schedule=[low]) if trial.kind == "search" else trial for trial in KNOWN.trials]
     assert "beyond the lower end of `perturbation.step_size`" in " ".join(advice.ends(replace(KNOWN, trials=moved), []))
 
 
-def test_after_a_confirmation_the_front_is_that_of_the_means() -> None:
+def test_after_a_confirmation_the_pareto_front_is_that_of_the_means() -> None:
     study = facts(30, secondary_objectives=["cost/flops"]).study
-    good, worse = candidate(5, SURE), candidate(6, WORSE)  # at the same price
+    good, worse = candidate(5, SURE), candidate(6, WORSE)  # at the same cost
     known = confirmed(good, worse, study=study)
     assert ": 1 of 2 confirmed trials, by their means: 005 (`pareto/`)" in (findings.on_the_front(known) or "")
 
 
-# --- what turns a report upside down ---------------------------------------------------------------------------------
+# --- exceptional results ---------------------------------------------------------------------------------------------
 
 
 def at_chance(known: StudyResults, chance: float = 1.0) -> StudyResults:
-    """The same study, of which no student learnt anything."""
+    """Returns the same study with all students at chance."""
 
     def guessing(trial: TrialRecord) -> TrialRecord:
         return replace(trial, epochs=[{**report, "val/at_chance": chance} for report in trial.epochs])
@@ -425,7 +427,7 @@ def at_chance(known: StudyResults, chance: float = 1.0) -> StudyResults:
 
 
 @pytest.mark.parametrize("seeds", [0, 5])
-def test_a_study_at_chance_states_it_first_and_omits_meaningless_comparisons(seeds: int) -> None:
+def test_a_report_on_students_at_chance_states_so_first_and_omits_meaningless_comparisons(seeds: int) -> None:
     known = at_chance(facts(30, seeds=seeds))
     lines = first_lines(known, [], []).splitlines()
     assert lines[0].startswith("- **At chance**: the best student classifies ")
@@ -441,7 +443,7 @@ def test_a_study_at_chance_states_it_first_and_omits_meaningless_comparisons(see
     assert "train longer" not in " ".join(said)
 
 
-def test_a_study_above_chance_has_no_sentence_about_chance() -> None:
+def test_a_report_on_students_above_chance_does_not_mention_chance() -> None:
     known = at_chance(facts(30), 0.0)
     assert "At chance" not in first_lines(known, [], [])
     assert "calibrated NLL" in first_lines(known, [], [])
@@ -454,14 +456,14 @@ def test_a_warning_about_students_at_chance_does_not_repeat_the_first_sentence()
     assert "the student is right on" not in first_lines(known, [], [])
 
 
-def test_a_study_won_by_labels_states_it_first() -> None:
+def test_a_report_on_a_study_won_by_labels_states_so_first() -> None:
     known = confirmed(candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), candidate(5, WORSE))
     assert first_lines(known, [], []).startswith("- **No distillation won**")
     for others in ([candidate(1, SURE, "kd"), candidate(2, WORSE, "labels")], [candidate(1, SURE, "labels")]):
         assert "No distillation won" not in first_lines(confirmed(*others), [], [])
 
 
-def test_a_warning_that_a_first_sentence_states_is_not_repeated() -> None:
+def test_a_warning_already_stated_in_a_first_sentence_is_not_repeated() -> None:
     rows = [ConfigIssue((), f"{rule}: so").as_row() for rule in (NO_DISTILLATION, WORSE_THAN_ONE)]
     won = confirmed(
         candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), summary={**KNOWN.summary, "warnings": rows}
@@ -478,7 +480,7 @@ def test_students_that_are_worse_than_one_teacher_are_reported_first() -> None:
     assert "Worse than one teacher" not in first_lines(confirmed(candidate(5, SURE), tested=rows), [], [])
 
 
-def test_without_a_feasible_trial_the_report_names_the_closest_and_claims_no_winner() -> None:
+def test_without_a_feasible_trial_the_report_names_the_closest_trial_and_no_winner() -> None:
     for seeds in (0, 3):
         known = facts(30, seeds=seeds, constraints={"val/ece": {"at_most": 0.001}})
         lead = first_lines(known, [], [])
@@ -493,12 +495,12 @@ def test_without_a_feasible_trial_the_report_names_the_closest_and_claims_no_win
         assert figures(known)
 
 
-def test_constraints_that_all_trials_meet_change_no_sentence() -> None:
+def test_constraints_met_by_all_trials_do_not_change_the_report() -> None:
     assert first_lines(facts(30, constraints={"val/ece": {"at_most": 9}}), [], []) == first_lines(facts(30), [], [])
 
 
-def test_a_broken_constraint_of_the_baseline_is_stated_next_to_the_comparison() -> None:
-    # ECE is 0.2 times the NLL; that of the baselines is 0.14 and 0.16.
+def test_a_constraint_violated_by_the_baseline_is_stated_next_to_the_comparison() -> None:
+    # ECE is 0.2 times the NLL; for the baselines it is 0.14 and 0.16.
     known = facts(30, constraints={"val/ece": {"at_most": 0.026}})
     assert known.why_none_wins is None
     assert "` breaks a constraint: val/ece 0.02" in str(words.better_network(known))
@@ -508,7 +510,7 @@ def test_a_broken_constraint_of_the_baseline_is_stated_next_to_the_comparison() 
 
 
 @pytest.mark.parametrize("objective", ["val/accuracy", "val/brier", "val/dee"])
-def test_every_metric_can_be_the_objective_of_a_report(objective: str) -> None:
+def test_a_report_can_be_written_for_any_objective(objective: str) -> None:
     known = facts(20, objective=objective)
     best = max if objective != "val/brier" else min
     assert known.order[0].last[objective] == best(trial.last[objective] for trial in known.order)

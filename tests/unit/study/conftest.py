@@ -1,4 +1,4 @@
-"""What the tests of the study layer share."""
+"""Fixtures shared by the tests of the study layer."""
 
 import gc
 import shutil
@@ -12,14 +12,14 @@ from tests.tiny import TinyStudy
 
 @pytest.fixture(autouse=True)
 def unfrozen() -> Iterator[None]:
-    """The collector sees again what `memory_limit` set aside: a worker sets it aside for good, these tests live on."""
+    """Unfreezes objects that `memory_limit` froze: a worker freezes them for good, but this process continues."""
     yield
     gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
 def copy(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of studies with the tiny one, to be changed."""
+    """A modifiable copy of the studies folder with the tiny study."""
     studies = tmp_path_factory.mktemp("copy") / "studies"
     shutil.copytree(tiny.studies, studies)
     return studies

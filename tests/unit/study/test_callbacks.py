@@ -1,4 +1,4 @@
-"""Callbacks: which are accepted, what they are given, and that one that raises harms nothing."""
+"""Callbacks: which are accepted, their arguments, and that an exception in one does not stop the study."""
 
 import warnings
 from typing import Any
@@ -10,7 +10,7 @@ from ensdistill_tune.callbacks import HOOKS, Callback, CallbackObserver, Callbac
 
 
 class Recorder:
-    """Not a `Callback`: has two of its methods."""
+    """An object with two callback methods that is not a `Callback`."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -37,7 +37,7 @@ def observe(observer: CallbackObserver) -> None:
     observer.study_ended(study)
 
 
-def test_an_object_with_some_of_the_methods_is_called_with_study_and_trial() -> None:
+def test_an_object_with_only_some_callback_methods_is_called_with_study_and_trial() -> None:
     recorder = Recorder()
     observe(CallbackObserver([recorder, Callback()]))
     assert recorder.calls == [("epoch", "study", "trial")] * 2 + [("end", "study")]
@@ -52,19 +52,19 @@ def test_a_callback_that_raises_is_reported_once_and_the_others_are_called() -> 
     assert len(recorder.calls) == 3
 
 
-def test_a_callback_that_raises_is_reported_where_all_warnings_are_ignored() -> None:
+def test_a_callback_that_raises_is_reported_even_if_warnings_are_ignored() -> None:
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")  # as around Tune
+        warnings.simplefilter("ignore")  # as set around Tune
         observe(CallbackObserver([Broken()]))
     assert [warning.category for warning in caught] == [CallbackWarning]
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_callback_that_raises_harms_nothing_where_warnings_are_errors(recwarn: Any) -> None:
+def test_a_callback_that_raises_does_not_stop_the_study_if_warnings_are_errors(recwarn: Any) -> None:
     observe(CallbackObserver([Broken()]))
 
 
-def test_ctrl_c_in_a_callback_is_not_reported_as_its_error() -> None:
+def test_ctrl_c_in_a_callback_is_not_reported_as_a_callback_error() -> None:
     class Interrupted(Callback):
         def on_trial_end(self, study: Any, trial: Any) -> None:
             raise KeyboardInterrupt
@@ -74,10 +74,10 @@ def test_ctrl_c_in_a_callback_is_not_reported_as_its_error() -> None:
 
 
 @pytest.mark.parametrize("callback", [print, "on_epoch", Recorder, None], ids=str)
-def test_an_invalid_callback_is_refused_with_the_names_of_the_methods(callback: Any) -> None:
+def test_an_invalid_callback_is_refused_with_the_names_of_valid_methods(callback: Any) -> None:
     with pytest.raises(ConfigError, match=r"callbacks: each must be an object with a method on_trial_start, on_epoch"):
         CallbackObserver([callback])
 
 
-def test_the_base_class_has_all_methods() -> None:
+def test_the_callback_base_class_has_all_methods() -> None:
     assert {name for name in vars(Callback) if not name.startswith("_")} == set(HOOKS)

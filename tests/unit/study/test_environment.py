@@ -1,4 +1,4 @@
-"""Commands and workers change the environment of their process; an import, or a call of the library, does not."""
+"""Commands and workers change the environment of their process; imports and library calls do not."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ LIBRARIES = ("mlflow", "onnxruntime", "optuna", "plotly", "ray.tune", "scipy.sta
 
 
 def printed_by(program: str) -> str:
-    """What a fresh process prints, in which none of the variables is set."""
+    """Returns the output of a new process in which none of the variables is set."""
     clean = {name: value for name, value in os.environ.items() if name not in DEFAULTS}
     done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -27,14 +27,14 @@ def printed_by(program: str) -> str:
 
 
 def modules() -> list[str]:
-    """All modules of both packages, by their names."""
+    """Returns the names of all modules of both packages."""
     files = [(root, file) for root in (ROOT, ROOT / "tune") for file in root.glob("ensdistill*/**/*.py")]
     names = {".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for root, file in files}
     return sorted(names)
 
 
-def test_importing_any_module_leaves_the_environment_as_it_is() -> None:
-    # the libraries come first: what they change is their own, as sklearn's KMP_* are
+def test_importing_any_module_does_not_change_the_environment() -> None:
+    # libraries are imported first: their changes, such as KMP_* of scikit-learn, are excluded
     changed = printed_by(
         "import importlib, json, os\n"
         f"for name in {LIBRARIES!r}: importlib.import_module(name)\n"
@@ -49,7 +49,7 @@ def test_importing_any_module_leaves_the_environment_as_it_is() -> None:
     assert json.loads(changed) == {}
 
 
-def test_the_command_configures_its_process_before_it_imports_ray_or_mlflow() -> None:
+def test_the_command_configures_its_process_before_importing_ray_or_mlflow() -> None:
     values = printed_by(
         "import contextlib, io, json, os, sys\n"
         "from ensdistill_tune.cli.main import main\n"
@@ -67,7 +67,7 @@ def test_a_variable_that_the_user_has_set_keeps_its_value(monkeypatch: pytest.Mo
     assert os.environ[name] == "250"
 
 
-def test_a_worker_configures_its_process_before_its_trial_or_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_configures_its_process_before_training_a_trial_or_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     for module in (ray_trainable, teacher_tasks):
         monkeypatch.setattr(module, "configure_process", lambda: calls.append("configured"))
@@ -80,7 +80,7 @@ def test_a_worker_configures_its_process_before_its_trial_or_teacher(monkeypatch
     assert calls == ["configured", "trial", "configured", "teacher"]
 
 
-def test_freed_memory_is_kept_by_processes_of_ours_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_processes_of_this_project_keep_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []
     monkeypatch.setattr(environment, "disable_malloc_trim", lambda: calls.append(True))
     configure_process()
@@ -92,7 +92,7 @@ def test_freed_memory_is_kept_by_processes_of_ours_only(monkeypatch: pytest.Monk
     ]
 
 
-def test_a_variable_of_a_block_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_set_for_a_block_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TUNE_MAX_PENDING_TRIALS_PG", raising=False)
     for before in (None, "3"):
         with monkeypatch.context() as patch:
@@ -104,7 +104,7 @@ def test_a_variable_of_a_block_is_restored(monkeypatch: pytest.MonkeyPatch) -> N
             assert os.environ.get("TUNE_MAX_PENDING_TRIALS_PG") == before
 
 
-def test_numpys_global_generator_continues_after_a_block_with_a_seed_as_if_there_had_been_none() -> None:
+def test_a_seeded_block_does_not_affect_the_global_generator_of_numpy() -> None:
     np.random.seed(5)
     expected = np.random.random(2).tolist()
     np.random.seed(5)

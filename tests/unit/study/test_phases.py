@@ -1,4 +1,4 @@
-"""A session passes its outcome from phase to phase and is finished after errors, too; observers follow its state."""
+"""A session passes its outcome from phase to phase and is finished even after errors; observers follow its state."""
 
 import io
 import json
@@ -30,7 +30,7 @@ STUDY = StudyConfig.model_validate({"search": {"loss.temperature": {"uniform": [
 
 @pytest.fixture
 def finished(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What `finish` and, after it, the summary were given."""
+    """The arguments of `finish`, and of the summary after it."""
     calls: list[Any] = []
     monkeypatch.setattr(phases, "begin", lambda context: None)
     monkeypatch.setattr(phases, "finish", lambda context, outcome: calls.append(outcome) or 3)
@@ -65,7 +65,7 @@ def test_each_phase_receives_the_result_of_the_previous_one(
     ("error", "ended"),
     [(OSError("full"), "failed"), (KeyboardInterrupt(), "interrupted"), (SystemExit(), "interrupted")],
 )
-def test_after_an_error_a_session_is_finished_with_what_the_phases_before_it_returned(
+def test_after_an_error_a_session_is_finished_with_the_results_of_earlier_phases(
     error: BaseException, ended: str, finished: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phases, "PHASES", (searched, shipped, raises(error), shipped))
@@ -75,7 +75,7 @@ def test_after_an_error_a_session_is_finished_with_what_the_phases_before_it_ret
 
 
 class Follower:
-    """Observes log and trials, and notes what the files hold then."""
+    """Observes log and trials, and records the contents of the files at each call."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.seen = home, list[tuple[str, int, dict[str, int]]]()
@@ -98,7 +98,7 @@ class Follower:
         self.seen.append((what, len(read_journal(self.home / "events.jsonl")), counts))
 
 
-def test_observers_of_the_log_come_before_study_json_and_those_of_trials_after_it(
+def test_log_observers_are_called_before_writing_study_json_and_trial_observers_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study_state, "SAVE_SECONDS", 0.0)
@@ -117,7 +117,7 @@ def test_observers_of_the_log_come_before_study_json_and_those_of_trials_after_i
     ]
 
 
-def test_study_json_is_not_written_at_each_event_but_soon_and_at_the_end(
+def test_study_json_is_written_periodically_and_at_the_end_but_not_at_each_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = list[Any]()
@@ -136,7 +136,7 @@ def test_study_json_is_not_written_at_each_event_but_soon_and_at_the_end(
     assert written[2:] == [{"failed": 10}]
 
 
-def test_an_event_reaches_the_observers_of_the_log_even_if_study_json_cannot_be_written(
+def test_log_observers_receive_an_event_even_if_study_json_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -150,7 +150,7 @@ def test_an_event_reaches_the_observers_of_the_log_even_if_study_json_cannot_be_
     assert [what for what, *_ in follower.seen] == ["trial_started"]
 
 
-def test_the_last_lines_name_the_folder_of_the_pareto_front_and_the_command_that_resumes(tmp_path: Path) -> None:
+def test_the_last_lines_state_the_pareto_folder_and_the_resume_command(tmp_path: Path) -> None:
     study = StudyConfig.model_validate(
         STUDY.model_dump(exclude_unset=True) | {"secondary_objectives": ["cost/flops"], "confirmation": {"top_k": 0}}
     )
@@ -176,10 +176,10 @@ def test_without_a_feasible_candidate_nothing_is_exported_and_the_test_set_is_no
 ) -> None:
     bound = {"constraints": {"val/ece": {"at_most": 0.1}}, "confirmation": {"top_k": 1, "seeds": 2}}
     study = StudyConfig.model_validate(STUDY.model_dump(exclude_unset=True) | bound)
-    (tmp_path / "s" / "best").mkdir(parents=True)  # of an earlier session with other constraints
+    (tmp_path / "s" / "best").mkdir(parents=True)  # from an earlier session with other constraints
     state = StudyState(study, StudyDirectory(tmp_path / "s"), {"teachers": {}, "tracking_uri": "x"}, trial_warnings)
     for number, more in ((1, {}), (2, {"replicate_of": 1, "seed": 1}), (3, {"replicate_of": 1, "seed": 2})):
-        ece = 0.05 if number == 1 else 0.3  # the search was lucky
+        ece = 0.05 if number == 1 else 0.3  # the search score was too optimistic
         state.start(number, baseline=None, sampled={"loss.temperature": 1.5}, config_hash="", **more)
         state.report(number, {"epoch": 1.0, "epochs": 1.0} | dict.fromkeys(METRICS, 0.5) | {"val/ece": ece})
         state.end(number, "finished")
@@ -202,7 +202,7 @@ def test_without_a_feasible_candidate_nothing_is_exported_and_the_test_set_is_no
     assert "no student:     see the verdict\n" in shown
 
 
-def test_a_study_whose_trials_all_break_a_constraint_has_not_failed(tmp_path: Path) -> None:
+def test_a_study_whose_trials_all_violate_a_constraint_has_not_failed(tmp_path: Path) -> None:
     bound = {"constraints": {"val/ece": {"at_most": 0.1}}, "confirmation": {"top_k": 0}}
     study = StudyConfig.model_validate(STUDY.model_dump(exclude_unset=True) | bound)
     state = StudyState(study, StudyDirectory(tmp_path), {}, trial_warnings)

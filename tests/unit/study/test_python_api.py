@@ -1,4 +1,4 @@
-"""Studies from Python: small real ones, run in this process."""
+"""Studies from Python: small real studies in this process."""
 
 import gc
 import os
@@ -43,7 +43,7 @@ SHORT = study(confirmation={"top_k": 0})
 
 
 class Steps(edt.Callback):
-    """Writes down what it is called with, and does one thing at the end of a trial."""
+    """Records its calls, and performs an action at the end of one trial."""
 
     def __init__(self, at: int = 0, act: Any = None) -> None:
         self.steps: list[str] = []
@@ -65,7 +65,7 @@ class Steps(edt.Callback):
 
 
 def process() -> list[Any]:
-    """What a library must leave as it is."""
+    """Returns the process state that a library must not change."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
     modes = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), gc.get_freeze_count()
     return [dict(os.environ), handlers, modes, torch.get_rng_state().tolist(), str(np.random.get_state())]
@@ -86,10 +86,10 @@ def done(studies: Path) -> edt.StudyResults:
     return launch(studies, "done")
 
 
-def test_a_study_prints_nothing_and_restores_the_state_of_the_process(
+def test_a_study_run_from_python_prints_nothing_and_restores_process_state(
     done: edt.StudyResults, studies: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After another one: what libraries set when they are imported is theirs, as KMP_* is scikit-learn's."""
+    """Runs after another study, which excludes variables set by imported libraries, such as KMP_* of scikit-learn."""
     for name in DEFAULTS:
         monkeypatch.delenv(name, raising=False)
     before = process()
@@ -98,7 +98,7 @@ def test_a_study_prints_nothing_and_restores_the_state_of_the_process(
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_results_are_those_of_the_files(done: edt.StudyResults) -> None:
+def test_results_agree_with_the_study_files(done: edt.StudyResults) -> None:
     assert done.state == "finished"
     assert done.best_config == load_config(done.home / "best" / "config.yaml")
     assert done.best_trial.replicate_of == done.confirmed[0].trial.number == done.pareto_trials[0].number
@@ -127,14 +127,14 @@ def test_a_trial_without_a_student_is_refused(done: edt.StudyResults) -> None:
         done.student(99)
 
 
-def test_the_report_is_written_again(done: edt.StudyResults) -> None:
+def test_the_report_can_be_written_again(done: edt.StudyResults) -> None:
     page = done.home / "report.html"
     page.unlink()
     assert done.report() == page
     assert page.exists()
 
 
-def test_callbacks_receive_every_step_and_the_end(studies: Path) -> None:
+def test_callbacks_are_called_at_every_step_and_at_the_end(studies: Path) -> None:
     steps = Steps()
     launch(studies, "seen", SHORT, callbacks=[steps])
     trial = [f"epoch 2 {epoch}" for epoch in (1, 2, 3)]
@@ -143,7 +143,7 @@ def test_callbacks_receive_every_step_and_the_end(studies: Path) -> None:
     assert len(steps.steps) == 3 * 5 + 1
 
 
-def test_a_study_runs_in_another_thread_and_prints_what_the_command_prints(
+def test_a_study_in_another_thread_prints_the_same_lines_as_the_command(
     studies: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found: list[edt.StudyResults] = []
@@ -159,7 +159,7 @@ def test_a_study_runs_in_another_thread_and_prints_what_the_command_prints(
 
 def test_ctrl_c_returns_the_results_so_far_and_the_study_resumes(studies: Path) -> None:
     steps = Steps(2, lambda: signal.raise_signal(signal.SIGINT))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
     try:
         results = launch(studies, "interrupted", SHORT, callbacks=[steps])
     finally:
@@ -182,7 +182,7 @@ def test_ctrl_c_before_the_first_trial_leaves_no_study(studies: Path, monkeypatc
     assert not (studies / "none").exists()
 
 
-def test_a_running_study_is_read_and_steered_and_no_other_one_is_launched(studies: Path) -> None:
+def test_a_running_study_can_be_read_and_steered_but_no_second_study_can_be_launched(studies: Path) -> None:
     known: list[Any] = []
 
     def act() -> None:
@@ -198,12 +198,12 @@ def test_a_running_study_is_read_and_steered_and_no_other_one_is_launched(studie
     assert not (studies / "second").exists()
 
 
-def test_a_study_that_is_stopped_ends_as_after_an_interrupt(studies: Path) -> None:
+def test_a_stopped_study_ends_as_after_an_interrupt(studies: Path) -> None:
     results = launch(studies, "stopped", SHORT, callbacks=[Steps(1, lambda: edt.stop(studies / "stopped", wait_s=0))])
     assert (results.state, len(results.trials)) == ("interrupted", 1)
 
 
-def test_a_name_is_used_once_and_the_default_one_is_numbered(done: edt.StudyResults, studies: Path) -> None:
+def test_a_study_name_can_be_used_once_and_a_default_name_is_numbered(done: edt.StudyResults, studies: Path) -> None:
     with pytest.raises(edt.ConfigError, match=r"name done: .* already exists"):
         launch(studies, "done")
     assert claim(studies, None, "done", print) == "done-2"
@@ -228,7 +228,7 @@ def test_the_path_of_a_file_is_not_a_study(studies: Path) -> None:
         edt.launch("my.yaml", studies_dir=studies)  # type: ignore[arg-type]
 
 
-def test_an_invalid_study_is_refused_with_all_issues(studies: Path) -> None:
+def test_an_invalid_study_config_is_refused_with_all_issues(studies: Path) -> None:
     bad = study(search={"loss.temprature": edt.uniform(1, 2)}, baselines=["kdd"])
     assert [issue.name for issue in bad.check()] == ["baselines.0", "search.loss.temprature"]
     with pytest.raises(edt.ConfigError) as caught:
@@ -237,7 +237,7 @@ def test_an_invalid_study_is_refused_with_all_issues(studies: Path) -> None:
     assert not (studies / "wrong").exists()
 
 
-def test_a_study_without_a_completed_trial_has_no_best_one(done: edt.StudyResults) -> None:
+def test_a_study_without_a_completed_trial_has_no_best_trial(done: edt.StudyResults) -> None:
     results = replace(done, trials=[replace(done.trials[0], state="failed")], confirmed=())
     with pytest.raises(edt.DataError, match="no trial has completed"):
         _ = results.best_config

@@ -1,4 +1,4 @@
-"""What a trial tells the study, and when."""
+"""What a trial reports to the study, and when."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from ensdistill_tune.execution.worker import REPORT_SECONDS, _EpochReporter
 from ensdistill_tune.records.trial_record import EPOCHS, FAILURE
 
 
-def test_short_epochs_are_reported_together_and_each_once() -> None:
+def test_short_epochs_are_reported_in_groups_and_each_only_once() -> None:
     told: list[dict[str, Any]] = []
     reports = _EpochReporter(told.append)
     for n in range(1, 13):
@@ -19,7 +19,7 @@ def test_short_epochs_are_reported_together_and_each_once() -> None:
     ]
 
 
-def test_an_epoch_of_a_possible_decision_and_those_before_it_are_sent_immediately() -> None:
+def test_a_decision_epoch_and_pending_earlier_epochs_are_sent_immediately() -> None:
     told: list[dict[str, Any]] = []
     reports = _EpochReporter(told.append)
     reports.add({"epoch": 1}, 0.0, at_once=False)
@@ -28,7 +28,7 @@ def test_an_epoch_of_a_possible_decision_and_those_before_it_are_sent_immediatel
     assert told == [{EPOCHS: [{"epoch": 1}, {"epoch": 2}]}]
 
 
-def test_a_failure_is_reported_with_the_epochs_before_it() -> None:
+def test_a_failure_is_reported_with_the_preceding_epochs() -> None:
     told: list[dict[str, Any]] = []
     reports = _EpochReporter(told.append)
     reports.add({"epoch": 1}, 0.0, at_once=False)

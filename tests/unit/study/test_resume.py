@@ -1,4 +1,4 @@
-"""A study that was interrupted goes on as if nothing had happened; one that is over can be extended."""
+"""An interrupted study continues as if it had not been interrupted, and a finished study can be extended."""
 
 import json
 import shutil
@@ -19,12 +19,12 @@ def resumed(studies: Path, *words: str) -> Done:
 
 
 def rows(home: StudyDirectory) -> list[Any]:
-    """The trials of a study, without times."""
+    """Returns the trials of a study without times."""
     timeless = lambda last: {name: value for name, value in last.items() if not name.startswith("time/")}  # noqa: E731
     return [(trial.name, trial.state, timeless(trial.last)) for trial in home.read_trials()]
 
 
-def test_resuming_a_finished_study_runs_nothing_and_prints_the_same(copy: Path, tiny: TinyStudy) -> None:
+def test_resuming_a_finished_study_runs_nothing_and_prints_the_same_result(copy: Path, tiny: TinyStudy) -> None:
     before = StudyDirectory(copy / "tiny").read_trials()
     done = resumed(copy)
     assert done.code == 0, done.err
@@ -68,7 +68,7 @@ def test_changes_that_make_trials_incomparable_are_refused(copy: Path, change: s
     assert (copy / "tiny" / "events.jsonl").read_bytes() == before
 
 
-def test_a_recovered_study_repeats_what_was_lost(tiny: TinyStudy, tmp_path: Path) -> None:
+def test_a_recovered_study_repeats_the_lost_work_with_the_same_result(tiny: TinyStudy, tmp_path: Path) -> None:
     shutil.copytree(tiny.studies, tmp_path / "studies")
     home = StudyDirectory(tmp_path / "studies" / "tiny")
     before = rows(home)
@@ -88,14 +88,14 @@ def test_a_missing_study_cannot_be_resumed(tmp_path: Path) -> None:
     assert "no study in this folder" in done.err
 
 
-def test_two_processes_never_run_one_study(copy: Path) -> None:
+def test_two_processes_cannot_run_the_same_study(copy: Path) -> None:
     with StudyDirectory(copy / "tiny").held():
         done = resumed(copy)
     assert done.code == 2
     assert "another process is running this study" in done.err
 
 
-def test_other_images_than_before_are_refused(copy: Path) -> None:
+def test_a_study_is_not_resumed_with_other_images(copy: Path) -> None:
     file = copy / "tiny" / "study.json"
     text = file.read_text()
     file.write_text(json.dumps(json.loads(text) | {"data_hash": "0123456789abcdef"}))
@@ -105,7 +105,7 @@ def test_other_images_than_before_are_refused(copy: Path) -> None:
     assert "the images must be the same as at the start of this study (0123456789abcdef" in done.err
 
 
-def test_a_later_study_begins_with_the_best_settings_of_an_earlier_one(copy: Path, tiny: TinyStudy) -> None:
+def test_a_warm_start_begins_with_the_best_settings_of_an_earlier_study(copy: Path, tiny: TinyStudy) -> None:
     words = ["--set", "warm_start={study: tiny, top_k: 1}", "--set", "budget.trials=1", "--set", "baselines=[]"]
     words += ["--set", "confirmation.top_k=0", "--executor", "inline"]
     done = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "warm", *words)

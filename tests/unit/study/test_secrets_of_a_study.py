@@ -1,4 +1,4 @@
-"""Secrets are planted in a study's store and environment; no file, no output and no request's text may hold one."""
+"""Secrets in the store URI and the environment of a study occur in no file, output or request text."""
 
 import json
 import os
@@ -36,7 +36,7 @@ confirmation: {top_k: 0}
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Done]]]:
-    """A folder of studies with an awkward name and what the commands printed while its store was away."""
+    """A studies folder with an unusual name, and the output of the commands while its store was unavailable."""
     home = tmp_path_factory.mktemp("secrets")
     (home / "s.yaml").write_text(STUDY)
     studies = home / "my [old] studies?#%20"
@@ -54,13 +54,15 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
         patch.delenv("MLFLOW_TRACKING_TOKEN")
         credentials._known.clear()  # as in a later process
         done["resume"] = call("ensdistill-tune", "resume", *words, "--executor", "inline")
-        for thread in threading.enumerate():  # whose store is away: they end after their last attempt
+        for thread in threading.enumerate():  # the store is unavailable: these commands end after their last attempt
             if thread.name == "tracking":
                 thread.join(60)
         yield studies, done
 
 
-def test_the_study_ran_and_its_store_is_named_without_credentials(outputs: tuple[Path, dict[str, Done]]) -> None:
+def test_the_study_completes_and_its_store_is_printed_without_credentials(
+    outputs: tuple[Path, dict[str, Done]],
+) -> None:
     studies, done = outputs
     assert done["launch"].code == 0, done["launch"].err
     assert f"still pending for MLflow at {SHOWN}" in done["launch"].out
@@ -92,7 +94,7 @@ def test_resume_requires_credentials_that_are_not_stored(outputs: tuple[Path, di
     )
 
 
-def test_printed_paths_exist_and_printed_commands_can_be_pasted(outputs: tuple[Path, dict[str, Done]]) -> None:
+def test_printed_paths_exist_and_printed_commands_can_be_executed(outputs: tuple[Path, dict[str, Done]]) -> None:
     studies, done = outputs
     lines = dict(line.split(": ", 1) for line in done["launch"].out.splitlines() if ": " in line)
     for name in ("best settings", "best student", "all trials", "report"):
@@ -117,7 +119,7 @@ def test_printed_paths_exist_and_printed_commands_can_be_pasted(outputs: tuple[P
         ("sqlite:////x.db", {}, "sqlite:////x.db"),
     ],
 )
-def test_a_later_process_finds_credentials_in_its_environment(
+def test_a_later_process_reads_credentials_from_its_environment(
     uri: str, variables: dict[str, str], completed: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(credentials, "_known", {})
@@ -132,7 +134,7 @@ def test_a_later_process_finds_credentials_in_its_environment(
         assert whole(uri) == completed
 
 
-def test_credentials_are_quoted_for_every_parser() -> None:
+def test_credentials_are_percent_encoded_for_every_parser() -> None:
     assert whole(public("http://me:a#b/c?d@e%20f%@h:1/x")) == "http://me:a%23b%2Fc%3Fd%40e%20f%25@h:1/x"
 
 

@@ -1,4 +1,4 @@
-"""A whole study through the real commands, Ray, Optuna and MLflow."""
+"""A complete study with the real commands, Ray, Optuna and MLflow."""
 
 import csv
 import json
@@ -48,20 +48,20 @@ def runs(client: MlflowClient) -> dict[str, Run]:
     return {run.info.run_name.replace(" WINNER ", " "): run for run in found}
 
 
-def test_the_study_completes_although_trials_fail(tiny: TinyStudy, trials: list[TrialRecord]) -> None:
+def test_the_study_completes_although_some_trials_fail(tiny: TinyStudy, trials: list[TrialRecord]) -> None:
     assert tiny.done.code == 0, tiny.done.err
     assert tiny.summary["state"] == "finished"
     assert len(trials) == 10
     assert {"finished", "pruned", "failed"} == {trial.state for trial in trials}
 
 
-def test_a_diverged_trial_names_epoch_and_step(trials: list[TrialRecord]) -> None:
+def test_the_error_of_a_diverged_trial_states_epoch_and_step(trials: list[TrialRecord]) -> None:
     errors = [trial.error for trial in trials if trial.state == "failed"]
     assert errors
     assert all("the loss became" in (e or "") and "epoch 1, step" in (e or "") for e in errors)
 
 
-def test_exactly_the_trials_that_must_diverge_fail(trials: list[TrialRecord]) -> None:
+def test_exactly_the_trials_with_a_diverging_learning_rate_fail(trials: list[TrialRecord]) -> None:
     doomed = [trial.number for trial in trials if trial.sampled.get("training.optimizer.lr") == 100.0]
     assert doomed == [trial.number for trial in trials if trial.state == "failed"]
 
@@ -78,12 +78,12 @@ def test_conditional_settings_are_sampled_only_when_their_condition_holds(trials
         assert ("averaging.decay" in trial.sampled) == (trial.sampled["averaging.kind"] == "ema")
 
 
-def test_a_pruned_trial_stopped_before_its_last_epoch(trials: list[TrialRecord]) -> None:
+def test_a_pruned_trial_is_stopped_before_its_last_epoch(trials: list[TrialRecord]) -> None:
     assert all(trial.last["epoch"] < trial.last["epochs"] for trial in trials if trial.state == "pruned")
     assert all(trial.last["epoch"] == 6 for trial in trials if trial.state == "finished")
 
 
-def test_every_trial_is_one_child_run_in_the_correct_state(
+def test_every_trial_has_one_child_run_with_the_correct_status(
     parent: Run, trials: list[TrialRecord], runs: dict[str, Run]
 ) -> None:
     expected = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
@@ -95,17 +95,17 @@ def test_every_trial_is_one_child_run_in_the_correct_state(
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
 
-def test_mlflow_holds_each_epoch_once(client: MlflowClient, trials: list[TrialRecord], runs: dict[str, Run]) -> None:
+def test_mlflow_contains_each_epoch_once(client: MlflowClient, trials: list[TrialRecord], runs: dict[str, Run]) -> None:
     for trial in trials:
         history = client.get_metric_history(runs[trial.name].info.run_id, "val/nll")
         logged = sorted((point.step, point.value) for point in history)
         assert logged == [(int(epoch["epoch"]), epoch["val/nll"]) for epoch in trial.epochs]
 
 
-def test_mlflow_holds_all_settings_under_their_dotted_names(
+def test_mlflow_contains_all_settings_under_their_dotted_names(
     runs: dict[str, Run], trials: list[TrialRecord], parent: Run
 ) -> None:
-    """A trial's run those of its method and those that the study file sets or searches; the parent run the rest."""
+    """Runs of trials have the settings of the method and of the study file; the parent run has the rest."""
     every = set(flatten(load_config("kd").model_dump(mode="json")))
     own, shared = set(runs[trials[0].name].data.params), set(parent.data.params)
     assert every <= own | shared
@@ -119,7 +119,7 @@ def test_mlflow_holds_all_settings_under_their_dotted_names(
     assert float(params["loss.temperature.log10"]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_every_run_has_its_kind(
+def test_every_run_is_tagged_with_its_kind(
     client: MlflowClient, tiny: TinyStudy, trials: list[TrialRecord], replicates: list[TrialRecord]
 ) -> None:
     (experiment,) = {run.info.experiment_id for run in client.search_runs(["1"], max_results=1)}
@@ -136,7 +136,7 @@ def test_every_run_has_its_kind(
     assert len({found[str(trial.number)]["seed_group"] for trial in trials}) == len(trials)
 
 
-def test_every_confirmed_trial_has_its_mean_over_seeds_in_mlflow(
+def test_the_mlflow_run_of_every_confirmed_trial_has_its_mean_over_seeds(
     runs: dict[str, Run], tiny: TinyStudy, trials: list[TrialRecord], parent: Run
 ) -> None:
     rows = json.loads((tiny.home / "confirmation.json").read_text())["candidates"]
@@ -149,11 +149,11 @@ def test_every_confirmed_trial_has_its_mean_over_seeds_in_mlflow(
     assert parent.data.metrics["confirmed/mean_nll"] == min(means.values())
 
 
-def test_the_report_exists_and_is_named(tiny: TinyStudy) -> None:
+def test_the_report_exists_and_its_path_is_printed(tiny: TinyStudy) -> None:
     assert f"report:         {tiny.home / 'report.html'}" in tiny.done.out
 
 
-def test_the_description_of_the_study_has_its_result_and_its_links(tiny: TinyStudy, parent: Run) -> None:
+def test_the_description_of_the_parent_run_contains_the_result_and_links(tiny: TinyStudy, parent: Run) -> None:
     note = parent.data.tags["mlflow.note.content"]
     assert note.startswith("[Compare the trials](#/experiments/")
     lines = re.findall(r"^- .*$", (tiny.home / "report.md").read_text(), re.MULTILINE)
@@ -165,7 +165,9 @@ def test_only_completed_trials_have_final_metrics(runs: dict[str, Run], trials: 
         assert ("final/nll" in runs[trial.name].data.metrics) == (trial.state == "finished")
 
 
-def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, tiny: TinyStudy, parent: Run) -> None:
+def test_the_parent_run_contains_teacher_metrics_and_study_files(
+    client: MlflowClient, tiny: TinyStudy, parent: Run
+) -> None:
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["teachers/ensemble_nll"] == tiny.summary["teachers"]["ensemble"]["nll"]
     stored = {file.path for file in client.list_artifacts(parent.info.run_id)}
@@ -176,7 +178,7 @@ def test_the_parent_run_holds_the_teachers_and_the_files(client: MlflowClient, t
     assert "figures/importance.html" in {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
 
 
-def test_the_printed_link_names_an_existing_mlflow_view(client: MlflowClient, tiny: TinyStudy) -> None:
+def test_the_printed_link_refers_to_an_existing_mlflow_view(client: MlflowClient, tiny: TinyStudy) -> None:
     experiment, key = client.get_experiment_by_name("ensdistill"), f"tiny-{tiny.summary['study_id'][:6]}"
     link = f"/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
     assert link in tiny.done.out
@@ -198,7 +200,7 @@ def test_the_best_trial_is_at_least_as_good_as_the_best_baseline(tiny: TinyStudy
     assert tiny.summary["best"]["metrics"]["val/nll"] <= min(baselines)
 
 
-def test_the_best_settings_run_again_give_the_same_metrics_bit_for_bit(tiny: TinyStudy, tmp_path: Path) -> None:
+def test_rerunning_the_best_settings_gives_the_same_metrics_bit_for_bit(tiny: TinyStudy, tmp_path: Path) -> None:
     words = ("--json", "--studies-dir", tiny.studies, "--device", "cpu", "--out", tmp_path / "run")
     again = call("ensdistill", "distill", tiny.home / "best" / "config.yaml", *words)
     assert again.code == 0, again.err
@@ -217,12 +219,12 @@ def test_the_best_student_has_the_metrics_of_the_leaderboard(tiny: TinyStudy) ->
     assert metrics["nll"] == pytest.approx(tiny.summary["best"]["metrics"]["val/nll"], abs=1e-12)
 
 
-def test_the_best_student_names_the_settings_that_made_it(tiny: TinyStudy) -> None:
+def test_the_best_student_file_contains_the_hash_of_its_settings(tiny: TinyStudy) -> None:
     with safe_open(tiny.home / "best" / "student.safetensors", framework="pt") as file:
         assert file.metadata()["settings"] == load_config(tiny.home / "best" / "config.yaml").hash
 
 
-def test_a_default_name_in_use_is_numbered_and_a_chosen_one_refused(copy: Path, tiny: TinyStudy) -> None:
+def test_a_default_name_in_use_is_numbered_and_a_requested_name_in_use_is_refused(copy: Path, tiny: TinyStudy) -> None:
     before = (copy / "tiny" / "study.json").read_bytes()
     refused = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "tiny")
     assert refused.code == 2
@@ -235,7 +237,7 @@ def test_a_default_name_in_use_is_numbered_and_a_chosen_one_refused(copy: Path, 
     assert (copy / "tiny" / "study.json").read_bytes() == before
 
 
-def test_status_shows_the_study(tiny: TinyStudy) -> None:
+def test_the_status_command_shows_the_study(tiny: TinyStudy) -> None:
     assert "tiny" in call("ensdistill-tune", "status", "--studies-dir", tiny.studies).out
     shown = call("ensdistill-tune", "status", "tiny", "--studies-dir", tiny.studies, "--json")
     assert json.loads(shown.out)["counts"] == tiny.summary["counts"]
@@ -249,7 +251,7 @@ def test_a_study_reports_that_its_time_budget_is_spent(copy: Path, tiny: TinyStu
     assert json.loads(done.out)["state"] == "timed_out"
 
 
-def test_the_best_trials_and_the_baselines_ran_again_with_fresh_seeds(
+def test_the_best_trials_and_the_baselines_are_run_again_with_fresh_seeds(
     trials: list[TrialRecord], replicates: list[TrialRecord]
 ) -> None:
     finished = sorted((t for t in trials if t.state == "finished"), key=lambda t: t.last["val/nll"])
@@ -312,7 +314,7 @@ def test_the_diagnostics_are_of_the_test_images_and_of_the_evaluated_students(ti
     assert drawn["networks"][0]["ece"] in [row["ece"] for row in kept["test"][0]["metrics"]]
 
 
-def test_replicates_are_separate_runs(
+def test_replicates_are_separate_mlflow_runs(
     client: MlflowClient, tiny: TinyStudy, parent: Run, replicates: list[TrialRecord]
 ) -> None:
     experiment = client.get_experiment_by_name("ensdistill").experiment_id

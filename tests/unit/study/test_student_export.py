@@ -1,4 +1,4 @@
-"""The winner leaves the study: what lies in the folder is the student that the study tells of."""
+"""Export of the winner: the exported student is the one described by the study."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def kept(tiny: TinyStudy) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def exported(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The two best, the winner in the model registry."""
+    """The two best students, of which the winner is in the model registry."""
     out = tmp_path_factory.mktemp("export")
     words = ["--studies-dir", tiny.studies, "--out", out, "--top", "2", "--register", REGISTERED, "--champion"]
     done = call("ensdistill-tune", "export", "tiny", *words)
@@ -41,16 +41,16 @@ def exported(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_winner_and_the_second_have_separate_folders(exported: Path, kept: dict[str, Any]) -> None:
+def test_the_winner_and_the_runner_up_are_exported_to_separate_folders(exported: Path, kept: dict[str, Any]) -> None:
     second = kept["candidates"][1]["trial"]
     assert {folder.name for folder in exported.iterdir()} == {"winner", f"trial-{second:03d}"}
 
 
-def test_the_settings_of_the_export_are_those_of_best_yaml(exported: Path, tiny: TinyStudy) -> None:
+def test_exported_settings_are_those_of_the_best_config(exported: Path, tiny: TinyStudy) -> None:
     assert load_config(exported / "winner" / "config.yaml").hash == load_config(tiny.home / "best" / "config.yaml").hash
 
 
-def test_the_onnx_file_has_the_accuracy_on_test_images_that_the_study_states(
+def test_the_onnx_file_has_the_test_accuracy_stated_by_the_study(
     exported: Path, tiny: TinyStudy, kept: dict[str, Any]
 ) -> None:
     config = load_config(tiny.home / "best" / "config.yaml")
@@ -61,7 +61,7 @@ def test_the_onnx_file_has_the_accuracy_on_test_images_that_the_study_states(
     assert np.mean(logits.argmax(1) == test.labels.numpy()) == stated["accuracy"]
 
 
-def test_the_model_card_has_the_spread_over_seeds_and_the_verdict(
+def test_the_model_card_states_the_spread_over_seeds_and_the_verdict(
     exported: Path, tiny: TinyStudy, kept: dict[str, Any]
 ) -> None:
     card = (exported / "winner" / "MODEL_CARD.md").read_text()
@@ -74,7 +74,7 @@ def test_the_model_card_has_the_spread_over_seeds_and_the_verdict(
     assert "Test images, evaluated once" in card
 
 
-def test_the_champion_of_the_registry_classifies_images(exported: Path, tiny: TinyStudy) -> None:
+def test_the_registered_champion_classifies_images(exported: Path, tiny: TinyStudy) -> None:
     mlflow.set_tracking_uri(default_uri(tiny.studies))
     try:
         champion = mlflow.pyfunc.load_model(f"models:/{REGISTERED}@champion")
@@ -132,7 +132,7 @@ def test_a_failing_registration_is_reported_before_anything_is_written(tmp_path:
         export_students(tmp_path / "nobody", wanted, lambda *_: None)
 
 
-def test_confirmed_settings_come_first_and_then_those_of_the_search() -> None:
+def test_confirmed_settings_are_exported_before_those_of_the_search() -> None:
     known = facts(30)
     chosen = choose(known, len(known.confirmed) + 2, None)
     confirmed = {c.trial.number for c in known.confirmed}
@@ -151,7 +151,7 @@ def test_a_student_that_does_not_exist_is_refused(top: int, number: int | None, 
         choose(facts(30), top, number)
 
 
-def test_rows_of_several_seeds_have_a_spread_and_those_of_teachers_none() -> None:
+def test_test_rows_contain_all_seeds_of_a_student_and_one_value_for_teachers() -> None:
     student = TestMetrics(kind="candidate", trial=16, metrics=[{"nll": 0.1}, {"nll": 0.3}])
     ensemble = TestMetrics(kind="ensemble", metrics=[{"nll": 0.25}])
     rows = rows_on_test(replace(facts(30), tested=[student, ensemble]))

@@ -1,4 +1,4 @@
-"""Images from anywhere on disk, classified by an exported student."""
+"""An exported student classifies image files."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ def model(run: DistillationRun, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def images(run: DistillationRun, tmp_path: Path) -> Path:
-    """The first twelve validation images as PNG, in two sub-folders: 00.png, 02.png, ... and 01.png, 03.png, ..."""
+    """The first twelve validation images as PNG files in two subfolders: 00.png, 02.png, ... and 01.png, 03.png, ..."""
     for n in range(12):
         place = tmp_path / "images" / ("even", "odd")[n % 2]
         place.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ ORDER = [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]
 
 
 def expected(run: DistillationRun) -> np.ndarray:
-    """Probabilities of the twelve, in the order of their names."""
+    """Probabilities of the twelve images, in the order of their names."""
     p: np.ndarray = predict(run.network, run.data.validation).exp().numpy()[ORDER]
     return p
 
@@ -69,7 +69,7 @@ def figures_of(rows: list[dict[str, str]]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_file_gives_the_probabilities_of_the_student(
+def test_every_export_format_gives_the_probabilities_of_the_student(
     kind: str, run: DistillationRun, model: Path, images: Path
 ) -> None:
     done = call("ensdistill", "predict", model / f"student.{kind}", images, "--format", "csv")
@@ -81,7 +81,7 @@ def test_every_kind_of_file_gives_the_probabilities_of_the_student(
     np.testing.assert_allclose([float(row["probability"]) for row in rows], expected(run).max(1), atol=1e-5)
 
 
-def test_json_has_every_probability_by_the_name_of_its_class(run: DistillationRun, model: Path, images: Path) -> None:
+def test_json_contains_every_probability_keyed_by_class_name(run: DistillationRun, model: Path, images: Path) -> None:
     told = json.loads(call("ensdistill", "predict", model, images, "--format", "json").out)
     assert [Path(answer["file"]).parent.name for answer in told] == ["even"] * 6 + ["odd"] * 6
     p = [[answer["probabilities"][str(k)] for k in range(10)] for answer in told]
@@ -96,7 +96,7 @@ def test_the_table_lists_the_most_likely_classes_first(run: DistillationRun, mod
     assert cells[1:] == [text for k in best for text in (str(k), f"{expected(run)[0, k]:.4f}")]
 
 
-def test_csv_and_json_have_only_the_likeliest_classes_if_a_number_is_given(
+def test_csv_and_json_list_only_the_most_likely_classes_if_top_is_set(
     run: DistillationRun, model: Path, images: Path
 ) -> None:
     words = ("ensdistill", "predict", model, images / "even" / "00.png", "--top", "3", "--format")
@@ -111,7 +111,7 @@ def test_csv_and_json_have_only_the_likeliest_classes_if_a_number_is_given(
     np.testing.assert_allclose(figures, [expected(run)[0][int(k)] for k in best], atol=1e-5)
 
 
-def test_a_long_list_becomes_several_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_list_is_printed_as_several_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ensdistill.cli.prediction_writers.BLOCK", 3)
     text = io.StringIO()
     write_table((ImagePrediction(f"{n}.png", np.array([0.2, 0.8])) for n in range(7)), ("a", "b"), None, text)
@@ -120,7 +120,7 @@ def test_a_long_list_becomes_several_tables(monkeypatch: pytest.MonkeyPatch) -> 
     assert sum(line.startswith("┏") for line in lines) == 3
 
 
-def test_more_classes_than_exist_are_not_listed(model: Path, images: Path) -> None:
+def test_top_may_exceed_the_number_of_classes(model: Path, images: Path) -> None:
     assert call("ensdistill", "predict", model, images, "--top", "99").code == 0
 
 
@@ -179,7 +179,7 @@ def test_every_image_of_a_folder_is_classified_whatever_its_suffix(model: Path, 
     assert done.err.startswith("1 file with several frames; only the first is read: ")
 
 
-def test_names_that_are_not_utf_8_are_written_as_valid_text(model: Path, images: Path, tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf_8_are_written_as_valid_text(model: Path, images: Path, tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
     shutil.copy(images / "even" / "00.png", odd)
     for form in ("csv", "json", "table"):
@@ -202,7 +202,7 @@ def test_color_images_of_another_size_are_fitted_to_the_network(model: Path, tmp
 
 
 @pytest.mark.parametrize(("name", "form"), [("x.csv", None), ("x.json", None), ("x.txt", None), ("x.csv", "json")])
-def test_predictions_are_written_in_the_format_of_the_option_or_of_the_file_name(
+def test_the_output_format_is_set_by_the_option_or_the_file_suffix(
     name: str, form: str | None, model: Path, images: Path, tmp_path: Path
 ) -> None:
     words = ("predict", model, images, "--out", tmp_path / name, *(("--format", form) if form else ()))
@@ -213,7 +213,7 @@ def test_predictions_are_written_in_the_format_of_the_option_or_of_the_file_name
     assert text.startswith(begins)
 
 
-def test_names_of_files_are_shown_as_they_are(run: DistillationRun, model: Path, images: Path, tmp_path: Path) -> None:
+def test_file_names_are_printed_unchanged(run: DistillationRun, model: Path, images: Path, tmp_path: Path) -> None:
     odd = tmp_path / "[bold]a, :smile: b.png"
     shutil.copy(images / "even" / "00.png", odd)
     assert odd.name in call("ensdistill", "predict", model, odd).out
@@ -221,7 +221,7 @@ def test_names_of_files_are_shown_as_they_are(run: DistillationRun, model: Path,
 
 
 def given(monkeypatch: pytest.MonkeyPatch, *lines: bytes) -> None:
-    """The lines stand on standard input."""
+    """Writes the lines to standard input."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"".join(lines))))
 
 
@@ -257,14 +257,16 @@ def test_a_listed_path_that_cannot_be_read_is_counted_and_the_others_are_classif
     assert done.err.splitlines()[-1] == "5 of 6 images skipped"
 
 
-def test_standard_input_stands_alone_and_has_paths(model: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_must_be_the_only_argument_and_contain_paths(
+    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given(monkeypatch, b"\n")
     for words, cause in (([], "no images found"), ([images], "must be the only argument")):
         done = call("ensdistill", "predict", model, "-", *words)
         assert (done.code, cause in done.err) == (2, True)
 
 
-def test_a_zip_file_on_standard_input_is_not_written_over(
+def test_a_zip_file_listed_on_standard_input_is_not_overwritten(
     model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", images))
@@ -275,7 +277,7 @@ def test_a_zip_file_on_standard_input_is_not_written_over(
     assert archive.read_bytes() == before
 
 
-def test_an_image_on_standard_input_is_not_written_over(
+def test_an_image_listed_on_standard_input_is_not_overwritten(
     model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = images / "odd" / "05.png"
@@ -299,10 +301,10 @@ def test_a_closed_output_pipe_is_not_an_error(model: Path, images: Path) -> None
         assert done.stderr.read() == ""
 
 
-# --- what is refused ---
+# --- errors ---
 
 
-def test_a_missing_model_and_missing_images_are_bad_input(model: Path, images: Path, tmp_path: Path) -> None:
+def test_missing_models_and_missing_images_are_input_errors(model: Path, images: Path, tmp_path: Path) -> None:
     for words, told in (
         ([tmp_path / "nothing", images], "no such model"),
         ([tmp_path, images], "no exported model in this folder"),
@@ -315,7 +317,7 @@ def test_a_missing_model_and_missing_images_are_bad_input(model: Path, images: P
         assert told in done.err
 
 
-def test_an_invalid_zip_file_is_bad_input(model: Path, tmp_path: Path) -> None:
+def test_an_invalid_zip_file_is_an_input_error(model: Path, tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"PK no")
     done = call("ensdistill", "predict", model, tmp_path / "x.zip")
     assert (done.code, "readable zip file" in done.err) == (2, True)
@@ -339,7 +341,7 @@ def test_weights_that_predict_cannot_read_are_refused_with_a_fix(images: Path, t
     assert (done.code, "export the student again with `ensdistill export`" in done.err) == (2, True)
 
 
-# --- in Python ---
+# --- from Python ---
 
 
 @pytest.mark.parametrize(
@@ -361,7 +363,9 @@ def test_a_file_with_invalid_metadata_is_refused_before_anything_is_built(
         open_classifier(tmp_path / "x.safetensors")
 
 
-def test_names_cannot_control_the_terminal(run: DistillationRun, model: Path, images: Path, tmp_path: Path) -> None:
+def test_file_names_cannot_control_the_terminal(
+    run: DistillationRun, model: Path, images: Path, tmp_path: Path
+) -> None:
     names = json.dumps([f"\x1b]0;mine\x07{k}" for k in range(10)])
     evil = run.metadata | {"class_names": names}
     save_file(load_file(model / "student.safetensors"), tmp_path / "x.safetensors", evil)
@@ -374,7 +378,7 @@ def test_names_cannot_control_the_terminal(run: DistillationRun, model: Path, im
     assert "\x1b" not in done.out + done.err
 
 
-def test_an_output_pipe_stays_a_pipe(model: Path, images: Path, tmp_path: Path) -> None:
+def test_a_pipe_given_as_output_is_written_to_and_not_replaced(model: Path, images: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     words = [images / "even" / "00.png", "--format", "csv", "--out", tmp_path / "pipe"]
@@ -384,7 +388,7 @@ def test_an_output_pipe_stays_a_pipe(model: Path, images: Path, tmp_path: Path) 
     os.close(reader)
 
 
-def test_a_folder_is_opened_by_its_safetensors_then_onnx_then_pt2(model: Path, tmp_path: Path) -> None:
+def test_a_folder_is_opened_by_its_safetensors_file_before_onnx_and_pt2(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
     for kind in KINDS:
         assert open_classifier(tmp_path / "model").path.name == f"student.{kind}"
@@ -400,7 +404,7 @@ def test_a_classifier_maps_bytes_to_probabilities_and_refuses_anything_else(run:
             classifier(wrong)
 
 
-def test_images_are_read_a_batch_at_a_time(images: Path) -> None:
+def test_images_are_read_one_batch_at_a_time(images: Path) -> None:
     read = []
 
     def files() -> object:
@@ -421,22 +425,22 @@ def test_images_are_read_a_batch_at_a_time(images: Path) -> None:
     assert seen == [BATCH] * 3
 
 
-def test_large_images_come_in_small_batches(images: Path) -> None:
+def test_large_images_are_read_in_small_batches(images: Path) -> None:
     seen = []
 
     def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seen.append(len(batch))
         return np.zeros((len(batch), 2)), np.zeros((len(batch), 2))
 
-    classifier = Classifier(Path("m"), (1, 2048, 4096), ("a", "b"), answer)  # 8 million numbers an image
+    classifier = Classifier(Path("m"), (1, 2048, 4096), ("a", "b"), answer)  # 8 million numbers per image
     files = [ImageFile(images, "even/00.png")] * 6
     assert len(list(classify(classifier, files, pytest.fail))) == 6
     assert seen == [4, 2]
 
 
-def test_images_are_fitted_as_in_the_training(tmp_path: Path) -> None:
+def test_images_are_fitted_to_the_network_as_in_training(tmp_path: Path) -> None:
     wide = Image.new("RGB", (24, 8), "black")
-    wide.paste("white", (8, 0, 16, 8))  # the middle square
+    wide.paste("white", (8, 0, 16, 8))  # the central square
     wide.save(tmp_path / "wide.png")
     brightness = {}
     for resize in ("center_crop", "squash", "pad"):
@@ -452,7 +456,7 @@ def test_images_are_fitted_as_in_the_training(tmp_path: Path) -> None:
     assert brightness == pytest.approx({"center_crop": 1, "squash": 1 / 3, "pad": 1 / 9}, abs=0.04)
 
 
-def test_images_of_other_than_one_or_three_channels_cannot_be_read(images: Path) -> None:
+def test_networks_without_one_or_three_input_channels_cannot_read_image_files(images: Path) -> None:
     strange = Classifier(Path("m"), (4, 8, 8), ("a", "b"), lambda batch: (batch, batch))
     with pytest.raises(DataError, match="must have images of 1 or 3 channels"):
         next(classify(strange, find_images([images]).files, pytest.fail))
@@ -488,5 +492,5 @@ def test_files_in_an_input_folder_are_not_overwritten(model: Path, images: Path,
             True,
         )
     table = seen / "said.csv"
-    for _ in range(2):  # a table of an earlier call may be written again
+    for _ in range(2):  # a table of an earlier call may be overwritten
         assert call("ensdistill", "predict", own, seen, "--out", table).code == 0

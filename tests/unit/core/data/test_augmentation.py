@@ -1,4 +1,4 @@
-"""Crops, flips and cutout compared with a loop over images and pixels."""
+"""Crops, flips and cutout agree with a loop over images and pixels."""
 
 import math
 
@@ -23,17 +23,17 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def pictures(shape: tuple[int, ...] = (6, 3, 8, 8), seed: int = 0) -> Tensor:
-    """Bytes from 1, so that every zero in an augmented image comes from the augmentation."""
+    """Returns bytes from 1 upwards, so that every zero in an augmented image comes from the augmentation."""
     return torch.randint(1, 256, shape, generator=seeded(seed)).to(torch.uint8)
 
 
 def numbered(count: int, side: int) -> Tensor:
-    """`count` copies of one image whose pixels are 1, 2, 3, ..."""
+    """Returns `count` copies of one image whose pixels are 1, 2, 3, ..."""
     return torch.arange(1, side * side + 1, dtype=torch.uint8).view(1, 1, side, side).repeat(count, 1, 1, 1)
 
 
 def by_hand(images: Tensor, piece: StandardAugmentation, seed: int) -> Tensor:
-    """The oracle: the same random numbers in the same order, applied pixel by pixel."""
+    """Returns the reference result: the same random numbers in the same order, applied pixel by pixel."""
     count, _, height, width = images.shape
     generator = seeded(seed)
     nothing = torch.zeros(count, dtype=torch.long)
@@ -59,7 +59,9 @@ def by_hand(images: Tensor, piece: StandardAugmentation, seed: int) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("piece", PIECES, ids=str)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_batch_equals_a_loop_over_its_pixels(piece: StandardAugmentation, shape: tuple[int, ...], seed: int) -> None:
+def test_augmenting_a_batch_equals_a_loop_over_its_pixels(
+    piece: StandardAugmentation, shape: tuple[int, ...], seed: int
+) -> None:
     images = pictures(shape)
     augmented = piece(images, seeded(seed))
     assert augmented.dtype == torch.uint8
@@ -67,7 +69,7 @@ def test_a_batch_equals_a_loop_over_its_pixels(piece: StandardAugmentation, shap
     assert torch.equal(augmented, by_hand(images, piece, seed))
 
 
-def test_without_augmentation_the_same_tensor_is_returned_and_nothing_drawn() -> None:
+def test_without_augmentation_the_same_tensor_is_returned_and_no_random_number_is_drawn() -> None:
     images, generator = pictures(), seeded()
     before = generator.get_state()
     assert StandardAugmentation()(images, generator) is images
@@ -91,12 +93,12 @@ def test_same_seed_gives_the_same_images_and_another_seed_different_ones(piece: 
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_successive_batches_differ(piece: StandardAugmentation) -> None:
+def test_successive_batches_are_augmented_differently(piece: StandardAugmentation) -> None:
     images, generator = pictures((20, 3, 8, 8)), seeded()
     assert not torch.equal(piece(images, generator), piece(images, generator))
 
 
-def test_about_half_of_the_images_are_mirrored_and_the_others_unchanged() -> None:
+def test_about_half_of_the_images_are_mirrored_and_the_others_are_unchanged() -> None:
     images = numbered(2000, 3)
     mirrored = (StandardAugmentation(flip=True)(images, seeded()) == images.flip(-1)).all(3).all(2).all(1)
     others = StandardAugmentation(flip=True)(images, seeded())[~mirrored]
@@ -112,7 +114,7 @@ def test_every_offset_of_the_crop_is_equally_likely() -> None:
     assert set(counts.nonzero().flatten().tolist()) == offsets
     expected = 5000 / 25
     chi_square = float(((counts[counts > 0] - expected) ** 2 / expected).sum())
-    assert chi_square < 51.2  # 24 degrees of freedom, once in a thousand
+    assert chi_square < 51.2  # 24 degrees of freedom; exceeded once in a thousand cases
 
 
 def test_a_crop_of_a_small_image_can_consist_of_padding_only() -> None:
@@ -127,7 +129,7 @@ def test_center_of_the_hole_is_uniform_over_the_pixels() -> None:
     assert (holes.flatten(1).sum(1) == 1).all()
     expected = 5000 / 25
     chi_square = float(((holes.sum(0) - expected) ** 2 / expected).sum())
-    assert chi_square < 51.2  # 24 degrees of freedom, once in a thousand
+    assert chi_square < 51.2  # 24 degrees of freedom; exceeded once in a thousand cases
 
 
 def test_hole_is_a_square_clipped_at_the_borders_and_the_same_in_all_channels() -> None:

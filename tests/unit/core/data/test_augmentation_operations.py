@@ -1,4 +1,4 @@
-"""Resized crops, changes of color, RandAugment and erasing, each compared with an independent library or a loop."""
+"""Resized crops, color changes, RandAugment and erasing agree with an independent library or a loop."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def pictures(shape: tuple[int, ...] = (8, 3, 12, 12), seed: int = 0) -> Tensor:
 
 
 def each(images: Tensor, values: Tensor, change: Callable[[Image.Image, float], Image.Image]) -> Tensor:
-    """The oracle of color operations: Pillow changes one image after the other."""
+    """Returns the reference result of color operations: Pillow changes each image."""
     changed = []
     for image, value in zip(images, values.tolist(), strict=True):
         picture = Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy())
@@ -43,7 +43,7 @@ def near(one: Tensor, other: Tensor, most: int = 1) -> bool:
 
 @pytest.mark.parametrize("shape", [(9, 3, 16, 16), (6, 1, 7, 11), (2, 3, 1, 1)], ids=str)
 @pytest.mark.parametrize("antialias", [True, False])
-def test_random_resized_crop_is_a_loop_that_cuts_and_resizes_each_image(shape: tuple, antialias: bool) -> None:
+def test_random_resized_crop_equals_a_loop_that_crops_and_resizes_each_image(shape: tuple, antialias: bool) -> None:
     images = pictures(shape)
     boxes = random_boxes(images, (0.08, 1.0), 4 / 3, seeded(5))
     looped = []
@@ -55,14 +55,14 @@ def test_random_resized_crop_is_a_loop_that_cuts_and_resizes_each_image(shape: t
     assert (torch.stack(looped) - cropped).abs().max() <= 0.501
 
 
-def test_pixels_outside_of_a_crop_have_no_influence() -> None:
+def test_pixels_outside_a_crop_do_not_affect_the_result() -> None:
     images = torch.full((1, 1, 8, 8), 200, dtype=torch.uint8)
     images[:, :, 2:5, 3:7] = 10
     box = Boxes(*(torch.tensor([value]) for value in (2, 3, 3, 4)))
     assert (resized_crop(images, box) == 10).all()
 
 
-def test_boxes_lie_within_the_image_and_have_the_asked_areas_and_ratios() -> None:
+def test_boxes_lie_within_the_image_and_have_the_requested_areas_and_aspect_ratios() -> None:
     images = torch.empty(4000, 1, 100, 100)
     top, left, height, width = random_boxes(images, (0.25, 1.0), 4 / 3, seeded())
     assert (top >= 0).all()
@@ -74,20 +74,20 @@ def test_boxes_lie_within_the_image_and_have_the_asked_areas_and_ratios() -> Non
     assert area.max() > 0.97
     assert 0.98 * 3 / 4 < ratio.min() < 0.77
     assert 1.3 < ratio.max() < 1.02 * 4 / 3
-    small = area < 0.7  # each of these fits whatever its ratio, so nothing is drawn again
+    small = area < 0.7  # each of these fits at any aspect ratio, so no box is drawn again
     assert kstest(area[small], "uniform", (0.25, 0.45)).pvalue > 0.01
     assert kstest((left + torch.rand(4000, generator=seeded(1))) / (101 - width), "uniform").pvalue > 0.01
 
 
 @pytest.mark.slow
-def test_crops_have_the_areas_and_places_of_torchvision() -> None:
+def test_crops_have_the_same_distribution_of_areas_and_positions_as_in_torchvision() -> None:
     from torchvision.transforms import RandomResizedCrop  # a slow import that only this test needs
 
     torch.manual_seed(0)
     image = torch.empty(1, 50, 80)
     theirs = torch.tensor([RandomResizedCrop.get_params(image, [0.3, 1.0], [3 / 4, 4 / 3]) for _ in range(800)])
     ours = torch.stack(random_boxes(image.expand(800, 1, 50, 80), (0.3, 1.0), 4 / 3, seeded(1)), 1)
-    ours = ours[ours[:, 2] > 0]  # an image without a crop is kept as a whole; torchvision cuts it
+    ours = ours[ours[:, 2] > 0]  # an image for which no crop fits is kept whole; torchvision crops it
     assert len(ours) > 780
     for column in range(4):
         assert kstest(ours[:, column], theirs[:, column]).pvalue > 0.01
@@ -97,7 +97,7 @@ def test_image_is_unchanged_if_the_crop_is_the_whole_image_or_no_crop_fits() -> 
     images = pictures((4, 3, 9, 9))
     assert torch.equal(random_resized_crop(images, 1.0, 1.0, seeded()), images)
     wide = pictures((3, 1, 1, 40))
-    assert torch.equal(random_resized_crop(wide, 0.9, 1.0, seeded()), wide)  # no square of 36 pixels in one row
+    assert torch.equal(random_resized_crop(wide, 0.9, 1.0, seeded()), wide)  # no square of 36 pixels fits in one row
 
 
 # --- colors ---
@@ -113,14 +113,14 @@ def test_image_is_unchanged_if_the_crop_is_the_whole_image_or_no_crop_fits() -> 
     ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_color_changes_are_those_of_pillow(change: Callable, pillow: Callable, channels: int) -> None:
+def test_color_jitter_equals_that_of_pillow(change: Callable, pillow: Callable, channels: int) -> None:
     images = pictures((6, channels, 9, 7))
     factors = torch.tensor([0.0, 0.3, 0.8, 1.0, 1.4, 1.9])
     expected = each(images, factors, lambda picture, factor: pillow(picture).enhance(factor))
     assert near(change(images.float(), factors), expected, 2)  # Pillow rounds gray values
 
 
-def test_jitter_changes_each_image_by_its_own_three_factors() -> None:
+def test_jitter_changes_each_image_by_three_separate_factors() -> None:
     images = pictures((400, 3, 4, 4))
     draws = torch.rand(3, 400, generator=seeded(2))
     light, apart, color = 1 + 0.4 * (2 * draws - 1)
@@ -145,12 +145,12 @@ STRENGTHS = torch.tensor([-1.0, -0.5, -0.1, 0.0, 0.2, 0.6, 0.9, 1.0])
     ],
 )
 @pytest.mark.parametrize("images", [pictures(), pictures((8, 1, 40, 40)) // 3 + 60, pictures() * 0 + 7])
-def test_operations_on_colors_are_those_of_pillow(operation: Callable, change: Callable, images: Tensor) -> None:
+def test_color_operations_equal_those_of_pillow(operation: Callable, change: Callable, images: Tensor) -> None:
     assert near(operation(images, STRENGTHS), each(images, STRENGTHS, change))
 
 
 def _matrix(name: str, s: float) -> list[list[float]]:
-    """Rows and columns in the original of a row and a column in the result, about the center."""
+    """Returns the source row and column as a linear function of the target row and column, about the center."""
     angle = math.radians(30 * s)
     turned = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     return {"shear_x": [[1, 0], [0.3 * s, 1]], "shear_y": [[1, 0.3 * s], [0, 1]], "rotate": turned}.get(
@@ -160,7 +160,7 @@ def _matrix(name: str, s: float) -> list[list[float]]:
 
 @pytest.mark.parametrize("name", ["shear_x", "shear_y", "rotate", "translate_x", "translate_y"])
 @pytest.mark.parametrize("shape", [(8, 3, 12, 12), (8, 1, 9, 15)], ids=str)
-def test_operations_on_geometry_are_those_of_scipy(name: str, shape: tuple[int, ...]) -> None:
+def test_geometric_operations_equal_those_of_scipy(name: str, shape: tuple[int, ...]) -> None:
     images = pictures(shape)
     moved = getattr(rand_augment, name)(images, STRENGTHS)
     center = (np.array(shape[2:]) - 1) / 2
@@ -173,7 +173,7 @@ def test_operations_on_geometry_are_those_of_scipy(name: str, shape: tuple[int, 
             assert np.abs(expected - found.numpy()).max() < 0.51
 
 
-def test_each_image_has_the_operation_and_the_sign_that_were_drawn_for_it() -> None:
+def test_each_image_is_changed_by_the_operation_and_sign_drawn_for_it() -> None:
     images = pictures((60, 3, 10, 10))
     generator = seeded(4)
     kinds = torch.randint(14, (2, 60), generator=generator)
@@ -186,7 +186,7 @@ def test_each_image_has_the_operation_and_the_sign_that_were_drawn_for_it() -> N
     assert near(rand_augment.rand_augment(images, 2, 0.3, seeded(4)), torch.stack(expected))
 
 
-def test_without_strength_only_autocontrast_equalize_and_nothing_are_left() -> None:
+def test_at_zero_strength_only_autocontrast_and_equalize_change_images() -> None:
     images = pictures((8, 3, 40, 40)) // 2
     left = [one.__name__ for one in rand_augment.OPERATIONS if not torch.equal(one(images, 0 * STRENGTHS), images)]
     assert left == ["autocontrast", "equalize"]
@@ -195,7 +195,7 @@ def test_without_strength_only_autocontrast_equalize_and_nothing_are_left() -> N
 # --- erasing ---
 
 
-def test_erased_rectangles_are_a_loop_over_the_images() -> None:
+def test_erasing_rectangles_equals_a_loop_over_the_images() -> None:
     images = pictures((50, 3, 10, 8))
     generator = seeded(6)
     erased = torch.rand(50, generator=generator) < 0.6
@@ -210,10 +210,10 @@ def test_erased_rectangles_are_a_loop_over_the_images() -> None:
     assert 15 < int((expected != images).flatten(1).any(1).sum()) < 45
 
 
-# --- the sequence ---
+# --- sequence of operations ---
 
 
-def test_operations_follow_each_other_in_the_order_of_the_settings() -> None:
+def test_operations_are_applied_in_the_order_of_the_settings() -> None:
     images = pictures((10, 3, 8, 8))
     settings = {"crop_scale": 0.5, "flip": True, "color_jitter": 0.3, "rand_augment": 1, "erasing": 0.5, "cutout": 3}
     generator, one_by_one = seeded(1), images
@@ -225,7 +225,7 @@ def test_operations_follow_each_other_in_the_order_of_the_settings() -> None:
 @pytest.mark.parametrize(
     "off", [{}, {"crop_ratio": 2.0, "magnitude": 1.0}, {"crop_scale": 0.0, "erasing": 0.0, "rand_augment": 0}]
 )
-def test_settings_of_operations_that_are_off_change_nothing(off: dict[str, float]) -> None:
+def test_settings_of_disabled_operations_have_no_effect(off: dict[str, float]) -> None:
     piece, images = StandardAugmentation(**off), pictures()
     assert not piece.changes_images
     assert piece(images, seeded()) is images
@@ -244,6 +244,6 @@ def test_settings_of_operations_that_are_off_change_nothing(off: dict[str, float
     ],
     ids=str,
 )
-def test_every_operation_that_is_on_changes_images(on: dict[str, float]) -> None:
+def test_every_enabled_operation_changes_images(on: dict[str, float]) -> None:
     assert StandardAugmentation(**on).changes_images
     assert not torch.equal(StandardAugmentation(**on)(pictures((40, 3, 8, 8)), seeded()), pictures((40, 3, 8, 8)))

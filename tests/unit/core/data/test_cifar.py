@@ -1,4 +1,4 @@
-"""CIFAR from miniature copies of its original files: complete, packed, damaged, forged."""
+"""CIFAR from miniature copies of its original files: complete, packed, damaged and manipulated."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ ALL = pytest.mark.parametrize(("settings", "dataset"), [(Cifar10, "CIFAR10"), (C
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Replaces downloads, so that no test uses the network; records the requested addresses."""
+    """Replaces downloads so that no test uses the network; records the requested URLs."""
     asked: list[str] = []
 
     def refuse(url: str, *_: Any, **__: Any) -> None:
@@ -44,14 +44,14 @@ def assert_whole(source: RawData) -> None:
 
 
 @ALL
-def test_original_files_give_both_parts_in_their_order(
+def test_original_files_give_both_splits_in_file_order(
     settings: Any, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_miniature(dataset, tmp_path, monkeypatch)
     assert_whole(settings(path=str(tmp_path))())
 
 
-def test_the_folder_of_the_files_itself_may_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_may_be_the_folder_that_contains_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_miniature("CIFAR10", tmp_path, monkeypatch)
     assert_whole(Cifar10(path=str(folder))())
 
@@ -59,7 +59,7 @@ def test_the_folder_of_the_files_itself_may_be_given(tmp_path: Path, monkeypatch
 @ALL
 @pytest.mark.parametrize("given", ["folder", "archive"])
 @pytest.mark.parametrize("left", ["nothing", "half a file"])
-def test_archive_is_unpacked_without_the_network(
+def test_archive_is_unpacked_without_network_access(
     settings: Any,
     dataset: str,
     given: str,
@@ -79,14 +79,14 @@ def test_archive_is_unpacked_without_the_network(
     assert no_network == []
 
 
-def test_files_of_2009_are_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_original_files_of_2009_are_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_miniature("CIFAR10", tmp_path, monkeypatch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_whole(Cifar10(path=str(tmp_path))())
 
 
-def test_the_test_part_of_the_data_set_is_kept_for_all_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_split_of_the_data_set_is_kept_for_any_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_miniature("CIFAR10", tmp_path, monkeypatch)
     settings = Cifar10(path=str(tmp_path), train_size=30, val_size=10, test_size=4)
     data = load_data(settings)
@@ -114,7 +114,7 @@ def test_missing_files_are_not_downloaded_by_default(
 
 
 @ALL
-def test_missing_files_are_downloaded_from_their_authors_on_request(
+def test_missing_files_are_downloaded_from_the_authors_site_on_request(
     settings: Any, dataset: str, tmp_path: Path, no_network: list[str]
 ) -> None:
     with pytest.raises(DataError, match=r"^data\.download: .*no network in tests"):
@@ -135,7 +135,7 @@ def test_a_file_with_another_md5_sum_is_rejected_before_it_is_unpickled(
 
 
 class _Marker:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -144,7 +144,7 @@ class _Marker:
         return os.mkdir, (self.path,)
 
 
-def test_the_test_detects_unpickling(tmp_path: Path) -> None:
+def test_the_unpickling_test_detects_unpickling(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(_Marker(str(tmp_path / "marker"))))  # noqa: S301 - our own bytes
     assert (tmp_path / "marker").exists()
 

@@ -1,4 +1,4 @@
-"""Cluttered digits: a pure function of the settings, parts that share no digit, balanced classes."""
+"""Cluttered digits are a pure function of the settings, with splits that share no digit and with balanced classes."""
 
 import hashlib
 
@@ -15,19 +15,19 @@ from ensdistill.errors import ConfigError
 SMALL = ClutteredDigits(train_size=200, val_size=100, test_size=100, unlabeled_size=50)
 
 
-def test_the_images_equal_the_recorded_bytes() -> None:
+def test_generated_images_equal_the_recorded_bytes() -> None:
     images = SMALL().pool.images.numpy()
     assert images.shape == (200, 1, 16, 16)
     assert hashlib.sha256(images.tobytes()).hexdigest()[:16] == "ee9b395c0c7691f8"
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"clutter": 3}, {"noise": 0.1}, {"size": 20}])
-def test_every_setting_of_the_images_changes_them(change: dict[str, float]) -> None:
+def test_every_image_setting_changes_the_images(change: dict[str, float]) -> None:
     other = SMALL.model_copy(update=change)
     assert other().pool.content != SMALL().pool.content
 
 
-def test_no_original_digit_is_used_in_two_parts() -> None:
+def test_no_original_digit_is_used_in_two_splits() -> None:
     labels = load_digits().target
     parts = [np.concatenate(by_class) for by_class in _digits_of_parts(labels, seed=3)]
     assert sorted(np.concatenate(parts)) == list(range(len(labels)))
@@ -37,12 +37,12 @@ def test_no_original_digit_is_used_in_two_parts() -> None:
 
 def test_without_noise_and_clutter_an_image_is_no_brighter_than_its_digit() -> None:
     plain = ClutteredDigits(train_size=200, val_size=10, test_size=10, clutter=0, noise=0)().pool.images
-    assert plain.amax((1, 2, 3)).float().min() > 0.5 * 255  # ink of at least 0.7, slightly blurred
+    assert plain.amax((1, 2, 3)).float().min() > 0.5 * 255  # strokes of at least 0.7, slightly blurred
     corners = plain[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert corners.float().mean() < 0.02 * 255
 
 
-def test_clutter_only_adds_light() -> None:
+def test_clutter_only_brightens_pixels() -> None:
     plain, cluttered = (
         ClutteredDigits(train_size=100, val_size=10, test_size=10, clutter=n, noise=0)().pool.images.int()
         for n in (0, 3)
@@ -51,7 +51,7 @@ def test_clutter_only_adds_light() -> None:
     assert ((cluttered > plain).flatten(1).sum(1) > 0).float().mean() > 0.95
 
 
-def test_classes_are_balanced_in_every_labeled_part() -> None:
+def test_classes_are_balanced_in_every_labeled_split() -> None:
     data, test = load_data(SMALL), load_test(SMALL)
     for part, each in ((data.train, 20), (data.validation, 10), (test, 10)):
         assert part.labels.bincount().tolist() == [each] * 10
@@ -59,7 +59,7 @@ def test_classes_are_balanced_in_every_labeled_part() -> None:
     assert len(data.unlabeled) == 50
 
 
-def test_a_larger_part_begins_with_the_same_images_and_changes_no_other_part() -> None:
+def test_a_larger_split_begins_with_the_same_images_and_changes_no_other_split() -> None:
     more = SMALL.model_copy(update={"train_size": 300})
     assert torch.equal(more().pool.images[:200], SMALL().pool.images)
     assert load_data(more).validation.content == load_data(SMALL).validation.content

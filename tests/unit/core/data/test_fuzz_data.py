@@ -1,4 +1,4 @@
-"""Random edits of data, 25 of each kind: each is read or rejected, and no file is lost silently."""
+"""Random edits of data, 25 of each kind: each case is read or rejected, and no file is lost silently."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.fuzz_data import Case, cases, failure, outcome
 
 
 @pytest.mark.parametrize("kind", ["npz", "zip", "folder"])
-def test_edited_data_are_read_or_rejected_with_our_own_message(kind: str) -> None:
+def test_edited_data_are_read_or_rejected_with_an_error_of_this_project(kind: str) -> None:
     outcomes = list[str]()
     tried = [case for case in cases(0, 25) if case.kind == kind]
     assert [told for case in tried if (told := failure(case, lambda case: outcomes.append(outcome(case))))] == []
@@ -14,11 +14,11 @@ def test_edited_data_are_read_or_rejected_with_our_own_message(kind: str) -> Non
     assert len(outcomes) == 25
 
 
-def test_a_file_that_is_lost_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fuzz_test_fails_if_a_file_is_silently_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ensdistill.data.image_folder._about_files", lambda found, layout: ())
     lost = [str(failure(Case("folder", n, 0), outcome)) for n in range(25)]
     assert any("AssertionError" in one and "named of" in one for one in lost)
 
 
-def test_a_foreign_exception_fails() -> None:
+def test_the_fuzz_test_fails_on_an_exception_of_another_library() -> None:
     assert "ZeroDivisionError" in str(failure(Case("npz", 0, 0), lambda case: 1 / 0))

@@ -29,7 +29,7 @@ def noise_png() -> bytes:
 
 
 def files(each: int = 5, prefix: str = "") -> dict[str, bytes]:
-    """Paths and contents; image n of class k has red 100 k + n."""
+    """Returns contents by path; image n of class k has the red value 100 k + n."""
     return {f"{prefix}{name}/{n}.png": png(100 * k + n) for k, name in enumerate(CLASSES) for n in range(each)}
 
 
@@ -66,18 +66,18 @@ def assert_whole(source: RawData) -> None:
     assert source.pool.images.shape == (10, 3, 8, 8)
 
 
-def test_folder_gives_images_in_order_with_the_class_of_their_sub_folder(tmp_path: Path) -> None:
+def test_folder_gives_images_in_order_and_each_subfolder_is_a_class(tmp_path: Path) -> None:
     assert_whole(read(write_folder(tmp_path, files())))
 
 
 @pytest.mark.parametrize("top", ["", "pets/"])
-def test_zip_gives_the_same_with_and_without_a_top_folder(tmp_path: Path, top: str) -> None:
+def test_zip_file_gives_the_same_images_with_and_without_a_top_folder(tmp_path: Path, top: str) -> None:
     assert_whole(read(write_zip(tmp_path / "pets.zip", files(prefix=top))))
 
 
 @pytest.mark.parametrize("top", ["", "pets/"])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_the_test_part_next_to_the_training_part_is_kept_separate(tmp_path: Path, zipped: bool, top: str) -> None:
+def test_the_test_split_next_to_the_training_split_is_kept_separate(tmp_path: Path, zipped: bool, top: str) -> None:
     content = files(prefix=f"{top}train/") | {f"{top}test/dog/7.png": png(200)}
     place = write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path / "x", content) / top
     source = read(place)
@@ -87,7 +87,7 @@ def test_the_test_part_next_to_the_training_part_is_kept_separate(tmp_path: Path
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_training_part_alone_has_no_test_part(tmp_path: Path, zipped: bool) -> None:
+def test_a_training_split_alone_has_no_test_split(tmp_path: Path, zipped: bool) -> None:
     content = files(prefix="train/")
     source = read(write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path, content))
     assert_whole(source)
@@ -99,7 +99,7 @@ def test_other_files_are_skipped(tmp_path: Path) -> None:
     assert_whole(read(write_folder(tmp_path, files() | content)))
 
 
-def test_zip_files_of_macos_are_read_like_any_other(tmp_path: Path) -> None:
+def test_zip_files_created_by_macos_are_read_like_any_other(tmp_path: Path) -> None:
     companions = {f"__MACOSX/pets/cat/._{n}.png": b"\x00\x05\x16\x07" for n in range(2)}
     assert_whole(read(write_zip(tmp_path / "pets.zip", files(prefix="pets/") | companions)))
 
@@ -109,14 +109,14 @@ def test_images_of_any_mode_become_rgb(tmp_path: Path, mode: str) -> None:
     assert read(write_folder(tmp_path, files() | {"cat/0.png": png(0, mode=mode)})).pool.images.shape == (10, 3, 8, 8)
 
 
-def test_images_of_other_sizes_are_resized(tmp_path: Path) -> None:
+def test_images_of_different_sizes_are_resized(tmp_path: Path) -> None:
     content = files() | {"cat/0.png": png(77, side=20)}
     source = read(write_folder(tmp_path, content))
     assert source.pool.images.shape == (10, 3, 8, 8)
     assert set(source.pool.images[0, 0].flatten().tolist()) == {77}
 
 
-def test_folder_goes_through_the_same_splits_as_any_source(tmp_path: Path) -> None:
+def test_a_folder_is_split_like_any_other_source(tmp_path: Path) -> None:
     write_folder(tmp_path, files(each=10))
     settings = ImageFolder(path=str(tmp_path), size=8, train_size=6, val_size=4, test_size=4)
     data = load_data(settings)
@@ -125,7 +125,7 @@ def test_folder_goes_through_the_same_splits_as_any_source(tmp_path: Path) -> No
     assert data.train.labels.bincount().tolist() == [3, 3]
 
 
-# --- parts ---
+# --- splits ---
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -139,7 +139,7 @@ def test_folder_goes_through_the_same_splits_as_any_source(tmp_path: Path) -> No
         ("pets/train", "pets/val", "pets/test", "pets/unlabeled"),
     ],
 )
-def test_parts_are_found_under_their_usual_names(
+def test_splits_are_found_under_their_usual_names(
     tmp_path: Path, zipped: bool, train: str, val: str, test: str, unlabeled: str
 ) -> None:
     content = files(prefix=f"{train}/") | files(2, f"{val}/") | files(1, f"{test}/")
@@ -152,7 +152,7 @@ def test_parts_are_found_under_their_usual_names(
     assert source.unlabeled.images[:, 0, 0, 0].tolist() == [7, 8]
 
 
-def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
+def test_existing_splits_are_used_as_the_splits(tmp_path: Path) -> None:
     write_folder(tmp_path, files(prefix="train/") | files(2, "val/") | files(1, "test/"))
     settings = ImageFolder(path=str(tmp_path), size=8)
     data = load_data(settings)
@@ -160,14 +160,14 @@ def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
     assert data.own_validation
 
 
-def test_a_size_that_an_existing_part_overrides_causes_a_warning(tmp_path: Path) -> None:
+def test_a_size_overridden_by_an_existing_split_causes_a_warning(tmp_path: Path) -> None:
     write_folder(tmp_path, files(prefix="train/") | files(2, "valid/"))
     assert ImageFolder(path=str(tmp_path), size=8)().warnings == ()
     (warning,) = ImageFolder(path=str(tmp_path), size=8, val_size=3)().warnings
     assert str(warning).startswith("data.val_size: is not used, got 3. The 4 images of valid/ are the validation")
 
 
-def test_without_sizes_a_tenth_validates_a_tenth_tests_and_the_rest_trains(tmp_path: Path) -> None:
+def test_by_default_a_tenth_is_for_validation_a_tenth_for_test_and_the_rest_for_training(tmp_path: Path) -> None:
     settings = ImageFolder(path=str(write_folder(tmp_path, files(each=50))), size=8)
     data = load_data(settings)
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))] == [
@@ -179,7 +179,7 @@ def test_without_sizes_a_tenth_validates_a_tenth_tests_and_the_rest_trains(tmp_p
     assert not data.own_validation
 
 
-def test_a_class_may_be_called_like_a_part(tmp_path: Path) -> None:
+def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
     write_folder(tmp_path, {f"{name}/{n}.png": png(n) for name in ("train", "plane", "test") for n in range(3)})
     assert read(tmp_path).class_names == ("plane", "test", "train")
 
@@ -193,7 +193,7 @@ def test_a_class_may_be_called_like_a_part(tmp_path: Path) -> None:
         (("train/cat/a.png", "Train/cat/a.png"), "Train/ and train/ are the same part"),
     ],
 )
-def test_ambiguous_parts_are_rejected(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+def test_ambiguous_splits_are_rejected(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
     with pytest.raises(DataError, match=words):
         read(write_folder(tmp_path, {name: png(1) for name in names}))
 
@@ -209,7 +209,7 @@ def test_ambiguous_parts_are_rejected(tmp_path: Path, names: tuple[str, ...], wo
     ],
     ids=lambda names: names[-1],
 )
-def test_folders_that_are_probably_parts_are_never_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_folders_that_are_probably_splits_are_never_used_as_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
     write_folder(tmp_path, {f"{name}/{n}.png": png(n) for name in names for n in range(2)})
     with pytest.raises(DataError, match="but no class folders below train/; give train/<class>/<image>"):
         read(tmp_path)
@@ -226,7 +226,7 @@ def test_unlabeled_images_may_be_next_to_the_classes(tmp_path: Path, zipped: boo
 
 
 @pytest.mark.parametrize("inside", [("train", "test"), ("cat", "dog")])
-def test_sub_folders_that_may_be_the_parts_or_the_classes_are_named(tmp_path: Path, inside: tuple[str, ...]) -> None:
+def test_a_warning_names_subfolders_that_may_be_splits_or_classes(tmp_path: Path, inside: tuple[str, ...]) -> None:
     write_folder(tmp_path, {f"{a}/{b}/{n}.png": png(n) for a in ("day", "night") for b in inside for n in range(2)})
     source = read(tmp_path)
     assert source.class_names == ("day", "night")
@@ -234,12 +234,12 @@ def test_sub_folders_that_may_be_the_parts_or_the_classes_are_named(tmp_path: Pa
     assert f"the classes are day, night; their subfolders {names} are not distinguished" in str(source.warnings)
 
 
-def test_subfolders_of_images_in_each_class_cause_no_warning(tmp_path: Path) -> None:
+def test_one_subfolder_in_each_class_causes_no_warning(tmp_path: Path) -> None:
     write_folder(tmp_path, {f"train/{a}/images/{n}.png": png(n) for a in ("day", "night") for n in range(2)})
     assert read(tmp_path).warnings == ()
 
 
-def test_class_names_that_differ_only_in_case_are_named(tmp_path: Path) -> None:
+def test_a_warning_names_classes_whose_names_differ_only_in_case(tmp_path: Path) -> None:
     write_folder(tmp_path, {f"{name}/{n}.png": png(n) for name in ("Cat", "cat", "dog") for n in range(2)})
     source = read(tmp_path)
     assert source.class_names == ("Cat", "cat", "dog")
@@ -249,12 +249,12 @@ def test_class_names_that_differ_only_in_case_are_named(tmp_path: Path) -> None:
 # --- invalid data ---
 
 
-def test_missing_path_is_named(tmp_path: Path) -> None:
+def test_a_missing_path_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         read(tmp_path / "nowhere")
 
 
-def test_a_file_that_is_not_a_zip_file_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_zip_file_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no zip")
     with pytest.raises(DataError, match=r"x\.zip"):
         read(tmp_path / "x.zip")
@@ -264,14 +264,14 @@ def test_a_file_that_is_not_a_zip_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "raw", [b"", b"no image", png(3)[:40], noise_png()[:-40]], ids=["empty", "text", "head", "cut"]
 )
-def test_broken_image_is_named(tmp_path: Path, raw: bytes, zipped: bool) -> None:
+def test_a_broken_image_is_named_in_the_error(tmp_path: Path, raw: bytes, zipped: bool) -> None:
     content = files() | {"dog/broken.png": raw}
     place = write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path, content)
     with pytest.raises(DataError, match=r"dog/broken\.png"):
         read(place)
 
 
-def test_image_with_any_damaged_byte_is_read_or_named(tmp_path: Path) -> None:
+def test_an_image_with_any_damaged_byte_is_read_or_named_in_the_error(tmp_path: Path) -> None:
     write_folder(tmp_path, files(each=2))
     raw = noise_png()[:80]
     others = []
@@ -289,13 +289,13 @@ def test_image_with_any_damaged_byte_is_read_or_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"P6\n8 x\n255\n", b"P6\n8 8\n255\nshort"])
-def test_damaged_ppm_is_named(tmp_path: Path, raw: bytes) -> None:
+def test_a_damaged_ppm_file_is_named_in_the_error(tmp_path: Path, raw: bytes) -> None:
     write_folder(tmp_path, files() | {"dog/broken.ppm": raw})
     with pytest.raises(DataError, match=r"dog/broken\.ppm"):
         read(tmp_path)
 
 
-def test_damaged_bytes_inside_a_zip_are_named(tmp_path: Path) -> None:
+def test_a_damaged_image_inside_a_zip_file_is_named_in_the_error(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", files())
     raw = bytearray(path.read_bytes())
     raw[raw.find(b"IDAT") + 6] ^= 255
@@ -318,13 +318,13 @@ def test_an_empty_folder_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["test", "val"])
-def test_a_class_that_the_training_part_lacks_is_named(tmp_path: Path, part: str) -> None:
+def test_the_error_names_a_class_without_training_images(tmp_path: Path, part: str) -> None:
     write_folder(tmp_path, files(prefix="train/") | {f"{part}/cow/1.png": png(1)})
     with pytest.raises(DataError, match="cow"):
         read(tmp_path)
 
 
-def test_a_folder_that_is_named_like_an_image_causes_no_crash(tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_an_image_file_causes_no_crash(tmp_path: Path) -> None:
     write_folder(tmp_path, files())
     (tmp_path / "cat" / "album.png").mkdir()
     assert_whole(read(tmp_path))

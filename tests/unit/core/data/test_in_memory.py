@@ -1,4 +1,4 @@
-"""Images in memory have the same rules, splits and hashes as files; items of a Dataset are read unchanged."""
+"""Images in memory have the same rules, splits and hashes as files, and items of a Dataset are read unchanged."""
 
 from copy import deepcopy
 from typing import Any
@@ -47,7 +47,7 @@ def test_a_file_with_the_same_arrays_gives_the_same_splits(tmp_path: Any) -> Non
 
 
 @pytest.mark.parametrize("convert", [torch.from_numpy, list, lambda array: torch.from_numpy(array).float() / 255])
-def test_tensors_lists_and_floats_are_the_same_images_as_arrays(convert: Any) -> None:
+def test_tensors_lists_and_floats_give_the_same_images_as_arrays(convert: Any) -> None:
     assert Data.from_arrays(convert(COLOR), LABELS, **SIZES) == Data.from_arrays(COLOR, torch.tensor(LABELS), **SIZES)
 
 
@@ -59,7 +59,7 @@ def test_the_caller_may_change_the_array_afterwards() -> None:
     assert torch.equal(load_data(data).train.images, before)
 
 
-def test_given_parts_are_used_completely() -> None:
+def test_given_splits_are_used_completely() -> None:
     parts = {"validation": (GRAY[:7], LABELS[:7]), "test": (GRAY[7:12], LABELS[7:12]), "unlabeled": GRAY[:3]}
     data = Data.from_arrays(GRAY[12:], LABELS[12:], **parts, class_names="abcd")
     splits = load_data(data)
@@ -68,13 +68,13 @@ def test_given_parts_are_used_completely() -> None:
     assert splits.class_names == ("a", "b", "c", "d")
 
 
-def test_other_parts_are_other_data() -> None:
+def test_different_splits_have_different_content_hashes() -> None:
     one = Data.from_arrays(GRAY, LABELS, test=(GRAY[:8], LABELS[:8]))
     other = Data.from_arrays(GRAY, LABELS, validation=(GRAY[:8], LABELS[:8]))
     assert one.content != other.content
 
 
-def test_settings_find_the_images_again_in_this_process_however_they_were_copied(tmp_path: Any) -> None:
+def test_copied_settings_find_the_images_in_the_same_process(tmp_path: Any) -> None:
     data = Data.from_arrays(GRAY, LABELS, **SIZES)
     (tmp_path / "config.yaml").write_text(
         to_yaml(Config(data=data, teachers={"training": {"batch_size": 8}}, training={"batch_size": 8}))
@@ -96,12 +96,12 @@ def test_items_of_a_dataset_are_the_images(items: Any) -> None:
     assert data == Data.from_arrays(COLOR, LABELS, **SIZES)
 
 
-def test_a_dataset_of_tensors_with_tensors_as_labels() -> None:
+def test_a_dataset_may_contain_images_and_labels_as_tensors() -> None:
     pairs = TensorDataset(torch.from_numpy(COLOR), torch.from_numpy(LABELS))
     assert Data.from_dataset(pairs, **SIZES) == Data.from_arrays(COLOR, LABELS, **SIZES)
 
 
-def test_images_with_a_palette_or_transparency_are_read_as_rgb_and_gray_ones_as_gray() -> None:
+def test_palette_and_transparent_images_are_read_as_rgb_and_gray_images_as_gray() -> None:
     assert load_data(Data.from_dataset(Pairs(pictures("P")), **SIZES)).train.images.shape[1] == 3
     assert load_data(Data.from_dataset(Pairs(pictures("L")), **SIZES)).train.images.shape[1] == 1
 
@@ -112,7 +112,7 @@ def test_class_names_are_those_of_the_dataset() -> None:
     assert load_data(Data.from_dataset(named, **SIZES)).class_names == ("cat", "cow", "dog", "owl")
 
 
-def test_parts_may_be_datasets() -> None:
+def test_each_split_may_be_a_dataset() -> None:
     data = Data.from_dataset(Pairs(COLOR), validation=Pairs(COLOR[:8]), test=Pairs(COLOR[8:16]), unlabeled=Pairs(COLOR))
     splits = load_data(data)
     assert [len(splits.validation), len(load_test(data)), len(splits.unlabeled)] == [8, 8, 40]

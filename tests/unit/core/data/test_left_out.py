@@ -1,4 +1,4 @@
-"""Files that are not images, unreadable or misplaced: each is read, rejected or reported, never ignored silently."""
+"""Files that are not images, unreadable or misplaced are read, rejected or reported, and never ignored silently."""
 
 import os
 import struct
@@ -21,7 +21,7 @@ RNG = np.random.default_rng(0)
 
 
 def picture(file: Path, form: str = "png") -> Path:
-    """One noisy image of 4x4 pixels."""
+    """Writes a noisy image of 4x4 pixels."""
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(RNG.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(file, form)
     return file
@@ -55,13 +55,13 @@ def per_class(source: RawData) -> dict[str, int]:
 # --- folders ---
 
 
-def test_class_folders_that_are_links_are_read(tmp_path: Path) -> None:
+def test_links_to_class_folders_are_followed(tmp_path: Path) -> None:
     root, elsewhere = pictures(tmp_path / "in", "cat", "dog"), pictures(tmp_path / "else", "owl", count=3)
     (root / "owl").symlink_to(elsewhere / "owl")
     assert per_class(read(root)) == {"cat": 2, "dog": 2, "owl": 3}
 
 
-def test_parts_and_single_images_that_are_links_are_read(tmp_path: Path) -> None:
+def test_links_to_splits_and_single_images_are_followed(tmp_path: Path) -> None:
     root, elsewhere = pictures(tmp_path / "in/train", "cat", "dog").parent, pictures(tmp_path / "else", "cat", "dog")
     (root / "test").symlink_to(elsewhere)
     (root / "train/cat/2.png").symlink_to(picture(tmp_path / "one.png"))
@@ -70,12 +70,12 @@ def test_parts_and_single_images_that_are_links_are_read(tmp_path: Path) -> None
     assert (len(source.test), len(source.pool)) == (4, 5)
 
 
-def test_the_whole_folder_may_be_a_link(tmp_path: Path) -> None:
+def test_the_data_folder_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(pictures(tmp_path / "in", "cat", "dog"))
     assert per_class(read(tmp_path / "link")) == {"cat": 2, "dog": 2}
 
 
-def test_a_broken_link_and_a_link_to_itself_are_named(tmp_path: Path) -> None:
+def test_a_warning_names_broken_links_and_links_to_themselves(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     (root / "cat/gone.png").symlink_to(tmp_path / "nothing")
     (root / "cat/self.png").symlink_to("self.png")
@@ -84,7 +84,7 @@ def test_a_broken_link_and_a_link_to_itself_are_named(tmp_path: Path) -> None:
     assert words in warnings_of(root)
 
 
-def test_links_in_a_circle_end_and_are_named(tmp_path: Path) -> None:
+def test_circular_links_are_skipped_and_named_in_a_warning(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     (root / "cat/again").symlink_to(root)
     (root / "dog/up").symlink_to("..")
@@ -92,7 +92,7 @@ def test_links_in_a_circle_end_and_are_named(tmp_path: Path) -> None:
     assert "2 files left out (a link to a folder that contains it): cat/again, dog/up" in warnings_of(root)
 
 
-def test_two_links_to_one_folder_are_allowed(tmp_path: Path) -> None:
+def test_two_links_to_the_same_folder_are_allowed(tmp_path: Path) -> None:
     root, elsewhere = pictures(tmp_path / "in", "cat"), pictures(tmp_path / "else", "x")
     (root / "dog").symlink_to(elsewhere / "x")
     (root / "owl").symlink_to(elsewhere / "x")
@@ -100,7 +100,7 @@ def test_two_links_to_one_folder_are_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_images_in_folders_of_a_class_are_of_that_class_in_every_part(tmp_path: Path, zipped: bool) -> None:
+def test_images_in_subfolders_of_a_class_have_that_class_in_every_split(tmp_path: Path, zipped: bool) -> None:
     root = tmp_path / "in"
     for part in ("train", "val", "test"):
         pictures(root / part, "cat", "dog")
@@ -136,7 +136,7 @@ def test_images_in_folders_of_a_class_are_of_that_class_in_every_part(tmp_path: 
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
-def test_every_file_that_pillow_reads_is_read_with_any_suffix(
+def test_every_file_that_pillow_can_read_is_read_whatever_its_suffix(
     tmp_path: Path, name: str, form: str, zipped: bool
 ) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
@@ -146,7 +146,7 @@ def test_every_file_that_pillow_reads_is_read_with_any_suffix(
     assert source.warnings == ()
 
 
-def test_other_files_are_counted_and_ten_of_them_named(tmp_path: Path) -> None:
+def test_skipped_files_are_counted_and_ten_of_them_are_named(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     for n in range(12):
         (root / "cat" / f"note {n:02}.txt").write_text("no image")
@@ -157,7 +157,7 @@ def test_other_files_are_counted_and_ten_of_them_named(tmp_path: Path) -> None:
     assert words.split("\n")[0].endswith("cat/note 03.txt and 8 more")
 
 
-def test_files_that_operating_systems_add_are_skipped(tmp_path: Path) -> None:
+def test_files_created_by_operating_systems_are_skipped(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     for name in (".DS_Store", "cat/Thumbs.db", "cat/desktop.ini", "cat/._0.png", "__MACOSX/cat/._0.png"):
         (root / name).parent.mkdir(exist_ok=True, parents=True)
@@ -167,7 +167,7 @@ def test_files_that_operating_systems_add_are_skipped(tmp_path: Path) -> None:
     assert read(root).warnings == ()
 
 
-def test_hidden_images_and_folders_are_named(tmp_path: Path) -> None:
+def test_a_warning_names_hidden_images_and_folders(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog", ".ipynb_checkpoints")
     picture(root / "cat/.0.png")
     assert per_class(read(root)) == {"cat": 2, "dog": 2}
@@ -176,7 +176,7 @@ def test_hidden_images_and_folders_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["", "train", "val", "test"])
 @pytest.mark.parametrize("content", ["nothing", "text", "broken link", "folder"])
-def test_a_class_without_readable_images_is_rejected_in_every_part(tmp_path: Path, part: str, content: str) -> None:
+def test_a_class_without_readable_images_is_rejected_in_every_split(tmp_path: Path, part: str, content: str) -> None:
     root = tmp_path / "in"
     for name in {part, "train"} if part else [""]:
         pictures(root / name, "cat", "dog", *(["owl"] if name != part else []))
@@ -195,7 +195,7 @@ def test_a_class_without_readable_images_is_rejected_in_every_part(tmp_path: Pat
         assert f"1 file left out (not an image that Pillow can read): {folder}/owl.heic" in words
 
 
-def test_images_outside_of_class_folders_and_parts_are_named(tmp_path: Path) -> None:
+def test_a_warning_names_images_outside_class_folders_and_splits(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in" / "train", "cat", "dog").parent
     pictures(root, "extra")
     for name in ("cover.png", "train/cover.png"):
@@ -206,7 +206,7 @@ def test_images_outside_of_class_folders_and_parts_are_named(tmp_path: Path) -> 
     assert "extra/0.png, extra/1.png" in words
 
 
-def test_a_part_without_class_folders_is_named(tmp_path: Path) -> None:
+def test_a_warning_names_a_split_without_class_folders(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in" / "train", "cat", "dog").parent
     picture(root / "test" / "0001.png")
     (root / "val").mkdir()
@@ -224,12 +224,12 @@ def test_a_pipe_is_not_an_image_and_does_not_block(tmp_path: Path) -> None:
     assert "1 file left out (not a regular file): cat/pipe.png" in warnings_of(tmp_path)
 
 
-# --- permissions: root may read everything, so the error of the system is simulated ---
+# --- permissions: root may read everything, so the system error is simulated ---
 
 
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Makes a file or folder unreadable, as for another user."""
+    """Makes a file or folder unreadable, as if it belonged to another user."""
     closed = set[str]()
     scandir, opened = os.scandir, Path.open
 
@@ -267,7 +267,9 @@ def test_files_without_read_permission_are_reported_together(tmp_path: Path, loc
     assert "remove or replace" not in refusal(root)
 
 
-def test_predict_names_a_folder_without_read_permission(tmp_path: Path, locked: Callable[[Path], None]) -> None:
+def test_predict_reports_a_folder_without_read_permission_by_name(
+    tmp_path: Path, locked: Callable[[Path], None]
+) -> None:
     root = pictures(tmp_path, "cat", "dog")
     locked(root / "dog")
     images = find_images([root])
@@ -278,7 +280,7 @@ def test_predict_names_a_folder_without_read_permission(tmp_path: Path, locked: 
 # --- broken images ---
 
 
-def test_all_broken_images_of_all_parts_are_reported_together_by_cause(tmp_path: Path) -> None:
+def test_all_broken_images_of_all_splits_are_reported_together_by_cause(tmp_path: Path) -> None:
     root = tmp_path / "in"
     pictures(root / "train", "cat", "dog", count=15)
     pictures(root / "test", "cat", "dog")
@@ -304,7 +306,7 @@ def test_an_image_with_too_many_pixels_is_reported_as_too_large(
     assert "it has more than the allowed 200 pixels; make it smaller: cat/big.png" in refusal(root)
 
 
-def test_an_image_of_many_pixels_is_read_without_a_foreign_warning(
+def test_an_image_of_many_pixels_is_read_without_a_warning_from_pillow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     root = pictures(tmp_path, "cat", "dog")
@@ -314,12 +316,12 @@ def test_an_image_of_many_pixels_is_read_without_a_foreign_warning(
     assert not list(recwarn)
 
 
-def test_damaged_exif_data_do_not_make_an_image_unreadable(tmp_path: Path) -> None:
+def test_an_image_with_damaged_exif_data_can_be_read(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4), "red").save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xffgarbage")
     assert ImageFile(tmp_path, "x.jpg").pixels((3, 4, 4)).shape == (3, 4, 4)
 
 
-def test_a_file_with_several_frames_is_named_and_its_first_frame_is_read(tmp_path: Path) -> None:
+def test_the_first_frame_of_a_file_is_read_and_a_warning_names_files_with_several(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     frames = [Image.new("RGB", (4, 4), color) for color in ("white", "red", "blue")]
     for name in ("a.gif", "b.tif", "c.webp", "d.png"):
@@ -331,7 +333,7 @@ def test_a_file_with_several_frames_is_named_and_its_first_frame_is_read(tmp_pat
 # --- pixel values ---
 
 
-def test_floats_from_0_to_1_are_scaled_and_others_rejected(tmp_path: Path) -> None:
+def test_floats_from_0_to_1_are_scaled_and_other_floats_are_rejected(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 0.5, 1]], dtype=np.float32)).save(tmp_path / "x.tif")
     assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 128, 255]]]
     for values in ([[0, 127.5, 255]], [[-1, 0, 1]], [[0, np.nan, 1]]):
@@ -340,7 +342,7 @@ def test_floats_from_0_to_1_are_scaled_and_others_rejected(tmp_path: Path) -> No
             ImageFile(tmp_path, "x.tif").pixels((1, 1, 3))
 
 
-def test_32_bit_values_are_read_on_the_16_bit_scale_and_rejected_beyond_it(tmp_path: Path) -> None:
+def test_32_bit_values_are_read_on_the_16_bit_scale_and_larger_values_are_rejected(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 257, 65535]], dtype=np.int32)).save(tmp_path / "x.tif")
     assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 1, 255]]]
     Image.fromarray(np.array([[0, 70_000, 1 << 30]], dtype=np.int32)).save(tmp_path / "x.tif")
@@ -353,7 +355,7 @@ def test_32_bit_values_up_to_255_are_used_unchanged(tmp_path: Path) -> None:
     assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 128, 255]]]
 
 
-def test_16_bit_files_with_8_bit_values_are_named(tmp_path: Path) -> None:
+def test_a_warning_names_16_bit_files_with_8_bit_values(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     for name in ("cat/dim.png", "dog/dim.tif"):
         Image.fromarray(RNG.integers(0, 256, (4, 4)).astype(np.uint16)).save(root / name)
@@ -364,7 +366,7 @@ def test_16_bit_files_with_8_bit_values_are_named(tmp_path: Path) -> None:
 
 
 def png(file: Path, bits: int, color: int, transparent: bytes, row: bytes) -> Path:
-    """A PNG of 8x1 pixels of one color, which is declared transparent."""
+    """Writes a PNG of 8x1 pixels of one color that is declared transparent."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -420,7 +422,7 @@ def zip_of(root: Path, rename: Callable[[str], str] = str, **options: int) -> Pa
 
 
 class Unmarked(zipfile.ZipInfo):
-    """An entry with a name in some encoding, without the UTF-8 flag."""
+    """A zip entry with a name in the given encoding, without the UTF-8 flag."""
 
     encoding = "cp932"
 
@@ -438,14 +440,14 @@ def unmarked_zip(root: Path, encoding: str) -> Path:
 
 
 @pytest.mark.parametrize("prefix", ["", "pets\\", "C:\\data\\pets\\", "/pets/", "./pets/", "a/b/c/"])
-def test_backslashes_drives_and_folders_around_the_classes_are_understood(tmp_path: Path, prefix: str) -> None:
+def test_zip_entries_with_backslashes_drives_or_outer_folders_are_read(tmp_path: Path, prefix: str) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     slash = "\\" if "\\" in prefix or not prefix else "/"
     source = read(zip_of(root, lambda name: prefix + name.replace("/", slash)))
     assert per_class(source) == {"cat": 2, "dog": 2}
 
 
-def test_an_entry_outside_of_the_zip_file_is_named(tmp_path: Path) -> None:
+def test_a_warning_names_a_zip_entry_with_a_path_outside_the_file(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     file = zip_of(root)
     with zipfile.ZipFile(file, "a") as archive:
@@ -453,7 +455,7 @@ def test_an_entry_outside_of_the_zip_file_is_named(tmp_path: Path) -> None:
     assert "1 file left out (a path outside of the zip file): ../owl/1.png" in warnings_of(file)
 
 
-def test_a_link_in_a_zip_file_is_named(tmp_path: Path) -> None:
+def test_a_warning_names_a_link_in_a_zip_file(tmp_path: Path) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         link = zipfile.ZipInfo("owl")
@@ -469,7 +471,7 @@ def test_an_empty_class_folder_of_a_zip_file_is_rejected(tmp_path: Path) -> None
     assert "no image in class folder owl (it is empty)" in refusal(file)
 
 
-def test_the_later_of_two_entries_with_one_name_is_read_and_the_name_reported(tmp_path: Path) -> None:
+def test_the_later_of_two_entries_with_the_same_name_is_read_and_the_name_is_reported(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     file = zip_of(root)
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(file, "a") as archive:
@@ -481,7 +483,7 @@ def test_the_later_of_two_entries_with_one_name_is_read_and_the_name_reported(tm
 
 
 def marked(file: Path, local: int, central: int, change: Callable[[bytearray, int], None]) -> Path:
-    """The zip file with a byte changed at the given offsets of every header."""
+    """Changes the byte at the given offsets of every header of a zip file."""
     raw = bytearray(file.read_bytes())
     for mark, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
         at = 0
@@ -492,7 +494,7 @@ def marked(file: Path, local: int, central: int, change: Callable[[bytearray, in
     return file
 
 
-def test_an_encrypted_entry_is_reported_as_such(tmp_path: Path) -> None:
+def test_an_encrypted_zip_entry_is_reported_as_encrypted(tmp_path: Path) -> None:
     def encrypt(raw: bytearray, at: int) -> None:
         raw[at] |= 1
 
@@ -513,7 +515,7 @@ def test_an_unsupported_compression_is_reported_by_name(tmp_path: Path, method: 
     assert "replace it" not in words
 
 
-def test_a_damaged_entry_of_a_zip_file_is_reported_as_such(tmp_path: Path) -> None:
+def test_a_damaged_zip_entry_is_reported_as_damaged(tmp_path: Path) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     raw = bytearray(file.read_bytes())
     raw[raw.find(b"IDAT") + 6] ^= 255
@@ -532,9 +534,7 @@ def test_a_file_that_is_not_a_zip_file_is_rejected_with_the_cause(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["cat", "cat/"])
-def test_a_file_of_a_zip_file_that_has_the_name_of_a_folder_is_left_out_with_a_warning(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_zip_entry_with_the_name_of_a_folder_is_left_out_with_a_warning(tmp_path: Path, name: str) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(name, b"an image, perhaps")
@@ -548,12 +548,12 @@ def test_a_folder_entry_without_a_slash_is_a_folder(tmp_path: Path) -> None:
     assert warnings_of(file) == ""
 
 
-def test_one_class_is_counted_in_the_singular(tmp_path: Path) -> None:
+def test_the_message_about_one_class_uses_the_singular(tmp_path: Path) -> None:
     assert "contains images of 1 class; at least two" in refusal(pictures(tmp_path / "in", "cat"))
 
 
 @pytest.mark.parametrize("encoding", ["cp932", "gbk", "cp1251", "euc-kr"])
-def test_names_in_an_unknown_encoding_cause_a_warning(tmp_path: Path, encoding: str) -> None:
+def test_entry_names_in_an_unknown_encoding_cause_a_warning(tmp_path: Path, encoding: str) -> None:
     names = {"cp932": "猫", "gbk": "狗", "cp1251": "кот", "euc-kr": "고양이"}
     root = pictures(tmp_path / "in", names[encoding], "dog")
     words = warnings_of(unmarked_zip(root, encoding))
@@ -561,12 +561,12 @@ def test_names_in_an_unknown_encoding_cause_a_warning(tmp_path: Path, encoding: 
     assert "UTF-8" in words
 
 
-def test_names_in_utf_8_without_the_flag_are_read_as_utf_8(tmp_path: Path) -> None:
+def test_entry_names_in_utf_8_without_the_flag_are_read_as_utf_8(tmp_path: Path) -> None:
     source = read(unmarked_zip(pictures(tmp_path / "in", "猫", "кот"), "utf-8"))
     assert (source.class_names, source.warnings) == (("кот", "猫"), ())
 
 
-def test_the_unicode_name_of_info_zip_is_used(tmp_path: Path) -> None:
+def test_the_unicode_name_stored_by_info_zip_is_used(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in", "猫", "犬")
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         for path in sorted(root.rglob("*.png")):
@@ -593,13 +593,13 @@ def test_a_class_name_that_is_not_utf_8_is_rejected_but_a_file_name_is_accepted(
     assert refusal(root) == r"data.path: the name of class folder caf\xe9 is not UTF-8; rename it"
 
 
-def test_a_name_stays_on_one_line_and_cannot_control_the_terminal(tmp_path: Path) -> None:
+def test_a_name_is_printed_on_one_line_and_cannot_control_the_terminal(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     (root / "cat/two\nlines\x1b[31m.txt").write_text("no image")
     assert r"cat/two\nlines\x1b[31m.txt" in warnings_of(root)
 
 
-def test_composed_and_decomposed_names_are_one_class(tmp_path: Path) -> None:
+def test_composed_and_decomposed_unicode_names_denote_the_same_class(tmp_path: Path) -> None:
     pictures(tmp_path / "train", "caf\u00e9", "dog")
     pictures(tmp_path / "test", "cafe\u0301", "dog")
     source = read(tmp_path)
@@ -608,13 +608,13 @@ def test_composed_and_decomposed_names_are_one_class(tmp_path: Path) -> None:
     assert source.test.labels.tolist() == [0, 0, 1, 1]
 
 
-def test_two_folders_with_one_name_are_read_as_one_class_and_reported(tmp_path: Path) -> None:
+def test_two_folders_with_the_same_name_are_read_as_one_class_and_reported(tmp_path: Path) -> None:
     root = pictures(tmp_path, "caf\u00e9", "cafe\u0301", "dog")
     assert per_class(read(root)) == {"caf\u00e9": 4, "dog": 2}
     assert "2 folders have the class name 'caf\u00e9'" in warnings_of(root)
 
 
-def test_an_unknown_class_of_another_part_is_rejected_with_the_closest_name(tmp_path: Path) -> None:
+def test_an_unknown_class_of_another_split_is_rejected_with_the_closest_name(tmp_path: Path) -> None:
     pictures(tmp_path / "train", "cat", "dog")
     pictures(tmp_path / "val", "Cat", "dog")
     assert "1 class of val/ missing in train/: Cat; did you mean cat?" in refusal(tmp_path)
@@ -640,7 +640,7 @@ def test_prediction_and_training_read_the_same_files(tmp_path: Path) -> None:
     ]
 
 
-def test_an_invalid_path_is_rejected_with_our_own_message(tmp_path: Path) -> None:
+def test_an_invalid_path_is_rejected_with_an_error_of_this_project(tmp_path: Path) -> None:
     for path, words in (
         ("x" * 300, "File name too long"),
         ("a\0b", "null"),
@@ -657,7 +657,9 @@ PAGE = b"\n<!DOCTYPE html>\n<html><body>404</body></html>\n"
 
 
 @pytest.mark.parametrize(("content", "what"), [(POINTER, "a Git LFS pointer"), (PAGE, "a web page")])
-def test_a_placeholder_of_an_image_or_archive_is_reported_as_such(tmp_path: Path, content: bytes, what: str) -> None:
+def test_a_placeholder_for_an_image_or_archive_is_reported_as_a_placeholder(
+    tmp_path: Path, content: bytes, what: str
+) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     (root / "cat" / "0.jpg").write_bytes(content)
     assert f"1 image cannot be read: it is {what}, not the file itself;" in refusal(root)
@@ -690,9 +692,7 @@ def test_endlessly_nested_folders_are_left_out_with_a_warning(tmp_path: Path) ->
     assert "1 file left out (nested in more than 100 folders): cat/x/" in warnings_of(root)
 
 
-def test_an_empty_file_without_the_suffix_of_an_image_is_not_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_file_without_an_image_suffix_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     (root / "cat" / "kmsg").touch()
     opened = ImageFile.open

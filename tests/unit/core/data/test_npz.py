@@ -1,4 +1,4 @@
-"""Images as NumPy arrays: every supported layout, and every error with the name of the array."""
+"""Images as NumPy arrays: every supported layout, and every error with the array name."""
 
 import pickle
 from pathlib import Path
@@ -42,7 +42,9 @@ def fault(folder: Path, **arrays: Any) -> str:
     ],
     ids=["N3HW", "NHW3", "fortran", "N1HW", "NHW1", "NHW"],
 )
-def test_every_layout_becomes_channels_first(tmp_path: Path, given: np.ndarray, expected: np.ndarray) -> None:
+def test_every_array_layout_is_converted_to_channels_first(
+    tmp_path: Path, given: np.ndarray, expected: np.ndarray
+) -> None:
     images = read(tmp_path, x_train=given, y_train=LABELS).pool.images
     assert images.dtype == torch.uint8
     assert images.is_contiguous()
@@ -50,20 +52,20 @@ def test_every_layout_becomes_channels_first(tmp_path: Path, given: np.ndarray, 
 
 
 @pytest.mark.parametrize("shape", [(N, 3, 6, 3), (N, 1, 6, 3), (N, 3, 3, 3), (N, 3, 6, 1)], ids=str)
-def test_the_last_axis_is_the_channel_if_both_are_possible(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_the_last_axis_is_the_channel_axis_if_the_layout_is_ambiguous(tmp_path: Path, shape: tuple[int, ...]) -> None:
     given = GENERATOR.integers(0, 256, shape, dtype=np.uint8)
     images = read(tmp_path, x_train=given, y_train=LABELS).pool.images
     np.testing.assert_array_equal(images.numpy(), np.moveaxis(given, 3, 1))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
-def test_floats_in_zero_to_one_become_the_nearest_bytes(tmp_path: Path, dtype: Any) -> None:
+def test_floats_between_zero_and_one_become_the_nearest_bytes(tmp_path: Path, dtype: Any) -> None:
     given = (RGB / 255).astype(dtype)
     np.testing.assert_array_equal(read(tmp_path, x_train=given, y_train=LABELS).pool.images.numpy(), RGB)
 
 
 @pytest.mark.parametrize("labels", [LABELS, LABELS[:, None], LABELS.astype(np.uint8), LABELS.astype(">i4")])
-def test_whole_numbers_of_any_kind_are_labels(tmp_path: Path, labels: np.ndarray) -> None:
+def test_labels_may_have_any_integer_type(tmp_path: Path, labels: np.ndarray) -> None:
     read_labels = read(tmp_path, x_train=RGB, y_train=labels).pool.labels
     assert read_labels.dtype == torch.int64
     assert read_labels.tolist() == [0, 1, 2] * 4
@@ -75,27 +77,27 @@ def test_the_arrays_may_be_named_images_and_labels(tmp_path: Path) -> None:
     assert source.test is None
 
 
-def test_the_test_part_is_kept_separate(tmp_path: Path) -> None:
+def test_the_test_split_is_kept_separate(tmp_path: Path) -> None:
     source = read(tmp_path, x_train=RGB, y_train=LABELS, x_test=RGB[:2].transpose(0, 2, 3, 1) / 255, y_test=[2, 0])
     assert source.test is not None
     np.testing.assert_array_equal(source.test.images.numpy(), RGB[:2])
     assert source.test.labels.tolist() == [2, 0]
 
 
-def test_class_names_are_the_labels_or_the_given_names(tmp_path: Path) -> None:
+def test_class_names_are_the_given_names_or_the_labels(tmp_path: Path) -> None:
     assert read(tmp_path, images=RGB, labels=LABELS).class_names == ("0", "1", "2")
     named = read(tmp_path, images=RGB, labels=LABELS, class_names=["cat", "dog", "eel"])
     assert named.class_names == ("cat", "dog", "eel")
     assert all(type(name) is str for name in named.class_names)
 
 
-def test_a_named_class_can_have_no_image(tmp_path: Path) -> None:
+def test_a_named_class_may_have_no_images(tmp_path: Path) -> None:
     source = read(tmp_path, images=RGB, labels=2 * (LABELS % 2), class_names=["cat", "dog", "eel"])
     assert source.class_names == ("cat", "dog", "eel")
     assert set(source.pool.labels.tolist()) == {0, 2}
 
 
-def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
+def test_a_warning_names_unused_arrays(tmp_path: Path) -> None:
     source = read(tmp_path, images=RGB, labels=LABELS, notes=np.array([{"a": 1}], dtype=object), mask=GRAY)
     assert len(source.pool) == N
     assert list(map(str, source.warnings)) == ["data.path: 2 arrays not used: notes, mask"]
@@ -106,7 +108,7 @@ def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "dev"])
 @pytest.mark.parametrize("unlabeled", ["unlabeled", "unlabelled"])
-def test_parts_of_the_file_are_used_completely_under_their_usual_names(
+def test_splits_in_the_file_are_found_under_their_usual_names_and_used_completely(
     tmp_path: Path, x: str, y: str, val: str, unlabeled: str
 ) -> None:
     arrays = {x.format("train"): RGB, y.format("train"): LABELS[:, None]}  # (N,1) as in MedMNIST
@@ -121,7 +123,7 @@ def test_parts_of_the_file_are_used_completely_under_their_usual_names(
     assert source.warnings == ()
 
 
-def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
+def test_existing_splits_are_used_as_the_splits(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3] // 2, y_val=LABELS[:3], x_unlabeled=RGB[:5] // 5)
     data = load_data(Npz(path=str(file), test_size=3))
@@ -130,7 +132,7 @@ def test_own_parts_are_the_parts_of_the_data(tmp_path: Path) -> None:
     assert (data.unlabeled.labels == -1).all()
 
 
-def test_a_size_that_an_existing_part_overrides_causes_a_warning(tmp_path: Path) -> None:
+def test_a_size_overridden_by_an_existing_split_causes_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3], y_val=LABELS[:3], x_test=RGB[:4], y_test=LABELS[:4])
     for sizes in ({}, {"val_size": 3, "test_size": 4}):
@@ -143,7 +145,7 @@ def test_a_size_that_an_existing_part_overrides_causes_a_warning(tmp_path: Path)
     ]
 
 
-def test_an_array_that_exists_in_both_spellings_is_reported(tmp_path: Path) -> None:
+def test_an_array_whose_name_occurs_in_both_spellings_is_reported(tmp_path: Path) -> None:
     both = {"x_val": RGB[:3], "y_val": LABELS[:3], "val_images": RGB, "val_labels": LABELS, "images": RGB}
     source = read(tmp_path, x_train=RGB, y_train=LABELS, **both)
     assert source.validation is not None
@@ -151,7 +153,7 @@ def test_an_array_that_exists_in_both_spellings_is_reported(tmp_path: Path) -> N
     assert list(map(str, source.warnings)) == ["data.path: 3 arrays not used: val_images, val_labels, images"]
 
 
-def test_arrays_go_through_the_same_splits_as_any_source(tmp_path: Path) -> None:
+def test_arrays_are_split_like_any_other_source(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "x.npz", images=RGB, labels=LABELS)
     settings = Npz(path=str(tmp_path / "x.npz"), train_size=3, val_size=3, test_size=3)
     data = load_data(settings)
@@ -161,17 +163,17 @@ def test_arrays_go_through_the_same_splits_as_any_source(tmp_path: Path) -> None
 # --- invalid data ---
 
 
-def test_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^data\.path: .*nowhere\.npz"):
         Npz(path=str(tmp_path / "nowhere.npz"))()
 
 
 @pytest.mark.parametrize("damage", ["text", "empty", "cut", "npy", "byte"])
-def test_an_incomplete_npz_file_is_named(tmp_path: Path, damage: str) -> None:
+def test_an_incomplete_npz_file_is_named_in_the_error(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, images=RGB, labels=LABELS)
     raw = bytearray(file.read_bytes())
-    raw[len(raw) // 3] ^= 1  # inside the pixels, which the checksum of the zip member detects
+    raw[len(raw) // 3] ^= 1  # within the pixels, where the checksum of the zip member detects it
     np.save(tmp_path / "x.npy", RGB)
     content = {
         "text": b"hello",
@@ -192,7 +194,7 @@ def test_pickled_objects_are_never_unpickled(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("missing", ["x_train", "y_train", "x_test", "y_test"])
-def test_a_missing_array_is_named_with_the_available_ones(tmp_path: Path, missing: str) -> None:
+def test_the_error_names_a_missing_array_and_lists_the_available_ones(tmp_path: Path, missing: str) -> None:
     arrays = {"x_train": RGB, "y_train": LABELS, "x_test": RGB, "y_test": LABELS}
     del arrays[missing]
     message = fault(tmp_path, **arrays)
@@ -256,17 +258,17 @@ def test_invalid_labels_are_rejected_with_the_fix(tmp_path: Path, labels: np.nda
 
 
 @pytest.mark.parametrize("names", [["a", "b"], [1, 2, 3], [["a", "b", "c"]], [b"a", b"b", b"c"]], ids=str)
-def test_names_that_do_not_fit_the_classes_are_rejected(tmp_path: Path, names: list[Any]) -> None:
+def test_class_names_that_do_not_match_the_labels_are_rejected(tmp_path: Path, names: list[Any]) -> None:
     assert "class_names" in fault(tmp_path, images=RGB, labels=LABELS, class_names=names)
 
 
-def test_two_classes_with_one_name_are_rejected(tmp_path: Path) -> None:
+def test_two_classes_with_the_same_name_are_rejected(tmp_path: Path) -> None:
     message = fault(tmp_path, images=RGB, labels=LABELS, class_names=["cat", "eel", "cat"])
     assert "'cat' more than once" in message
 
 
 @pytest.mark.parametrize("part", ["test", "val"])
-def test_a_part_with_another_image_shape_is_rejected(tmp_path: Path, part: str) -> None:
+def test_a_split_with_another_image_shape_is_rejected(tmp_path: Path, part: str) -> None:
     other = {f"x_{part}": GRAY, f"y_{part}": LABELS}
     assert f"x_{part} and x_train differ in shape, (1, 6, 5) and (3, 6, 5)" in fault(
         tmp_path, x_train=RGB, y_train=LABELS, **other
@@ -275,13 +277,13 @@ def test_a_part_with_another_image_shape_is_rejected(tmp_path: Path, part: str) 
 
 
 @pytest.mark.parametrize("part", ["test", "val"])
-def test_a_label_that_the_training_part_lacks_is_rejected(tmp_path: Path, part: str) -> None:
+def test_a_label_that_the_training_split_lacks_is_rejected(tmp_path: Path, part: str) -> None:
     other = {f"x_{part}": RGB, f"y_{part}": LABELS + 1}
     assert f"y_{part} has label 3" in fault(tmp_path, x_train=RGB, y_train=LABELS, **other)
 
 
 @pytest.mark.parametrize("missing", ["x_val", "y_val"])
-def test_half_a_validation_part_is_rejected(tmp_path: Path, missing: str) -> None:
+def test_a_validation_split_without_images_or_labels_is_rejected(tmp_path: Path, missing: str) -> None:
     arrays = {"x_train": RGB, "y_train": LABELS, "x_val": RGB, "y_val": LABELS}
     del arrays[missing]
     assert f"no array {missing};" in fault(tmp_path, **arrays)
@@ -303,14 +305,14 @@ def test_empty_arrays_are_rejected(tmp_path: Path) -> None:
     assert "x_test" in fault(tmp_path, x_train=RGB, y_train=LABELS, x_test=RGB[:0], y_test=LABELS[:0])
 
 
-def test_an_array_of_objects_is_named(tmp_path: Path) -> None:
+def test_an_object_array_is_named_in_the_error(tmp_path: Path) -> None:
     message = fault(tmp_path, x_train=RGB, y_train=LABELS.astype(object))
     assert "y_train is an array of Python objects" in message
     names = np.array(["a", "b", "c"], dtype=object)
     assert "class_names is an array of" in fault(tmp_path, images=RGB, labels=LABELS, class_names=names)
 
 
-def test_a_single_array_and_a_pickle_are_reported_as_such(tmp_path: Path) -> None:
+def test_a_single_array_and_a_pickle_are_recognized_and_reported(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", RGB)
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(RGB))
     for name, what in (("a.npy", "a single array, as written by numpy.save"), ("a.pkl", "a pickle")):
@@ -324,7 +326,7 @@ def test_nan_and_empty_class_names_are_reported(tmp_path: Path) -> None:
     assert "class_names has an empty name" in fault(tmp_path, images=RGB, labels=LABELS, class_names=["a", " ", "c"])
 
 
-def test_a_web_page_instead_of_a_file_is_reported_as_such(tmp_path: Path) -> None:
+def test_a_web_page_saved_instead_of_a_file_is_recognized_and_reported(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("<!doctype html><title>Not found</title>")
     with pytest.raises(DataError, match=r"a\.npz is a web page, not the file itself; download it again$"):
         Npz(path=str(tmp_path / "a.npz"))()

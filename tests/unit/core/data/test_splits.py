@@ -1,4 +1,4 @@
-"""Splits are disjoint, stratified and reproducible; images stay bytes."""
+"""Splits are disjoint, stratified and reproducible, and images stay bytes."""
 
 import json
 from collections import Counter
@@ -25,7 +25,7 @@ def cut(
     return split_source(RawData(numbered_split(pool, 3), NAMES, own_test), SplitSizes(seed=seed, **sizes))
 
 
-def test_parts_are_disjoint_and_together_the_whole_pool() -> None:
+def test_splits_are_disjoint_and_together_contain_the_whole_pool() -> None:
     data, test = cut()
     parts = [numbers_of(part) for part in (data.train, data.validation, data.unlabeled, test)]
     assert [len(part) for part in parts] == [60, 90, 120, 30]
@@ -44,14 +44,14 @@ def test_unlabeled_images_have_label_minus_one() -> None:
 
 
 @pytest.mark.parametrize(("part", "each"), [("train", 20), ("validation", 30)])
-def test_every_class_has_an_equal_share(part: str, each: int) -> None:
+def test_every_class_has_its_share_of_each_split(part: str, each: int) -> None:
     data, _ = cut()
     assert Counter(getattr(data, part).labels.tolist()) == {0: each, 1: each, 2: each}
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("part", ["train", "validation"])
-def test_class_counts_of_the_digits_are_within_one_of_their_share(part: str, seed: int) -> None:
+def test_class_counts_of_the_digits_are_within_one_of_their_proportional_share(part: str, seed: int) -> None:
     counts = Counter(getattr(load_data(Digits(seed=seed)), part).labels.tolist())
     everywhere = Counter(sklearn_digits().target.tolist())
     images = sum(counts.values())
@@ -87,20 +87,20 @@ def test_content_hash_changes_with_a_single_pixel() -> None:
     assert split_source(RawData(pool, NAMES), sizes)[0].identity != before
 
 
-def test_content_hash_changes_with_the_names_of_the_classes() -> None:
+def test_content_hash_changes_with_the_class_names() -> None:
     sizes = SplitSizes(train_size=60, val_size=90, test_size=30)
     identities = {split_source(RawData(numbered_split(300, 3), names), sizes)[0].identity for names in (NAMES, "xyz")}
     assert len(identities) == 2
 
 
-def test_the_test_part_of_the_source_is_used_unchanged() -> None:
+def test_the_test_split_of_the_source_is_used_unchanged() -> None:
     own = numbered_split(12, 3)
     data, test = cut(own_test=own)
     assert test is own
     assert len(data.unlabeled) == 300 - 150
 
 
-def test_content_hash_covers_the_test_images_too() -> None:
+def test_content_hash_includes_the_test_images() -> None:
     own = numbered_split(12, 3)
     other = Split(own.images.clone(), own.labels)
     other.images[3, 0, 0, 0] += 1
@@ -113,7 +113,7 @@ def test_more_training_images_do_not_change_the_test_and_validation_images() -> 
     assert numbers_of(first.validation) == numbers_of(second.validation)
 
 
-def test_pool_can_be_used_up_to_the_last_image() -> None:
+def test_the_pool_can_be_used_completely() -> None:
     data, _ = cut(train_size=180)
     assert len(data.train) == 180
     assert len(data.unlabeled) == 0
@@ -137,7 +137,7 @@ def test_sizes_that_cannot_be_drawn_are_rejected_by_name(sizes: dict[str, int], 
         cut(**sizes)
 
 
-def test_the_only_image_of_a_class_is_a_training_image_and_a_warning_names_the_class() -> None:
+def test_a_single_image_of_a_class_is_used_for_training_and_a_warning_names_the_class() -> None:
     pool = numbered_split(30, 2)
     pool.labels[5] = 2
     data, test = split_source(RawData(pool, NAMES), SplitSizes(train_size=9, val_size=9, test_size=9))
@@ -159,11 +159,11 @@ def test_shares_refer_to_the_whole_pool_and_the_rest_is_for_training() -> None:
     assert [len(part) for part in (data.train, data.validation, data.unlabeled)] == [150, 60, 90]
 
 
-def test_a_share_is_the_same_split_as_its_count() -> None:
+def test_a_share_gives_the_same_split_as_the_equivalent_count() -> None:
     assert cut(val_size=0.1)[0].identity == cut(val_size=30)[0].identity
 
 
-def test_a_small_share_has_an_image_of_each_class() -> None:
+def test_a_small_share_contains_an_image_of_each_class() -> None:
     assert sorted(cut(val_size=0.001)[0].validation.labels.tolist()) == [0, 1, 2]
 
 
@@ -176,7 +176,7 @@ def test_a_size_that_is_neither_a_count_nor_a_share_is_rejected(part: str, value
         load_config("kd", [f"data={json.dumps({'kind': 'npz', 'path': 'x.npz', part: value})}"])
 
 
-def test_counts_and_shares_survive_yaml_and_json() -> None:
+def test_counts_and_shares_are_preserved_by_yaml_and_json() -> None:
     given = {"data": {"kind": "npz", "path": "x.npz", "train_size": 40, "val_size": 0.25}}
     config = build_config(given)
     assert build_config(yaml.safe_load(to_yaml(config))) == config
@@ -197,12 +197,14 @@ def test_counts_and_shares_survive_yaml_and_json() -> None:
     ],
     ids=str,
 )
-def test_a_size_that_is_too_large_is_rejected_with_possible_sizes(sizes: dict[str, float], words: str) -> None:
+def test_a_size_that_is_too_large_is_rejected_and_possible_sizes_are_suggested(
+    sizes: dict[str, float], words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         cut(**sizes)
 
 
-def test_the_sizes_that_an_error_suggests_are_possible() -> None:
+def test_the_sizes_suggested_by_an_error_are_possible() -> None:
     assert [len(cut(train_size=size)[0].train) for size in (177, 180, None)] == [177, 180, 180]
     assert len(cut(test_size=294, val_size=3, train_size=3)[1]) == 294
 
@@ -212,14 +214,14 @@ def test_any_allowed_seed_can_be_used() -> None:
     try:
         sizes = SplitSizes(seed=seed, train_size=60, val_size=90)
     except ValueError:
-        return  # rejected as a setting
+        return  # rejected when the settings are read
     split_source(RawData(numbered_split(300, 3), NAMES), sizes)
 
 
 # --- images ---
 
 
-def test_images_stay_bytes_and_labels_whole_numbers() -> None:
+def test_images_are_bytes_and_labels_are_integers() -> None:
     data = load_data(Digits())
     for part in (data.train, data.validation, data.unlabeled, load_test(Digits())):
         assert part.images.dtype == torch.uint8
@@ -234,14 +236,14 @@ def test_digits_equal_those_of_scikit_learn_scaled_to_bytes() -> None:
     assert pool.labels.tolist() == sklearn_digits().target.tolist()
 
 
-def test_training_and_test_digits_are_the_two_halves_of_one_split() -> None:
+def test_separately_loaded_training_and_test_digits_come_from_one_split() -> None:
     settings = Digits()
     data, test = split_source(settings(), settings.sizes())
     assert load_data(settings).identity == data.identity
     assert torch.equal(load_test(settings).images, test.images)
 
 
-def test_a_batch_is_float_from_zero_to_one_in_new_memory() -> None:
+def test_a_batch_contains_floats_between_zero_and_one_in_new_memory() -> None:
     split = Split(torch.tensor([[[[0, 51]]], [[[255, 102]]]], dtype=torch.uint8), torch.tensor([4, 5]))
     images, labels = split[torch.tensor([1, 0])]
     torch.testing.assert_close(images, torch.tensor([[[[1, 0.4]]], [[[0, 0.2]]]]))
@@ -250,7 +252,7 @@ def test_a_batch_is_float_from_zero_to_one_in_new_memory() -> None:
     assert split.images.tolist() == [[[[0, 51]]], [[[255, 102]]]]
 
 
-def test_every_byte_divided_by_255_is_inside_zero_to_one() -> None:
+def test_every_byte_divided_by_255_is_between_zero_and_one() -> None:
     unit = to_unit(torch.arange(256, dtype=torch.uint8))
     assert unit.min() == 0
     assert unit.max() == 1
@@ -265,12 +267,12 @@ def test_channel_statistics_equal_those_of_numpy() -> None:
     np.testing.assert_allclose(std.numpy(), expected.std((0, 2, 3)), atol=1e-6)
 
 
-def test_deviation_of_a_constant_channel_is_not_zero() -> None:
+def test_standard_deviation_of_a_constant_channel_is_not_zero() -> None:
     _, std = Split(torch.full((4, 1, 2, 2), 7, dtype=torch.uint8), torch.zeros(4).long()).channel_statistics()
     assert std.item() > 0
 
 
-def test_a_size_that_is_not_a_number_has_no_hint_for_the_number_1() -> None:
+def test_a_size_of_true_is_rejected_without_the_hint_for_1() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("kd", ["data.kind=image_folder", "data.path=x", "data.val_size=true"])
     assert "a count" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Decoded images in a store: the same pixels, splits, hashes and statistics as in memory, and when they are decoded."""
+"""Decoded images in a store have the same pixels, splits, hashes and statistics as in memory, and are decoded once."""
 
 import json
 import os
@@ -27,7 +27,7 @@ SIDE = 8
 
 @pytest.fixture
 def in_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every set is stored, however small."""
+    """Stores every data set, however small."""
     monkeypatch.setattr(stores, "IN_MEMORY", 0)
 
 
@@ -57,7 +57,7 @@ def stored(studies: Path) -> list[str]:
     return sorted(path.name for path in (studies / "datasets").iterdir() if not path.name.startswith("."))
 
 
-def test_a_store_gives_the_same_numbers_as_memory(
+def test_a_run_from_a_store_gives_the_same_metrics_as_from_memory(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_memory, identity = parts_of(folder, tmp_path), load_data(settings(folder)).identity
@@ -75,7 +75,7 @@ def test_a_store_gives_the_same_numbers_as_memory(
 
 
 @pytest.mark.usefixtures("in_files")
-def test_statistics_are_those_of_numpy(folder: Path, tmp_path: Path) -> None:
+def test_channel_statistics_agree_with_numpy(folder: Path, tmp_path: Path) -> None:
     train = load_data(settings(folder), tmp_path).train
     pixels = train.images[:].numpy() / 255
     mean, std = train.channel_statistics()
@@ -109,7 +109,7 @@ def _remove(folder: Path) -> None:
 
 @pytest.mark.usefixtures("in_files")
 @pytest.mark.parametrize(("edit", "same"), [(_change, False), (_touch, True), (_add, False), (_remove, False)])
-def test_changed_added_and_removed_files_lead_to_another_store(
+def test_changing_adding_or_removing_files_leads_to_another_store(
     folder: Path, tmp_path: Path, edit: object, same: bool
 ) -> None:
     before = load_data(settings(folder), tmp_path).identity
@@ -129,7 +129,7 @@ def test_a_build_that_fails_leaves_nothing_and_names_every_damaged_file(folder: 
 
 
 @pytest.mark.usefixtures("in_files")
-def test_what_a_killed_build_left_is_removed(folder: Path, tmp_path: Path) -> None:
+def test_files_left_by_a_killed_build_are_removed(folder: Path, tmp_path: Path) -> None:
     load_data(settings(folder), tmp_path)
     home = tmp_path / "datasets" / stored(tmp_path)[0]
     left = home.with_name(f".{home.name}.writing-0123")
@@ -151,7 +151,7 @@ def test_a_full_disk_is_reported_before_images_are_decoded(
 
 
 @pytest.mark.usefixtures("in_files")
-def test_an_environment_variable_moves_the_stores(
+def test_an_environment_variable_sets_the_folder_of_the_stores(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ENSDISTILL_DATASETS", str(tmp_path / "fast disk"))
@@ -161,7 +161,7 @@ def test_an_environment_variable_moves_the_stores(
 
 
 @pytest.mark.usefixtures("in_files")
-def test_remarks_about_files_survive_in_the_store(folder: Path, tmp_path: Path) -> None:
+def test_warnings_about_files_are_kept_in_the_store(folder: Path, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (SIDE, SIDE), color) for color in ("red", "green")]
     frames[0].save(folder / "train/cat/00.png", save_all=True, append_images=frames[1:])
     first, again = ([str(w) for w in load_data(settings(folder), tmp_path).warnings] for _ in range(2))
@@ -170,7 +170,7 @@ def test_remarks_about_files_survive_in_the_store(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("in_files")
-def test_images_are_pickled_without_their_pixels_and_read_the_same_file(folder: Path, tmp_path: Path) -> None:
+def test_images_are_pickled_without_pixels_and_read_from_the_same_file(folder: Path, tmp_path: Path) -> None:
     images = load_data(settings(folder), tmp_path).train.images
     packed = pickle.dumps(images)
     assert len(packed) < images[:].nbytes
@@ -178,7 +178,7 @@ def test_images_are_pickled_without_their_pixels_and_read_the_same_file(folder: 
 
 
 @pytest.mark.usefixtures("in_files")
-def test_the_arrays_of_a_store_are_plain_files_of_numpy(folder: Path, tmp_path: Path) -> None:
+def test_the_arrays_of_a_store_are_plain_numpy_files(folder: Path, tmp_path: Path) -> None:
     data = load_data(settings(folder), tmp_path)
     home = tmp_path / "datasets" / stored(tmp_path)[0]
     array = np.load(home / "images.npy", mmap_mode="r")
@@ -189,7 +189,7 @@ def test_the_arrays_of_a_store_are_plain_files_of_numpy(folder: Path, tmp_path: 
 
 
 @pytest.mark.usefixtures("in_files")
-def test_a_removed_store_is_reported_and_decoded_again(folder: Path, tmp_path: Path) -> None:
+def test_a_removed_store_is_reported_and_rebuilt(folder: Path, tmp_path: Path) -> None:
     packed = pickle.dumps(load_data(settings(folder), tmp_path).train.images)
     shutil.rmtree(tmp_path / "datasets" / stored(tmp_path)[0])
     with pytest.raises(DataError, match="decoded images are missing"):
@@ -201,10 +201,10 @@ def test_a_removed_store_is_reported_and_decoded_again(folder: Path, tmp_path: P
 
 
 @pytest.mark.usefixtures("in_files")
-def test_batches_that_are_read_ahead_equal_those_in_memory(folder: Path, tmp_path: Path) -> None:
+def test_prefetched_batches_equal_those_in_memory(folder: Path, tmp_path: Path) -> None:
     data = load_data(settings(folder), tmp_path)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0)).split(5)
-    more = [torch.arange(n) for n in range(len(order))]  # none in the first batch
+    more = [torch.arange(n) for n in range(len(order))]  # none precedes the first batch
     ahead = batch_images([data.train.images, data.unlabeled.images], [order, more])
     for images, some, others in zip(ahead, order, more, strict=True):
         expected = torch.cat([data.train.images[:][some], data.unlabeled.images[:][others]])
@@ -212,7 +212,7 @@ def test_batches_that_are_read_ahead_equal_those_in_memory(folder: Path, tmp_pat
 
 
 @pytest.mark.usefixtures("in_files")
-def test_an_error_while_reading_ahead_is_raised(folder: Path, tmp_path: Path) -> None:
+def test_an_error_during_prefetching_is_raised(folder: Path, tmp_path: Path) -> None:
     images = load_data(settings(folder), tmp_path).train.images
     atomic_write(tmp_path / "datasets" / stored(tmp_path)[0] / "images.npy", lambda file: file.write_bytes(b""))
     assert isinstance(images, SharedImages)
@@ -226,7 +226,7 @@ def test_an_error_while_reading_ahead_is_raised(folder: Path, tmp_path: Path) ->
 
 
 class Stub:
-    """An image of a given size."""
+    """A replacement for an image file of a given size."""
 
     name = stamp = ""
 
@@ -248,11 +248,11 @@ class Stub:
         ([(200, 100), (96, 300), (90, 90)], 96),
         ([(28, 28)], 28),
         ([(4000, 3000)], 224),
-        ([(0, 0), (64, 65)], 64),  # one file that cannot be read
+        ([(0, 0), (64, 65)], 64),  # one unreadable file
         ([(2, 2)], 4),
     ],
 )
-def test_the_default_size_is_a_usual_one_below_the_median_shorter_side(
+def test_the_default_size_is_a_common_size_below_the_median_shorter_side(
     sides: list[tuple[int, int]], expected: int
 ) -> None:
     entries: list[Entry] = [Stub(*size) for size in sides]
@@ -267,7 +267,7 @@ def test_the_default_size_is_printed(folder: Path, tmp_path: Path, capsys: pytes
 
 
 def stripes() -> Iterator[Image.Image]:
-    """A wide image: red, green, blue from left to right; and the same from top to bottom."""
+    """Yields a wide image with red, green, blue from left to right, and a tall image with them from top to bottom."""
     wide = Image.new("RGB", (24, 8), "lime")
     wide.paste("red", (0, 0, 8, 8))
     wide.paste("blue", (16, 0, 24, 8))
@@ -286,8 +286,8 @@ RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
         ("pad", (BLACK, GREEN, BLACK)),
     ],
 )
-def test_a_wide_and_a_high_image_become_square(tmp_path: Path, resize: str, expected: tuple[object, ...]) -> None:
-    """Along the axis across the stripes for pad, which has black at both ends, otherwise along them."""
+def test_wide_and_tall_images_become_square(tmp_path: Path, resize: str, expected: tuple[object, ...]) -> None:
+    """The line of pixels runs across the stripes for pad, which adds black at both ends, and along them otherwise."""
     for number, image in enumerate(stripes()):
         image.save(tmp_path / f"{number}.png")
         pixels = ImageFile(tmp_path, f"{number}.png").pixels((3, 24, 24), resize)  # type: ignore[arg-type]

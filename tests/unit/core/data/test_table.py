@@ -1,4 +1,4 @@
-"""Tables of images: CSV and Parquet, valid and invalid."""
+"""CSV and Parquet tables of images, valid and invalid."""
 
 from pathlib import Path
 
@@ -40,11 +40,11 @@ def assert_parts(raw: RawData) -> None:
     assert (raw.unlabeled.labels.tolist(), raw.unlabeled.images[:, 0, 0, 0].tolist()) == ([-1], [150])
 
 
-def test_a_csv_file_gives_images_labels_and_parts(images: Path) -> None:
+def test_a_csv_file_gives_images_labels_and_splits(images: Path) -> None:
     assert_parts(read(write_csv(images, ROWS)))
 
 
-def test_a_parquet_file_gives_the_same(images: Path) -> None:
+def test_a_parquet_file_gives_the_same_as_a_csv_file(images: Path) -> None:
     columns = dict(zip(("path", "label", "split"), map(list, zip(*ROWS, strict=True)), strict=True))
     pq.write_table(pa.table(columns), images / "t.parquet")
     assert_parts(read(images / "t.parquet"))
@@ -55,14 +55,14 @@ def test_paths_can_be_relative_to_another_folder(images: Path, tmp_path: Path) -
     assert_parts(read(write_csv(tmp_path / "elsewhere", ROWS), root=str(images)))
 
 
-def test_numbers_of_classes_are_ordered_as_numbers(images: Path) -> None:
+def test_numeric_class_names_are_ordered_as_numbers(images: Path) -> None:
     rows = [("a.png", "10", "train"), ("b.png", "9", "train"), ("c.png", "10", "train")]
     raw = read(write_csv(images, rows))
     assert raw.class_names == ("9", "10")
     assert raw.pool.labels.tolist() == [1, 0, 1]
 
 
-def test_without_a_column_of_parts_rows_without_label_are_unlabeled(images: Path) -> None:
+def test_without_a_split_column_rows_without_a_label_are_unlabeled(images: Path) -> None:
     raw = read(write_csv(images, ROWS), split_column=None)
     assert raw.pool.labels.tolist() == [0, 1, 1]
     assert raw.unlabeled is not None
@@ -82,14 +82,14 @@ def test_without_a_column_of_parts_rows_without_label_are_unlabeled(images: Path
         (ROWS[:1], {}, "at least two are required"),
     ],
 )
-def test_an_invalid_table_is_rejected_with_the_row(
+def test_an_invalid_table_is_rejected_and_the_error_states_the_row(
     images: Path, rows: list[tuple[str, ...]], changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
         read(write_csv(images, rows), **changes)
 
 
-def test_a_file_that_is_no_table_is_rejected(images: Path) -> None:
+def test_a_file_that_is_not_a_table_is_rejected(images: Path) -> None:
     (images / "t.parquet").write_bytes(b"nothing")
     with pytest.raises(DataError, match="is not a readable Parquet file"):
         read(images / "t.parquet")

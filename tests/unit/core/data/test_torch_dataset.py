@@ -1,4 +1,4 @@
-"""Torch datasets by import path, and data sets of Hugging Face."""
+"""Torch datasets by import path, and Hugging Face data sets."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from PIL import Image
 from ensdistill.data import DatasetCall, HubDataset, RawData, TorchDataset
 from ensdistill.errors import ConfigError, DataError
 
-IMAGES: dict[str, Any] = {  # each is the same gray square
+IMAGES: dict[str, Any] = {  # all give the same gray square
     "pil": Image.new("L", (8, 8), 51),
     "array": np.full((8, 8, 3), 51, dtype=np.uint8),
     "tensor": torch.full((3, 8, 8), 51, dtype=torch.uint8),
@@ -54,7 +54,7 @@ def read(function: str, **arguments: Any) -> RawData:
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_every_form_of_an_image_gives_the_same_pixels(kind: str) -> None:
+def test_every_image_type_gives_the_same_pixels(kind: str) -> None:
     raw = read("pairs", kind=kind, labels=[0, 1, 1])
     assert raw.pool.images.shape == (3, 3, 8, 8)
     assert raw.pool.images[:].unique().tolist() == [51]
@@ -83,13 +83,15 @@ def test_an_invalid_dataset_is_rejected(function: str, arguments: dict[str, Any]
         read(function, **arguments)
 
 
-def test_a_missing_library_is_named_with_its_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_its_installation_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(ConfigError, match=r"pip install 'ensdistill\[hub\]'"):
         HubDataset(path=str(tmp_path))()
 
 
-def test_parts_of_a_hub_data_set_are_found_under_their_usual_names(tmp_path: Path) -> None:
+def test_splits_of_a_hub_data_set_are_found_under_their_usual_names(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
 

@@ -1,4 +1,4 @@
-"""Worse copies of images: by how much, how repeatably, and against closed forms and other libraries."""
+"""Corrupted images: strength, reproducibility, and agreement with closed forms and other libraries."""
 
 import colorsys
 from itertools import pairwise
@@ -18,7 +18,7 @@ EVERY = pytest.mark.parametrize("name", CORRUPTIONS)
 
 
 def smooth(count: int = 40, channels: int = 3, side: int = 32) -> Tensor:
-    """Random images in which neighbors are alike, as in photographs."""
+    """Returns random images with similar neighboring pixels, as in photographs."""
     coarse = torch.rand((count, channels, 4, 4), generator=torch.Generator().manual_seed(0))
     fine = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=False)
     return (fine.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -29,7 +29,7 @@ def digits() -> Tensor:
 
 
 def distance(corrupted: Tensor, images: Tensor) -> float:
-    """Mean squared distance on the scale [0,1]."""
+    """Returns the mean squared distance on the scale [0,1]."""
     return float(((corrupted.double() - images.double()) / 255).square().mean())
 
 
@@ -41,7 +41,7 @@ def test_there_are_five_corruptions() -> None:
 @pytest.mark.parametrize(
     "images", [smooth(), digits(), smooth(side=28, channels=1), smooth(side=64)], ids=["rgb", "digits", "gray", "large"]
 )
-def test_more_severe_is_further_from_the_clean_images(name: str, images: Tensor) -> None:
+def test_higher_severity_moves_images_further_from_the_clean_ones(name: str, images: Tensor) -> None:
     distances = [distance(corrupt(images, name, severity, 0), images) for severity in range(1, 6)]
     assert distances[0] > 0
     assert all(milder < worse for milder, worse in pairwise(distances)), distances
@@ -51,7 +51,7 @@ def test_more_severe_is_further_from_the_clean_images(name: str, images: Tensor)
 @pytest.mark.parametrize(
     "shape", [(5, 1, 8, 8), (5, 3, 8, 8), (2, 3, 7, 12), (1, 1, 2, 2), (1, 3, 1, 1), (0, 3, 8, 8)], ids=str
 )
-def test_bytes_of_the_same_shape_come_back(name: str, shape: tuple[int, ...]) -> None:
+def test_corrupted_images_are_bytes_of_the_same_shape(name: str, shape: tuple[int, ...]) -> None:
     images = torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     for severity in range(1, 6):
         corrupted = corrupt(images, name, severity, 0)
@@ -61,10 +61,10 @@ def test_bytes_of_the_same_shape_come_back(name: str, shape: tuple[int, ...]) ->
 
 @EVERY
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_no_value_overflows(name: str, level: int) -> None:
+def test_no_pixel_value_overflows(name: str, level: int) -> None:
     images = torch.full((4, 3, 8, 8), level, dtype=torch.uint8)
     change = corrupt(images, name, 5, 0).int() - level
-    assert change.abs().max() < 150  # a byte that ran over would have gone some 255 levels
+    assert change.abs().max() < 150  # a byte that overflows would change by about 255 levels
 
 
 @EVERY
@@ -81,7 +81,7 @@ def test_only_noise_depends_on_the_seed(name: str) -> None:
 
 
 @EVERY
-def test_input_is_neither_written_to_nor_shared(name: str) -> None:
+def test_input_is_neither_modified_nor_shared(name: str) -> None:
     images = smooth()
     kept = images.clone()
     corrupt(images, name, 5, 0).fill_(0)
@@ -89,16 +89,16 @@ def test_input_is_neither_written_to_nor_shared(name: str) -> None:
 
 
 @EVERY
-def test_gray_is_one_channel_of_three_equal_ones(name: str) -> None:
+def test_a_gray_image_is_corrupted_like_an_rgb_image_with_three_equal_channels(name: str) -> None:
     gray = smooth(channels=1)
     if name == "gaussian_noise":
         pytest.skip("each channel has noise of its own")
     color = corrupt(gray.repeat(1, 3, 1, 1), name, 3, 0)
-    assert (color.int() - corrupt(gray, name, 3, 0).int()).abs().max() <= 1  # other orders of summation
+    assert (color.int() - corrupt(gray, name, 3, 0).int()).abs().max() <= 1  # differences in the order of summation
 
 
 @EVERY
-def test_images_beyond_one_chunk_are_corrupted_like_the_first(name: str) -> None:
+def test_images_after_the_first_chunk_are_corrupted_in_the_same_way(name: str) -> None:
     images = smooth(count=10, channels=1, side=8).repeat(210, 1, 1, 1)
     corrupted = corrupt(images, name, 4, 0)
     assert len(corrupted) == 2100
@@ -110,40 +110,40 @@ def test_images_beyond_one_chunk_are_corrupted_like_the_first(name: str) -> None
 
 @pytest.mark.parametrize("name", ["gaussian_blur", "contrast", "pixelate"])
 @pytest.mark.parametrize("side", [1, 2, 8])
-def test_image_of_one_color_stays_as_it_is(name: str, side: int) -> None:
+def test_an_image_of_one_color_is_unchanged(name: str, side: int) -> None:
     images = torch.full((2, 3, side, side), 77, dtype=torch.uint8)
     for severity in range(1, 6):
         assert torch.equal(corrupt(images, name, severity, 0), images)
 
 
-# --- what each one is ---
+# --- each corruption ---
 
 
 @pytest.mark.parametrize(("severity", "sigma"), [(1, 0.04), (5, 0.10)])
-def test_noise_has_the_given_deviation_and_zero_mean(severity: int, sigma: float) -> None:
+def test_noise_has_zero_mean_and_the_given_standard_deviation(severity: int, sigma: float) -> None:
     images = torch.full((100, 3, 32, 32), 128, dtype=torch.uint8)
     noise = (corrupt(images, "gaussian_noise", severity, 0).double() - 128) / 255
     assert abs(float(noise.mean())) < 5 * sigma / np.sqrt(noise.numel())
     assert abs(float(noise.std()) / sigma - 1) < 0.01
 
 
-def test_noise_of_one_seed_is_the_same_at_every_severity_but_for_its_strength() -> None:
+def test_with_the_same_seed_noise_differs_between_severities_only_by_a_factor() -> None:
     images = torch.full((10, 3, 8, 8), 128, dtype=torch.uint8)
     mild, severe = (corrupt(images, "gaussian_noise", severity, 3).double() - 128 for severity in (1, 5))
     assert (mild * 0.10 / 0.04 - severe).abs().max() <= 0.5 + 0.5 * 2.5
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (32, 32), (10, 24), (24, 10)])
-def test_blur_of_severity_five_is_scipys_of_a_tenth_of_the_smaller_side(height: int, width: int) -> None:
+def test_blur_of_severity_five_is_that_of_scipy_with_a_tenth_of_the_smaller_side(height: int, width: int) -> None:
     images = smooth(side=32)[:, :, :height, :width]
     expected = gaussian_filter(
         images.double().numpy(), 0.1 * min(height, width), axes=(2, 3), mode="nearest", truncate=4
     )
     difference = corrupt(images, "gaussian_blur", 5, 0).double().numpy() - expected
-    assert np.abs(difference).max() <= 0.6  # half a level of rounding; both kernels end at about four sigma
+    assert np.abs(difference).max() <= 0.6  # half a level for rounding; both kernels end at about four sigma
 
 
-def test_brightness_moves_the_value_of_hsv_and_leaves_hue_and_saturation() -> None:
+def test_brightness_changes_the_hsv_value_and_preserves_hue_and_saturation() -> None:
     images = smooth(count=3, side=6)
     brighter = corrupt(images, "brightness", 3, 0)
     for before, after in zip(
@@ -154,23 +154,23 @@ def test_brightness_moves_the_value_of_hsv_and_leaves_hue_and_saturation() -> No
         assert np.abs(after.numpy() - np.array(expected) * 255).max() <= 0.51
 
 
-def test_black_becomes_gray_when_it_is_brightened() -> None:
+def test_black_becomes_gray_when_brightened() -> None:
     assert corrupt(torch.zeros((1, 3, 2, 2), dtype=torch.uint8), "brightness", 2, 0).unique().tolist() == [26]
 
 
-def test_contrast_brings_every_channel_nearer_to_its_mean() -> None:
+def test_contrast_moves_every_channel_towards_its_mean() -> None:
     images = torch.tensor([[[[0, 200]], [[50, 70]]]], dtype=torch.uint8)
     assert corrupt(images, "contrast", 2, 0).tolist() == [[[[50, 150]], [[55, 65]]]]
 
 
-def test_pixelation_gives_each_square_its_mean() -> None:
+def test_pixelation_replaces_each_square_by_its_mean() -> None:
     images = smooth(side=8)
     means = images.double().reshape(40, 3, 4, 2, 4, 2).mean((3, 5))  # severity 4 on a side of 8: four squares of two
     expected = means.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert (corrupt(images, "pixelate", 4, 0) - expected).abs().max() <= 0.51
 
 
-def test_pixel_on_the_border_of_two_squares_mixes_them_by_area() -> None:
+def test_a_pixel_on_the_border_of_two_squares_is_their_mean_weighted_by_area() -> None:
     images = smooth(side=10)
     fine = images.double().repeat_interleave(3, 2).repeat_interleave(3, 3)  # severity 5: three squares of 10/3 pixels
     means = fine.reshape(40, 3, 3, 10, 3, 10).mean((3, 5)).repeat_interleave(10, 2).repeat_interleave(10, 3)
@@ -178,10 +178,10 @@ def test_pixel_on_the_border_of_two_squares_mixes_them_by_area() -> None:
     assert (corrupt(images, "pixelate", 5, 0) - expected).abs().max() <= 0.51
 
 
-# --- what is refused ---
+# --- errors ---
 
 
-def test_unknown_name_is_refused_with_the_nearest() -> None:
+def test_an_unknown_name_is_refused_with_the_closest_match() -> None:
     with pytest.raises(ConfigError, match=r"gaussian_nose.*did you mean gaussian_noise"):
         corrupt(smooth(1), "gaussian_nose", 1, 0)
 

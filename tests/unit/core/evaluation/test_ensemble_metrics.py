@@ -1,4 +1,4 @@
-"""What teachers are worth and how they differ, against METHODS sections 2.5 and 7, scipy, and loops by hand."""
+"""Ensemble size, diversity and fidelity agree with METHODS sections 2.5 and 7, scipy, and explicit loops."""
 
 import math
 from statistics import fmean
@@ -24,7 +24,7 @@ PUBLISHED = [0.789, 0.708, 0.673, 0.655]  # WRN-28-10 on CIFAR-100, cNLL of 1 to
 
 
 def random_members(seed: int, members: int = 4, images: int = 60, classes: int = 5) -> tuple[Tensor, Tensor]:
-    """Members that see the same noisy truth, (M,N,c), and labels drawn from it."""
+    """Returns members (M,N,c) that depend on the same noisy truth, and labels drawn from this truth."""
     generator = torch.Generator().manual_seed(seed)
     truth = 2 * torch.randn(images, classes, generator=generator, dtype=torch.float64)
     noise = torch.randn(members, images, classes, generator=generator, dtype=torch.float64)
@@ -66,7 +66,7 @@ def test_curve_of_equal_members_is_flat() -> None:
     assert curve == pytest.approx([curve[0]] * 4, abs=1e-12)
 
 
-def test_curve_falls_when_members_err_independently() -> None:
+def test_curve_falls_if_the_errors_of_members_are_independent() -> None:
     log_p, labels = random_members(4, members=5, images=2000)
     curve = ensemble_curve(log_p, labels, log_p, labels)
     assert curve == sorted(curve, reverse=True)
@@ -80,10 +80,10 @@ def test_curve_does_not_change_when_members_are_rotated() -> None:
     assert ensemble_curve(rotated, labels, rotated, labels) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_curve_is_finite_if_members_give_a_class_probability_zero() -> None:
+def test_the_curve_is_finite_if_members_assign_probability_zero_to_a_class() -> None:
     p = torch.tensor([[[0.7, 0.3, 0.0], [0.4, 0.6, 0.0]], [[1.0, 0.0, 0.0], [0.0, 0.8, 0.2]]], dtype=torch.float64)
     curve = ensemble_curve(p.log(), torch.tensor([0, 1]), p.log(), torch.tensor([0, 1]))
-    alone = [-(math.log(0.7) + math.log(0.6)) / 2, -math.log(0.8) / 2]  # every label is the likeliest class
+    alone = [-(math.log(0.7) + math.log(0.6)) / 2, -math.log(0.8) / 2]  # every label is the most likely class
     assert curve == pytest.approx([sum(alone) / 2, -(math.log(0.85) + math.log(0.7)) / 2])
 
 
@@ -91,20 +91,20 @@ def test_the_curve_is_finite_if_members_give_a_class_probability_zero() -> None:
 
 
 @pytest.mark.parametrize(("cnll", "expected"), [(0.750, 1.481), (0.760, 1.358), (0.682, 2.743), (0.665, 3.444)])
-def test_equivalent_is_the_hand_constant(cnll: float, expected: float) -> None:
+def test_equivalent_equals_the_hand_computed_value(cnll: float, expected: float) -> None:
     assert deep_ensemble_equivalent(cnll, PUBLISHED) == pytest.approx(expected, abs=5e-4)
 
 
-def test_equivalent_of_the_points_of_the_curve_are_their_sizes() -> None:
+def test_equivalent_of_a_point_on_the_curve_is_its_ensemble_size() -> None:
     assert [deep_ensemble_equivalent(point, PUBLISHED) for point in PUBLISHED] == [1, 2, 3, 4]
 
 
-def test_equivalent_saturates_at_one_and_at_all_members() -> None:
+def test_equivalent_saturates_at_one_and_at_the_number_of_members() -> None:
     values = [deep_ensemble_equivalent(cnll, PUBLISHED) for cnll in (math.inf, 0.9, 0.6, 0.0)]
     assert values == [1, 1, 4, 4]
 
 
-def test_equivalent_never_falls_as_nll_falls() -> None:
+def test_equivalent_never_decreases_when_nll_decreases() -> None:
     noisy = [0.8, 0.7, 0.72, 0.66, 0.67]
     values = [deep_ensemble_equivalent(0.85 - step / 1000, noisy) for step in range(250)]
     assert values == sorted(values)
@@ -115,7 +115,7 @@ def test_equivalent_uses_the_running_minimum_of_a_noisy_curve() -> None:
     noisy, smooth = [0.8, 0.7, 0.72, 0.66], [0.8, 0.7, 0.7, 0.66]
     for cnll in (0.75, 0.71, 0.7, 0.69, 0.66):
         assert deep_ensemble_equivalent(cnll, noisy) == deep_ensemble_equivalent(cnll, smooth)
-    assert deep_ensemble_equivalent(0.7, noisy) == 2  # the smallest size as good
+    assert deep_ensemble_equivalent(0.7, noisy) == 2  # the smallest size with this score
     assert deep_ensemble_equivalent(0.68, noisy) == pytest.approx(3.5)
 
 
@@ -132,7 +132,7 @@ def test_equivalent_of_nan_is_nan_and_not_the_best_score(cnll: float, curve: lis
 # --- diversity ---
 
 
-def test_diversity_is_the_hand_constant() -> None:
+def test_diversity_equals_the_hand_computed_value() -> None:
     assert pairwise_kl(MEMBERS.log()) == pytest.approx(0.482689, abs=1e-5)
     assert mutual_information(MEMBERS.log()) == pytest.approx(0.142333, abs=1e-5)
 
@@ -151,7 +151,7 @@ def test_mutual_information_agrees_with_scipy() -> None:
     assert mutual_information(log_p) == pytest.approx(float(expected), abs=1e-12)
 
 
-def test_mutual_information_is_the_mean_divergence_of_the_members_from_their_mean() -> None:
+def test_mutual_information_is_the_mean_kl_divergence_of_the_members_from_their_mean() -> None:
     log_p, _ = random_members(8)
     p = log_p.exp().numpy()
     terms = [scipy.stats.entropy(p[m], p.mean(0), axis=-1).mean() for m in range(4)]
@@ -159,19 +159,19 @@ def test_mutual_information_is_the_mean_divergence_of_the_members_from_their_mea
 
 
 @pytest.mark.parametrize("members", [1, 2, 3, 7])
-def test_equal_members_have_no_diversity(members: int) -> None:
+def test_equal_members_have_zero_diversity(members: int) -> None:
     log_p = random_members(9, members=1)[0].expand(members, -1, -1)
     assert pairwise_kl(log_p) == 0
     assert 0 <= mutual_information(log_p) < 1e-12
 
 
-def test_members_certain_of_different_classes_share_as_much_information_as_there_is() -> None:
+def test_members_certain_of_different_classes_have_the_maximum_mutual_information() -> None:
     log_p = torch.eye(3, dtype=torch.float64).log()[:, None]
     assert mutual_information(log_p) == pytest.approx(math.log(3))
     assert pairwise_kl(log_p) == math.inf
 
 
-def test_a_class_of_probability_zero_for_all_members_adds_nothing() -> None:
+def test_a_class_with_probability_zero_for_all_members_adds_no_diversity() -> None:
     ruled_out = torch.full((3, 1, 1), -torch.inf, dtype=torch.float64)
     padded = torch.cat([MEMBERS.log(), ruled_out], -1)
     assert pairwise_kl(padded) == pytest.approx(pairwise_kl(MEMBERS.log()), abs=1e-15)
@@ -181,7 +181,7 @@ def test_a_class_of_probability_zero_for_all_members_adds_nothing() -> None:
 # --- fidelity ---
 
 
-def test_agreement_is_the_share_of_images_with_the_same_likeliest_class() -> None:
+def test_agreement_is_the_share_of_images_with_the_same_most_likely_class() -> None:
     student = torch.tensor([[0.6, 0.4], [0.3, 0.7], [0.2, 0.8], [0.9, 0.1]]).log()
     ensemble = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.1, 0.9], [0.8, 0.2]]).log()
     assert top_1_agreement(student, ensemble) == 0.75
@@ -196,13 +196,13 @@ def test_predictive_kl_is_from_the_ensemble_to_the_student_and_not_the_reverse()
     assert abs(expected - reverse) > 1e-3
 
 
-def test_a_student_that_is_its_ensemble_is_perfectly_faithful() -> None:
+def test_a_student_equal_to_its_ensemble_has_perfect_fidelity() -> None:
     log_p = random_members(11)[0][0]
     assert top_1_agreement(log_p, log_p) == 1
     assert predictive_kl(log_p, log_p) == 0
 
 
-def test_a_student_with_probability_zero_for_a_possible_class_is_infinitely_far() -> None:
+def test_a_student_with_probability_zero_for_a_possible_class_has_infinite_kl() -> None:
     certain, unsure = torch.tensor([[1.0, 0.0]]).log(), torch.tensor([[0.75, 0.25]]).log()
     assert predictive_kl(certain, unsure) == math.inf
     assert predictive_kl(unsure, certain) == pytest.approx(-math.log(0.75))

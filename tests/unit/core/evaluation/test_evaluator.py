@@ -1,4 +1,4 @@
-"""What a student is worth beside its teachers."""
+"""Evaluation of a student against its teachers."""
 
 import statistics
 from pathlib import Path
@@ -19,7 +19,7 @@ from ensdistill.training.new_student import new_student
 from ensdistill.training.teachers import find_ensemble, get_ensemble
 from tests.unit.core.core_stand_ins import numbered_split, random_ensemble, tiny_config
 
-LINEAR = 2  # multiplications and additions of one weight
+LINEAR = 2  # multiplications and additions per weight
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,12 @@ def ensemble(data: DataSplits) -> TeacherEnsemble:
 
 @pytest.fixture(scope="module")
 def elsewhere(data: DataSplits, ensemble: TeacherEnsemble) -> Split:
-    """Other images than those of validation, of which the first network knows two thirds."""
+    """Other images than those for validation; the first network classifies at least two thirds of them correctly."""
     known = predict(ensemble.networks[0], data.train).argmax(-1)
     return Split(data.train.images, torch.where(torch.arange(len(known)) % 3 == 0, data.train.labels, known))
 
 
-def test_the_temperature_comes_from_validation_and_not_from_the_split(
+def test_the_temperature_is_fitted_on_validation_and_not_on_the_evaluated_split(
     data: DataSplits, ensemble: TeacherEnsemble, elsewhere: Split
 ) -> None:
     row = Evaluator(ensemble, data, elsewhere).student(ensemble.networks[0])
@@ -48,14 +48,16 @@ def test_the_temperature_comes_from_validation_and_not_from_the_split(
     assert row["cnll"] != calibrated_nll(split, elsewhere.labels, split, elsewhere.labels)
 
 
-def test_uncalibrated_metrics_are_those_of_the_split(
+def test_uncalibrated_metrics_are_computed_on_the_evaluated_split(
     data: DataSplits, ensemble: TeacherEnsemble, elsewhere: Split
 ) -> None:
     row = Evaluator(ensemble, data, elsewhere).student(ensemble.networks[1])
     assert evaluate(ensemble.networks[1], elsewhere).items() <= row.items()
 
 
-def test_ensemble_is_worth_its_size_and_agrees_with_itself(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_the_ensemble_has_a_dee_equal_to_its_size_and_agreement_one(
+    data: DataSplits, ensemble: TeacherEnsemble
+) -> None:
     teachers = Evaluator(ensemble, data, data.validation).teachers()
     assert (teachers["ensemble"]["dee"], teachers["ensemble"]["top1_agreement"]) == (3.0, 1.0)
     assert len(teachers["members"]) == len(teachers["curve"]) == 3
@@ -63,7 +65,9 @@ def test_ensemble_is_worth_its_size_and_agrees_with_itself(data: DataSplits, ens
     assert teachers["curve"][0] == pytest.approx(mean_metrics(teachers["members"])["cnll"])
 
 
-def test_student_that_is_the_ensemble_has_its_numbers(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_a_student_equal_to_the_ensemble_has_the_metrics_of_the_ensemble(
+    data: DataSplits, ensemble: TeacherEnsemble
+) -> None:
     examiner = Evaluator(ensemble, data, data.validation)
     row = examiner.student(CombinedClassifier(ensemble, "mean_of_probabilities"))
     together = examiner.teachers()["ensemble"]
@@ -73,7 +77,7 @@ def test_student_that_is_the_ensemble_has_its_numbers(data: DataSplits, ensemble
     assert row["diversity"] == pytest.approx(together["diversity"], rel=1e-6)
 
 
-def test_without_teachers_a_student_is_not_compared(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_without_teachers_a_student_has_no_ensemble_metrics(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     examiner = Evaluator(None, data, data.validation)
     row = examiner.student(ensemble.networks[0])
     assert "cnll" in row
@@ -81,7 +85,7 @@ def test_without_teachers_a_student_is_not_compared(data: DataSplits, ensemble: 
     assert examiner.teachers() == {}
 
 
-def test_only_students_of_several_subnetworks_have_a_diversity(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_only_students_that_keep_several_members_have_a_diversity(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     examiner = Evaluator(ensemble, data, data.validation)
     merged = tiny_config().model_copy(update={"student": BatchEnsemble(subnetworks=2)})
     apart = tiny_config().model_copy(update={"student": Branches(subnetworks=2)})
@@ -89,7 +93,7 @@ def test_only_students_of_several_subnetworks_have_a_diversity(data: DataSplits,
     assert examiner.student(new_student(apart, data).merged())["diversity"] > 0
 
 
-def test_cost_counts_weights_and_their_multiplications() -> None:
+def test_cost_counts_parameters_and_multiplications() -> None:
     network = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(3 * 4 * 5, 7))
     figures = model_complexity(network, (1, 4, 5))
     assert figures["parameters"] == 3 * 9 + 60 * 7 + 7
@@ -97,7 +101,7 @@ def test_cost_counts_weights_and_their_multiplications() -> None:
 
 
 @pytest.mark.parametrize("subnetworks", [1, 3])
-def test_unmerged_subnetworks_have_a_multiple_of_the_cost(subnetworks: int, data: DataSplits) -> None:
+def test_the_cost_of_unmerged_subnetworks_is_proportional_to_their_number(subnetworks: int, data: DataSplits) -> None:
     shape = data.train.images.shape[1:]
     plain = model_complexity(new_student(tiny_config(), data).merged(), shape)
     settings = BatchEnsemble(subnetworks=subnetworks, merge="mean_of_probabilities")
@@ -108,7 +112,7 @@ def test_unmerged_subnetworks_have_a_multiple_of_the_cost(subnetworks: int, data
     assert merged == plain
 
 
-def test_cost_leaves_the_network_in_its_mode(data: DataSplits) -> None:
+def test_measuring_the_cost_preserves_the_mode_of_the_network(data: DataSplits) -> None:
     network = new_student(tiny_config(), data).merged().train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     model_complexity(network, data.train.images.shape[1:])
@@ -116,7 +120,7 @@ def test_cost_leaves_the_network_in_its_mode(data: DataSplits) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_metrics_under_corruption_are_those_of_the_corrupted_images(
+def test_metrics_under_corruption_are_computed_on_the_corrupted_images(
     data: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     worse = evaluate_corruptions(ensemble.networks[0], data.validation)
@@ -155,7 +159,9 @@ def test_diagnostics_contain_every_network_and_the_teachers(data: DataSplits, en
     assert sum(images for _, _, images in drawn["ensemble"]["reliability"]) == len(data.validation)
 
 
-def test_images_are_ordered_by_the_disagreement_of_the_teachers(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_diagnostics_order_images_by_the_disagreement_of_the_teachers(
+    data: DataSplits, ensemble: TeacherEnsemble
+) -> None:
     drawn = Evaluator(ensemble, data, data.validation).diagnostics([])
     teachers = Evaluator(ensemble, data, data.validation).teachers()["ensemble"]
     assert drawn["teachers"] == sorted(drawn["teachers"])

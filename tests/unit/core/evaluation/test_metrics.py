@@ -1,4 +1,4 @@
-"""Metrics against the cases of METHODS section 7, loops by hand, and torchmetrics."""
+"""Metrics agree with the cases of METHODS section 7, explicit loops, and torchmetrics."""
 
 import math
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def random_case(seed: int, images: int = 400, classes: int = 7) -> tuple[Tensor,
 @pytest.mark.parametrize(
     ("name", "expected"), [("accuracy", 0.75), ("nll", 0.507671), ("brier", 0.3339), ("ece", 0.375)]
 )
-def test_metric_is_the_hand_constant(name: str, expected: float) -> None:
+def test_metric_equals_the_hand_computed_value(name: str, expected: float) -> None:
     assert all_metrics(P.log(), Y)[name] == pytest.approx(expected, abs=1e-5)
 
 
@@ -61,13 +61,13 @@ def test_ece_agrees_with_torchmetrics(seed: int) -> None:
     assert ece(log_p, labels) == pytest.approx(float(oracle), abs=1e-6)
 
 
-def test_nll_is_the_mean_over_images_of_minus_the_log_probability_of_the_label() -> None:
+def test_nll_is_the_mean_negative_log_probability_of_the_labels() -> None:
     log_p, labels = random_case(5)
     terms = [-float(row[label]) for row, label in zip(log_p, labels.tolist(), strict=True)]
     assert nll(log_p, labels) == pytest.approx(sum(terms) / len(terms), abs=1e-12)
 
 
-def test_brier_is_summed_over_classes_and_not_divided_by_them() -> None:
+def test_brier_score_is_summed_over_classes_and_not_averaged() -> None:
     log_p, labels = random_case(6)
     terms = [
         sum((math.exp(row[k]) - (k == label)) ** 2 for k in range(7))
@@ -76,7 +76,7 @@ def test_brier_is_summed_over_classes_and_not_divided_by_them() -> None:
     assert brier(log_p, labels) == pytest.approx(sum(terms) / len(terms), abs=1e-12)
 
 
-def test_certain_and_right_is_perfect_in_every_metric() -> None:
+def test_certain_and_correct_predictions_are_perfect_in_every_metric() -> None:
     log_p = torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]], dtype=torch.float64)
     by_class = dict.fromkeys(("macro_f1", "balanced_accuracy", "worst_class_accuracy"), 1.0)
     assert (
@@ -84,26 +84,26 @@ def test_certain_and_right_is_perfect_in_every_metric() -> None:
     )
 
 
-def test_certain_and_wrong_is_worst_in_every_metric() -> None:
+def test_certain_and_wrong_predictions_are_worst_in_every_metric() -> None:
     log_p = torch.tensor([[0.0, -torch.inf]], dtype=torch.float64)
     by_class = dict.fromkeys(("macro_f1", "balanced_accuracy", "worst_class_accuracy"), 0.0)
     worst = {"accuracy": 0.0, "nll": math.inf, "brier": 2.0, "ece": 1.0} | by_class
     assert all_metrics(log_p, torch.tensor([1])) == worst
 
 
-def test_confidence_that_rounds_above_one_falls_in_the_last_bin() -> None:
+def test_confidence_that_rounds_to_above_one_is_in_the_last_bin() -> None:
     log_p = torch.tensor([[1e-15, -40.0]], dtype=torch.float64)
     assert ece(log_p, torch.tensor([0])) == pytest.approx(0, abs=1e-12)
 
 
 EDGES = torch.linspace(0, 1, 16, dtype=torch.float64)
-# Edges k/15 that come back from their logarithm to the last bit; of three classes the likeliest has 1/3 at least.
+# Bin edges k/15 that their logarithm preserves exactly; with three classes, the largest probability is at least 1/3.
 EXACT = [k for k in range(6, 15) if EDGES[k].log().exp() == EDGES[k]]
 
 
 @pytest.mark.parametrize("k", EXACT)
-def test_confidence_on_a_bin_edge_belongs_to_the_bin_below(k: int) -> None:
-    # Beside it, in the bin below, a confidence that is wrong where this one is right: one gap for the two.
+def test_confidence_on_a_bin_edge_is_in_the_lower_bin(k: int) -> None:
+    # A second image, inside the bin below the edge, is misclassified: in the same bin, both form one gap.
     edge = float(EDGES[k])
     below = edge - 0.02
     p = torch.tensor([[c, (1 - c) / 2, (1 - c) / 2] for c in (edge, below)], dtype=torch.float64)
@@ -111,8 +111,8 @@ def test_confidence_on_a_bin_edge_belongs_to_the_bin_below(k: int) -> None:
     assert ece(p.log(), torch.tensor([0, 1])) == pytest.approx(together, abs=1e-9)
 
 
-def test_confidence_one_half_with_two_classes_belongs_to_its_own_bin() -> None:
-    # 0.5 lies inside (7/15, 8/15]; half right, half wrong is perfectly calibrated there.
+def test_confidence_one_half_is_in_the_middle_bin() -> None:
+    # 0.5 is inside (7/15, 8/15]; half correct and half wrong is perfectly calibrated there.
     log_p = torch.full((4, 2), 0.5, dtype=torch.float64).log()
     labels = torch.tensor([0, 1, 0, 1])  # argmax of a tie is the first class
     assert ece(log_p, labels) == pytest.approx(0, abs=1e-12)
@@ -128,7 +128,7 @@ def test_log_mean_probability_of_one_member_is_its_own_log_softmax() -> None:
     assert_close(log_mean_probability(logits), logits[0].double().log_softmax(-1))
 
 
-def test_log_mean_probability_survives_logits_whose_probabilities_underflow() -> None:
+def test_log_mean_probability_is_finite_if_probabilities_underflow() -> None:
     logits = torch.tensor([[[0.0, -2000.0]], [[0.0, -1000.0]]])
     assert_close(log_mean_probability(logits)[0, 1], torch.tensor(-1000 - math.log(2), dtype=torch.float64))
 
@@ -142,7 +142,7 @@ def test_metrics_of_float32_are_computed_in_float64() -> None:
 MEMBERS = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.6, 0.3]], dtype=torch.float64)
 
 
-def test_entropies_of_the_members_and_of_their_mean_are_the_hand_constants() -> None:
+def test_entropies_of_the_members_and_of_their_mean_equal_the_hand_computed_values() -> None:
     assert float(entropy(MEMBERS.log()).mean()) == pytest.approx(0.909806, abs=1e-5)
     assert float(entropy(MEMBERS.mean(0).log())) == pytest.approx(1.052139, abs=1e-5)
 
@@ -152,12 +152,12 @@ def test_entropy_agrees_with_scipy() -> None:
     assert_close(entropy(log_p), torch.from_numpy(scipy.stats.entropy(log_p.exp().numpy(), axis=-1)))
 
 
-def test_entropy_is_log_c_when_uniform_and_zero_when_certain() -> None:
+def test_entropy_of_a_uniform_prediction_is_log_c_and_of_a_certain_one_zero() -> None:
     log_p = torch.tensor([[0.25] * 4, [0.0, 1.0, 0.0, 0.0]], dtype=torch.float64).log()
     assert_close(entropy(log_p), torch.tensor([math.log(4), 0.0], dtype=torch.float64))
 
 
-def test_auroc_is_the_share_of_pairs_whose_foreign_image_scores_higher_ties_counting_half() -> None:
+def test_auroc_is_the_share_of_pairs_in_which_the_ood_image_scores_higher_with_ties_as_half() -> None:
     log_in, log_out = random_case(10, images=40)[0], random_case(11, images=25)[0] / 2
     log_out = torch.cat([log_out.log_softmax(-1), log_in[:5]])  # five ties
     inside, outside = entropy(log_in).tolist(), entropy(log_out).tolist()
@@ -172,25 +172,25 @@ def test_auroc_agrees_with_torchmetrics() -> None:
     assert ood_auroc(log_in, log_out) == pytest.approx(float(binary_auroc(scores, foreign)), abs=1e-6)
 
 
-def test_auroc_is_one_half_for_identical_sets() -> None:
+def test_auroc_is_one_half_for_identical_image_sets() -> None:
     log_p, _ = random_case(14)
     assert ood_auroc(log_p, log_p) == 0.5
 
 
-def test_auroc_is_one_where_every_foreign_image_is_less_certain_and_zero_the_other_way() -> None:
+def test_auroc_is_one_if_every_ood_image_is_less_certain_and_zero_if_more_certain() -> None:
     certain = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.9, 0.1]], dtype=torch.float64).log()
     unsure = torch.tensor([[0.4, 0.3, 0.3], [0.3, 0.5, 0.2], [0.4, 0.4, 0.2]], dtype=torch.float64).log()
     assert (ood_auroc(certain, unsure), ood_auroc(unsure, certain)) == (1, 0)
 
 
-def test_auroc_of_a_network_that_gives_nan_is_nan_as_its_other_metrics_are() -> None:
+def test_auroc_of_nan_predictions_is_nan_like_the_other_metrics() -> None:
     log_p = torch.full((3, 2), torch.nan)
     assert math.isnan(ood_auroc(log_p, P.log()))
     assert math.isnan(nll(log_p, torch.tensor([0, 1, 0])))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_reliability_diagram_has_every_image_once_and_gives_the_ece(seed: int) -> None:
+def test_the_reliability_diagram_counts_every_image_once_and_gives_the_ece(seed: int) -> None:
     log_p, labels = random_case(seed)
     bins = reliability(log_p, labels)
     assert sum(images for _, _, images in bins) == len(labels)
@@ -198,7 +198,7 @@ def test_the_reliability_diagram_has_every_image_once_and_gives_the_ece(seed: in
     assert gap == pytest.approx(ece(log_p, labels), abs=1e-12)
 
 
-def test_a_bin_of_the_reliability_diagram_is_the_mean_of_its_images() -> None:
+def test_a_bin_of_the_reliability_diagram_has_the_mean_confidence_and_accuracy_of_its_images() -> None:
     p = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.55, 0.45]], dtype=torch.float64)
     (low, high) = reliability(p.log(), torch.tensor([0, 0, 0]))
     assert low == (pytest.approx(0.55), 1.0, 1)
@@ -209,7 +209,7 @@ def test_a_bin_of_the_reliability_diagram_is_the_mean_of_its_images() -> None:
 
 
 def classes_missing(seed: int) -> tuple[Tensor, Tensor]:
-    """A case in which class 2 has no image, class 4 is never predicted, and class 6 is neither."""
+    """Returns a case in which class 2 has no image, class 4 is never predicted, and class 6 has neither."""
     log_p, labels = random_case(seed)
     log_p[:, [4, 6]] = -50.0
     return log_p, labels.where(~torch.isin(labels, torch.tensor([2, 6])), torch.tensor(0))
@@ -218,7 +218,7 @@ def classes_missing(seed: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("case", [random_case, classes_missing])
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
-def test_metrics_by_class_are_those_of_scikit_learn(case: Callable[[int], tuple[Tensor, Tensor]], seed: int) -> None:
+def test_metrics_by_class_agree_with_scikit_learn(case: Callable[[int], tuple[Tensor, Tensor]], seed: int) -> None:
     log_p, labels = case(seed)
     truth, predicted = labels.numpy(), log_p.argmax(-1).numpy()
     recalls = recall_score(truth, predicted, labels=sorted(set(truth.tolist())), average=None)
@@ -228,29 +228,29 @@ def test_metrics_by_class_are_those_of_scikit_learn(case: Callable[[int], tuple[
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_top_5_accuracy_is_that_of_scikit_learn(seed: int) -> None:
+def test_top_5_accuracy_agrees_with_scikit_learn(seed: int) -> None:
     log_p, labels = random_case(seed)
     oracle = top_k_accuracy_score(labels.numpy(), log_p.exp().numpy(), k=5, labels=range(7))
     assert top5_accuracy(log_p, labels) == pytest.approx(oracle, abs=1e-12)
 
 
-def test_the_first_of_equal_probabilities_are_in_the_top_five() -> None:
+def test_of_equal_probabilities_the_first_are_in_the_top_five() -> None:
     uniform = torch.full((7, 7), 1 / 7, dtype=torch.float64).log()
     assert top5_accuracy(uniform, torch.arange(7)) == pytest.approx(5 / 7)
 
 
-def test_a_network_that_gives_nan_is_never_right() -> None:
+def test_a_nan_prediction_is_never_correct() -> None:
     log_p, labels = torch.full((4, 7), math.nan, dtype=torch.float64), torch.tensor([0, 1, 2, 6])
     assert top5_accuracy(log_p, labels) == 0
 
 
 @pytest.mark.parametrize(("classes", "reported"), [(5, False), (6, True)])
-def test_top_5_accuracy_is_omitted_where_it_is_always_1(classes: int, reported: bool) -> None:
+def test_top_5_accuracy_is_omitted_if_it_is_always_1(classes: int, reported: bool) -> None:
     log_p, labels = random_case(0, classes=classes)
     assert ("top5_accuracy" in all_metrics(log_p, labels)) is reported
 
 
-def test_the_table_of_metrics_has_each_metric_once_with_its_direction() -> None:
+def test_the_metrics_table_lists_each_metric_once_with_its_direction() -> None:
     log_p, labels = random_case(0)
     right = (50.0 * torch.nn.functional.one_hot(labels, 7).double()).log_softmax(-1)
     now, perfect = all_metrics(log_p, labels), all_metrics(right, labels)

@@ -1,4 +1,4 @@
-"""Metrics of the user's own beside the built-in ones of the evaluator."""
+"""Custom metrics in addition to the built-in ones of the evaluator."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ DATA = toy_data()
 
 
 class WorstOfTwo(Metric):
-    """The lower accuracy of the images of odd and of even number; with a name that follows from its settings."""
+    """The lower of the accuracies on images with odd and with even index; its name depends on its settings."""
 
     higher_is_better = False
     power: int = 2
@@ -28,11 +28,11 @@ class WorstOfTwo(Metric):
         return f"worst_{self.power}"
 
     def __call__(self, log_p: torch.Tensor, labels: torch.Tensor) -> float:
-        log_p.zero_()  # a metric may be careless with what it is given
+        log_p.zero_()  # a careless metric may modify its input
         return float(self.power)
 
 
-def test_students_and_teachers_have_the_metric_of_their_own_predictions() -> None:
+def test_the_custom_metric_is_computed_for_students_and_teachers() -> None:
     ensemble = toy_ensemble(DATA)
     examiner = Evaluator(ensemble, DATA, DATA.validation, [LabelProbability()])
     images, labels = DATA.validation[slice(0, 10)]
@@ -45,7 +45,7 @@ def test_students_and_teachers_have_the_metric_of_their_own_predictions() -> Non
     assert teachers["ensemble"]["label_probability"] == pytest.approx(float(by_hand.mean()), abs=1e-6)
 
 
-def test_every_name_of_the_evaluator_is_reserved() -> None:
+def test_every_metric_name_of_the_evaluator_is_reserved() -> None:
     student = toy_student(BatchEnsemble(merge="mean_of_probabilities", subnetworks=2), DATA)
     network = student.merged()
     assert isinstance(network, CombinedClassifier)
@@ -54,26 +54,26 @@ def test_every_name_of_the_evaluator_is_reserved() -> None:
     assert row.keys() == OTHERS | all_metrics(log_p, labels).keys()
 
 
-def test_directions_are_those_of_the_classes() -> None:
+def test_metric_directions_are_those_of_their_classes() -> None:
     config = Config(metrics=[LabelProbability(), WorstOfTwo(power=3)])
     assert metric_directions(config) == {"label_probability": True, "worst_3": False}
     assert metric_directions(Config()) == {}
 
 
-def test_a_metric_that_writes_to_its_input_does_not_change_the_next_one() -> None:
+def test_a_metric_that_modifies_its_input_does_not_affect_the_next_metric() -> None:
     log_p, labels = torch.full((4, 2), 0.5).log(), torch.tensor([0, 1, 0, 1])
     values = own_metrics([WorstOfTwo(), LabelProbability()], log_p, labels)
     assert values == {"worst_2": 2.0, "label_probability": pytest.approx(0.5)}
 
 
 @pytest.mark.parametrize("name", ["Top 5", "", "a/b", "5th"])
-def test_a_metric_name_that_is_invalid_in_files_or_mlflow_is_refused(name: str) -> None:
+def test_a_metric_name_invalid_in_file_names_or_mlflow_is_refused(name: str) -> None:
     own = type("Mine", (LabelProbability,), {"name": name, "__module__": __name__})
     with pytest.raises(ConfigError, match="must consist of a-z, 0-9 and _"):
         Config(metrics=[own()])
 
 
-def test_a_metric_without_direction_and_two_of_one_name_are_refused() -> None:
+def test_metrics_without_direction_and_duplicate_metric_names_are_refused() -> None:
     class Undirected(Metric):
         pass
 
@@ -83,7 +83,7 @@ def test_a_metric_without_direction_and_two_of_one_name_are_refused() -> None:
         Config(metrics=[LabelProbability(), LabelProbability()])
 
 
-def test_without_custom_metrics_files_and_hashes_have_no_such_setting() -> None:
+def test_without_custom_metrics_files_and_hashes_omit_the_metrics_setting() -> None:
     assert "metrics" not in Config().model_dump()
     assert Config(metrics=[LabelProbability()]).hash != Config().hash
 

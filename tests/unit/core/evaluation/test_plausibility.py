@@ -1,4 +1,4 @@
-"""Impossible images and labels are rejected, implausible ones cause a warning."""
+"""Impossible images and labels are rejected, and implausible ones cause a warning."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ NAMES = ("cat", "dog", "owl")
 
 
 def noise(labels: list[int], seed: int = 0, least: int = 0, most: int = 255) -> Split:
-    """One distinct image per label."""
+    """Returns one distinct image per label."""
     images = np.random.default_rng(seed).integers(least, most + 1, (len(labels), 1, 4, 4), dtype=np.uint8)
     return Split(torch.from_numpy(images), torch.tensor(labels))
 
@@ -42,7 +42,7 @@ def test_plausible_images_cause_no_warnings() -> None:
 # --- classes without images ---
 
 
-def test_a_rare_class_without_an_image_of_a_part_is_named() -> None:
+def test_a_warning_names_a_class_without_an_image_in_a_split() -> None:
     rare = RawData(noise([0, 1] * 100 + [2] * 3), NAMES)
     assert warnings_of(rare, train_size=24, val_size=12, test_size=0) == [
         "data.train: no training image of 1 class: owl. Add images, or raise data.train.",
@@ -50,12 +50,12 @@ def test_a_rare_class_without_an_image_of_a_part_is_named() -> None:
     ]
 
 
-def test_classes_that_an_existing_part_lacks_are_named_without_a_size_to_raise() -> None:
+def test_a_warning_about_classes_missing_from_an_existing_split_suggests_no_larger_size() -> None:
     own = RawData(POOL, NAMES, test=noise([1, 1], 1), validation=noise([0, 1, 2], 2))
     assert warnings_of(own) == ["data.test: no test image of 2 classes: cat, owl. Add images."]
 
 
-# --- the same image in two parts ---
+# --- the same image in two splits ---
 
 
 def joined(one: Split, *others: Split) -> Split:
@@ -63,7 +63,7 @@ def joined(one: Split, *others: Split) -> Split:
     return Split(torch.cat([part.images for part in every]), torch.cat([part.labels for part in every]))
 
 
-def test_images_that_are_in_two_parts_are_counted() -> None:
+def test_images_that_are_in_two_splits_are_counted() -> None:
     fresh = noise([0, 1, 2], 1)
     source = RawData(POOL, NAMES, test=joined(POOL.take(np.arange(7)), fresh), validation=joined(fresh, noise([2], 2)))
     assert [line.split(".")[0] for line in warnings_of(source)] == [
@@ -72,13 +72,13 @@ def test_images_that_are_in_two_parts_are_counted() -> None:
     ]
 
 
-def test_one_image_in_two_parts_is_counted_in_the_singular() -> None:
+def test_the_warning_about_one_image_in_two_splits_uses_the_singular() -> None:
     fresh = noise([0, 1, 2], 1)
     source = RawData(POOL, NAMES, test=joined(POOL.take(np.arange(1)), fresh), validation=noise([0, 1, 2], 2))
     assert warnings_of(source)[0].startswith("data: 1 of 4 test images is also in the training part")
 
 
-def test_an_image_that_is_twice_in_the_pool_may_be_in_two_parts_and_is_counted() -> None:
+def test_duplicates_in_the_pool_may_be_in_two_splits_and_are_counted() -> None:
     twice = joined(POOL, POOL)
     data, test = split_source(RawData(twice, NAMES), SplitSizes(train_size=None, val_size=0.25, test_size=0.25))
     train = {image.numpy().tobytes() for image in data.train.images}
@@ -87,7 +87,7 @@ def test_an_image_that_is_twice_in_the_pool_may_be_in_two_parts_and_is_counted()
     assert any(f"{same} of 30 test images are also in the training part" in str(warning) for warning in data.warnings)
 
 
-def test_unlabeled_images_may_be_training_images_but_not_test_images() -> None:
+def test_unlabeled_images_may_include_training_images_but_not_test_images() -> None:
     source = RawData(POOL, NAMES, test=noise([0, 1, 2], 1), unlabeled=noise([-1, -1, -1], 1))
     (line,) = warnings_of(source)
     assert line.startswith("data: 3 of 3 test images are also in the unlabeled part")
@@ -97,7 +97,7 @@ def test_unlabeled_images_may_be_training_images_but_not_test_images() -> None:
     )
 
 
-def test_one_image_with_two_labels_is_counted() -> None:
+def test_an_image_with_two_labels_is_counted() -> None:
     wrong = Split(POOL.images[:3], (POOL.labels[:3] + 1) % 3)
     own = {"test": noise([0, 1, 2], 1), "validation": noise([0, 1, 2], 2)}
     (line,) = warnings_of(RawData(joined(POOL, wrong), NAMES, **own))
@@ -122,7 +122,7 @@ def test_black_and_nearly_black_images_cause_a_warning() -> None:
     assert line.startswith("data: training images are nearly black: their largest value is 16 of 255. ")
 
 
-def test_8_bit_values_in_a_16_bit_file_are_black_and_cause_a_warning(tmp_path: Path) -> None:
+def test_images_black_due_to_8_bit_values_in_a_16_bit_file_cause_a_warning(tmp_path: Path) -> None:
     for name in NAMES:
         (tmp_path / name).mkdir()
         for n in range(6):
@@ -137,7 +137,7 @@ def test_8_bit_values_in_a_16_bit_file_are_black_and_cause_a_warning(tmp_path: P
 # --- teachers from files ---
 
 
-def test_teachers_from_files_may_have_been_trained_on_drawn_validation_images() -> None:
+def test_a_warning_states_that_teachers_from_files_may_have_seen_validation_images() -> None:
     brought = build_config({"teachers": {"count": 0, "checkpoints": [{"path": "theirs.pt"}]}})
     drawn = split_source(RawData(POOL, NAMES), SplitSizes(train_size=30, val_size=12))[0]
     (warning,) = file_warnings(brought, drawn)
@@ -171,7 +171,7 @@ def npz(folder: Path, **arrays: Any) -> RawData:
     ids=["twice", "to bytes", "rounded to bytes", "zero"],
 )
 @pytest.mark.parametrize("name", ["x_train", "x_val", "x_test", "x_unlabeled"])
-def test_arrays_that_were_scaled_twice_are_rejected_by_name(
+def test_arrays_scaled_twice_are_rejected_by_name(
     tmp_path: Path, scale: Callable[[np.ndarray], np.ndarray], words: str, name: str
 ) -> None:
     arrays = {f"{x}_{part}": IMAGES if x == "x" else LABELS for x in "xy" for part in ("train", "val", "test")}
@@ -180,7 +180,7 @@ def test_arrays_that_were_scaled_twice_are_rejected_by_name(
         npz(tmp_path, **arrays)
 
 
-def test_arrays_with_another_scale_than_255_cause_a_warning(tmp_path: Path) -> None:
+def test_arrays_with_a_scale_other_than_255_cause_a_warning(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=IMAGES // 16, labels=LABELS)
     lines = [str(warning) for warning in load_data(Npz(path=str(tmp_path / "x.npz"))).warnings]
     assert any("training images are nearly black: their largest value is 15 of 255" in line for line in lines)

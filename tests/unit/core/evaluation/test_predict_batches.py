@@ -1,4 +1,4 @@
-"""Batches in which a split is evaluated."""
+"""The batches in which a split is evaluated."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Exported files take images of any size and resize them as training images are resized; Pillow is the oracle."""
+"""Exported files accept images of any size and resize them like training images, with Pillow as the reference."""
 
 from itertools import product
 from pathlib import Path
@@ -24,7 +24,7 @@ RESIZES: list[Resize] = ["squash", "center_crop", "pad"]
 
 
 class Pixels(nn.Module):
-    """A network whose logits are the pixels that it sees, times a gain."""
+    """A network whose logits are its input pixels multiplied by a gain."""
 
     def __init__(self, gain: float = 1) -> None:
         super().__init__()
@@ -35,19 +35,19 @@ class Pixels(nn.Module):
 
 
 def run_of(network: nn.Module) -> DistillationRun:
-    """A run whose student takes color images of 16x16 pixels."""
+    """Returns a run whose student accepts color images of 16x16 pixels."""
     config = load_config("kd", ["data.train_size=40", "training.batch_size=10"])
     return DistillationRun(config, colored(), network, "strangers")
 
 
 def by_pillow(image: Image.Image, kind: Resize, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
-    """The image as Pillow cuts, pads and resizes it, (C,H,W)."""
+    """Returns the image (C,H,W) as cropped, padded and resized by Pillow."""
     fit = {"squash": Image.Image.resize, "center_crop": ImageOps.fit, "pad": ImageOps.pad}[kind]
     return np.asarray(fit(image, size[::-1], Image.Resampling.BILINEAR)).transpose(2, 0, 1).astype(float)
 
 
 @pytest.mark.parametrize("kind", RESIZES)
-def test_files_see_images_of_any_size_within_one_gray_level_of_pillow(
+def test_exported_files_resize_images_within_one_gray_level_of_pillow(
     kind: Resize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(student_file, "resize_of", lambda config: kind)
@@ -61,14 +61,16 @@ def test_files_see_images_of_any_size_within_one_gray_level_of_pillow(
 
 
 @pytest.mark.parametrize("kind", RESIZES)
-def test_images_of_any_size_fit_a_network_of_any_aspect_ratio_as_in_pillow(kind: Resize) -> None:
+def test_images_of_any_size_are_resized_to_any_aspect_ratio_as_in_pillow(kind: Resize) -> None:
     for n, (size, new) in enumerate(product([(60, 90), (31, 7), (3, 200)], [(6, 12), (33, 8), (50, 50)])):
         pixels = np.random.default_rng(n).integers(0, 256, (*size, 3), dtype=np.uint8)
         seen = resize(torch.from_numpy(pixels).permute(2, 0, 1)[None], new, kind)[0].numpy()
         assert np.abs(seen - by_pillow(Image.fromarray(pixels), kind, new)).max() <= 1, (size, new)
 
 
-def test_a_file_that_resizes_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_resizes_differently_from_the_student_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trace = network_files._program
     monkeypatch.setattr(
         network_files, "_program", lambda s, run: trace(DeployableClassifier(s.network, run.shape, "pad"), run)

@@ -1,4 +1,4 @@
-"""Export of a student: each file reproduces the outputs of the student, or is not written."""
+"""Each file of an export reproduces the outputs of the student; otherwise, it is not written."""
 
 import importlib
 import json
@@ -55,14 +55,14 @@ exporting = importlib.import_module("ensdistill.export.network_files")
 
 @pytest.fixture(autouse=True, scope="module")
 def hasty() -> Any:
-    """Times are measured by the least number of turns: here they are not what matters."""
+    """Measures latency with the minimum number of rounds, because its value does not matter here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ensdistill.evaluation.latency.SECONDS", 0.0)
         yield
 
 
 def made(config: Config, data: DataSplits, ensemble: TeacherEnsemble | None = None) -> DistillationRun:
-    """A run whose student has never learnt but is past its first steps: BatchNorm has seen images."""
+    """Returns a run with an untrained student whose BatchNorm statistics have been updated by images."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         student = new_student(config, data).train()
@@ -85,7 +85,7 @@ def exported(run: DistillationRun, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def assert_says_the_same(folder: Path, run: DistillationRun) -> None:
-    """Each file answers as the network does, in batches of any size, by the way in which students are evaluated."""
+    """Asserts that each file has the outputs of the network in batches of any size, evaluated like students."""
     expected = predict(run.network, run.data.validation)
     images = run.data.validation.images.permute(0, 2, 3, 1).numpy()
     for name in NETWORKS:
@@ -98,7 +98,7 @@ def assert_says_the_same(folder: Path, run: DistillationRun) -> None:
             )
 
 
-# --- every student, every model ---
+# --- every student and every network ---
 
 KINDS = [
     ("kd", []),
@@ -113,7 +113,7 @@ KINDS = [
 @pytest.mark.parametrize(
     ("preset", "overrides"), KINDS, ids=lambda value: "-".join([value] if isinstance(value, str) else value)
 )
-def test_every_student_is_exported_with_the_same_outputs(
+def test_every_exported_student_has_the_outputs_of_the_original(
     preset: str, overrides: Sequence[str], digits: DataSplits, tmp_path: Path
 ) -> None:
     run = made(tiny_config(*overrides, preset=preset), digits)
@@ -129,13 +129,13 @@ def test_every_student_is_exported_with_the_same_outputs(
     ],
     ids=lambda model: model[0],
 )
-def test_every_kind_of_network_is_exported_with_the_same_outputs(model: list[str], tmp_path: Path) -> None:
+def test_every_exported_network_has_the_outputs_of_the_original(model: list[str], tmp_path: Path) -> None:
     run = made(load_config("kd", [*model, "data.train_size=40", "training.batch_size=10"]), colored())
     assert_says_the_same(export_student(run, tmp_path).folder, run)
 
 
 def colored(count: int = 40) -> DataSplits:
-    """Noise of 16x16 pixels and three channels, of three classes."""
+    """Returns noise images of 16x16 pixels with three channels and three classes."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator)
     split = Split(images, torch.arange(count) % 3)
@@ -161,12 +161,12 @@ def test_a_user_defined_network_is_imported_for_settings_but_not_for_a_file(
     assert open_classifier(folder / "student.onnx").class_names == digits.class_names
 
 
-# --- the check ---
+# --- verification ---
 
 
 @pytest.fixture
 def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Lets one kind of file be written from a student whose last bias is off by so much."""
+    """Writes one kind of file from a student whose last bias is shifted by the given value."""
 
     def off(network: nn.Module, by: float) -> nn.Module:
         copy = deepcopy(network)
@@ -212,7 +212,7 @@ def test_a_difference_in_the_last_digits_is_reported_and_accepted(
     )
 
 
-def test_if_one_file_is_refused_an_earlier_export_is_unchanged(
+def test_an_earlier_export_is_unchanged_if_one_file_is_refused(
     run: DistillationRun, exported: Path, tmp_path: Path, spoilt: Any
 ) -> None:
     shutil.copytree(exported, tmp_path / "out")
@@ -225,7 +225,7 @@ def test_if_one_file_is_refused_an_earlier_export_is_unchanged(
 
 
 @pytest.mark.parametrize("left", ["student.safetensors", "config.yaml"])
-def test_another_student_is_not_overwritten_by_an_export(
+def test_an_export_does_not_overwrite_another_student(
     left: str, exported: Path, digits: DataSplits, tmp_path: Path
 ) -> None:
     shutil.copy(exported / left, tmp_path)
@@ -233,7 +233,7 @@ def test_another_student_is_not_overwritten_by_an_export(
         export_student(made(tiny_config(), digits), tmp_path)
 
 
-def test_without_the_libraries_only_onnx_is_refused_before_any_work(
+def test_without_the_onnx_libraries_only_the_onnx_export_is_refused(
     run: DistillationRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
@@ -242,7 +242,7 @@ def test_without_the_libraries_only_onnx_is_refused_before_any_work(
     assert set(export_student(run, tmp_path, formats=["safetensors"]).differences) == {"student.safetensors"}
 
 
-def test_a_network_that_cannot_be_traced_is_refused_in_one_line(digits: DataSplits, tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_traced_is_refused_with_a_one_line_error(digits: DataSplits, tmp_path: Path) -> None:
     class Fickle(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.flatten(1)[:, :10] if x.sum() > 0 else -x.flatten(1)[:, :10]
@@ -253,10 +253,10 @@ def test_a_network_that_cannot_be_traced_is_refused_in_one_line(digits: DataSpli
     assert "\n" not in str(caught.value)
 
 
-# --- what a file knows ---
+# --- metadata of a file ---
 
 
-def test_weights_alone_are_enough_to_build_the_student_anywhere(
+def test_the_weights_file_alone_suffices_to_build_the_student_anywhere(
     run: DistillationRun, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(exported / "student.safetensors", tmp_path / "alone.safetensors")
@@ -265,7 +265,7 @@ def test_weights_alone_are_enough_to_build_the_student_anywhere(
     assert torch.equal(predict(network, run.data.validation), predict(run.network, run.data.validation))
 
 
-def test_code_that_a_file_names_is_not_run(digits: DataSplits, tmp_path: Path) -> None:
+def test_code_named_in_a_file_is_not_executed(digits: DataSplits, tmp_path: Path) -> None:
     config = tiny_config().model_copy(update={"student": Copies(subnetworks=2)})
     own = new_student(config, digits).merged().eval()
     file = tmp_path / "student.safetensors"
@@ -277,7 +277,7 @@ def test_code_that_a_file_names_is_not_run(digits: DataSplits, tmp_path: Path) -
     assert torch.equal(predict(network, digits.validation), predict(own, digits.validation))
 
 
-def test_a_student_of_a_custom_loss_without_a_head_requires_no_code_of_that_loss(
+def test_a_student_trained_with_a_custom_loss_without_head_loads_without_the_code_of_the_loss(
     digits: DataSplits, tmp_path: Path
 ) -> None:
     run = made(tiny_config().model_copy(update={"loss": Focal()}), digits)
@@ -287,7 +287,9 @@ def test_a_student_of_a_custom_loss_without_a_head_requires_no_code_of_that_loss
     assert torch.equal(predict(network, digits.validation), predict(run.network, digits.validation))
 
 
-def test_code_that_does_not_affect_the_network_is_neither_run_nor_required(digits: DataSplits, tmp_path: Path) -> None:
+def test_code_that_does_not_affect_the_network_is_neither_executed_nor_required(
+    digits: DataSplits, tmp_path: Path
+) -> None:
     plain = tiny_config()
     run = made(plain, digits)
     settings = plain.model_dump(mode="json") | {
@@ -319,7 +321,7 @@ def test_every_file_states_its_inputs(run: DistillationRun, exported: Path) -> N
         assert Config.model_validate_json(metadata["config"]) == run.config
 
 
-def test_onnx_takes_bytes_and_gives_logits_and_probabilities_of_any_number_of_images(exported: Path) -> None:
+def test_onnx_maps_bytes_of_any_number_of_images_to_logits_and_probabilities(exported: Path) -> None:
     session = onnxruntime.InferenceSession(exported / "student.onnx")
     (images,) = session.get_inputs()
     assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", ["height", "width", 1])
@@ -330,11 +332,11 @@ def test_onnx_takes_bytes_and_gives_logits_and_probabilities_of_any_number_of_im
     ]
 
 
-def test_settings_are_those_of_the_run(run: DistillationRun, exported: Path) -> None:
+def test_exported_settings_are_those_of_the_run(run: DistillationRun, exported: Path) -> None:
     assert load_config(exported / "config.yaml") == run.config
 
 
-def test_networks_with_published_initial_weights_are_built_without_them() -> None:
+def test_networks_that_started_from_published_weights_are_built_without_those_weights() -> None:
     model = Torchvision(name="googlenet", pretrained="IMAGENET1K_V1")
     config = load_config("kd").model_copy(update={"model": model})
     network = _empty_network(config, (3, 32, 32), ("a", "b"))[1]
@@ -354,7 +356,7 @@ def test_the_inference_cost_has_bytes_parameters_and_operations() -> None:
     assert price.flops == 2 * 12 * 5
 
 
-def test_networks_are_timed_alternately() -> None:
+def test_latency_is_measured_on_the_networks_alternately() -> None:
     order = []
 
     class Sleeps(nn.Module):
@@ -373,7 +375,7 @@ def test_networks_are_timed_alternately() -> None:
     assert times["b"] >= 20
 
 
-def test_the_ensemble_costs_as_much_as_all_its_members(
+def test_the_cost_of_the_ensemble_is_the_sum_over_its_members(
     run: DistillationRun, digits: DataSplits, tmp_path: Path
 ) -> None:
     done = export_student(run, tmp_path, formats=["safetensors"])
@@ -386,7 +388,7 @@ def test_the_ensemble_costs_as_much_as_all_its_members(
     assert set(alone.prices) == {"student", WITH_RESIZE}
 
 
-# --- the card ---
+# --- the model card ---
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -394,7 +396,7 @@ def front_matter(card: str) -> dict[str, Any]:
     return front
 
 
-def test_the_card_has_the_metadata_of_hugging_face(run: DistillationRun, exported: Path) -> None:
+def test_the_card_has_hugging_face_metadata(run: DistillationRun, exported: Path) -> None:
     front = front_matter((exported / "MODEL_CARD.md").read_text())
     assert front["license"] == "cc-by-4.0"
     assert "onnx" in front["tags"]
@@ -410,7 +412,7 @@ def test_the_card_explains_only_existing_files(run: DistillationRun, exported: P
     assert "ensdistill predict ." in card
 
 
-def test_the_card_names_data_classes_teachers_settings_and_limits(run: DistillationRun, exported: Path) -> None:
+def test_the_card_states_data_classes_teachers_settings_and_limitations(run: DistillationRun, exported: Path) -> None:
     card = (exported / "MODEL_CARD.md").read_text()
     for told in (
         "40 training images",
@@ -431,14 +433,14 @@ def test_without_a_license_the_card_states_that_none_was_given(run: Distillation
     assert "No license of these weights was stated" in card
 
 
-def test_the_card_of_a_student_without_distillation_does_not_claim_teachers(digits: DataSplits, tmp_path: Path) -> None:
+def test_the_card_of_a_student_without_distillation_mentions_no_teachers(digits: DataSplits, tmp_path: Path) -> None:
     export_student(made(tiny_config("student.kind=single", preset="labels"), digits), tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert ", trained on labels only" in card
     assert "Training targets: labels only (no distillation)." in card
 
 
-def test_warnings_about_images_teachers_and_the_study_are_in_card_and_result(
+def test_the_card_and_the_result_contain_warnings_about_images_teachers_and_the_study(
     run: DistillationRun, ensemble: TeacherEnsemble, tmp_path: Path
 ) -> None:
     names = ("data", "teachers", "study")
@@ -454,7 +456,7 @@ def test_warnings_about_images_teachers_and_the_study_are_in_card_and_result(
         assert issues[name].as_row() in done.warnings
 
 
-def test_findings_of_a_study_are_in_the_card(run: DistillationRun, tmp_path: Path) -> None:
+def test_the_card_contains_the_findings_of_the_study(run: DistillationRun, tmp_path: Path) -> None:
     rows = {"student": {"nll": [0.097, 0.093, 0.099, 0.1, 0.1048], "accuracy": 0.97}}
     findings = StudyContext(
         "digits", "007", "better than kd, 95 % interval [0.001, 0.009]", {"Test images, 5 seeds": rows}
@@ -478,7 +480,7 @@ def test_the_program_in_the_card_runs_unchanged(exported: Path, run: Distillatio
     assert float(probability) == pytest.approx(float(log_p.max().exp()), rel=1e-4)
 
 
-# --- the command ---
+# --- the export command ---
 
 SMALL = ["data.val_size=60", "model.width=4", "teachers.count=1", "teachers.training.epochs=2", "training.epochs=3"]
 WORDS = [word for change in SMALL for word in ("--set", change)]
@@ -486,7 +488,7 @@ WORDS = [word for change in SMALL for word in ("--set", change)]
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student of preset kd, distilled and exported by the commands, in `run` and `run/export`."""
+    """A student of preset kd, distilled and exported by the commands into `run` and `run/export`."""
     folder = tmp_path_factory.mktemp("commands")
     done = call("ensdistill", "distill", "kd", *WORDS, "--studies-dir", folder, "--out", folder / "run")
     assert done.code == 0, done.err
@@ -533,7 +535,7 @@ print(repr(float((probabilities.argmax(1) == test["labels"]).mean())))
     assert float(done.stdout) == json.loads(told.out)["test"]["accuracy"]
 
 
-def test_exported_settings_make_the_same_student_again(studies: Path) -> None:
+def test_exported_settings_reproduce_the_same_student(studies: Path) -> None:
     words = (studies / "run" / "export" / "config.yaml", "--studies-dir", studies, "--out", studies / "again")
     assert call("ensdistill", "distill", *words).code == 0
     weights, again = (load_file(studies / name / "student.safetensors") for name in ("run/export", "again"))
@@ -541,7 +543,7 @@ def test_exported_settings_make_the_same_student_again(studies: Path) -> None:
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def test_a_run_is_named_by_its_folder_its_settings_or_an_export_student(studies: Path, tmp_path: Path) -> None:
+def test_a_run_is_found_by_its_folder_its_settings_or_an_exported_student(studies: Path, tmp_path: Path) -> None:
     for n, name in enumerate(("run", "run/config.yaml", "run/export", "run/export/config.yaml")):
         words = (
             studies / name,
@@ -573,7 +575,7 @@ def test_without_the_teachers_only_the_student_is_evaluated(studies: Path, tmp_p
     assert "ensemble │" not in done.out
 
 
-def test_a_run_opens_only_with_the_teachers_of_its_training(studies: Path, ensemble: TeacherEnsemble) -> None:
+def test_a_run_is_opened_without_an_ensemble_other_than_its_teachers(studies: Path, ensemble: TeacherEnsemble) -> None:
     config = load_config(studies / "run" / "config.yaml")
     opened = load_run(config, load_data(config.data), studies / "run" / "student.safetensors", ensemble)
     assert opened.ensemble is None

@@ -1,4 +1,4 @@
-"""AE-KD against METHODS A1 to A4, and its quadratic programme against scipy and the optimality conditions."""
+"""AE-KD agrees with METHODS A1 to A4; its quadratic program agrees with scipy and the optimality conditions."""
 
 import itertools
 import math
@@ -38,7 +38,7 @@ def square_norm(vectors: list[list[float]] | np.ndarray, weights: np.ndarray) ->
     return float(np.square(weights @ np.asarray(vectors)).sum())
 
 
-# --- A1 to A3: hand constants ---
+# --- A1 to A3: hand-computed values ---
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_opposite_teachers_are_weighted_equally_as_in_case_a3(cap: float) -> Non
 
 
 @pytest.mark.parametrize("cap", [1, 0.8, 0.55, 0.5])
-def test_weights_of_two_random_teachers_are_the_closed_form(cap: float) -> None:
+def test_weights_of_two_random_teachers_have_the_closed_form(cap: float) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         g = rng.normal(size=(2, 3)) + 0.5
@@ -82,15 +82,15 @@ def test_weights_of_two_random_teachers_are_the_closed_form(cap: float) -> None:
 
 
 @pytest.mark.parametrize("cap", [1, 0.5, 0.1])
-def test_one_teacher_has_all_the_weight(cap: float) -> None:
+def test_a_single_teacher_has_the_full_weight(cap: float) -> None:
     assert solve([[3.0, 4]], cap) == pytest.approx([1])
 
 
-def test_teachers_without_any_gradient_are_weighted_equally() -> None:
+def test_teachers_with_zero_gradients_are_weighted_equally() -> None:
     assert solve(np.zeros((4, 3)), 0.6) == pytest.approx([0.25] * 4)
 
 
-def test_teacher_without_gradient_has_the_largest_allowed_weight() -> None:
+def test_a_teacher_with_zero_gradient_has_the_largest_allowed_weight() -> None:
     assert solve([[0.0, 0], [1, 2], [3, 1]], 1) == pytest.approx([1, 0, 0], abs=1e-9)
     assert solve([[0.0, 0], [1, 0], [0, 1]], 0.6) == pytest.approx([0.6, 0.2, 0.2], abs=1e-9)
 
@@ -101,7 +101,7 @@ KINDS = ["general", "rank_deficient", "duplicated", "nearly_equal", "small_integ
 
 
 def problems(kind: str, count: int = 12) -> list[tuple[np.ndarray, float]]:
-    """Vectors g (M,c) and a cap each."""
+    """Returns vectors g (M,c), each with a cap."""
     rng = np.random.default_rng(KINDS.index(kind))
     made = []
     for n in range(count):
@@ -124,7 +124,7 @@ def problems(kind: str, count: int = 12) -> list[tuple[np.ndarray, float]]:
 
 
 def scaled(g: np.ndarray) -> np.ndarray:
-    """With a Gram matrix whose mean diagonal is one, so that one tolerance fits all."""
+    """Returns vectors whose Gram matrix has a mean diagonal of one, so that one tolerance fits all problems."""
     return g / np.sqrt(max(np.square(g).sum(1).mean(), 1e-30))
 
 
@@ -132,7 +132,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @every_kind
-def test_weights_are_feasible_and_no_longer_than_the_mean(kind: str) -> None:
+def test_weights_are_feasible_and_their_gradient_is_no_longer_than_the_mean_gradient(kind: str) -> None:
     for g, cap in problems(kind, 40):
         a, m = solve(g, cap), len(g)
         assert a.sum() == pytest.approx(1, abs=1e-12)
@@ -142,7 +142,7 @@ def test_weights_are_feasible_and_no_longer_than_the_mean(kind: str) -> None:
 
 
 @every_kind
-def test_weights_fulfil_the_optimality_conditions(kind: str) -> None:
+def test_weights_satisfy_the_optimality_conditions(kind: str) -> None:
     for g, cap in problems(kind, 40):
         cap, g = max(cap, 1 / len(g)), scaled(g)
         a = solve(g, cap)
@@ -161,7 +161,7 @@ def test_without_a_cap_the_negative_mean_is_a_descent_direction_of_every_teacher
 
 
 @every_kind
-def test_objective_agrees_with_scipys_slsqp(kind: str) -> None:
+def test_objective_agrees_with_slsqp_of_scipy(kind: str) -> None:
     for g, cap in problems(kind):
         cap, g, m = max(cap, 1 / len(g)), scaled(g), len(g)
         gram = g @ g.T
@@ -179,14 +179,14 @@ def test_objective_agrees_with_scipys_slsqp(kind: str) -> None:
 
 
 @every_kind
-def test_without_a_cap_the_shortest_vector_agrees_with_scipys_nnls(kind: str) -> None:
-    # min |G^T a|^2 + (sum a - 1)^2 over a >= 0 is, but for its scale, the shortest vector of the hull.
+def test_without_a_cap_the_shortest_vector_agrees_with_nnls_of_scipy(kind: str) -> None:
+    # min |G^T a|^2 + (sum a - 1)^2 over a >= 0 is, up to a scale factor, the shortest vector of the convex hull.
     for g, _ in problems(kind, 30):
         g = scaled(g)
         raw, _ = nnls(np.vstack([g.T, np.ones(len(g))]), np.append(np.zeros(g.shape[1]), 1))
         expected = raw / raw.sum()
         assert solve(g, 1.0) @ g == pytest.approx(expected @ g, abs=1e-4)
-        if kind in ("general", "of_unlike_length") and len(g) <= g.shape[1]:  # independent, hence one answer
+        if kind in ("general", "of_unlike_length") and len(g) <= g.shape[1]:  # independent, so the solution is unique
             assert square_norm(g, solve(g, 1.0)) == pytest.approx(square_norm(g, expected), abs=1e-9)
 
 
@@ -195,18 +195,18 @@ def test_without_a_cap_the_shortest_vector_agrees_with_scipys_nnls(kind: str) ->
 def test_weights_do_not_depend_on_the_scale_of_the_gradients(kind: str, scale: float) -> None:
     for g, cap in problems(kind, 5):
         gram = g @ g.T
-        power = 2.0 ** round(math.log2(scale))  # exact in floating point, hence equal rounding
+        power = 2.0 ** round(math.log2(scale))  # exact in floating point, so rounding is equal
         assert min_norm_weights(gram * power, cap) == pytest.approx(min_norm_weights(gram, cap), abs=1e-9)
 
 
-def test_tiny_gradients_do_not_end_the_search_at_its_start() -> None:
-    # The trap of the official solver: with the Gram matrix of A2 times 1e-8 it returns [.6, .4, 0].
+def test_weights_of_tiny_gradients_are_exact() -> None:
+    # The official solver fails here: with the Gram matrix of A2 times 1e-8 it returns [.6, .4, 0].
     for scale in (1e-6, 1e-8, 1e-20):
         gram = np.asarray(A2) @ np.asarray(A2).T * scale
         assert min_norm_weights(gram, 0.6) == pytest.approx([7 / 13, 0, 6 / 13], abs=1e-9)
 
 
-def test_a_direction_ten_million_times_as_long_does_not_hide_others() -> None:
+def test_a_gradient_ten_million_times_longer_does_not_hide_the_others() -> None:
     g = np.array([[1e7, 0], [1, 1], [-1, 0.5]])
     weights = solve(g, 1)
     assert weights == pytest.approx([1e-7, 0, 1 - 1e-7], rel=1e-6)
@@ -214,7 +214,7 @@ def test_a_direction_ten_million_times_as_long_does_not_hide_others() -> None:
 
 
 def lowest_in_fractions(g: np.ndarray, cap: float) -> Fraction:
-    """|sum a_m g_m|^2 at its least, exact: every choice of weights at 0, at the cap and between, by Cramer's rule."""
+    """Returns the exact minimum of |sum a_m g_m|^2, by Cramer's rule: each weight is 0, at the cap or between."""
     rows = [[Fraction(x) for x in row] for row in g.tolist()]
     gram = [[sum(x * y for x, y in zip(a, b, strict=True)) for b in rows] for a in rows]
     found = []
@@ -246,13 +246,13 @@ def _eliminate(matrix: list[list[Fraction]], right: list[Fraction]) -> list[Frac
     return [row[-1] for row in rows]
 
 
-def test_weights_are_exact_whatever_the_lengths_of_the_directions() -> None:
+def test_weights_are_exact_for_gradients_of_any_length() -> None:
     rng = np.random.default_rng(1)
     for n in range(40):
         m = int(rng.integers(2, 4))
         g = rng.normal(size=(m, 3)) * 10 ** rng.uniform(-7, 7, size=(m, 1))
         if n % 5 == 0:
-            g[1] = -g[0] * 1e5  # in line
+            g[1] = -g[0] * 1e5  # collinear
         cap = float(rng.choice([1, 0.75, 0.6]))
         weights = solve(g, cap)
         assert weights.sum() == pytest.approx(1)
@@ -263,15 +263,15 @@ def test_weights_are_exact_whatever_the_lengths_of_the_directions() -> None:
         assert math.sqrt(sum(x * x for x in found)) == pytest.approx(lowest, rel=1e-6, abs=rounding)
 
 
-def test_weights_follow_a_new_order_of_the_teachers() -> None:
+def test_permuting_the_teachers_permutes_the_weights() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        g, cap = rng.normal(size=(5, 8)), rng.uniform(0.2, 1)  # independent, hence one answer
+        g, cap = rng.normal(size=(5, 8)), rng.uniform(0.2, 1)  # independent, so the solution is unique
         order = rng.permutation(5)
         assert solve(g[order], cap) == pytest.approx(solve(g, cap)[order], abs=1e-8)
 
 
-def test_many_teachers_are_solved_as_well() -> None:
+def test_weights_of_many_teachers_are_optimal() -> None:
     rng = np.random.default_rng(0)
     g = rng.normal(size=(64, 100)) + 0.5
     a = solve(g, 0.03)
@@ -284,7 +284,7 @@ def test_many_teachers_are_solved_as_well() -> None:
 
 
 def kl_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KD_m written out: T^2 times the mean over images of KL(teacher || student)."""
+    """Returns KD_m in explicit form: T^2 times the mean over images of KL(teacher || student)."""
     p, log_q = (teacher / temperature).softmax(-1), (student / temperature).log_softmax(-1)
     return temperature**2 * (p * (p.log() - log_q)).sum() / len(student)
 
@@ -294,25 +294,25 @@ def random_logits(members: int, seed: int, images: int = 6) -> Tensor:
     return 2 * torch.randn(members, images, 5, generator=generator, dtype=torch.float64)
 
 
-def test_directions_of_case_a4_are_the_hand_constants() -> None:
+def test_directions_of_case_a4_equal_the_hand_computed_values() -> None:
     expected = [[[-0.030436, -0.030436, 0.060871], [0.147358, -0.030436, -0.116923]]]
     assert_close(AeKd().directions(STUDENT, TEACHERS), torch.tensor(expected).double(), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("tolerance", "first"), [(1.0, 0.743222), (0.6, 0.6)])
-def test_weights_of_case_a4_are_the_hand_constants(tolerance: float, first: float) -> None:
+def test_weights_of_case_a4_equal_the_hand_computed_values(tolerance: float, first: float) -> None:
     weights = AeKd(tolerance=tolerance).teacher_weights(STUDENT, TEACHERS)
     assert_close(weights, torch.tensor([[first, 1 - first]]).double(), atol=1e-6, rtol=0)
 
 
-def test_loss_of_case_a4_is_the_hand_constant() -> None:
+def test_loss_of_case_a4_equals_the_hand_computed_value() -> None:
     loss = AeKd(teacher_weight=1.0)(STUDENT, TEACHERS, NO_LABELS, STUDENT)
     assert_close(loss, torch.tensor(0.407012).double(), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 @pytest.mark.parametrize(("subnetworks", "teachers"), [(1, 1), (1, 4), (3, 2)])
-def test_directions_are_the_gradients_of_each_teachers_loss_averaged_over_images(
+def test_directions_are_the_mean_gradients_of_the_loss_of_each_teacher(
     temperature: float, subnetworks: int, teachers: int
 ) -> None:
     student, t = random_logits(subnetworks, 0), random_logits(teachers, 1)
@@ -325,7 +325,7 @@ def test_directions_are_the_gradients_of_each_teachers_loss_averaged_over_images
 
 
 @pytest.mark.parametrize("tolerance", [1.0, 0.6, 0.3])
-def test_loss_and_gradient_are_those_with_the_weights_held_constant(tolerance: float) -> None:
+def test_loss_and_gradient_treat_the_weights_as_constants(tolerance: float) -> None:
     settings = AeKd(temperature=3.0, label_weight=0.7, teacher_weight=1.3, tolerance=tolerance)
     s, t, labels = random_logits(2, 0).requires_grad_(), random_logits(4, 1), torch.tensor([0, 1, -1, 2, -1, 4])
     weights = settings.teacher_weights(s, t)
@@ -346,7 +346,7 @@ def test_every_subnetwork_has_separate_weights() -> None:
 
 
 @pytest.mark.parametrize("teachers", [1, 2, 5])
-def test_least_tolerance_is_the_mean_of_the_teachers_losses(teachers: int) -> None:
+def test_the_smallest_tolerance_gives_the_mean_of_the_losses_of_all_teachers(teachers: int) -> None:
     s, t, labels = random_logits(2, 0).requires_grad_(), random_logits(teachers, 1), torch.tensor([0, 1, -1, 2, -1, 4])
     loss = AeKd(label_weight=0.1, teacher_weight=0.9, tolerance=1 / teachers)(s, t, labels, s)
     expected = Averaged(alpha=0.9, average="losses")(s, t, labels, s)
@@ -354,18 +354,18 @@ def test_least_tolerance_is_the_mean_of_the_teachers_losses(teachers: int) -> No
     assert_close(torch.autograd.grad(loss, s), torch.autograd.grad(expected, s))
 
 
-def test_a_tolerance_below_one_over_m_also_gives_the_mean() -> None:
+def test_a_tolerance_below_1_over_m_also_gives_the_mean_loss() -> None:
     weights = AeKd(tolerance=0.1).teacher_weights(random_logits(1, 0), random_logits(4, 1))
     assert_close(weights, torch.full((1, 4), 0.25).double())
 
 
-def test_images_without_a_label_count_in_the_distillation_term() -> None:
+def test_unlabeled_images_are_included_in_the_distillation_term() -> None:
     s, t = random_logits(1, 0), random_logits(2, 1)
     losses = [AeKd(label_weight=0.0)(s, t, labels, s) for labels in (torch.full((6,), -1), torch.zeros(6).long())]
     assert losses[0] == losses[1] > 0
 
 
-def test_student_close_to_its_teachers_still_has_weights_that_improve_all_of_them() -> None:
+def test_weights_of_a_student_close_to_its_teachers_improve_the_losses_of_all_teachers() -> None:
     s = random_logits(1, 0)
     directions = AeKd().directions(s, s + 1e-6 * random_logits(3, 1))[0]
     d = AeKd(tolerance=1.0).teacher_weights(s, s + 1e-6 * random_logits(3, 1))[0] @ directions
@@ -376,7 +376,7 @@ def test_student_close_to_its_teachers_still_has_weights_that_improve_all_of_the
 
 
 class Calls(nn.Module):
-    """A linear network that counts its passes forward and backward."""
+    """A linear network that counts its forward and backward passes."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()

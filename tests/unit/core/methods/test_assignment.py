@@ -1,4 +1,4 @@
-"""Who teaches whom, for fewer, as many and more subnetworks than teachers."""
+"""Assignment of teachers to subnetworks, with fewer, equally many and more subnetworks than teachers."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ from ensdistill.methods.assignment import sample_pair, subnetwork_targets, teach
         (3, 1, [[0], [0], [0]]),
     ],
 )
-def test_each_subnetwork_has_the_teachers_of_the_rule(
+def test_each_subnetwork_has_the_teachers_assigned_by_the_rule(
     subnetworks: int, teachers: int, expected: list[list[int]]
 ) -> None:
     assert [teachers_of(k, subnetworks, teachers) for k in range(subnetworks)] == expected
@@ -29,30 +29,32 @@ def test_each_subnetwork_has_the_teachers_of_the_rule(
 
 @pytest.mark.parametrize("subnetworks", range(1, 6))
 @pytest.mark.parametrize("teachers", range(1, 6))
-def test_every_teacher_teaches_and_every_subnetwork_is_taught(subnetworks: int, teachers: int) -> None:
+def test_every_teacher_and_every_subnetwork_is_assigned(subnetworks: int, teachers: int) -> None:
     own = [teachers_of(k, subnetworks, teachers) for k in range(subnetworks)]
     assert {m for some in own for m in some} == set(range(teachers))
     assert all(own)
 
 
-def test_target_of_a_subnetwork_is_the_mean_of_its_teachers_probabilities() -> None:
+def test_target_of_a_subnetwork_is_the_mean_probability_of_its_teachers() -> None:
     p = torch.tensor([[[0.7, 0.2, 0.1]], [[0.5, 0.3, 0.2]], [[0.1, 0.6, 0.3]]], dtype=torch.float64)
     expected = torch.tensor([[[0.4, 0.4, 0.2]], [[0.5, 0.3, 0.2]]], dtype=torch.float64)
     assert_close(subnetwork_targets(p, 2), expected)
 
 
-def test_targets_are_the_teachers_themselves_with_as_many_subnetworks() -> None:
+def test_with_as_many_subnetworks_as_teachers_each_target_is_one_teacher() -> None:
     p = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
     assert torch.equal(subnetwork_targets(p, 3), p)
 
 
-def test_teachers_are_reused_in_order_with_more_subnetworks() -> None:
+def test_with_more_subnetworks_than_teachers_teachers_are_reused_in_order() -> None:
     p = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
     assert torch.equal(subnetwork_targets(p, 3), torch.stack([p[0], p[1], p[0]]))
 
 
 @pytest.mark.parametrize(("teachers", "subnetworks"), [(2, 1), (4, 3), (3, 3), (4, 4), (2, 5), (3, 4)])
-def test_drawn_teachers_are_different_and_teach_the_drawn_subnetworks(teachers: int, subnetworks: int) -> None:
+def test_the_two_drawn_teachers_differ_and_are_assigned_to_the_drawn_subnetworks(
+    teachers: int, subnetworks: int
+) -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(100):
         (i, j), (a, b) = sample_pair(teachers, subnetworks, generator)
@@ -62,7 +64,7 @@ def test_drawn_teachers_are_different_and_teach_the_drawn_subnetworks(teachers: 
 
 
 @pytest.mark.parametrize("members", [2, 3, 4])
-def test_both_pairs_are_equal_with_as_many_subnetworks_as_teachers(members: int) -> None:
+def test_with_as_many_subnetworks_as_teachers_both_drawn_pairs_are_equal(members: int) -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
         teachers, subnetworks = sample_pair(members, members, generator)

@@ -1,4 +1,4 @@
-"""The fourth axis against the cases of METHODS section 6 and arithmetic by hand."""
+"""Averages agree with the cases of METHODS section 6 and with arithmetic by hand."""
 
 import copy
 import random
@@ -17,12 +17,12 @@ VALUES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
 
 
 def scalar_student(dtype: torch.dtype = torch.float64) -> Student:
-    """A student of one weight."""
+    """Returns a student with a single weight."""
     return Single()(nn.Linear(1, 1, bias=False, dtype=dtype))
 
 
 def show(average: WeightAverage, student: Student, values: list[float], progresses: list[float] | None = None) -> None:
-    """Lets the average see the student at each of these weights."""
+    """Updates the average with the student at each of these weights."""
     for n, value in enumerate(values):
         with torch.no_grad():
             student.network.weight.fill_(value)
@@ -34,7 +34,7 @@ def weight(average: WeightAverage, student: Student) -> float:
 
 
 @pytest.mark.parametrize(("debias", "expected"), [(False, 6.301310), (True, 12.314071)])
-def test_ema_of_six_weights_is_the_hand_constant(debias: bool, expected: float) -> None:
+def test_ema_of_six_weights_equals_the_hand_computed_value(debias: bool, expected: float) -> None:
     student = scalar_student()
     average = Ema(decay=0.9, debias=debias)(student)
     show(average, student, VALUES)
@@ -73,21 +73,21 @@ def test_debiased_ema_of_two_weights_with_decay_near_one_is_nearly_their_mean(de
     assert weight(average, student) == pytest.approx((decay * 1 + 2) / (1 + decay), abs=1e-5)
 
 
-def test_averaging_starts_after_its_share_of_the_training() -> None:
+def test_averaging_starts_after_the_given_share_of_training() -> None:
     student = scalar_student()
     average = Ema(decay=0.9, debias=False, start=0.5)(student)
-    show(average, student, VALUES)  # 4/6, 5/6 and 6/6 are beyond one half: 8, 16, 32
+    show(average, student, VALUES)  # 4/6, 5/6 and 6/6 are above one half: 8, 16, 32
     assert weight(average, student) == pytest.approx(0.9 * (0.9 * 8 + 0.1 * 16) + 0.1 * 32)
 
 
-def test_before_its_start_the_average_is_the_student_itself() -> None:
+def test_before_averaging_starts_the_average_is_the_student_itself() -> None:
     student = scalar_student()
     average = Ema(start=0.5)(student)
     show(average, student, VALUES[:2], [0.25, 0.5])
     assert average.averaged(student) is student
 
 
-def test_buffers_follow_the_student() -> None:
+def test_buffers_are_copied_from_the_student() -> None:
     student = Single()(nn.BatchNorm1d(1))
     average = Ema(decay=0.9)(student)
     for value in (1.0, 2.0, 7.0):
@@ -126,7 +126,7 @@ def test_no_averaging_has_an_empty_state() -> None:
     assert average.state_dict() == {}
 
 
-def test_average_of_a_whole_network_is_the_loop_over_its_parameters() -> None:
+def test_average_of_a_network_equals_a_loop_over_its_parameters() -> None:
     generator = torch.Generator().manual_seed(0)
     student = Single()(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double())
     average = Ema(decay=0.8, debias=True)(student)
@@ -156,7 +156,7 @@ def end_epochs(
     values: list[float],
     judge: Callable[[Student], dict[str, float]] = no_judge,
 ) -> None:
-    """Epochs of two steps each that end at these weights."""
+    """Runs epochs of two steps each that end at these weights."""
     for n, value in enumerate(values):
         show(average, student, [-100.0, value], [(n + 0.5) / len(values), (n + 1) / len(values)])
         average.epoch_ended(student, (n + 1) / len(values), judge)
@@ -175,7 +175,7 @@ def end_epochs(
     ],
     ids=repr,
 )
-def test_mean_of_epoch_ends_is_the_hand_constant(settings: Swa | Lawa, expected: float) -> None:
+def test_mean_of_epoch_ends_equals_the_hand_computed_value(settings: Swa | Lawa, expected: float) -> None:
     student = scalar_student()
     average = settings(student)
     end_epochs(average, student, VALUES)
@@ -183,7 +183,7 @@ def test_mean_of_epoch_ends_is_the_hand_constant(settings: Swa | Lawa, expected:
 
 
 @pytest.mark.parametrize("settings", [Swa(start=0.5), Lawa(window=3), GreedySoup()], ids=repr)
-def test_before_its_first_epoch_end_the_average_is_the_student_itself(settings: Swa | Lawa | GreedySoup) -> None:
+def test_before_the_first_epoch_end_the_average_is_the_student_itself(settings: Swa | Lawa | GreedySoup) -> None:
     student = scalar_student()
     average = settings(student)
     show(average, student, VALUES[:2], [0.2, 0.4])
@@ -193,7 +193,7 @@ def test_before_its_first_epoch_end_the_average_is_the_student_itself(settings: 
 
 
 @pytest.mark.parametrize("settings", [Swa(start=0.0), Lawa(window=3)], ids=repr)
-def test_steps_within_an_epoch_do_not_count(settings: Swa | Lawa) -> None:
+def test_steps_within_an_epoch_do_not_affect_epoch_averages(settings: Swa | Lawa) -> None:
     student = scalar_student()
     average = settings(student)
     end_epochs(average, student, VALUES[:2])
@@ -202,7 +202,7 @@ def test_steps_within_an_epoch_do_not_count(settings: Swa | Lawa) -> None:
     assert weight(average, student) == before
 
 
-def test_mean_of_the_last_epochs_holds_batchnorm_statistics_and_the_last_counter() -> None:
+def test_mean_of_the_last_epochs_includes_batchnorm_statistics_and_keeps_the_last_counter() -> None:
     student = Single()(nn.BatchNorm1d(1))
     average = Lawa(window=2)(student)
     for n, value in enumerate((1.0, 2.0, 7.0)):
@@ -219,7 +219,7 @@ def test_mean_of_the_last_epochs_holds_batchnorm_statistics_and_the_last_counter
 
 
 def judge_by(score: Callable[[float], float]) -> Callable[[Student], dict[str, float]]:
-    """Accuracy is a function of the one weight, and the nll its negative."""
+    """Returns a validator: accuracy is a function of the single weight, and the NLL is its negative."""
 
     def judge(student: Student) -> dict[str, float]:
         value = score(student.network.weight.item())
@@ -237,20 +237,20 @@ def soup(score: Callable[[float], float], values: list[float], **settings: int |
 
 @pytest.mark.parametrize("metric", ["accuracy", "nll"])
 def test_soup_includes_epochs_that_improve_it_and_excludes_others(metric: str) -> None:
-    # Best at 10. In order: 8 (off by 2), 13 (3): mean 10.5, taken; 6 (4): mean 9, off by 1, left; 20: mean 13.67, left.
+    # Best at 10. In order: 8 (off by 2), 13 (3): mean 10.5, kept; 6 (4): mean 9, off by 1, left out; 20: 13.67, too.
     assert soup(lambda w: -abs(w - 10), [20.0, 6, 13, 8], metric=metric) == pytest.approx(10.5)
 
 
 def test_soup_tries_candidates_from_the_best_to_the_worst() -> None:
-    # From 10 (best at 10.1), 12 is left: mean 11. In the order of time 8 and 12 would have come first.
+    # Starting from 10 (best at 10.1), 12 is left out: mean 11. In order of time, 8 and 12 would come first.
     assert soup(lambda w: -abs(w - 10.1), [8.0, 12, 10]) == 10
 
 
-def test_soup_includes_epochs_that_change_nothing() -> None:
+def test_soup_includes_epochs_that_do_not_change_its_score() -> None:
     assert soup(lambda w: 1.0, [1.0, 2, 6]) == pytest.approx(3)
 
 
-def test_the_earlier_of_equally_good_epochs_is_kept() -> None:
+def test_of_equally_good_epochs_the_earlier_is_kept() -> None:
     assert soup(lambda w: 1.0, [1.0, 2, 6], max_candidates=1) == 1
     assert soup(lambda w: 1.0, [1.0, 2, 6], max_candidates=2) == 1.5
 
@@ -259,7 +259,7 @@ def test_soup_of_one_candidate_is_the_best_epoch() -> None:
     assert soup(lambda w: -abs(w - 9), VALUES, max_candidates=1) == 8
 
 
-def test_epoch_that_is_not_a_candidate_costs_one_evaluation_on_validation_images() -> None:
+def test_an_epoch_that_is_not_a_candidate_requires_one_validation_evaluation() -> None:
     student = scalar_student()
     average = GreedySoup(max_candidates=2)(student)
     end_epochs(average, student, [5.0, 4], judge_by(lambda w: w))
@@ -270,8 +270,8 @@ def test_epoch_that_is_not_a_candidate_costs_one_evaluation_on_validation_images
 
 
 def greedy(score: Callable[[float], float], values: list[float], candidates: int) -> float:
-    """Recipe 1 of the paper on all epochs at once."""
-    ordered = sorted(values, key=score, reverse=True)[:candidates]  # stable
+    """Returns recipe 1 of the paper, applied to all epochs together."""
+    ordered = sorted(values, key=score, reverse=True)[:candidates]  # stable sort
     chosen, best = [ordered[0]], score(ordered[0])
     for value in ordered[1:]:
         tried = score(sum([*chosen, value]) / (len(chosen) + 1))
@@ -280,8 +280,8 @@ def greedy(score: Callable[[float], float], values: list[float], candidates: int
     return sum(chosen) / len(chosen)
 
 
-@pytest.mark.parametrize("digits", [0, 6])  # rounded to whole numbers many epochs are equally good
-def test_soup_is_the_greedy_recipe_on_the_best_epochs_and_never_worse_than_the_best(digits: int) -> None:
+@pytest.mark.parametrize("digits", [0, 6])  # rounded to integers, many epochs are equally good
+def test_soup_equals_the_greedy_recipe_on_the_best_epochs_and_is_never_worse_than_the_best(digits: int) -> None:
     chance = random.Random(0)
     for _ in range(30):
         best_at, candidates = chance.uniform(-5, 5), chance.randint(1, 6)
@@ -297,7 +297,7 @@ def test_soup_is_the_greedy_recipe_on_the_best_epochs_and_never_worse_than_the_b
 
 @pytest.mark.parametrize("settings", [Swa(start=0.0), Lawa(window=2), GreedySoup(max_candidates=2)], ids=repr)
 @pytest.mark.parametrize("seen", range(4))
-def test_averages_of_epoch_ends_resume_exactly_from_a_saved_state(settings: Swa | Lawa | GreedySoup, seen: int) -> None:
+def test_epoch_averages_resume_exactly_from_a_saved_state(settings: Swa | Lawa | GreedySoup, seen: int) -> None:
     judge = judge_by(lambda w: -abs(w - 9))
     student = scalar_student()
     whole = settings(student)

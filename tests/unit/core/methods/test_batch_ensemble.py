@@ -1,6 +1,6 @@
-"""Rank-one layers against hand constants (METHODS L1 to L3) and against explicit dense layers W*(s r^T).
+"""Rank-one layers agree with hand-computed values (METHODS L1 to L3) and with explicit dense layers W*(s r^T).
 
-r and s are stored as their distance from one; `set_factors` writes the factors themselves.
+r and s are stored as their difference from one; `set_factors` writes the factors themselves.
 """
 
 import copy
@@ -47,7 +47,7 @@ def set_factors(layer: RankOne, r: Tensor, s: Tensor) -> None:
 def linear_student(
     bias: Sequence | None = None, s: Sequence = S, bias_kind: str = "shared", **settings: str
 ) -> BatchEnsembleStudent:
-    """The student of case L1: one linear layer, two subnetworks."""
+    """Returns the student of case L1: one linear layer with two subnetworks."""
     layer = nn.Linear(2, 2, bias=bias is not None).double()
     with torch.no_grad():
         layer.weight.copy_(hand(W))
@@ -59,7 +59,7 @@ def linear_student(
 
 
 def randomize(student: BatchEnsembleStudent, seed: int = 0) -> None:
-    """Random factors and random BatchNorm affine parameters and statistics."""
+    """Sets random factors and random affine parameters and statistics of BatchNorm."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in student.modules():
@@ -74,7 +74,7 @@ def randomize(student: BatchEnsembleStudent, seed: int = 0) -> None:
 
 
 def network() -> nn.Module:
-    """Two convolutions (the second grouped, both with bias), BatchNorm, and a classifier with bias."""
+    """Returns two convolutions (the second grouped, both with bias) with BatchNorm, and a classifier with bias."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2)]
     return nn.Sequential(*layers, nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)).double()
@@ -85,7 +85,7 @@ def images(count: int = 5) -> Tensor:
 
 
 def explicit(layer: nn.Conv2d | nn.Linear, r: Tensor, s: Tensor) -> nn.Module:
-    """The plain layer with weight W[o,i] s[o] r[i], written as a loop, and bias s*b."""
+    """Returns the plain layer with weight W[o,i] s[o] r[i], computed in a loop, and bias s*b."""
     layer = copy.deepcopy(layer)
     groups = getattr(layer, "groups", 1)
     outputs, inputs = layer.weight.shape[:2]
@@ -100,7 +100,7 @@ def explicit(layer: nn.Conv2d | nn.Linear, r: Tensor, s: Tensor) -> nn.Module:
 
 
 def member(student: BatchEnsembleStudent, factors: Callable[[RankOne], tuple[Tensor, Tensor]]) -> nn.Module:
-    """The plain network of the explicit layers with the chosen factors."""
+    """Returns the plain network of the explicit layers with the selected factors."""
     layers = [explicit(m.layer, *factors(m)) if isinstance(m, RankOne) else m for m in student.network]
     return copy.deepcopy(nn.Sequential(*layers)).eval()
 
@@ -108,7 +108,7 @@ def member(student: BatchEnsembleStudent, factors: Callable[[RankOne], tuple[Ten
 # --- L1 ---
 
 
-def test_each_subnetwork_of_a_linear_layer_gives_the_hand_values() -> None:
+def test_outputs_of_each_subnetwork_of_a_linear_layer_equal_the_hand_computed_values() -> None:
     assert_close(linear_student()(hand(X)), hand([[[4.4, 15.0]], [[5.6, 6.0]]]))
 
 
@@ -120,19 +120,19 @@ def test_bias_is_added_before_the_output_factors() -> None:
     ("merge", "weight", "output"),
     [("product_of_means", W, [[5.0, 11.0]]), ("mean_of_products", [[1, 2], [3.3, 3.6]], [[5.0, 10.5]])],
 )
-def test_merged_linear_layer_is_the_hand_value(merge: str, weight: Sequence, output: Sequence) -> None:
+def test_merged_linear_layer_equals_the_hand_computed_value(merge: str, weight: Sequence, output: Sequence) -> None:
     merged = linear_student(merge=merge).merged()
     assert_close(merged.weight.detach(), hand(weight))
     assert_close(merged(hand(X)), hand(output))
 
 
-def test_mean_of_products_of_one_layer_is_the_mean_of_its_subnetworks() -> None:
+def test_mean_of_products_of_one_layer_equals_the_mean_of_its_subnetworks() -> None:
     student = linear_student(bias=[0.1, -0.2], merge="mean_of_products")
     assert_close(student.merged()(hand(X)), student(hand(X)).mean(0))
 
 
 @pytest.mark.parametrize("merge", ["product_of_means", "mean_of_products"])
-def test_merged_bias_is_folded_with_the_mean_of_s(merge: str) -> None:
+def test_merged_bias_is_multiplied_by_the_mean_of_s(merge: str) -> None:
     student = linear_student(bias=[0.1, -0.2], s=[[1.2, 1.5], [1, 0.9]], merge=merge)
     assert_close(student.merged().bias.detach(), hand([0.11, -0.24]))
 
@@ -140,7 +140,7 @@ def test_merged_bias_is_folded_with_the_mean_of_s(merge: str) -> None:
 # --- L2 and L3 ---
 
 
-def test_decay_pulls_a_factor_to_one_by_lambda_times_its_distance() -> None:
+def test_decay_moves_a_factor_towards_one_by_lambda_times_its_distance_from_one() -> None:
     student = BatchEnsemble(subnetworks=4)(nn.Linear(2, 2).double())
     set_factors(student.network, torch.full((4, 2), 1.2), torch.full((4, 2), 1.0))
     training = Training(optimizer=Sgd(lr=1.0, momentum=0.0, weight_decay=5e-4))
@@ -159,7 +159,9 @@ WEIGHT_GRADIENT = [[-0.281059, -0.562117], [0.281059, 0.562117]]
 
 
 @pytest.mark.parametrize(("factor_gradient", "expected"), [("sum", FACTOR_GRADIENT), ("mean", SHARE_OF_THE_MEAN)])
-def test_one_sgd_step_moves_factors_and_weights_by_the_hand_gradients(factor_gradient: str, expected: Sequence) -> None:
+def test_one_sgd_step_moves_factors_and_weights_by_the_hand_computed_gradients(
+    factor_gradient: str, expected: Sequence
+) -> None:
     layer = nn.Linear(2, 2, bias=False).double()
     nn.init.eye_(layer.weight)
     student = BatchEnsemble(subnetworks=2, factor_gradient=factor_gradient)(layer)
@@ -174,7 +176,7 @@ def test_one_sgd_step_moves_factors_and_weights_by_the_hand_gradients(factor_gra
     assert_close(layer.weight.detach(), torch.eye(2).double() - hand(WEIGHT_GRADIENT), atol=1e-5, rtol=0)
 
 
-def test_loss_of_case_l3_is_the_hand_constant_minus_the_entropy_of_the_targets() -> None:
+def test_loss_of_case_l3_is_the_hand_computed_value_minus_the_target_entropy() -> None:
     layer = nn.Linear(2, 2, bias=False).double()
     nn.init.eye_(layer.weight)
     p = hand([[[0.9, 0.1]], [[0.2, 0.8]]])
@@ -184,7 +186,7 @@ def test_loss_of_case_l3_is_the_hand_constant_minus_the_entropy_of_the_targets()
     assert_close(loss + entropy, torch.tensor(0.863262).double(), atol=1e-5, rtol=0)
 
 
-# --- every subnetwork is a plain network ---
+# --- every subnetwork equals a plain network ---
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_loss_of_case_l3_is_the_hand_constant_minus_the_entropy_of_the_targets()
     ],
     ids=str,
 )
-def test_each_subnetwork_of_a_layer_is_the_explicit_layer_with_its_factors(layer: nn.Conv2d | nn.Linear) -> None:
+def test_each_subnetwork_of_a_layer_equals_the_explicit_layer_with_its_factors(layer: nn.Conv2d | nn.Linear) -> None:
     layer = copy.deepcopy(layer).double()
     shape = (4, 6) if isinstance(layer, nn.Linear) else (4, 6, 8, 8)
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -215,7 +217,7 @@ def test_each_subnetwork_of_a_layer_is_the_explicit_layer_with_its_factors(layer
 
 @pytest.mark.parametrize("merge", ["product_of_means", "mean_of_products"])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_merged_convolution_is_the_explicit_layer_or_the_mean_of_explicit_layers(merge: str, groups: int) -> None:
+def test_merged_convolution_equals_the_explicit_layer_or_the_mean_of_explicit_layers(merge: str, groups: int) -> None:
     student = BatchEnsemble(subnetworks=3, merge=merge)(nn.Conv2d(4, 6, 3, groups=groups).double())
     randomize(student)
     layer, r, s = student.network.layer, 1 + student.network.r, 1 + student.network.s
@@ -238,7 +240,7 @@ def test_tokens_of_a_linear_layer_are_scaled_along_their_last_axis() -> None:
         assert_close(outputs[m], explicit(layer, 1 + student.network.r[m], 1 + student.network.s[m])(x))
 
 
-def test_each_subnetwork_is_the_plain_network_of_its_explicit_layers() -> None:
+def test_each_subnetwork_equals_the_plain_network_of_its_explicit_layers() -> None:
     student = BatchEnsemble(subnetworks=3)(network()).eval()
     randomize(student)
     outputs = student(images())
@@ -247,7 +249,7 @@ def test_each_subnetwork_is_the_plain_network_of_its_explicit_layers() -> None:
         assert_close(outputs[m], plain(images()))
 
 
-def test_every_subnetwork_starts_as_the_plain_network() -> None:
+def test_every_subnetwork_initially_equals_the_plain_network() -> None:
     plain = network().eval()
     student = BatchEnsemble(subnetworks=3)(copy.deepcopy(plain)).eval()
     outputs = student(images())
@@ -255,7 +257,7 @@ def test_every_subnetwork_starts_as_the_plain_network() -> None:
         assert_close(outputs[m], plain(images()))
 
 
-def test_in_training_every_subnetwork_starts_as_the_plain_network_in_training() -> None:
+def test_in_training_mode_every_subnetwork_initially_equals_the_plain_network() -> None:
     plain = network().train()
     student = BatchEnsemble(subnetworks=3)(copy.deepcopy(plain)).train()
     outputs = student(images())
@@ -263,7 +265,7 @@ def test_in_training_every_subnetwork_starts_as_the_plain_network_in_training() 
         assert_close(outputs[m], plain(images()))
 
 
-def test_batchnorm_in_training_uses_the_statistics_of_all_subnetworks_together() -> None:
+def test_batchnorm_in_training_mode_uses_the_statistics_of_all_subnetworks_together() -> None:
     student = BatchEnsemble(subnetworks=2)(nn.Sequential(nn.Conv2d(2, 4, 1).double(), nn.BatchNorm2d(4).double()))
     randomize(student)
     conv, norm = student.network
@@ -273,7 +275,7 @@ def test_batchnorm_in_training_uses_the_statistics_of_all_subnetworks_together()
     assert_close(student.train().network(x.repeat(2, 1, 1, 1)), expected)
 
 
-# --- merging whole networks ---
+# --- merging complete networks ---
 
 
 def test_merged_network_equals_the_network_with_averaged_factors() -> None:
@@ -284,7 +286,7 @@ def test_merged_network_equals_the_network_with_averaged_factors() -> None:
 
 
 @pytest.mark.parametrize("merge", ["product_of_means", "mean_of_products"])
-def test_merged_network_equals_every_subnetwork_where_all_have_the_same_factors(merge: str) -> None:
+def test_merged_network_equals_every_subnetwork_if_all_have_the_same_factors(merge: str) -> None:
     student = BatchEnsemble(subnetworks=3, merge=merge)(network()).eval()
     randomize(student)
     with torch.no_grad():
@@ -315,17 +317,17 @@ def test_merged_network_consists_of_plain_layers(digits: DataSplits) -> None:
     assert list(config.student(plain).merged().state_dict()) == names
 
 
-# --- choosing members ---
+# --- selecting members ---
 
 
 @pytest.mark.parametrize("members", [[0], [1], [0, 1], [1, 0], [1, 1], (1, 0), range(2), range(1, 2), range(1, -1, -1)])
-def test_chosen_members_give_the_logits_of_slicing_all_of_them(members: Sequence[int]) -> None:
+def test_logits_of_selected_members_equal_a_selection_of_all_logits(members: Sequence[int]) -> None:
     student = BatchEnsemble(subnetworks=2)(network()).eval()
     randomize(student)
     assert_close(student(images(), members), student(images())[list(members)])
 
 
-def test_a_selection_of_members_applies_to_one_call_only() -> None:
+def test_a_member_selection_applies_to_one_call_only() -> None:
     student = BatchEnsemble(subnetworks=3)(network()).eval()
     randomize(student)
     before = student(images())
@@ -349,7 +351,7 @@ def test_deep_copy_is_independent_and_gives_the_same_logits() -> None:
     assert torch.equal(student(images()), before)
 
 
-def test_state_dict_fills_another_student_with_the_same_function() -> None:
+def test_a_student_with_a_loaded_state_dict_computes_the_same_function() -> None:
     student = BatchEnsemble(subnetworks=2)(network()).eval()
     randomize(student)
     file = io.BytesIO()
@@ -360,11 +362,11 @@ def test_state_dict_fills_another_student_with_the_same_function() -> None:
     assert torch.equal(other(images()), student(images()))
 
 
-# --- the second convention: a bias for each subnetwork, behind the output factors ---
+# --- separate biases: one per subnetwork, added after the output factors ---
 
 
 def with_own_biases(biases: Sequence, **settings: str) -> BatchEnsembleStudent:
-    """Case L1 with these biases, one row a subnetwork."""
+    """Returns case L1 with these biases, one row per subnetwork."""
     student = linear_student(bias=[0.0, 0.0], bias_kind="per_member", **settings)
     with torch.no_grad():
         student.network.bias.copy_(hand(biases))
@@ -375,35 +377,35 @@ def test_separate_bias_is_added_after_the_output_factors() -> None:
     assert_close(with_own_biases([[0.1, -0.2]] * 2)(hand(X)), hand([[[4.5, 14.8]], [[5.7, 5.8]]]))
 
 
-def test_each_subnetwork_adds_its_own_bias() -> None:
+def test_each_subnetwork_adds_a_separate_bias() -> None:
     student = with_own_biases([[0.1, -0.2], [1, 2]])
     assert_close(student(hand(X)), hand([[[4.5, 14.8]], [[6.6, 8.0]]]))
     assert_close(student(hand(X), [1]), hand([[[6.6, 8.0]]]))
 
 
 @pytest.mark.parametrize("merge", ["product_of_means", "mean_of_products"])
-def test_merged_own_biases_are_their_mean(merge: str) -> None:
+def test_merging_averages_separate_biases(merge: str) -> None:
     merged = with_own_biases([[0.1, -0.2], [0.3, 0.6]], merge=merge).merged()
     assert_close(merged.bias.detach(), hand([0.2, 0.2]))
     assert_close(merged(hand(X)), hand([[5.2, 11.2 if merge == "product_of_means" else 10.7]]))
 
 
-def test_mean_of_products_with_own_biases_is_the_mean_of_the_subnetworks() -> None:
+def test_with_separate_biases_mean_of_products_equals_the_mean_of_the_subnetworks() -> None:
     student = with_own_biases([[0.1, -0.2], [0.3, 0.6]], merge="mean_of_products")
     assert_close(student.merged()(hand(X)), student(hand(X)).mean(0))
 
 
-def test_own_biases_begin_as_copies_of_the_layers_bias() -> None:
+def test_separate_biases_start_as_copies_of_the_bias_of_the_layer() -> None:
     student = linear_student(bias=[0.1, -0.2], bias_kind="per_member")
     assert_close(student.network.bias.detach(), hand([[0.1, -0.2]] * 2))
     assert student.network.layer.bias is None
 
 
-def test_layer_without_bias_stays_without_bias() -> None:
+def test_a_layer_without_bias_gets_no_bias() -> None:
     assert linear_student(bias_kind="per_member").network.bias is None
 
 
-def test_a_frozen_own_bias_stays_frozen_in_the_merged_layer() -> None:
+def test_a_frozen_separate_bias_stays_frozen_in_the_merged_layer() -> None:
     layer = nn.Linear(2, 3)
     layer.bias.requires_grad_(False)
     student = BatchEnsemble(subnetworks=2, bias="per_member")(layer)
@@ -412,7 +414,7 @@ def test_a_frozen_own_bias_stays_frozen_in_the_merged_layer() -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_own_biases_of_a_convolution_run_along_its_channels(groups: int) -> None:
+def test_separate_biases_of_a_convolution_are_added_per_channel(groups: int) -> None:
     layer = nn.Conv2d(2, 4, 3, groups=groups).double()
     plain = copy.deepcopy(layer)
     student = BatchEnsemble(subnetworks=2, bias="per_member")(layer)
@@ -427,18 +429,18 @@ def test_own_biases_of_a_convolution_run_along_its_channels(groups: int) -> None
         assert_close(outputs[m], expected + torch.arange(4 * m, 4 * m + 4.0).view(1, 4, 1, 1).double())
 
 
-# --- the second convention: random factors ---
+# --- random factors ---
 
 
 def all_factors(settings: BatchEnsemble, seed: int = 0) -> Tensor:
-    """r and s of one wide layer, as factors: (K, 2 * 2000)."""
+    """Returns r and s of one wide layer as factors: (K, 2 * 2000)."""
     torch.manual_seed(seed)
     layer = settings(nn.Linear(2000, 2000, bias=False)).network
     return 1 + torch.cat([layer.r, layer.s], 1).detach()
 
 
 @pytest.mark.parametrize("std", [0.5, 0.1, 0.0])
-def test_normal_factors_have_mean_one_and_the_given_deviation(std: float) -> None:
+def test_normal_factors_have_mean_one_and_the_given_standard_deviation(std: float) -> None:
     factors = all_factors(BatchEnsemble(subnetworks=4, factor_init="normal", factor_std=std))
     assert factors.mean().item() == pytest.approx(1, abs=5 * std / 16_000**0.5 + 1e-7)
     assert factors.std().item() == pytest.approx(std, rel=0.03, abs=1e-7)
@@ -448,14 +450,14 @@ def test_normal_factors_have_mean_one_and_the_given_deviation(std: float) -> Non
         assert standard.pow(3).mean().item() == pytest.approx(0, abs=0.1)
 
 
-def test_factors_of_random_sign_are_one_and_minus_one_with_equal_chances() -> None:
+def test_random_sign_factors_are_one_or_minus_one_with_equal_probability() -> None:
     factors = all_factors(BatchEnsemble(subnetworks=4, factor_init="random_sign"))
     assert set(factors.unique().tolist()) == {-1.0, 1.0}
     assert factors.mean().item() == pytest.approx(0, abs=5 / 16_000**0.5)
 
 
 @pytest.mark.parametrize("factor_init", ["normal", "random_sign"])
-def test_random_factors_of_subnetworks_and_sides_are_unrelated(factor_init: str) -> None:
+def test_random_factors_of_subnetworks_and_sides_are_independent(factor_init: str) -> None:
     drawn = all_factors(BatchEnsemble(subnetworks=3, factor_init=factor_init))
     rows = torch.cat([drawn[:, :2000], drawn[:, 2000:]])
     related = torch.corrcoef(rows) - torch.eye(6)
@@ -466,7 +468,7 @@ def test_random_factors_of_subnetworks_and_sides_are_unrelated(factor_init: str)
 def test_same_seed_gives_the_same_factors_and_shared_weights(factors: str, digits: DataSplits) -> None:
     def tensors(seed: int) -> dict[str, Tensor]:
         config = tiny_config(f"student.factor_init={factors}", f"seed={seed}", preset="latentbe")
-        torch.rand(3)  # the caller's random numbers do not matter
+        torch.rand(3)  # random numbers of the caller have no effect
         return new_student(config, digits).state_dict()
 
     one, two, other = tensors(1), tensors(1), tensors(2)
@@ -476,7 +478,7 @@ def test_same_seed_gives_the_same_factors_and_shared_weights(factors: str, digit
 
 
 @pytest.mark.parametrize("factors", ["ones", "normal", "random_sign"])
-def test_shared_weights_are_those_of_the_plain_network_of_the_seed(factors: str, digits: DataSplits) -> None:
+def test_shared_weights_equal_those_of_the_plain_network_with_the_same_seed(factors: str, digits: DataSplits) -> None:
     config = tiny_config(f"student.factor_init={factors}", preset="latentbe")
     plain = build(config.model, digits, config.seed).state_dict()
     shared = {
@@ -486,7 +488,7 @@ def test_shared_weights_are_those_of_the_plain_network_of_the_seed(factors: str,
     assert all(torch.equal(shared[name], tensor) for name, tensor in plain.items())
 
 
-def test_mean_of_probabilities_is_the_prediction_of_diversity_matters(digits: DataSplits) -> None:
+def test_mean_of_probabilities_is_the_prediction_rule_of_diversity_matters(digits: DataSplits) -> None:
     config = load_config("diversity", ["student.subnetworks=3", "model.width=4", "model.blocks=2"])
     student = new_student(config, digits).eval()
     x = digits.train[slice(0, 5)][0]
@@ -495,12 +497,12 @@ def test_mean_of_probabilities_is_the_prediction_of_diversity_matters(digits: Da
     assert_close(student.merged()(x).exp(), expected)
 
 
-def test_mean_of_probabilities_cannot_be_merged_in_the_middle() -> None:
+def test_mean_of_probabilities_cannot_be_merged_during_training() -> None:
     with pytest.raises(ConfigError, match="merge_after"):
         tiny_config("student.merge_after=0.5", preset="diversity")
 
 
-# --- networks of other hands ---
+# --- other networks ---
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -517,7 +519,7 @@ def photographs(count: int = 3) -> Tensor:
 
 
 def trained(name: str) -> nn.Module:
-    """A network with BatchNorm statistics of two random batches and random BatchNorm parameters."""
+    """Returns a network with BatchNorm statistics of two random batches and random BatchNorm parameters."""
     torch.manual_seed(0)
     network = NETWORKS[name]().train()
     with torch.no_grad():
@@ -533,7 +535,7 @@ def trained(name: str) -> nn.Module:
 
 @every_network
 @pytest.mark.parametrize("bias", ["shared", "per_member"])
-def test_subnetworks_with_factors_of_one_are_the_network_itself(name: str, bias: str) -> None:
+def test_subnetworks_with_unit_factors_equal_the_original_network(name: str, bias: str) -> None:
     plain = trained(name)
     expected = plain(photographs())
     student = BatchEnsemble(subnetworks=3, bias=bias)(plain).eval()
@@ -553,7 +555,7 @@ def test_merged_network_equals_every_subnetwork_if_all_have_the_mean_factors(nam
             if layer.bias is not None:
                 layer.bias.add_(0.1 * torch.randn(layer.bias.shape))
     merged = student.merged().eval()(photographs())
-    assert (student(photographs())[0] - merged).abs().max() > 1e-4  # before, they are not
+    assert (student(photographs())[0] - merged).abs().max() > 1e-4  # with different factors, they differ
     with torch.no_grad():
         for layer in layers:
             for vectors in (layer.r, layer.s, layer.bias):
@@ -587,20 +589,20 @@ def vision_transformer() -> nn.Module:
     )
 
 
-def test_attention_that_stays_shared_is_named_in_a_warning() -> None:
+def test_a_warning_names_attention_layers_that_stay_shared() -> None:
     with pytest.warns(UserWarning, match=r"encoder_layer_0\.self_attention \(MultiheadAttention\)"):
         BatchEnsemble(subnetworks=2)(vision_transformer())
 
 
 @pytest.mark.filterwarnings("ignore:batch_ensemble")
-def test_other_layers_of_a_transformer_are_converted_and_merged() -> None:
+def test_the_other_layers_of_a_transformer_are_converted_and_merged() -> None:
     torch.manual_seed(0)
     plain = vision_transformer().eval()
     nn.init.normal_(plain.heads.head.weight)
     x = torch.rand(3, 3, 16, 16)
     expected = plain(x)
     student = BatchEnsemble(subnetworks=2)(copy.deepcopy(plain)).eval()
-    assert sum(isinstance(m, RankOne) for m in student.modules()) == 4  # patches, two of the MLP, classifier
+    assert sum(isinstance(m, RankOne) for m in student.modules()) == 4  # patches, two layers of the MLP, classifier
     assert_close(student(x), expected.expand(2, -1, -1), atol=1e-5, rtol=1e-5)
     randomize(student)
     assert (student(x)[0] - student(x)[1]).abs().max() > 1e-3
@@ -624,7 +626,7 @@ def swin(**settings: Any) -> nn.Module:
 
 
 class TokensFirst(nn.Module):
-    """Linear layers on tokens (T,B,channels), as recurrent networks and older transformers have them."""
+    """Linear layers on tokens (T,B,channels), as in recurrent networks and older transformers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -638,13 +640,13 @@ class TokensFirst(nn.Module):
 @pytest.mark.parametrize(
     "network",
     [
-        swin,  # reads weights itself
+        swin,  # reads weights directly
         lambda: swin(block=torchvision.models.swin_transformer.SwinTransformerBlockV2),  # has layers for positions
         TokensFirst,  # has the images on the second axis
     ],
     ids=["swin", "swin_v2", "tokens_first"],
 )
-def test_network_that_uses_its_layers_in_other_ways_is_refused_with_a_fix(
+def test_a_network_that_uses_layers_in_unsupported_ways_is_refused_with_a_fix(
     network: Callable[[], nn.Module],
 ) -> None:
     student = BatchEnsemble(subnetworks=2)(network())

@@ -1,4 +1,4 @@
-"""Students with one stem and K branches, against plain networks put together by hand."""
+"""Students with one stem and K branches agree with plain networks assembled by hand."""
 
 import copy
 from collections import Counter
@@ -34,12 +34,12 @@ def images(count: int = 5) -> Tensor:
 
 
 def branched(student: nn.Module) -> list[str]:
-    """The names of the parts that exist once for each branch."""
+    """Returns the names of the modules that exist once per branch."""
     return [name.removeprefix("network.") for name, m in student.named_modules() if isinstance(m, Branched)]
 
 
 def spread(student: nn.Module) -> Any:
-    """The student with random BatchNorm parameters and statistics."""
+    """Returns the student with random BatchNorm parameters and statistics."""
     generator = torch.Generator().manual_seed(2)
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -49,7 +49,7 @@ def spread(student: nn.Module) -> Any:
 
 
 def alone(student: nn.Module, branch: int) -> nn.Module:
-    """The plain network of the stem and one branch."""
+    """Returns the plain network of the stem and one branch."""
     network = copy.deepcopy(student.network)
     for name, module in list(network.named_modules()):
         if isinstance(module, Branched):
@@ -57,12 +57,14 @@ def alone(student: nn.Module, branch: int) -> nn.Module:
     return network
 
 
-# --- what is shared and what is not ---
+# --- shared and separate modules ---
 
 
 @pytest.mark.parametrize("settings", [Branches(subnetworks=3), HYDRA])
 @pytest.mark.parametrize("training", [False, True])
-def test_every_branch_is_the_plain_network_of_the_stem_and_its_own_layers(settings: Branches, training: bool) -> None:
+def test_every_branch_equals_the_plain_network_of_the_stem_and_the_branch_layers(
+    settings: Branches, training: bool
+) -> None:
     student = spread(settings(convnet())).train(training)
     plain = [alone(student, k).train(training) for k in range(3)]
     logits = student(images())
@@ -71,7 +73,7 @@ def test_every_branch_is_the_plain_network_of_the_stem_and_its_own_layers(settin
 
 
 @pytest.mark.parametrize("settings", [Branches(subnetworks=3), HYDRA])
-def test_first_branch_is_the_original_network(settings: Branches) -> None:
+def test_the_first_branch_equals_the_original_network(settings: Branches) -> None:
     plain = spread(convnet()).eval()
     student = settings(copy.deepcopy(plain)).eval()
     assert_close(student(images())[0], plain(images()))
@@ -79,7 +81,7 @@ def test_first_branch_is_the_original_network(settings: Branches) -> None:
 
 @pytest.mark.parametrize("branch_at", ["last_stage", "classifier"])
 @pytest.mark.parametrize("training", [False, True])
-def test_one_branch_is_the_plain_network(branch_at: str, training: bool) -> None:
+def test_a_single_branch_equals_the_plain_network(branch_at: str, training: bool) -> None:
     plain = spread(convnet()).train(training)
     student = Branches(subnetworks=1, branch_at=branch_at)(copy.deepcopy(plain)).train(training)
     assert torch.equal(student(images())[0], plain(images()))
@@ -99,7 +101,7 @@ def test_stem_runs_once_for_any_number_of_branches(subnetworks: int, branch_at: 
     assert Counter(batches) == {(module, len(images())): 1 for module in convolutions}
 
 
-def test_only_the_chosen_branches_run() -> None:
+def test_only_the_selected_branches_run() -> None:
     student = Branches(subnetworks=3)(convnet())
     calls: Counter[nn.Module] = Counter()
     parts = next(m for m in student.modules() if isinstance(m, Branched)).parts
@@ -110,7 +112,7 @@ def test_only_the_chosen_branches_run() -> None:
 
 
 @pytest.mark.parametrize("members", [[0], [2], [1, 0], [2, 2], (0, 2), range(2), range(2, -1, -1)])
-def test_chosen_branches_give_the_logits_of_slicing_all_of_them(members: Any) -> None:
+def test_logits_of_selected_branches_equal_a_selection_of_all_logits(members: Any) -> None:
     student = spread(Branches(subnetworks=3)(convnet())).eval()
     assert_close(student(images(), members), student(images())[list(members)])
 
@@ -133,7 +135,7 @@ def test_branches_start_from_separate_weights() -> None:
         assert len({id(p) for p in part.parameters()}) == 3 * len(list(part.parts[0].parameters()))
 
 
-def test_branches_have_batchnorm_statistics_of_their_own_images_features() -> None:
+def test_batchnorm_statistics_of_a_branch_are_those_of_its_features() -> None:
     student = Branches(subnetworks=2)(convnet()).train()
     convolution, norm = (
         m for m in student.modules() if isinstance(m, Branched) and not isinstance(m.parts[0], nn.Linear)
@@ -179,7 +181,7 @@ def test_same_seed_gives_the_same_branches(digits: DataSplits) -> None:
     ],
     ids=["wide_resnet", "resnet18", "mobilenet"],
 )
-def test_new_branches_are_drawn_on_the_scale_of_the_first_one(network: Callable[[], nn.Module]) -> None:
+def test_new_branches_are_initialized_on_the_scale_of_the_first_branch(network: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     student = Branches(subnetworks=2)(network())
     for name, part in ((n, m) for n, m in student.named_modules() if isinstance(m, Branched)):
@@ -190,7 +192,7 @@ def test_new_branches_are_drawn_on_the_scale_of_the_first_one(network: Callable[
                 assert second.std().item() == pytest.approx(first.std().item(), rel=0.3), f"{name}.{parameter}"
 
 
-# --- where the branches begin ---
+# --- start of the branches ---
 
 
 LAYOUTS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
@@ -218,7 +220,7 @@ LAYOUTS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_last_stage_begins_where_the_resolution_is_lowered_for_the_last_time(name: str) -> None:
+def test_the_last_stage_begins_where_the_resolution_is_reduced_for_the_last_time(name: str) -> None:
     network, expected = LAYOUTS[name]
     with torch.device("meta"):
         student = Branches(subnetworks=2)(network())
@@ -226,7 +228,7 @@ def test_last_stage_begins_where_the_resolution_is_lowered_for_the_last_time(nam
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_classifier_alone_is_branched_for_hydra(name: str) -> None:
+def test_for_hydra_only_the_classifier_is_branched(name: str) -> None:
     network, (*_, last) = LAYOUTS[name]
     with torch.device("meta"):
         student = HYDRA(network())
@@ -234,20 +236,20 @@ def test_classifier_alone_is_branched_for_hydra(name: str) -> None:
 
 
 @pytest.mark.parametrize("model", [WideResNet(depth=10, width=1), ResNet(depth=8, width=4), ResNet(depth=14, width=2)])
-def test_residual_networks_keep_their_shortcuts_whole(model: Any, digits: DataSplits) -> None:
+def test_residual_blocks_are_not_cut_within_a_shortcut(model: Any, digits: DataSplits) -> None:
     plain = build(model, digits, 0).eval()
     student = Branches(subnetworks=2)(copy.deepcopy(plain)).eval()
     x = digits.train[slice(0, 3)][0]
     assert_close(student(x)[0], plain(x))
 
 
-def test_normalization_of_the_images_belongs_to_the_stem(digits: DataSplits) -> None:
+def test_image_normalization_is_part_of_the_stem(digits: DataSplits) -> None:
     student = Branches(subnetworks=2)(build(Convnet(width=2, blocks=2), digits, 0))
     assert branched(student) == ["1.4", "1.5", "1.9"]
     assert not isinstance(student.network[0], Branched)
 
 
-def test_resnet18_of_torchvision_runs_its_stem_once() -> None:
+def test_torchvision_resnet18_runs_its_stem_once() -> None:
     plain = torchvision.models.resnet18(num_classes=4).eval()
     student = Branches(subnetworks=3)(copy.deepcopy(plain)).eval()
     calls: Counter[str] = Counter()
@@ -269,22 +271,22 @@ def vision_transformer() -> nn.Module:
 
 
 @pytest.mark.parametrize("network", [lambda: convnet(1), vision_transformer], ids=["convnet", "vit"])
-def test_network_without_a_last_stage_is_refused_with_a_fix(network: Callable[[], nn.Module]) -> None:
+def test_a_network_without_a_last_stage_is_refused_with_a_fix(network: Callable[[], nn.Module]) -> None:
     with pytest.raises(ConfigError, match=r"student\.branch_at: .*use classifier"):
         Branches()(network())
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8)])
-def test_the_suggested_fix_works(shape: tuple[int, int, int]) -> None:
+def test_the_suggested_branch_point_works(shape: tuple[int, int, int]) -> None:
     network = convnet(1).float() if shape[0] == 1 else vision_transformer()
     assert HYDRA(network)(torch.rand(2, *shape)).shape == (3, 2, 3)
 
 
-# --- networks of other hands ---
+# --- other networks ---
 
 
 class Listed(nn.Module):
-    """Stages in a list that `forward` walks through."""
+    """Has its stages in a list, through which `forward` iterates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -300,7 +302,7 @@ class Listed(nn.Module):
 
 
 class Activated(nn.Module):
-    """A layer that begins by activating its input in place."""
+    """A layer that begins with an in-place activation of its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -322,7 +324,7 @@ def stride_in_a_list() -> nn.Module:
 
 
 @pytest.mark.parametrize("network", [Listed, in_place, stride_in_a_list])
-def test_branches_of_any_network_are_plain_networks(network: Callable[[], nn.Module]) -> None:
+def test_each_branch_of_any_network_equals_a_plain_network(network: Callable[[], nn.Module]) -> None:
     student = Branches(subnetworks=3)(network().double()).eval()
     plain = [alone(student, k) for k in range(3)]
     logits = student(images())
@@ -331,7 +333,7 @@ def test_branches_of_any_network_are_plain_networks(network: Callable[[], nn.Mod
     logits.sum().backward()
 
 
-# --- how they speak as one ---
+# --- combination of branch outputs ---
 
 THREE = [[[2.0, 1, 0]], [[0.0, 1, 2]], [[1.0, 1, -2]]]
 
@@ -349,7 +351,7 @@ def test_combined_logits_are_their_mean_or_sum(how: str, expected: list[float]) 
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_combined_probabilities_are_the_logarithm_of_their_mean_at_that_temperature(temperature: float) -> None:
+def test_combined_log_probabilities_are_the_log_of_the_mean_at_the_given_temperature(temperature: float) -> None:
     logits = torch.tensor(THREE)
     expected = sum((one / temperature).softmax(-1) for one in logits) / 3
     assert_close(combine_members(logits, "mean_of_probabilities", temperature).exp(), expected)
@@ -380,7 +382,7 @@ class HeadFirst(nn.Module):
         return logits
 
 
-def test_network_that_registers_its_parts_in_another_order_is_refused() -> None:
+def test_a_network_that_registers_modules_out_of_execution_order_is_refused() -> None:
     student = Branches(subnetworks=2, branch_at="classifier")(HeadFirst())
     with pytest.raises(ConfigError, match="in which it registers them"):
         student(torch.rand(2, 1, 8, 8))

@@ -1,4 +1,4 @@
-"""Dirichlet students against the cases of METHODS section 6, torch.distributions, quadrature and random draws."""
+"""Dirichlet students agree with the cases of METHODS section 6, torch.distributions, quadrature and random samples."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ from tests.unit.core.core_stand_ins import tiny_config
 
 P = [[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.6, 0.3]]
 MEMBERS = torch.tensor(P, dtype=torch.float64)[:, None].log()
-Z = torch.tensor([[[0.0, 0.5, 1.0]]], dtype=torch.float64)  # a network's outputs
+Z = torch.tensor([[[0.0, 0.5, 1.0]]], dtype=torch.float64)  # outputs of a network
 BETA = torch.tensor([3.414660, 3.043174, 2.114458], dtype=torch.float64)
 NO_LABEL = torch.tensor([-1])
 
@@ -44,7 +44,7 @@ def random_logits(members: int, seed: int) -> Tensor:
 # --- EnD^2 ---
 
 
-def test_end2_loss_is_the_hand_constant() -> None:
+def test_end2_loss_equals_the_hand_computed_value() -> None:
     student = hand([[[2.0, 3, 5]]]).log()
     assert_close(loss(End2(smoothing=0.0), student, MEMBERS), hand(1.224328), atol=2e-6, rtol=0)
 
@@ -58,7 +58,7 @@ def test_predictive_mean_of_end2_is_the_softmax_of_the_logits() -> None:
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 @pytest.mark.parametrize("smoothing", [0.0, 1e-4, 0.2])
 @pytest.mark.parametrize(("subnetworks", "teachers"), [(1, 3), (2, 1)])
-def test_end2_loss_is_torchs_negative_log_density(
+def test_end2_loss_equals_the_negative_log_density_of_torch(
     temperature: float, smoothing: float, subnetworks: int, teachers: int
 ) -> None:
     s, t = random_logits(subnetworks, 0), random_logits(teachers, 1)
@@ -68,7 +68,7 @@ def test_end2_loss_is_torchs_negative_log_density(
     assert_close(loss(settings, s, t), -torch.stack(terms).mean())
 
 
-def test_end2_loss_is_lowest_at_the_distribution_that_the_teachers_were_drawn_from() -> None:
+def test_end2_loss_is_minimal_at_the_distribution_that_generated_the_teachers() -> None:
     torch.manual_seed(0)
     alpha = hand([2.0, 3, 5])
     teachers = Dirichlet(alpha).sample((5000, 1)).log()
@@ -78,7 +78,7 @@ def test_end2_loss_is_lowest_at_the_distribution_that_the_teachers_were_drawn_fr
         assert loss(settings, (alpha.log() + hand(shift)).view(1, 1, 3), teachers) > best
 
 
-def test_smoothing_keeps_a_certain_teacher_finite() -> None:
+def test_smoothing_keeps_the_loss_of_a_certain_teacher_finite() -> None:
     s = torch.zeros(1, 1, 3, requires_grad=True)
     value = loss(End2(), s, torch.tensor([[[800.0, 0, -800]]]))
     value.backward()
@@ -89,18 +89,18 @@ def test_smoothing_keeps_a_certain_teacher_finite() -> None:
 # --- Proxy-EnD^2 ---
 
 
-def test_head_gives_the_logarithm_of_alpha() -> None:
+def test_the_head_returns_the_logarithm_of_alpha() -> None:
     assert_close(ProxyEnd2().head()(Z).exp(), hand([[[2, 2.648721, 3.718282]]]), atol=1e-6, rtol=0)
 
 
-def test_softmax_behind_the_head_is_the_predictive_mean() -> None:
+def test_the_softmax_of_the_head_output_is_the_predictive_mean() -> None:
     mean = ProxyEnd2().head()(Z).softmax(-1)
     assert_close(mean, hand([[[0.239034, 0.316568, 0.444398]]]), atol=1e-6, rtol=0)
     assert_close(mean, Dirichlet(Z.exp() + 1).mean)
 
 
 @pytest.mark.parametrize(("divergence", "expected"), [("proxy", 1.045871), ("reverse", 1.506811)])
-def test_proxy_loss_is_the_hand_constant(divergence: str, expected: float) -> None:
+def test_proxy_loss_equals_the_hand_computed_value(divergence: str, expected: float) -> None:
     assert_close(proxy(divergence, Z), hand(expected), atol=2e-6, rtol=0)
 
 
@@ -110,7 +110,7 @@ def test_proxy_loss_is_zero_at_the_proxy_target_itself() -> None:
 
 
 def target(teachers: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean probabilities (B,c) and precision beta_0 (B,1) of the proxy, as loops over teachers."""
+    """Returns the mean probabilities (B,c) and the precision beta_0 (B,1) of the proxy, as loops over teachers."""
     p = teachers.softmax(-1)
     mean = sum(p) / len(p)
     apart = sum((mean * (mean.log() - one.log())).sum(-1) for one in p) / len(p)
@@ -118,14 +118,14 @@ def target(teachers: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("subnetworks", "teachers"), [(1, 3), (2, 4)])
-def test_proxy_loss_is_torchs_divergence_of_two_dirichlet_distributions(subnetworks: int, teachers: int) -> None:
+def test_proxy_loss_equals_the_dirichlet_kl_divergence_of_torch(subnetworks: int, teachers: int) -> None:
     z, t = random_logits(subnetworks, 0), random_logits(teachers, 1)
     mean, precision = target(t)
     terms = [kl_divergence(Dirichlet(mean * precision + 1), Dirichlet(one.exp() + 1)) for one in z]
     assert_close(proxy("proxy", z, t), torch.stack(terms).mean())
 
 
-def test_reverse_loss_is_the_mean_over_draws_from_the_students_distribution() -> None:
+def test_reverse_loss_equals_the_mean_over_samples_from_the_student_distribution() -> None:
     torch.manual_seed(0)
     z, t = random_logits(1, 0)[:, :2], random_logits(3, 1)[:, :2]
     mean, precision = target(t)
@@ -138,7 +138,7 @@ def test_reverse_loss_is_the_mean_over_draws_from_the_students_distribution() ->
     assert float(error) < 0.005
 
 
-def test_both_divergences_of_two_classes_agree_with_quadrature() -> None:
+def test_both_divergences_for_two_classes_agree_with_quadrature() -> None:
     z, t = hand([[[0.3, -0.4]]]), hand([[[0.2, 0.9]], [[-0.5, 0.4]]])
     mean, precision = target(t)
     (p, other), beta_0 = mean[0].tolist(), precision.item()
@@ -155,7 +155,7 @@ def test_both_divergences_of_two_classes_agree_with_quadrature() -> None:
     assert float(proxy("reverse", z, t)) == pytest.approx(expected - entropy / (beta_0 + 2), abs=1e-6)
 
 
-def test_teachers_are_tempered_before_anything_else() -> None:
+def test_teacher_logits_are_tempered_before_any_other_operation() -> None:
     z, t = random_logits(1, 0), random_logits(3, 1)
     for divergence in ("proxy", "reverse"):
         tempered, plain = ProxyEnd2(temperature=3.0, divergence=divergence), ProxyEnd2(divergence=divergence)
@@ -173,7 +173,7 @@ def test_teachers_that_agree_give_a_finite_loss_and_gradient(divergence: str, dt
 
 
 @pytest.mark.parametrize("divergence", ["proxy", "reverse"])
-def test_descent_leads_to_the_mean_of_the_teachers(divergence: str) -> None:
+def test_gradient_descent_converges_to_the_mean_of_the_teachers(divergence: str) -> None:
     z = torch.zeros(1, 1, 3, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([z], max_iter=200, line_search_fn="strong_wolfe")
 
@@ -190,17 +190,17 @@ def test_descent_leads_to_the_mean_of_the_teachers(divergence: str) -> None:
     assert (found / found.sum()).argsort().tolist() == MEMBERS.exp().mean(0)[0].argsort().tolist()
 
 
-# --- both ---
+# --- both losses ---
 
 
 @pytest.mark.parametrize("settings", [End2(alpha=0.0), ProxyEnd2(alpha=0.0)])
-def test_without_alpha_only_labels_count(settings: End2 | ProxyEnd2) -> None:
+def test_with_alpha_zero_only_the_label_term_remains(settings: End2 | ProxyEnd2) -> None:
     s, t, labels = random_logits(2, 0), random_logits(3, 1), torch.tensor([0, -1, 2, 3, -1])
     assert_close(settings(s, t, labels, s), Labels()(s, t, labels, s))
 
 
 @pytest.mark.parametrize("kind", ["end2", "proxy_end2", "averaged"])
-def test_student_has_the_head_of_its_loss(kind: str, digits: DataSplits) -> None:
+def test_the_student_has_the_head_required_by_its_loss(kind: str, digits: DataSplits) -> None:
     images = digits.train[slice(0, 4)][0]
     plain = new_student(tiny_config(), digits).eval()(images)
     student = new_student(tiny_config(f"loss.kind={kind}"), digits)
@@ -210,7 +210,9 @@ def test_student_has_the_head_of_its_loss(kind: str, digits: DataSplits) -> None
 
 
 @pytest.mark.parametrize("piece", [ProxyEnd2(), ProxyEnd2(divergence="proxy"), End2(), End2(smoothing=0.0)], ids=str)
-def test_loss_and_gradient_are_finite_if_all_teachers_give_a_class_probability_zero(piece: ProxyEnd2 | End2) -> None:
+def test_loss_and_gradient_are_finite_if_all_teachers_assign_probability_zero_to_a_class(
+    piece: ProxyEnd2 | End2,
+) -> None:
     teachers = torch.tensor([[[0.0, -torch.inf, 1]], [[2.0, -torch.inf, 0]]])
     student = torch.zeros(1, 1, 3, requires_grad=True)
     loss = piece(student, teachers, torch.tensor([0]), student)
@@ -219,12 +221,12 @@ def test_loss_and_gradient_are_finite_if_all_teachers_give_a_class_probability_z
     assert bool(student.grad.isfinite().all())
 
 
-def test_a_class_of_probability_zero_for_all_teachers_does_not_change_their_divergence() -> None:
-    # KL(Dir(beta) || Dir(beta)) = 0: the student that fits, with a class more that has beta = 0 * beta_0 + 1 = 1.
+def test_a_class_with_probability_zero_for_all_teachers_does_not_change_the_divergence() -> None:
+    # KL(Dir(beta) || Dir(beta)) = 0: the matching student, with an additional class with beta = 0 * beta_0 + 1 = 1.
     p = torch.tensor([[0.5, 0.5], [0.9, 0.1]], dtype=torch.float64)
     mean = p.mean(0)
     apart = float((mean * (mean.log() - p.log())).sum(-1).mean())
-    precision = 2 / (2 * apart)  # (c - 1) / (2 MKL) of three classes
+    precision = 2 / (2 * apart)  # (c - 1) / (2 MKL) for three classes
     beta = torch.tensor([*(mean * precision + 1), 1.0], dtype=torch.float64)
     teachers = torch.cat([p.log(), torch.full((2, 1), -torch.inf, dtype=torch.float64)], -1).unsqueeze(1)
     loss = ProxyEnd2(divergence="proxy").distillation(beta.log().view(1, 1, 3), teachers)

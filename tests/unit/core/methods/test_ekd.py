@@ -1,4 +1,4 @@
-"""EKD against the hand constants of METHODS E1 and loops over single examples."""
+"""EKD agrees with the hand-computed values of METHODS E1 and with loops over single examples."""
 
 import math
 
@@ -26,7 +26,7 @@ def loss(
     student_aggregation: str = "mean_of_logits",
     teacher_aggregation: str = "mean_of_logits",
 ) -> float:
-    """Case E1 with these weights of the terms."""
+    """Returns the loss of case E1 with these weights of the terms."""
     settings = Ekd(
         temperature=T,
         label_weight=label,
@@ -46,25 +46,25 @@ def random_logits(members: int, seed: int) -> Tensor:
 # --- E1 ---
 
 
-def test_loss_with_unit_weights_is_the_hand_constant() -> None:
+def test_loss_with_unit_weights_equals_the_hand_computed_value() -> None:
     assert loss(1, 1) == pytest.approx(3.285507, abs=2e-6)
 
 
 @pytest.mark.parametrize(("student_aggregation", "of_all"), [("mean_of_logits", 0.958020), ("sum_of_logits", 0.861995)])
-def test_label_terms_are_those_of_the_branches_and_of_their_head(student_aggregation: str, of_all: float) -> None:
+def test_label_terms_are_those_of_the_branches_and_of_their_combined_output(
+    student_aggregation: str, of_all: float
+) -> None:
     assert loss(label=1, student_aggregation=student_aggregation) == pytest.approx(of_all + OF_BRANCHES, abs=2e-6)
 
 
 @pytest.mark.parametrize(
     ("teacher_aggregation", "of_all"), [("mean_of_logits", 0.027380), ("mean_of_probabilities", 0.015394)]
 )
-def test_teacher_terms_are_those_of_the_branches_and_of_the_whole_ensemble(
-    teacher_aggregation: str, of_all: float
-) -> None:
+def test_teacher_terms_are_those_of_the_branches_and_of_the_ensemble(teacher_aggregation: str, of_all: float) -> None:
     assert loss(teacher=1, teacher_aggregation=teacher_aggregation) == pytest.approx(OWN_TEACHERS + of_all, abs=2e-6)
 
 
-def test_logit_terms_are_mean_squared_distances() -> None:
+def test_logit_terms_are_mean_squared_errors() -> None:
     assert loss(logit=1) == pytest.approx(LOGIT_TERMS, abs=2e-6)
 
 
@@ -73,16 +73,16 @@ def test_each_weight_multiplies_its_terms() -> None:
     assert loss(0.5, 2, 3) == pytest.approx(expected, abs=1e-5)
 
 
-def test_swapping_the_teachers_changes_only_the_terms_of_the_branches() -> None:
+def test_swapping_the_teachers_changes_only_the_branch_terms() -> None:
     settings = Ekd(temperature=T, label_weight=0)
     crossed = settings(BRANCHES, TEACHERS.flip(0), LABEL, BRANCHES)
-    assert float(crossed) == pytest.approx(2 * 0.758424 + 0.027380, abs=2e-6)  # .758424: case K2, cross-paired
+    assert float(crossed) == pytest.approx(2 * 0.758424 + 0.027380, abs=2e-6)  # .758424: case K2 with swapped pairs
 
 
-# --- limits ---
+# --- special cases ---
 
 
-def test_with_teacher_weight_zero_the_loss_is_multi_branch_cross_entropy() -> None:
+def test_with_teacher_weight_zero_the_loss_is_the_multi_branch_cross_entropy() -> None:
     s, labels = random_logits(3, 0), torch.tensor([0, 3, -1, 2, -1])
     loss = Ekd(teacher_weight=0)(s, random_logits(3, 1), labels, s)
     labeled = [(b, label) for b, label in enumerate(labels.tolist()) if label >= 0]
@@ -93,7 +93,7 @@ def test_with_teacher_weight_zero_the_loss_is_multi_branch_cross_entropy() -> No
 
 @pytest.mark.parametrize("student_aggregation", ["mean_of_logits", "sum_of_logits", "mean_of_probabilities"])
 @pytest.mark.parametrize("teacher_aggregation", ["mean_of_logits", "mean_of_probabilities"])
-def test_one_branch_and_one_teacher_are_plain_distillation_with_every_term_twice(
+def test_with_one_branch_and_one_teacher_the_loss_is_twice_that_of_plain_distillation(
     student_aggregation: str, teacher_aggregation: str
 ) -> None:
     s, t, labels = random_logits(1, 0), random_logits(1, 1), torch.tensor([0, 3, -1, 2, -1])
@@ -102,13 +102,13 @@ def test_one_branch_and_one_teacher_are_plain_distillation_with_every_term_twice
     assert_close(settings(s, t, labels, s), 2 * plain)
 
 
-def test_branches_that_equal_their_teachers_have_no_teacher_and_no_logit_terms() -> None:
+def test_for_branches_equal_to_their_teachers_the_teacher_and_logit_terms_are_zero() -> None:
     settings = Ekd(label_weight=0, logit_weight=1)
     t = random_logits(3, 0)
     assert float(settings(t, t, LABEL.expand(5), t)) == pytest.approx(0, abs=1e-12)
 
 
-def test_label_terms_use_separate_logits() -> None:
+def test_label_terms_use_the_logits_given_for_labels() -> None:
     s, other, t, labels = random_logits(2, 0), random_logits(2, 1), random_logits(2, 2), LABEL.expand(5)
     parts = Ekd(teacher_weight=0)(other, t, labels, other) + Ekd(label_weight=0)(s, t, labels, s)
     assert_close(Ekd()(s, t, labels, other), parts)
@@ -118,7 +118,7 @@ def test_label_terms_use_separate_logits() -> None:
 
 
 def head(rows: list[list[float]], how: str, temperature: float) -> list[float]:
-    """Probabilities at T of several members as one."""
+    """Returns the combined probabilities of several members at temperature T."""
     if how == "mean_of_probabilities":
         return mean([softmax(row, temperature) for row in rows])
     return softmax([(len(rows) if how == "sum_of_logits" else 1) * z for z in mean(rows)], temperature)
@@ -127,7 +127,7 @@ def head(rows: list[list[float]], how: str, temperature: float) -> list[float]:
 @pytest.mark.parametrize("student_aggregation", ["mean_of_logits", "sum_of_logits", "mean_of_probabilities"])
 @pytest.mark.parametrize("teacher_aggregation", ["mean_of_logits", "mean_of_probabilities"])
 @pytest.mark.parametrize(("branches", "teachers"), [(2, 2), (2, 3), (3, 2), (1, 4)])
-def test_loss_is_the_loop_over_branches_and_images(
+def test_loss_equals_a_loop_over_branches_and_images(
     student_aggregation: str, teacher_aggregation: str, branches: int, teachers: int
 ) -> None:
     s, t, temperature, labels = random_logits(branches, 0), random_logits(teachers, 1), 2.5, [0, 3, 1, 2, 0]
@@ -148,8 +148,8 @@ def test_loss_is_the_loop_over_branches_and_images(
     assert float(settings(s, t, torch.tensor(labels), s)) == pytest.approx(total / 5)
 
 
-def test_a_teacher_with_a_class_of_probability_zero_has_the_loss_of_the_formula() -> None:
-    # By hand: CE 3 ln 3 with T = 4: KL(t_1 || z_1) = ln 3/2, KL(t_2 || z_2) = 0, KL(mean of logits || z) = ln 3/2.
+def test_the_formula_also_holds_for_a_teacher_with_probability_zero_for_a_class() -> None:
+    # By hand: CE 3 ln 3; at T = 4, KL(t_1 || z_1) = ln 3/2, KL(t_2 || z_2) = 0, KL(mean of logits || z) = ln 3/2.
     teachers = torch.tensor([[[0.0, 0, -torch.inf]], [[0.0, 0, 0]]])
     student = torch.zeros(2, 1, 3, requires_grad=True)
     loss = Ekd(temperature=4.0)(student, teachers, torch.tensor([0]), student)
@@ -158,7 +158,7 @@ def test_a_teacher_with_a_class_of_probability_zero_has_the_loss_of_the_formula(
     assert bool(student.grad.isfinite().all())
 
 
-def test_logits_beyond_every_square_do_not_count_at_weight_zero() -> None:
+def test_logits_whose_square_overflows_are_ignored_at_weight_zero() -> None:
     teachers = torch.full((2, 1, 3), 1e30)
     student = torch.zeros(2, 1, 3)
     assert float(Ekd(temperature=4.0)(student, teachers, torch.tensor([0]), student)) == pytest.approx(3 * math.log(3))

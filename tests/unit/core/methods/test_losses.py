@@ -1,4 +1,4 @@
-"""The third axis against hand constants (METHODS K1, K2) and loops over single examples."""
+"""Losses agree with hand-computed values (METHODS K1, K2) and with loops over single examples."""
 
 import math
 from typing import Any
@@ -31,11 +31,11 @@ def kd(student: Tensor, average: str) -> Tensor:
     return Averaged(temperature=T, alpha=1.0, average=average)(student, TEACHERS, NO_LABEL, student)
 
 
-# --- K1: one student, the averaged teacher ---
+# --- K1: one student and the averaged teacher ---
 
 
 @pytest.mark.parametrize(("average", "expected"), AVERAGES.items())
-def test_loss_of_each_average_is_the_hand_constant_of_k1(average: str, expected: float) -> None:
+def test_loss_with_each_average_equals_the_hand_computed_value_of_case_k1(average: str, expected: float) -> None:
     assert_close(kd(STUDENT, average), hand(expected), atol=1e-5, rtol=0)
 
 
@@ -44,20 +44,20 @@ def test_mean_of_losses_exceeds_loss_of_the_mean_by_the_jensen_shannon_divergenc
     assert_close(difference, hand(0.326513), atol=1e-5, rtol=0)
 
 
-def test_cross_entropy_form_is_the_kl_form_plus_the_entropy_of_the_target() -> None:
+def test_cross_entropy_form_is_the_kl_form_plus_the_target_entropy() -> None:
     p = mean([softmax([2, 1, 0], T), softmax([0, 1, 2], T)])
     entropy = -sum(a * math.log(a) for a in p)
     assert_close(kd(STUDENT, "tempered_probabilities") + T**2 * entropy, hand(17.678111), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("average", ["tempered_probabilities", "losses"])
-def test_both_kl_forms_have_the_gradient_of_k1(average: str) -> None:
+def test_both_forms_of_the_loss_have_the_gradient_of_case_k1(average: str) -> None:
     student = STUDENT.clone().requires_grad_()
     kd(student, average).backward()
     assert_close(student.grad, hand([[[0.216957, -0.087966, -0.128991]]]), atol=1e-5, rtol=0)
 
 
-def test_gradient_is_temperature_over_batch_times_the_difference_of_probabilities() -> None:
+def test_gradient_is_temperature_over_batch_size_times_the_probability_difference() -> None:
     generator = torch.Generator().manual_seed(0)
     student = torch.randn(1, 6, 5, generator=generator, dtype=torch.float64, requires_grad=True)
     teachers = torch.randn(3, 6, 5, generator=generator, dtype=torch.float64)
@@ -66,14 +66,14 @@ def test_gradient_is_temperature_over_batch_times_the_difference_of_probabilitie
     assert_close(student.grad, expected)
 
 
-# --- K2: one teacher for each subnetwork ---
+# --- K2: one teacher per subnetwork ---
 
 
-def test_one_to_one_loss_is_the_hand_constant_of_k2() -> None:
+def test_one_to_one_loss_equals_the_hand_computed_value_of_case_k2() -> None:
     assert_close(OneToOne(temperature=T)(TWO, TEACHERS, NO_LABEL, TWO), hand(0.098609), atol=1e-5, rtol=0)
 
 
-def test_loss_of_hydra_is_the_hand_constant_of_k2() -> None:
+def test_loss_of_hydra_equals_the_hand_computed_value_of_case_k2() -> None:
     hydra = load_config("hydra", ["loss.alpha=1"]).loss
     assert_close(hydra(TWO, TEACHERS, NO_LABEL, TWO), hand(0.098609), atol=1e-5, rtol=0)
     assert_close(hydra(TWO, TEACHERS.flip(0), NO_LABEL, TWO), hand(0.758424), atol=1e-5, rtol=0)
@@ -84,8 +84,8 @@ def test_swapping_the_teachers_changes_the_one_to_one_loss() -> None:
     assert_close(crossed, hand(0.758424), atol=1e-5, rtol=0)
 
 
-def test_one_to_one_cross_entropy_form_is_the_kl_form_plus_the_teachers_mean_entropy() -> None:
-    p = softmax([2, 1, 0], T)  # the other teacher's probabilities are these reversed, with the same entropy
+def test_one_to_one_cross_entropy_form_is_the_kl_form_plus_the_mean_teacher_entropy() -> None:
+    p = softmax([2, 1, 0], T)  # probabilities of the other teacher are these in reverse order, with the same entropy
     entropy = -sum(a * math.log(a) for a in p)
     loss = OneToOne(temperature=T)(TWO, TEACHERS, NO_LABEL, TWO)
     assert_close(loss + T**2 * entropy, hand(17.348203), atol=1e-5, rtol=0)
@@ -96,16 +96,16 @@ def test_swapping_the_teachers_does_not_change_the_averaged_loss() -> None:
     assert_close(averaged(TWO, TEACHERS, NO_LABEL, TWO), averaged(TWO, TEACHERS.flip(0), NO_LABEL, TWO))
 
 
-# --- limits ---
+# --- special cases ---
 
 
 @pytest.mark.parametrize("average", AVERAGES)
-def test_kl_is_zero_when_student_equals_the_only_teacher(average: str) -> None:
+def test_kl_is_zero_if_the_student_equals_the_only_teacher(average: str) -> None:
     loss = Averaged(temperature=T, alpha=1.0, average=average)(STUDENT, STUDENT, NO_LABEL, STUDENT)
     assert_close(loss, hand(0.0), atol=1e-12, rtol=0)
 
 
-def test_one_to_one_is_zero_when_every_subnetwork_equals_its_teacher() -> None:
+def test_one_to_one_loss_is_zero_if_every_subnetwork_equals_its_teacher() -> None:
     assert_close(OneToOne(temperature=T)(TEACHERS, TEACHERS, NO_LABEL, TEACHERS), hand(0.0), atol=1e-12, rtol=0)
 
 
@@ -115,18 +115,18 @@ def test_kl_of_a_certain_target_is_the_negative_log_likelihood_of_its_class() ->
 
 
 @pytest.mark.parametrize("loss", [Averaged, OneToOne])
-def test_without_alpha_only_labels_count(loss: type[Averaged] | type[OneToOne]) -> None:
+def test_with_alpha_zero_only_the_label_term_remains(loss: type[Averaged] | type[OneToOne]) -> None:
     labels = torch.tensor([2])
     assert_close(loss(alpha=0.0)(TWO, TEACHERS, labels, TWO), Labels()(TWO, TEACHERS, labels, TWO))
 
 
 @pytest.mark.parametrize("loss", [Averaged, OneToOne])
-def test_with_alpha_one_labels_do_not_count(loss: type[Averaged] | type[OneToOne]) -> None:
+def test_with_alpha_one_labels_have_no_effect(loss: type[Averaged] | type[OneToOne]) -> None:
     losses = [loss(alpha=1.0)(TWO, TEACHERS, torch.tensor([label]), TWO) for label in (-1, 0, 2)]
     assert losses[0] == losses[1] == losses[2]
 
 
-def test_label_term_is_computed_on_its_own_logits() -> None:
+def test_label_term_is_computed_from_the_logits_given_for_labels() -> None:
     loss = Averaged(temperature=T, alpha=0.25)(TWO, TEACHERS, torch.tensor([0]), TWO * 3)
     parts = 0.75 * Labels()(TWO, TEACHERS, torch.tensor([0]), TWO * 3) + 0.25 * kd(TWO, "tempered_probabilities")
     assert_close(loss, parts)
@@ -138,7 +138,7 @@ def test_unlabeled_images_are_excluded_from_the_mean_of_the_label_term() -> None
     assert_close(label_cross_entropy(hand([logits]), torch.tensor([1, -1, 0])), hand(expected))
 
 
-def test_label_term_of_a_batch_with_one_label_is_that_of_the_one_image() -> None:
+def test_label_term_of_a_batch_with_one_label_is_that_of_the_labeled_image() -> None:
     expected = -math.log(softmax([0, 3, 1], 1)[2])
     assert_close(label_cross_entropy(hand([[[2, 1, 0], [0, 3, 1]]]), torch.tensor([-1, 2])), hand(expected))
 
@@ -187,7 +187,9 @@ SIZES = [(1, 1), (1, 3), (2, 3), (2, 4), (3, 2), (4, 1), (3, 3)]
 
 @pytest.mark.parametrize(("subnetworks", "teachers"), SIZES)
 @pytest.mark.parametrize("average", AVERAGES)
-def test_averaged_equals_a_loop_over_subnetworks_and_examples(subnetworks: int, teachers: int, average: str) -> None:
+def test_averaged_loss_equals_a_loop_over_subnetworks_and_examples(
+    subnetworks: int, teachers: int, average: str
+) -> None:
     s, t, labels, on_labels = _random_logits(subnetworks, teachers)
     temperature, alpha = 2.5, 0.7
     terms = []
@@ -205,7 +207,7 @@ def test_averaged_equals_a_loop_over_subnetworks_and_examples(subnetworks: int, 
 
 
 @pytest.mark.parametrize(("subnetworks", "teachers"), SIZES)
-def test_one_to_one_equals_a_loop_in_which_teacher_m_teaches_subnetwork_m_mod_k(
+def test_one_to_one_loss_equals_a_loop_that_assigns_teacher_m_to_subnetwork_m_mod_k(
     subnetworks: int, teachers: int
 ) -> None:
     s, t, labels, on_labels = _random_logits(subnetworks, teachers)
@@ -225,7 +227,7 @@ def test_one_to_one_equals_a_loop_in_which_teacher_m_teaches_subnetwork_m_mod_k(
 
 
 def _trained_factors(loss: Averaged | OneToOne, same_teachers: bool) -> list[Tensor]:
-    """r and s of a linear rank-one ensemble after ten steps."""
+    """Returns r and s of a linear rank-one ensemble after ten steps."""
     generator = torch.Generator().manual_seed(3)
     student = BatchEnsemble(subnetworks=2)(torch.nn.Linear(4, 3).double())
     torch.nn.init.normal_(student.network.layer.weight, generator=generator)
@@ -248,11 +250,11 @@ def test_identical_targets_keep_the_factors_of_all_subnetworks_identical(
     loss: Averaged | OneToOne, same_teachers: bool
 ) -> None:
     for factor in _trained_factors(loss, same_teachers):
-        assert factor.abs().max() > 1e-4  # they did move
+        assert factor.abs().max() > 1e-4  # they have changed
         assert_close(factor[0], factor[1], atol=1e-12, rtol=0)
 
 
-def test_different_teachers_separate_the_factors_of_the_subnetworks() -> None:
+def test_different_teachers_make_the_factors_of_the_subnetworks_different() -> None:
     for factor in _trained_factors(OneToOne(), same_teachers=False):
         assert (factor[0] - factor[1]).abs().max() > 1e-3
 
@@ -261,7 +263,7 @@ def never() -> Tensor:
     raise AssertionError("a term of weight 0 was computed")
 
 
-def test_a_term_of_weight_zero_is_not_computed() -> None:
+def test_a_term_with_weight_zero_is_not_computed() -> None:
     assert float(weighted_sum((0.0, never), (2.0, lambda: torch.tensor(3.0)), (0, never))) == 6
 
 
@@ -284,9 +286,9 @@ def test_a_sum_whose_weights_are_all_zero_is_zero_and_has_a_gradient() -> None:
     ],
     ids=lambda piece: piece.kind,
 )
-def test_teachers_with_weight_zero_may_have_any_logits(piece: Any) -> None:
+def test_teachers_with_weight_zero_may_have_non_finite_logits(piece: Any) -> None:
     student, labels = torch.zeros(2, 3, 4, requires_grad=True), torch.tensor([0, 1, 2])
-    times = 3 if piece.kind == "ekd" else 1  # of two branches and both as one
+    times = 3 if piece.kind == "ekd" else 1  # of two branches and of their combination
     for number in (torch.nan, torch.inf, -torch.inf):
         loss = piece(student, torch.full((2, 3, 4), number), labels, student)
         assert float(loss) == pytest.approx(times * math.log(4))

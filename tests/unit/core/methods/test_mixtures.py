@@ -1,4 +1,4 @@
-"""Mixup and cutmix against loops over images and pixels, and their labels against cross-entropy with mixed targets."""
+"""Mixup and cutmix agree with loops over images and pixels; their label term agrees with the mixed cross-entropy."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from ensdistill.models import build
 from ensdistill.training.step import StepContext, distill_step
 from tests.unit.core.core_stand_ins import LinearMembers, streams, tiny_config
 
-NOBODY = LinearMembers()  # mixtures depend on images only
+NOBODY = LinearMembers()  # mixtures depend only on images
 
 
 def pictures(count: int = 12, shape: tuple[int, ...] = (3, 8, 6)) -> Tensor:
@@ -28,7 +28,7 @@ def pictures(count: int = 12, shape: tuple[int, ...] = (3, 8, 6)) -> Tensor:
 
 
 def drawn(count: int, alpha: float, seed: int) -> tuple[Tensor, float, torch.Generator]:
-    """The other image of each image and lambda, drawn like the perturbations do, and the generator after it."""
+    """Returns the partner of each image and lambda, drawn as in the perturbations, and the generator afterwards."""
     generator = streams(seed).host
     partners = torch.randperm(count, generator=generator)
     number = int(torch.randint(2**63 - 1, (), generator=generator))
@@ -37,7 +37,7 @@ def drawn(count: int, alpha: float, seed: int) -> tuple[Tensor, float, torch.Gen
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
-def test_mixup_is_a_loop_over_the_images(alpha: float, seed: int) -> None:
+def test_mixup_equals_a_loop_over_the_images(alpha: float, seed: int) -> None:
     x = pictures()
     partners, share, _ = drawn(len(x), alpha, seed)
     expected = [share * x[b] + (1 - share) * x[int(partners[b])] for b in range(len(x))]
@@ -46,7 +46,7 @@ def test_mixup_is_a_loop_over_the_images(alpha: float, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("shape", [(3, 8, 6), (1, 5, 9)], ids=str)
-def test_cutmix_is_a_loop_over_the_pixels(shape: tuple[int, ...], seed: int) -> None:
+def test_cutmix_equals_a_loop_over_the_pixels(shape: tuple[int, ...], seed: int) -> None:
     x = pictures(4, shape)
     partners, share, generator = drawn(4, 1.0, seed)
     height, width = shape[1:]
@@ -68,27 +68,27 @@ def test_cutmix_is_a_loop_over_the_pixels(shape: tuple[int, ...], seed: int) -> 
 
 
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
-def test_shares_are_drawn_from_the_beta_distribution(alpha: float) -> None:
+def test_mixing_shares_follow_the_beta_distribution(alpha: float) -> None:
     x, labels = pictures(2, (1, 1, 1)), torch.arange(2)
     shares = [MixUp(alpha=alpha).with_labels(x, labels, NOBODY, NOBODY, streams(n))[1][0][0] for n in range(400)]
     assert kstest(shares, "beta", (alpha, alpha)).pvalue > 0.01
 
 
-def test_successive_batches_have_other_shares_and_other_partners() -> None:
+def test_successive_batches_have_different_shares_and_partners() -> None:
     x, source = pictures(), streams()
     first, second = (MixUp()(x, NOBODY, NOBODY, source) for _ in range(2))
     assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("piece", [MixUp(label_images="clean"), CutMix(label_images="clean"), Gaussian()])
-def test_clean_images_have_their_own_labels(piece: Any) -> None:
+def test_clean_images_keep_their_labels(piece: Any) -> None:
     labels = torch.arange(12)
     _, ((share, own),) = piece.with_labels(pictures(), labels, NOBODY, NOBODY, streams())
     assert share == 1
     assert own is labels
 
 
-def test_images_of_the_call_and_of_the_step_are_the_same() -> None:
+def test_a_call_and_a_training_step_give_the_same_images() -> None:
     for piece in (MixUp(), CutMix()):
         shown, _ = piece.with_labels(pictures(), torch.arange(12), NOBODY, NOBODY, streams(3))
         assert torch.equal(shown, piece(pictures(), NOBODY, NOBODY, streams(3)))
@@ -98,7 +98,7 @@ def test_images_of_the_call_and_of_the_step_are_the_same() -> None:
 
 
 def one_step(piece: Any, digits: DataSplits, labels: Tensor | None = None) -> tuple[float, Student, Tensor, Tensor]:
-    """The loss of a step with the label term only, a copy of the student before it, its images and its labels."""
+    """Returns the loss of a step with only the label term, the student before the step, the images and the labels."""
     config = tiny_config().model_copy(update={"perturbation": piece, "loss": Labels(), "student": Single()})
     student, before = (config.student(build(config.model, digits, 0)).train() for _ in range(2))
     images, own = digits.train[slice(0, 10)]
@@ -110,7 +110,7 @@ def one_step(piece: Any, digits: DataSplits, labels: Tensor | None = None) -> tu
 
 
 @pytest.mark.parametrize("piece", [MixUp(), CutMix()])
-def test_label_term_is_the_cross_entropy_with_mixed_targets(piece: Any, digits: DataSplits) -> None:
+def test_label_term_equals_the_cross_entropy_with_mixed_targets(piece: Any, digits: DataSplits) -> None:
     loss, student, images, labels = one_step(piece, digits)
     shown, ((share, own), (rest, others)) = piece.with_labels(images, labels, NOBODY, NOBODY, streams(2))
     targets = share * F.one_hot(own, 10) + rest * F.one_hot(others, 10)
@@ -118,12 +118,12 @@ def test_label_term_is_the_cross_entropy_with_mixed_targets(piece: Any, digits: 
     assert loss == pytest.approx(float(F.cross_entropy(student(shown)[0], targets).detach()), rel=1e-5)
 
 
-def test_label_term_on_clean_images_is_the_plain_cross_entropy(digits: DataSplits) -> None:
+def test_label_term_on_clean_images_equals_the_plain_cross_entropy(digits: DataSplits) -> None:
     loss, student, images, labels = one_step(MixUp(label_images="clean"), digits)
     assert loss == pytest.approx(float(F.cross_entropy(student(images)[0], labels).detach()), rel=1e-5)
 
 
-def test_unlabeled_images_mix_without_a_label(digits: DataSplits) -> None:
+def test_unlabeled_images_are_mixed_without_a_label(digits: DataSplits) -> None:
     labels = torch.tensor([3, -1, 5, 2, -1, -1, 0, 1, 9, -1])
     loss, student, images, _ = one_step(MixUp(), digits, labels)
     shown, mixed = MixUp().with_labels(images, labels, NOBODY, NOBODY, streams(2))

@@ -1,4 +1,4 @@
-"""Optimizers are those of torch, with the groups that the settings describe."""
+"""Optimizers are those of torch, with parameter groups defined by the settings."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ def both_step(ours: torch.optim.Optimizer, mine: nn.Module, torchs: torch.optim.
 
 
 @pytest.mark.parametrize(("piece", "of_torch", "arguments"), CASES, ids=lambda value: getattr(value, "kind", ""))
-def test_steps_are_those_of_torchs_optimizer(
+def test_optimizer_steps_equal_those_of_torch(
     piece: OptimizerPiece, of_torch: type[torch.optim.Optimizer], arguments: dict[str, Any]
 ) -> None:
     mine, theirs = network(), network()
@@ -66,7 +66,7 @@ def test_steps_are_those_of_torchs_optimizer(
     both_step(optimizer, mine, of_torch(theirs.parameters(), **arguments), theirs)
 
 
-def test_adamw_without_decay_of_norms_and_biases_is_torchs_with_two_groups() -> None:
+def test_adamw_without_decay_of_norms_and_biases_equals_that_of_torch_with_two_groups() -> None:
     mine, theirs = network(), network()
     piece = AdamW(lr=0.1, weight_decay=0.5, decay_norms_and_biases=False)
     conv, norm, _, linear = theirs
@@ -76,7 +76,7 @@ def test_adamw_without_decay_of_norms_and_biases_is_torchs_with_two_groups() -> 
     both_step(Training(optimizer=piece).new_optimizer(Single()(mine)), mine, oracle, theirs)
 
 
-def test_factors_decay_as_the_student_defines_while_biases_of_subnetworks_do_not() -> None:
+def test_factors_decay_as_defined_by_the_student_and_subnetwork_biases_do_not_decay() -> None:
     student = BatchEnsemble(subnetworks=2, bias="per_member")(nn.Linear(4, 3))
     layer = student.network
     piece = AdamW(weight_decay=0.5, decay_norms_and_biases=False)
@@ -88,7 +88,7 @@ def test_factors_decay_as_the_student_defines_while_biases_of_subnetworks_do_not
     assert [decay[id(p)] for p in (layer.layer.weight, layer.bias, layer.r, layer.s)] == [0.5, 0.0, 0.5, 0.5]
 
 
-def test_rate_of_a_group_is_the_product_of_the_schedule_the_group_and_the_module() -> None:
+def test_learning_rate_is_the_product_of_the_schedule_the_group_and_the_module_rates() -> None:
     student = BatchEnsemble(subnetworks=2, factor_lr=3.0, factor_gradient="mean")(slow(nn.Linear(4, 3), 0.5))
     optimizer = Training(optimizer=AdamW()).new_optimizer(student)
     set_lr(optimizer, 0.2)
@@ -100,13 +100,13 @@ def slow(module: nn.Module, scale: float) -> nn.Module:
     return module
 
 
-def test_default_of_the_decay_changes_no_hash() -> None:
+def test_the_default_decay_does_not_change_hashes() -> None:
     assert "decay_norms_and_biases" not in Config().training.optimizer.model_dump()
     assert load_config("kd", ["training.optimizer.decay_norms_and_biases=true"]).hash == load_config("kd").hash
     assert load_config("kd", ["training.optimizer.decay_norms_and_biases=false"]).hash != load_config("kd").hash
 
 
-def test_another_kind_has_its_own_defaults() -> None:
+def test_each_kind_of_optimizer_has_separate_defaults() -> None:
     config = load_config("kd", ["training.optimizer.kind=adamw", "teachers.training.optimizer.kind=rmsprop"])
     assert config.training.optimizer == AdamW()
     assert config.teachers.training.optimizer == RmsProp()
@@ -123,6 +123,6 @@ def test_another_kind_has_its_own_defaults() -> None:
         (TorchOptim(name="Muon"), r"torch.optim.Muon cannot be used \(Muon only supports 2D"),
     ],
 )
-def test_what_torch_does_not_have_is_refused_with_the_fix(piece: TorchOptim, message: str) -> None:
+def test_an_option_that_torch_lacks_is_refused_with_the_fix(piece: TorchOptim, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Training(optimizer=piece).new_optimizer(Single()(network()))

@@ -1,4 +1,4 @@
-"""The second axis against the hand constants of METHODS L4, and what every step must leave alone."""
+"""Perturbations agree with the hand-computed values of METHODS L4 and change nothing but the images."""
 
 import copy
 import math
@@ -33,7 +33,7 @@ X = hand([0.6, 0.3]).view(1, 1, 1, 2)
 
 @pytest.fixture
 def student(digits: DataSplits) -> Student:
-    """Two subnetworks that differ, in training mode."""
+    """A student with two different subnetworks, in training mode."""
     config = tiny_config("student.subnetworks=2", preset="latentbe")
     student = config.student(build(config.model, digits, 0))
     generator = torch.Generator().manual_seed(0)
@@ -45,7 +45,7 @@ def student(digits: DataSplits) -> Student:
 
 
 def gray(images: int = 8) -> Tensor:
-    """Images far from black and white, so that nothing is clipped."""
+    """Returns images far from black and white, so that nothing is clipped."""
     return 0.3 + 0.4 * torch.rand(images, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -53,13 +53,13 @@ def gray(images: int = 8) -> Tensor:
 
 
 @pytest.mark.parametrize(("pair", "g"), [((0, 1), [0.173507, 0]), ((1, 0), [0, 0.196803])])
-def test_direction_is_the_hand_constant(pair: tuple[int, int], g: Sequence) -> None:
+def test_direction_equals_the_hand_computed_value(pair: tuple[int, int], g: Sequence) -> None:
     direction = TDivSDiv.direction(X, TEACHERS, STUDENT, pair, pair)
     assert_close(direction.flatten(), hand(g), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_perturbed_image_is_the_hand_constant_of_the_drawn_pair(seed: int) -> None:
+def test_perturbed_image_equals_the_hand_computed_value_for_the_drawn_pair(seed: int) -> None:
     pair, _ = sample_pair(2, 2, streams(seed).host)
     expected = {(0, 1): [0.605546, 0.3], (1, 0): [0.6, 0.305546]}[pair]
     shown = TDivSDiv()(X, TEACHERS, STUDENT, streams(seed))
@@ -70,7 +70,7 @@ def test_both_ordered_pairs_are_drawn() -> None:
     assert {sample_pair(2, 2, streams(seed).host)[0] for seed in range(6)} == {(0, 1), (1, 0)}
 
 
-def test_direction_of_linear_members_is_the_closed_form() -> None:
+def test_direction_of_linear_members_has_the_closed_form() -> None:
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
     b = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
@@ -82,7 +82,7 @@ def test_direction_of_linear_members_is_the_closed_form() -> None:
     assert_close(direction.flatten(1), expected)
 
 
-def test_student_of_one_subnetwork_leaves_the_teachers_half() -> None:
+def test_with_one_subnetwork_only_the_teacher_half_of_the_direction_remains() -> None:
     single = LinearMembers(hand([[3.0, 1], [-2, 5]]))
     p = torch.stack([X.flatten(1) @ a.T for a in A]).softmax(-1)
     direction = TDivSDiv.direction(X, TEACHERS, single, (0, 1), (0, 0))
@@ -93,7 +93,7 @@ def test_student_of_one_subnetwork_leaves_the_teachers_half() -> None:
 
 
 @pytest.mark.parametrize("step_size", [1 / 255, 0.01])
-def test_step_is_root_d_times_eta_long_where_nothing_is_clipped(
+def test_step_length_is_root_d_times_eta_if_no_pixel_is_clipped(
     student: Student, digits: DataSplits, step_size: float
 ) -> None:
     shown = TDivSDiv(step_size=step_size)(gray(), random_ensemble(digits), student, streams())
@@ -108,7 +108,7 @@ def test_step_of_one_image_does_not_depend_on_the_others(student: Student, digit
     assert_close(together[2:3], alone)
 
 
-def test_perturbed_images_stay_between_black_and_white(student: Student, digits: DataSplits) -> None:
+def test_perturbed_images_are_between_black_and_white(student: Student, digits: DataSplits) -> None:
     x = gray().round()
     for piece in (TDivSDiv(step_size=1.0), Gaussian(step_size=1.0)):
         shown = piece(x, random_ensemble(digits), student, streams())
@@ -116,7 +116,7 @@ def test_perturbed_images_stay_between_black_and_white(student: Student, digits:
         assert shown.max() == 1
 
 
-def test_image_is_unchanged_where_teachers_agree_and_subnetworks_agree(digits: DataSplits) -> None:
+def test_an_image_on_which_teachers_agree_and_subnetworks_agree_is_unchanged(digits: DataSplits) -> None:
     config = tiny_config("student.subnetworks=2", preset="latentbe")
     network = build(config.model, digits, 0)
     twins = TeacherEnsemble([network, copy.deepcopy(network)], 10, "twins")
@@ -124,7 +124,7 @@ def test_image_is_unchanged_where_teachers_agree_and_subnetworks_agree(digits: D
     assert torch.equal(TDivSDiv()(gray(), twins, equal, streams()), gray())
 
 
-def test_image_is_unchanged_where_its_direction_is_exactly_zero() -> None:
+def test_an_image_with_a_zero_direction_is_unchanged() -> None:
     blind = LinearMembers(torch.zeros(2, 2).double(), torch.zeros(2, 2).double())
     assert torch.equal(TDivSDiv()(X, blind, blind, streams()), X)
 
@@ -134,7 +134,7 @@ def test_with_step_size_zero_the_images_are_unchanged(student: Student, digits: 
         assert torch.equal(piece(gray(), random_ensemble(digits), student, streams()), gray())
 
 
-# --- what a step leaves alone ---
+# --- what a step does not change ---
 
 
 def _without_student_changes(student: Student, digits: DataSplits) -> None:
@@ -146,19 +146,19 @@ def _without_student_changes(student: Student, digits: DataSplits) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_student_keeps_weights_batchnorm_statistics_and_mode(
+def test_weights_batchnorm_statistics_and_mode_of_the_student_are_unchanged(
     student: Student, digits: DataSplits, training: bool
 ) -> None:
     _without_student_changes(student.train(training), digits)
 
 
-def test_student_and_teachers_get_no_gradient(student: Student, digits: DataSplits) -> None:
+def test_student_and_teachers_receive_no_gradient(student: Student, digits: DataSplits) -> None:
     ensemble = random_ensemble(digits)
     TDivSDiv()(gray(), ensemble, student, streams())
     assert all(p.grad is None for p in [*student.parameters(), *ensemble.parameters()])
 
 
-def test_gradients_that_the_student_holds_are_kept(student: Student, digits: DataSplits) -> None:
+def test_existing_gradients_of_the_student_are_kept(student: Student, digits: DataSplits) -> None:
     for p in student.parameters():
         p.grad = torch.ones_like(p)
     TDivSDiv()(gray(), random_ensemble(digits), student, streams())
@@ -173,23 +173,23 @@ def test_input_images_are_not_modified(student: Student, digits: DataSplits) -> 
     assert not shown.requires_grad
 
 
-def test_student_in_training_is_perturbed_as_in_evaluation(student: Student, digits: DataSplits) -> None:
+def test_perturbed_images_are_the_same_in_training_and_evaluation_mode(student: Student, digits: DataSplits) -> None:
     in_training = TDivSDiv()(gray(), random_ensemble(digits), student.train(), streams())
     in_evaluation = TDivSDiv()(gray(), random_ensemble(digits), student.eval(), streams())
     assert torch.equal(in_training, in_evaluation)
 
 
-def test_step_works_if_gradients_are_disabled(student: Student, digits: DataSplits) -> None:
+def test_a_step_works_with_gradients_disabled(student: Student, digits: DataSplits) -> None:
     with torch.no_grad():
         shown = TDivSDiv()(gray(), random_ensemble(digits), student, streams())
     assert torch.equal(shown, TDivSDiv()(gray(), random_ensemble(digits), student, streams()))
 
 
-# --- networks that normalize their images themselves ---
+# --- networks that normalize their inputs ---
 
 
-def test_step_through_a_normalizing_network_is_the_chain_rule_by_hand() -> None:
-    # f(x) = A (x - mean) / std, two channels of two pixels: dx = (A_i / std)^T (p_i - p_j), per channel.
+def test_step_through_a_normalizing_network_agrees_with_the_chain_rule() -> None:
+    # f(x) = A (x - mean) / std with two channels of two pixels: dx = (A_i / std)^T (p_i - p_j), per channel.
     generator = torch.Generator().manual_seed(0)
     mean, std = hand([0.5, 0.4]), hand([0.25, 0.1])
     a = [torch.randn(3, 4, generator=generator, dtype=torch.float64) for _ in range(2)]
@@ -216,14 +216,14 @@ def test_step_through_a_normalizing_network_is_the_chain_rule_by_hand() -> None:
 # --- gaussian noise and none ---
 
 
-def test_gaussian_noise_has_the_distribution_of_its_step_size() -> None:
+def test_gaussian_noise_is_normal_with_the_step_size_as_standard_deviation() -> None:
     x = torch.full((100, 1, 20, 20), 0.5)
     noise = (Gaussian(step_size=0.05)(x, TEACHERS, STUDENT, streams()) - x).flatten().double()
     assert kstest((noise / 0.05).numpy(), "norm").pvalue > 0.01
     assert float(noise.std()) == pytest.approx(0.05, rel=0.02)
 
 
-def test_gaussian_noise_differs_from_image_to_image_and_call_to_call() -> None:
+def test_gaussian_noise_differs_between_images_and_between_calls() -> None:
     x = torch.full((2, 1, 4, 4), 0.5)
     stream = streams()
     first, second = (Gaussian()(x, TEACHERS, STUDENT, stream) for _ in range(2))
@@ -245,7 +245,7 @@ W_O1 = hand([[0.5, -1, 0.25]])
 @pytest.mark.parametrize(
     ("piece", "expected"), [(Ods(), [0.601743, 0.294735]), (ConfOds(), [0.600724, 0.297812])], ids=["ods", "conf_ods"]
 )
-def test_diversified_sampling_is_the_hand_constant(
+def test_diversified_sampling_equals_the_hand_computed_value(
     piece: Ods, expected: Sequence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "rand", lambda *shape, **named: (W_O1 + 1) / 2)
@@ -253,7 +253,7 @@ def test_diversified_sampling_is_the_hand_constant(
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_direction_of_diversified_sampling_is_the_closed_form_for_linear_teachers(temperature: float) -> None:
+def test_direction_of_diversified_sampling_has_the_closed_form_for_linear_teachers(temperature: float) -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
     x = 0.4 + 0.2 * torch.rand(5, 1, 2, 3, generator=generator, dtype=torch.float64)
@@ -267,7 +267,7 @@ def test_direction_of_diversified_sampling_is_the_closed_form_for_linear_teacher
     assert_close(shown.flatten(1), expected)
 
 
-def test_confidence_is_the_ratio_of_the_two_steps(digits: DataSplits) -> None:
+def test_the_ratio_of_confident_and_plain_steps_is_the_confidence(digits: DataSplits) -> None:
     teachers = random_ensemble(digits)
     x = gray()
     plain, confident = (piece(x, teachers, teachers, streams(3)) - x for piece in (Ods(), ConfOds()))

@@ -1,4 +1,4 @@
-"""Learning rates against the published check points and torch's own schedulers; parameter groups."""
+"""Learning rates agree with published values and the schedulers of torch; parameter groups."""
 
 import pytest
 import torch
@@ -13,18 +13,18 @@ from ensdistill.methods.students import BatchEnsemble, Single
 
 PUBLISHED = Training(
     epochs=200, warmup_epochs=5, optimizer=Sgd(lr=0.1)
-)  # METHODS 1.5: 1,755 + 68,445 steps of 351 an epoch
+)  # METHODS 1.5: 1,755 + 68,445 steps, 351 per epoch
 
 
 @pytest.mark.parametrize(
     ("step", "expected"),
     [(0, 0.0), (351, 0.02), (1404, 0.08), (1755, 0.1), (1755 + 22815, 0.075), (1755 + 45630, 0.025), (70200, 0.0)],
 )
-def test_learning_rate_passes_the_published_check_points(step: int, expected: float) -> None:
+def test_learning_rate_has_the_published_values_at_selected_steps(step: int, expected: float) -> None:
     assert PUBLISHED.lr_at(step, 351) == pytest.approx(expected, abs=1e-12)
 
 
-def test_learning_rate_agrees_with_torchs_schedulers() -> None:
+def test_learning_rate_agrees_with_the_schedulers_of_torch() -> None:
     training = Training(epochs=6, warmup_epochs=2, optimizer=Sgd(lr=0.3))
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     parts = [LinearLR(optimizer, 1e-12, 1.0, total_iters=10), CosineAnnealingLR(optimizer, 20)]
@@ -35,16 +35,16 @@ def test_learning_rate_agrees_with_torchs_schedulers() -> None:
         oracle.step()
 
 
-def test_constant_schedule_stays_at_the_largest_rate_after_the_warm_up() -> None:
+def test_constant_schedule_stays_at_the_peak_rate_after_warm_up() -> None:
     training = Training(epochs=4, warmup_epochs=1, lr_schedule="constant", optimizer=Sgd(lr=0.2))
     assert [training.lr_at(step, 2) for step in range(8)] == [0, 0.1] + [0.2] * 6
 
 
-def test_without_warm_up_the_first_step_has_the_largest_rate() -> None:
+def test_without_warm_up_the_first_step_has_the_peak_rate() -> None:
     assert Training(warmup_epochs=0, optimizer=Sgd(lr=0.2)).lr_at(0, 7) == 0.2
 
 
-def test_a_run_that_is_all_warm_up_ends_below_the_largest_rate() -> None:
+def test_a_run_shorter_than_its_warm_up_ends_below_the_peak_rate() -> None:
     training = Training(epochs=1, warmup_epochs=2, optimizer=Sgd(lr=0.2))
     assert [training.lr_at(step, 4) for step in range(4)] == pytest.approx([0, 0.025, 0.05, 0.075])
 
@@ -70,13 +70,13 @@ DIVERSITY = Training(
         (300, 0.01),
     ],
 )
-def test_linear_schedule_passes_the_published_check_points(epoch: int, share: float) -> None:
-    # METHODS 2.4; the same at every step of the epoch
+def test_linear_schedule_has_the_published_values_at_selected_epochs(epoch: int, share: float) -> None:
+    # METHODS 2.4; equal at every step of an epoch
     rates = [DIVERSITY.lr_at((epoch - 1) * 7 + step, 7) for step in range(7)]
     assert rates == pytest.approx([0.05 * share] * 7, abs=1e-12)
 
 
-def test_linear_schedule_is_the_published_function_of_the_epoch() -> None:
+def test_linear_schedule_equals_the_published_function_of_the_epoch() -> None:
     for epoch in range(1, 301):
         if epoch < 5:
             share = 0.01 + 0.99 * (epoch - 1) / 4
@@ -87,7 +87,7 @@ def test_linear_schedule_is_the_published_function_of_the_epoch() -> None:
         assert DIVERSITY.lr_at(epoch - 1, 1) == pytest.approx(0.05 * share, abs=1e-12)
 
 
-def test_linear_schedule_by_steps_falls_from_half_to_nine_tenths_of_the_training() -> None:
+def test_linear_schedule_by_steps_decays_from_one_half_to_nine_tenths_of_training() -> None:
     training = Training(epochs=10, warmup_epochs=0, lr_schedule="linear", min_lr_ratio=0.2, optimizer=Sgd(lr=1.0))
     shares = {0: 1, 49: 1, 50: 1, 60: 0.8, 70: 0.6, 89: 0.22, 90: 0.2, 99: 0.2}
     assert {step: training.lr_at(step, 10) for step in shares} == pytest.approx(shares)
@@ -95,7 +95,7 @@ def test_linear_schedule_by_steps_falls_from_half_to_nine_tenths_of_the_training
 
 @pytest.mark.parametrize("lr_update", ["step", "epoch"])
 def test_steps_schedule_has_the_published_milestones(lr_update: str) -> None:
-    # METHODS 5.4: 240 epochs, a tenth at 150, 180 and 210
+    # METHODS 5.4: 240 epochs, multiplied by 0.1 at 150, 180 and 210
     training = Training(
         epochs=240, warmup_epochs=0, lr_schedule="multistep", lr_update=lr_update, optimizer=Sgd(lr=0.05)
     )
@@ -106,7 +106,7 @@ def test_steps_schedule_has_the_published_milestones(lr_update: str) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
-def test_warm_up_begins_and_schedules_end_at_the_lowest_share(schedule: str) -> None:
+def test_warm_up_begins_and_schedules_end_at_the_minimum_ratio(schedule: str) -> None:
     training = Training(epochs=10, warmup_epochs=2, lr_schedule=schedule, min_lr_ratio=0.1, optimizer=Sgd(lr=0.5))
     assert training.lr_at(0, 1000) == pytest.approx(0.05)
     assert training.lr_at(1000, 1000) == pytest.approx(0.275)
@@ -116,7 +116,7 @@ def test_warm_up_begins_and_schedules_end_at_the_lowest_share(schedule: str) -> 
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "multistep", "constant"])
-def test_rate_that_changes_by_epochs_is_the_same_at_all_steps_of_an_epoch(schedule: str) -> None:
+def test_a_rate_updated_per_epoch_is_the_same_at_all_steps_of_an_epoch(schedule: str) -> None:
     training = Training(epochs=16, warmup_epochs=3, lr_schedule=schedule, lr_update="epoch", optimizer=Sgd(lr=0.5))
     for epoch in range(16):
         assert len({training.lr_at(epoch * 5 + step, 5) for step in range(5)}) == 1
@@ -125,7 +125,7 @@ def test_rate_that_changes_by_epochs_is_the_same_at_all_steps_of_an_epoch(schedu
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "multistep", "constant"])
 @pytest.mark.parametrize("lr_update", ["step", "epoch"])
 @pytest.mark.parametrize("warmup", [0, 1, 5, 9])
-def test_rate_never_leaves_its_range(schedule: str, lr_update: str, warmup: int) -> None:
+def test_learning_rate_never_leaves_its_range(schedule: str, lr_update: str, warmup: int) -> None:
     training = Training(
         epochs=5, warmup_epochs=warmup, lr_schedule=schedule, lr_update=lr_update, optimizer=Sgd(lr=0.5)
     )
@@ -134,14 +134,14 @@ def test_rate_never_leaves_its_range(schedule: str, lr_update: str, warmup: int)
     assert max(rates) > 0
 
 
-def test_set_lr_gives_each_group_its_share() -> None:
+def test_set_lr_multiplies_the_rate_by_the_ratio_of_each_group() -> None:
     student = BatchEnsemble(subnetworks=3, factor_lr=0.5)(nn.Linear(2, 2))
     optimizer = Training(optimizer=Sgd(lr=0.5)).new_optimizer(student)
     set_lr(optimizer, 0.2)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.3])
 
 
-def test_single_student_has_one_group_with_all_parameters() -> None:
+def test_a_single_student_has_one_group_with_all_parameters() -> None:
     student = Single()(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2)))
     (group,) = Training(optimizer=Sgd(weight_decay=0.01)).new_optimizer(student).param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in student.parameters()}
@@ -159,8 +159,8 @@ def test_factors_have_a_separate_parameter_group(factor_gradient: str, times: in
     assert factors["weight_decay"] == pytest.approx(0.03 / times)
 
 
-def test_published_factors_of_diversity_matters_move_at_half_the_rate_and_do_not_decay() -> None:
-    # METHODS 2.1: half the rate and no decay for the factors; the biases of the subnetworks like everything else
+def test_factors_of_diversity_matters_have_half_the_rate_and_no_decay() -> None:
+    # METHODS 2.1: factors have half the rate and no decay; biases of subnetworks are treated like all other weights
     config = load_config("diversity", ["training.optimizer.lr=0.1", "training.optimizer.weight_decay=5e-4"])
     student = config.student(nn.Linear(4, 2))
     optimizer = config.training.new_optimizer(student)
@@ -175,7 +175,7 @@ def test_published_factors_of_diversity_matters_move_at_half_the_rate_and_do_not
 
 @pytest.mark.parametrize("factor_lr", [0.5, 2.0])
 @pytest.mark.parametrize(("factor_gradient", "times"), [("sum", 3), ("mean", 1)])
-def test_rate_of_the_factors_is_relative_to_that_of_the_shared_weights(
+def test_factor_rate_is_relative_to_that_of_the_shared_weights(
     factor_gradient: str, times: int, factor_lr: float
 ) -> None:
     settings = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient, factor_lr=factor_lr)
@@ -183,7 +183,7 @@ def test_rate_of_the_factors_is_relative_to_that_of_the_shared_weights(
     assert factors["lr_scale"] == pytest.approx(times * factor_lr)
 
 
-def test_groups_of_any_batch_ensemble_hold_every_parameter_once() -> None:
+def test_groups_of_any_batch_ensemble_contain_every_parameter_once() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
     student = BatchEnsemble(subnetworks=2)(network)
     ids = [id(p) for group in student.parameter_groups(0.1) for p in group["params"]]
@@ -191,7 +191,7 @@ def test_groups_of_any_batch_ensemble_hold_every_parameter_once() -> None:
 
 
 @pytest.mark.parametrize("optimizer", [Sgd(lr=0.1, weight_decay=0.05), AdamW(lr=0.1, weight_decay=0.05)])
-def test_gradients_of_the_factors_are_multiplied_by_k_with_any_optimizer(optimizer: OptimizerPiece) -> None:
+def test_factor_gradients_are_multiplied_by_k_with_any_optimizer(optimizer: OptimizerPiece) -> None:
     generator = torch.Generator().manual_seed(0)
     training = Training(optimizer=optimizer)
     student = BatchEnsemble(subnetworks=4)(nn.Linear(3, 2).double())
@@ -219,7 +219,7 @@ def test_nesterov_is_ignored_without_momentum() -> None:
     assert not group["nesterov"]
 
 
-def test_a_gradient_longer_than_the_limit_is_shortened_to_it_and_a_shorter_one_is_left() -> None:
+def test_only_a_gradient_longer_than_the_limit_is_shortened_to_the_limit() -> None:
     student = Single()(nn.Linear(2, 1, bias=False))
     (weight,) = student.parameters()
     for gradient, limit, expected in (

@@ -1,4 +1,4 @@
-"""Settings that change on the way: what holds when, what is refused, hashes, and branches that are only short cuts."""
+"""Settings that change during training: when they apply, errors, hashes, and runs branched from checkpoints."""
 
 import copy
 import hashlib
@@ -30,7 +30,7 @@ Settings = dict[str, Any]
 
 
 def scheduled(config: Config, *changes: tuple[int, Settings]) -> Config:
-    """The same settings with these changes instead of any of their own."""
+    """Returns the same settings with only these changes."""
     tree = config.model_dump(mode="json", exclude={"schedule"})
     return build_config(tree | {"schedule": [{"after_epoch": after, "set": settings} for after, settings in changes]})
 
@@ -39,17 +39,17 @@ COOLER: Settings = {"loss.temperature": 2.0}
 SLOWER: Settings = {"training.optimizer.lr": 0.01}
 
 
-# --- what holds when ---
+# --- when changes apply ---
 
 
-def test_change_holds_from_the_epoch_after_its_own_to_the_end() -> None:
+def test_a_change_applies_from_the_next_epoch_to_the_end() -> None:
     config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (3, SLOWER))
     held = [config.at_epoch(epoch) for epoch in range(1, 6)]
     assert [one.loss.temperature for one in held] == [4.0, 4.0, 2.0, 2.0, 2.0]
     assert [one.training.optimizer.lr for one in held] == [0.05, 0.05, 0.05, 0.01, 0.01]
 
 
-def test_later_change_of_the_same_setting_takes_its_place() -> None:
+def test_a_later_change_of_the_same_setting_replaces_the_earlier_one() -> None:
     config = scheduled(tiny_config(), (1, COOLER | SLOWER), (2, {"loss.temperature": 8.0}))
     assert config.at_epoch(3) == tiny_config("loss.temperature=8", "training.optimizer.lr=0.01")
 
@@ -58,20 +58,20 @@ def test_settings_without_changes_are_the_same_in_every_epoch() -> None:
     assert tiny_config().at_epoch(1) == tiny_config().at_epoch(3) == tiny_config().prefix_until(3) == tiny_config()
 
 
-def test_changes_that_took_effect_are_those_after_an_earlier_epoch() -> None:
+def test_a_change_has_taken_effect_if_its_epoch_is_before_the_current_one() -> None:
     config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (4, SLOWER))
     taken = [[change.after_epoch for change in config.prefix_until(epoch).schedule] for epoch in range(6)]
     assert taken == [[], [], [], [2], [2], [2, 4]]
 
 
-def test_learning_rate_and_settings_of_perturbation_and_loss_except_kind_can_change() -> None:
+def test_learning_rate_perturbation_and_loss_settings_except_kind_can_change() -> None:
     names = {row.name for row in settings_table(Config) if can_change(row.name)}
     assert {"training.optimizer.lr", "loss.temperature", "perturbation.step_size", "perturbation.label_images"} < names
     assert {name.split(".")[0] for name in names - {"training.optimizer.lr"}} == {"perturbation", "loss"}
     assert not [name for name in names if name.endswith("kind")]
 
 
-# --- what is refused ---
+# --- errors ---
 
 CANNOT = (
     "cannot change during training; only training.optimizer.lr and the settings of perturbation and loss (except kind) "
@@ -108,7 +108,7 @@ def faults(*changes: Any, base: Config | None = None) -> list[str]:
         *["teachers.training.optimizer.lr", "loss", "perturbation", "training", "temperature", "lr", "loss.", ""],
     ],
 )
-def test_settings_of_persistent_objects_cannot_change(name: str) -> None:
+def test_settings_of_objects_that_persist_over_epochs_cannot_change(name: str) -> None:
     (fault,) = faults({"after_epoch": 1, "set": {name: 1}})
     assert fault == f"schedule.0.set.{name}: {CANNOT}"
 
@@ -129,7 +129,7 @@ def test_settings_of_persistent_objects_cannot_change(name: str) -> None:
     ],
     ids=str,
 )
-def test_a_value_is_validated_by_the_piece_that_it_changes(settings: Settings, fault: str) -> None:
+def test_a_new_value_is_validated_by_the_piece_it_changes(settings: Settings, fault: str) -> None:
     (told,) = faults({"after_epoch": 1, "set": settings})
     assert told.startswith(f"schedule.0.set.{fault}")
 
@@ -137,7 +137,7 @@ def test_a_value_is_validated_by_the_piece_that_it_changes(settings: Settings, f
 @pytest.mark.parametrize(
     ("epochs", "place", "last"), [((5,), 0, 0), ((7,), 0, 0), ((2, 2), 1, 2), ((3, 1), 1, 3), ((4, 5), 1, 4)]
 )
-def test_changes_are_in_order_and_before_the_end(epochs: tuple[int, ...], place: int, last: int) -> None:
+def test_changes_must_be_in_order_and_before_the_last_epoch(epochs: tuple[int, ...], place: int, last: int) -> None:
     (fault,) = faults(*({"after_epoch": after, "set": COOLER} for after in epochs))
     assert fault == (
         f"schedule.{place}.after_epoch: must be above {last} and below 5 (training.epochs), not {epochs[place]}"
@@ -160,7 +160,7 @@ def test_changes_are_in_order_and_before_the_end(epochs: tuple[int, ...], place:
     ],
     ids=str,
 )
-def test_change_has_an_epoch_and_settings(change: Any, fault: str) -> None:
+def test_a_change_must_have_an_epoch_and_settings(change: Any, fault: str) -> None:
     assert faults(change) == [fault]
 
 
@@ -184,7 +184,7 @@ def test_changes_can_be_set_on_the_command_line() -> None:
     assert config == scheduled(tiny_config(), (1, COOLER))
 
 
-def test_yaml_with_changes_reads_back_as_the_same_settings(tmp_path: Path) -> None:
+def test_yaml_with_changes_is_read_back_as_the_same_settings(tmp_path: Path) -> None:
     config = scheduled(tiny_config(preset="latentbe"), (1, COOLER), (2, {"perturbation.step_size": 1 / 3} | SLOWER))
     (tmp_path / "c.yaml").write_text(to_yaml(config))
     again = load_config(tmp_path / "c.yaml")
@@ -196,7 +196,7 @@ def test_settings_without_a_schedule_are_written_without_one() -> None:
     assert "schedule" not in flatten(tiny_config().model_dump(mode="json"))
 
 
-def test_changes_are_one_readable_parameter() -> None:
+def test_changes_are_logged_as_one_readable_parameter() -> None:
     flat = flatten(scheduled(tiny_config(), (1, COOLER)).model_dump(mode="json"))
     assert str(flat["schedule"]) == "[{'after_epoch': 1, 'set': {'loss.temperature': 2.0}}]"
 
@@ -220,7 +220,7 @@ def test_a_schedule_does_not_change_the_hash_of_teachers(digits: DataSplits, mon
         assert [teacher_hash(config, m, data) for m in (0, 1)] == ["6dfd4e46c52bb4ee", "e8f07495ff0a6d86"]
 
 
-def test_teachers_are_trained_without_the_changes_of_the_student() -> None:
+def test_changes_of_the_student_do_not_apply_to_teachers() -> None:
     assert teacher_config(scheduled(tiny_config(), (1, COOLER)), 0) == teacher_config(tiny_config(), 0)
 
 
@@ -244,11 +244,11 @@ def test_hash_does_not_depend_on_the_order_or_spelling_of_a_change() -> None:
     assert one.hash == two.hash
 
 
-# --- the numbers ---
+# --- metrics and weights ---
 
 
-def test_full_batch_run_with_changes_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    # One batch an epoch, so that the order of the images does not matter.
+def test_a_full_batch_run_with_changes_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+    # One batch per epoch, so that the order of the images does not matter.
     overrides = ("training.epochs=4", "training.batch_size=40", "training.lr_schedule=constant")
     base = tiny_config(*overrides, "training.warmup_epochs=0")
     student = build(base.model, digits, base.seed).train()
@@ -277,27 +277,27 @@ def test_perturbation_moves_images_by_the_step_size_of_the_epoch(
     perturb = TDivSDiv.__call__
 
     def spy(piece: TDivSDiv, x: Tensor, *others: Any) -> Tensor:
-        gray = torch.full_like(x, 0.5)  # where nothing is clipped
+        gray = torch.full_like(x, 0.5)  # no pixel is clipped
         moved.append(float((perturb(piece, gray, *others) - gray).flatten(1).norm(dim=1)[0]))
         return x
 
     monkeypatch.setattr(TDivSDiv, "__call__", spy)
     base = tiny_config("perturbation.kind=tdiv_sdiv", "perturbation.step_size=0.01", "training.batch_size=40")
     list(distill(scheduled(base, (2, {"perturbation.step_size": 0.02})), ensemble, digits))
-    assert moved == pytest.approx([0.08, 0.08, 0.16], rel=1e-3)  # sqrt(8*8) = 8 times the step
+    assert moved == pytest.approx([0.08, 0.08, 0.16], rel=1e-3)  # step length: sqrt(8*8) = 8 times the step size
 
 
-def test_learning_rate_keeps_the_shape_of_its_schedule() -> None:
+def test_a_changed_learning_rate_keeps_the_shape_of_its_schedule() -> None:
     base = tiny_config("training.epochs=4", "training.warmup_epochs=2")
     config = scheduled(base, (1, {"training.optimizer.lr": 0.025}), (3, {"training.optimizer.lr": 0.1}))
     rates = [config.at_epoch(1 + step).training.lr_at(step, 1) for step in range(4)]
-    # a warm-up over two epochs from nothing, then half a cosine over two; the published rates times 1, 1/2, 1/2, 2
+    # a warm-up over two epochs from 0, then half a cosine over two epochs; the published rates times 1, 1/2, 1/2, 2
     assert rates == pytest.approx([0.0, 0.0125, 0.025, 0.05])
 
 
-# --- checkpoints: a branch is a short cut ---
+# --- checkpoints: a branched run saves the common epochs ---
 
-BRANCHES: dict[str, tuple[Config, Settings, Settings]] = {  # settings; what changes after epoch 1, and after epoch 2
+BRANCHES: dict[str, tuple[Config, Settings, Settings]] = {  # settings; changes after epoch 1, and changes after epoch 2
     "temperature": (tiny_config(), COOLER, {"loss.alpha": 0.5}),
     "learning rate": (tiny_config("averaging.kind=lawa"), SLOWER, {"training.optimizer.lr": 0.2}),
     "step size": (
@@ -331,7 +331,7 @@ Result = tuple[list[tuple[Any, ...]], dict[str, Tensor]]
 def whole(
     config: Config, ensemble: TeacherEnsemble, data: DataSplits, folder: Path, resume: Path | None = None
 ) -> Result:
-    """All numbers of a run but its times, and the weights shipped at its end; every epoch's checkpoint is kept."""
+    """Returns all results of a run except times, and the final weights; a checkpoint of every epoch is saved."""
     numbers, run = [], distill(config, ensemble, data, resume)
     for epoch in run:
         numbers.append((epoch.number, epoch.loss, epoch.val, epoch.subnetworks))
@@ -346,7 +346,7 @@ def assert_same(one: Result, two: Result) -> None:
 
 
 @pytest.mark.parametrize("name", BRANCHES)
-def test_branch_from_a_checkpoint_equals_the_run_from_the_first_epoch_bit_for_bit(
+def test_a_run_branched_from_a_checkpoint_equals_a_run_from_the_first_epoch_bit_for_bit(
     name: str, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     base, first, second = BRANCHES[name]
@@ -356,10 +356,10 @@ def test_branch_from_a_checkpoint_equals_the_run_from_the_first_epoch_bit_for_bi
     expected = whole(twice, ensemble, digits, straight)
     assert [a == b for a, b in zip(unchanged[0], expected[0], strict=True)] == [True, False, False]
 
-    torch.rand(7)  # whatever else happens in between
+    torch.rand(7)  # other random numbers in between have no effect
     at_the_end = whole(once, ensemble, digits, branch, trunk / "1.pt")
     assert at_the_end[0][0] == expected[0][1]
-    # a branch of the branch, and the same run resumed at its own checkpoints: the last change is still to come, or past
+    # a branch of the branch, and the same run resumed at its checkpoints, before and after the last change
     for checkpoint, done in ((branch / "2.pt", 2), (straight / "1.pt", 1), (straight / "2.pt", 2), (trunk / "1.pt", 1)):
         resumed = whole(twice, ensemble, digits, tmp_path / "again", checkpoint)
         assert_same(resumed, (expected[0][done:], expected[1]))
@@ -367,7 +367,7 @@ def test_branch_from_a_checkpoint_equals_the_run_from_the_first_epoch_bit_for_bi
 
 @pytest.fixture
 def checkpoints(tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> Path:
-    """A folder with the checkpoints of a run of five epochs that changes after its second."""
+    """A folder with the checkpoints of a run of five epochs with a change after the second epoch."""
     whole(scheduled(FIVE, (2, COOLER)), ensemble, digits, tmp_path)
     return tmp_path
 
@@ -391,7 +391,7 @@ FIVE = tiny_config("training.epochs=5", "training.batch_size=40")
     ],
     ids=str,
 )
-def test_checkpoint_belongs_to_all_settings_that_agree_up_to_its_epoch(
+def test_a_checkpoint_can_be_resumed_with_settings_that_agree_up_to_its_epoch(
     epoch: int, changes: list[tuple[int, Settings]], checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     first = next(distill(scheduled(FIVE, *changes), ensemble, digits, checkpoints / f"{epoch}.pt"))
@@ -414,14 +414,14 @@ def test_checkpoint_belongs_to_all_settings_that_agree_up_to_its_epoch(
     ],
     ids=str,
 )
-def test_checkpoint_of_an_epoch_before_which_settings_differ_is_refused(
+def test_a_checkpoint_is_refused_if_settings_differ_before_its_epoch(
     epoch: int, changes: list[tuple[int, Settings]], checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match="different settings"):
         distill(scheduled(FIVE, *changes), ensemble, digits, checkpoints / f"{epoch}.pt")
 
 
-def test_a_change_does_not_affect_other_settings_from_the_first_epoch(
+def test_a_change_does_not_hide_other_settings_that_differ_from_the_first_epoch(
     checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     for override in ("loss.temperature=2", "seed=1", "training.optimizer.weight_decay=0"):
@@ -430,7 +430,7 @@ def test_a_change_does_not_affect_other_settings_from_the_first_epoch(
             distill(other, ensemble, digits, checkpoints / "2.pt")
 
 
-def test_checkpoint_without_schedule_has_the_hash_of_settings_without_schedule(
+def test_a_checkpoint_without_schedule_has_the_hash_of_settings_without_schedule(
     checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     saved = [torch.load(checkpoints / f"{n}.pt", weights_only=True)["identity"]["settings"] for n in range(1, 6)]

@@ -1,4 +1,4 @@
-"""UniKD against the hand constants of METHODS U1, its limits, and a loop over single images."""
+"""UniKD agrees with the hand-computed values of METHODS U1, its special cases, and a loop over single images."""
 
 import math
 
@@ -21,7 +21,7 @@ UNLABELED = torch.tensor([-1])
 
 
 def safe_log(*images: list[list[float]]) -> Tensor:
-    """Teachers' log-probabilities (M,B,c) of images that are lists of teachers."""
+    """Returns teacher log-probabilities (M,B,c) of images, each given as a list of teachers."""
     return torch.tensor(images, dtype=torch.float64).transpose(0, 1).log()
 
 
@@ -34,7 +34,7 @@ def hand(value: float | list[float]) -> Tensor:
 
 
 def distillation(settings: UniKd, s: Tensor, t: Tensor, labels: Tensor) -> float:
-    """The loss without its label term."""
+    """Returns the loss without its label term."""
     return float(settings(s, t, labels, s) - label_cross_entropy(s, labels))
 
 
@@ -49,45 +49,45 @@ def distillation(settings: UniKd, s: Tensor, t: Tensor, labels: Tensor) -> float
         ("inverse_loss", [1 / 1.356675, 1 / 1.916291, 1 / 3.302585]),
     ],
 )
-def test_weights_of_the_teachers_are_the_hand_constants(teacher_weighting: str, expected: list[float]) -> None:
+def test_teacher_weights_equal_the_hand_computed_values(teacher_weighting: str, expected: list[float]) -> None:
     weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(safe_log(P), LABEL)[:, 0]
     assert_close(weights, hand(expected) / sum(expected), atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("sample_weighting", "expected"), [("probability", 0.55), ("inverse_loss", 0.625846)])
-def test_weight_of_a_labeled_image_is_the_hand_constant(sample_weighting: str, expected: float) -> None:
+def test_weight_of_a_labeled_image_equals_the_hand_computed_value(sample_weighting: str, expected: float) -> None:
     assert_close(
         UniKd(sample_weighting=sample_weighting).label_weights(safe_log(P), LABEL), hand([expected]), atol=2e-6, rtol=0
     )
 
 
 @pytest.mark.parametrize(("disagreement", "expected"), DISAGREEMENTS.items())
-def test_weight_of_an_unlabeled_image_is_the_hand_constant(disagreement: str, expected: float) -> None:
+def test_weight_of_an_unlabeled_image_equals_the_hand_computed_value(disagreement: str, expected: float) -> None:
     assert_close(UniKd(disagreement=disagreement).disagreements(safe_log(P)), hand([expected]), atol=2e-6, rtol=0)
 
 
-def test_weights_divided_by_their_mean_over_the_batch_are_the_hand_constants() -> None:
+def test_weights_divided_by_their_batch_mean_equal_the_hand_computed_values() -> None:
     t = safe_log(P, SECOND)
     assert_close(UniKd().disagreements(t)[1], hand(0.005240), atol=2e-6, rtol=0)
     assert_close(UniKd(normalize=True).disagreements(t), hand([1.949948, 0.050052]), atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("labels", "expected"), [(LABEL, 0.006609), (UNLABELED, 0.004609)])
-def test_distillation_term_is_the_hand_constant(labels: Tensor, expected: float) -> None:
+def test_distillation_term_equals_the_hand_computed_value(labels: Tensor, expected: float) -> None:
     assert distillation(UniKd(temperature=1.0), student(Q), safe_log(P), labels) == pytest.approx(expected, abs=2e-6)
 
 
-def test_loss_of_a_labeled_image_is_its_cross_entropy_and_the_weighted_distillation() -> None:
+def test_loss_of_a_labeled_image_is_cross_entropy_plus_weighted_distillation() -> None:
     loss = UniKd(temperature=1.0, labeled_weight=3.0)(student(Q), safe_log(P), LABEL, student(Q))
     assert float(loss) == pytest.approx(-math.log(0.5) + 3 * 0.006609, abs=5e-6)
 
 
-def test_loss_of_an_unlabeled_image_is_the_weighted_distillation_alone() -> None:
+def test_loss_of_an_unlabeled_image_is_weighted_distillation_only() -> None:
     loss = UniKd(temperature=1.0, unlabeled_weight=3.0)(student(Q), safe_log(P), UNLABELED, student(Q))
     assert float(loss) == pytest.approx(3 * 0.004609, abs=5e-6)
 
 
-# --- limits ---
+# --- special cases ---
 
 
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
@@ -98,7 +98,7 @@ def test_a_single_teacher_has_the_full_weight(teacher_weighting: str) -> None:
 
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("normalize", [False, True])
-def test_one_teacher_does_not_disagree(disagreement: str, normalize: bool) -> None:
+def test_a_single_teacher_has_zero_disagreement(disagreement: str, normalize: bool) -> None:
     settings = UniKd(disagreement=disagreement, normalize=normalize)
     assert not settings.disagreements(safe_log(P[:1], SECOND[:1])).any()
 
@@ -124,7 +124,9 @@ def test_equal_teachers_have_equal_weights(teacher_weighting: str) -> None:
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("teachers", [2, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equal_teachers_give_an_unlabeled_image_no_weight(disagreement: str, teachers: int, dtype: torch.dtype) -> None:
+def test_an_unlabeled_image_on_which_teachers_agree_has_weight_zero(
+    disagreement: str, teachers: int, dtype: torch.dtype
+) -> None:
     t = safe_log([P[0]] * teachers, [P[2]] * teachers).to(dtype)
     u = UniKd(disagreement=disagreement).disagreements(t)
     assert_close(u, torch.zeros(2, dtype=dtype), atol=1e-7, rtol=0)
@@ -133,7 +135,7 @@ def test_equal_teachers_give_an_unlabeled_image_no_weight(disagreement: str, tea
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("teachers", [2, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_normalization_gives_no_weight_to_images_on_which_all_teachers_agree(
+def test_with_normalization_images_on_which_all_teachers_agree_have_weight_zero(
     disagreement: str, teachers: int, dtype: torch.dtype
 ) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -143,7 +145,7 @@ def test_normalization_gives_no_weight_to_images_on_which_all_teachers_agree(
 
 
 @pytest.mark.parametrize("teacher_weighting", ["probability", "others_losses"])
-def test_teacher_that_is_wrong_with_certainty_has_no_weight(teacher_weighting: str) -> None:
+def test_a_teacher_that_is_wrong_with_certainty_has_weight_zero(teacher_weighting: str) -> None:
     t = torch.tensor([[[0.0, 500, 0]], [[1, 0, 0]]], dtype=torch.float64)
     assert_close(
         UniKd(teacher_weighting=teacher_weighting).teacher_weights(t, LABEL), hand([[0.0], [1.0]]), atol=1e-12, rtol=0
@@ -163,13 +165,13 @@ def test_teachers_that_are_all_wrong_with_certainty_give_a_finite_loss(
     assert s.grad.isfinite().all()
 
 
-def test_wrong_teacher_s_weight_by_inverse_loss_is_that_of_its_loss() -> None:
+def test_weight_of_a_wrong_teacher_is_inverse_to_its_loss() -> None:
     t = torch.tensor([[[0.0, 99, -999]], [[99, 0, -999]]], dtype=torch.float64)
     weights = UniKd(teacher_weighting="inverse_loss").teacher_weights(t, LABEL)
     assert_close(weights[:, 0], hand([0.01, 1.0]) / 1.01)
 
 
-def test_means_divide_by_the_number_of_images_not_by_the_sum_of_their_weights() -> None:
+def test_means_are_divided_by_the_number_of_images_and_not_by_the_sum_of_weights() -> None:
     wrong = [[1e-12, 0.5, 0.5 - 1e-12]] * 3
     alone = distillation(UniKd(temperature=1.0), student(Q), safe_log(P), LABEL)
     both = distillation(UniKd(temperature=1.0), student(Q, Q), safe_log(P, wrong), torch.tensor([0, 0]))
@@ -186,14 +188,14 @@ def test_labeled_and_unlabeled_images_have_separate_means() -> None:
 
 
 @pytest.mark.parametrize("settings", [UniKd(labeled_weight=0.0, unlabeled_weight=0.0)])
-def test_without_weights_only_labels_count(settings: UniKd) -> None:
+def test_with_zero_weights_only_the_label_term_remains(settings: UniKd) -> None:
     s, t, labels = student(Q, Q), safe_log(P, SECOND), torch.tensor([1, -1])
     assert float(settings(s, t, labels, s)) == pytest.approx(-math.log(0.3))
 
 
 @pytest.mark.parametrize("labels", [LABEL, UNLABELED])
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_gradient_holds_all_weights_constant(labels: Tensor, temperature: float) -> None:
+def test_the_gradient_treats_all_weights_as_constants(labels: Tensor, temperature: float) -> None:
     settings = UniKd(temperature=temperature)
     s, t = student(Q).requires_grad_(), safe_log(P)
     (settings(s, t, labels, s) - label_cross_entropy(s, labels)).backward()
@@ -239,7 +241,7 @@ def apart(p: list[list[float]], disagreement: str) -> float:
 @pytest.mark.parametrize("sample_weighting", ["probability", "inverse_loss"])
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("normalize", [False, True])
-def test_loss_is_the_loop_over_images(
+def test_loss_equals_a_loop_over_images(
     teacher_weighting: str, sample_weighting: str, disagreement: str, normalize: bool
 ) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -283,24 +285,24 @@ def test_teachers_with_label_probability_zero_have_equal_weights(teacher_weighti
 
 
 @pytest.mark.parametrize("teacher_weighting", ["probability", "inverse_loss", "others_losses"])
-def test_a_teacher_with_label_probability_zero_has_no_weight_beside_another(teacher_weighting: str) -> None:
+def test_a_teacher_with_label_probability_zero_has_weight_zero_next_to_another_teacher(teacher_weighting: str) -> None:
     teachers = torch.tensor([[[0.0, 0, 0]], [[0.0, -torch.inf, 0]]])
     weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(teachers, torch.tensor([1]))
     assert_close(weights, torch.tensor([[1.0], [0.0]]), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("disagreement", ["jensen_shannon", "pairwise_kl", "variance", "deviation"])
-def test_a_class_of_probability_zero_for_all_teachers_adds_nothing_to_their_disagreement(disagreement: str) -> None:
+def test_a_class_with_probability_zero_for_all_teachers_adds_no_disagreement(disagreement: str) -> None:
     piece = UniKd(disagreement=disagreement)
     without = piece.disagreements(RULED_OUT[..., [0, 2]])
-    classes = 3 / 2 if disagreement == "deviation" else 1  # which is a mean over classes
+    classes = 3 / 2 if disagreement == "deviation" else 1  # a mean over classes
     assert_close(piece.disagreements(RULED_OUT) * classes, without)
 
 
 @pytest.mark.parametrize("label", [0, 1, -1])
 @pytest.mark.parametrize("teacher_weighting", ["probability", "inverse_loss", "others_losses"])
 @pytest.mark.parametrize("disagreement", ["jensen_shannon", "pairwise_kl"])
-def test_loss_and_gradient_are_finite_where_teachers_rule_classes_out(
+def test_loss_and_gradient_are_finite_if_teachers_assign_probability_zero_to_classes(
     label: int, teacher_weighting: str, disagreement: str
 ) -> None:
     some = torch.tensor([[[0.0, 0, -torch.inf]], [[-torch.inf, 0.0, 1]], [[0.0, -torch.inf, 0]]])

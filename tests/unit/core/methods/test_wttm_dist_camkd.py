@@ -1,4 +1,4 @@
-"""WTTM, DIST, CA-MKD and standardized logits against worked numbers and loops over single images."""
+"""WTTM, DIST, CA-MKD and standardized logits agree with hand-computed values and loops over single images."""
 
 import math
 import statistics
@@ -29,16 +29,16 @@ def logits(members: int, seed: int) -> Tensor:
 # --- WTTM ---
 
 
-def test_wttm_of_k1_is_the_worked_number() -> None:
+def test_wttm_of_case_k1_equals_the_hand_computed_value() -> None:
     # softmax([2,1,0]) = [.665241, .244728, .090031]; ^(1/2) = [.815623, .494701, .300051]; Z = 1.610375;
     # q/Z = [.506480, .307196, .186324]; log softmax([1,0,0]) = [-.551445, -1.551445, -1.551445];
     # KL = [.506480(-.680270+.551445) + .307196(-1.180270+1.551445) + .186324(-1.680270+1.551445)] = .024770;
-    # teacher 2 mirrors it: q/Z = [.186324, .307196, .506480], KL = .344927. Mean of Z KL = .297667.
+    # Teacher 2 is the mirror image: q/Z = [.186324, .307196, .506480], KL = .344927. Mean of Z KL = .297667.
     loss = Wttm(temperature=2.0, alpha=1.0)(STUDENT, TEACHERS, NO_LABEL, STUDENT)
     assert_close(loss, hand(0.297667), atol=2e-5, rtol=0)
 
 
-def test_wttm_is_the_loop_over_teachers_and_images() -> None:
+def test_wttm_equals_a_loop_over_teachers_and_images() -> None:
     s, t = logits(2, 0), logits(3, 1)
     terms = []
     for subnetwork in s:
@@ -51,13 +51,13 @@ def test_wttm_is_the_loop_over_teachers_and_images() -> None:
     assert_close(loss, hand(statistics.mean(terms)))
 
 
-def test_wttm_at_temperature_one_is_the_mean_of_plain_losses() -> None:
+def test_wttm_at_temperature_one_equals_the_mean_of_plain_losses() -> None:
     s, t, none = logits(2, 0), logits(3, 1), torch.full((5,), -1)
     plain = Averaged(temperature=1.0, alpha=1.0, average="losses")(s, t, none, s)
     assert_close(Wttm(temperature=1.0, alpha=1.0)(s, t, none, s), plain)
 
 
-def test_wttm_has_more_weight_where_a_teacher_is_undecided() -> None:
+def test_wttm_gives_more_weight_to_images_on_which_a_teacher_is_uncertain() -> None:
     undecided, certain = torch.tensor([[[0.0, 0, 0]]]).double(), torch.tensor([[[20.0, 0, 0]]]).double()
     gradients = []
     for teacher in (undecided, certain):
@@ -74,7 +74,7 @@ def test_wttm_has_more_weight_where_a_teacher_is_undecided() -> None:
 
 
 @pytest.mark.parametrize(("between", "within"), [(2.0, 0.0), (0.0, 1.0), (1.0, 3.0)])
-def test_dist_is_the_correlation_that_scipy_computes(between: float, within: float) -> None:
+def test_dist_agrees_with_the_correlation_of_scipy(between: float, within: float) -> None:
     s, t = logits(2, 0), logits(3, 1)
     teacher = torch.tensor([[softmax(z, T) for z in m] for m in t.tolist()], dtype=torch.float64).mean(0)
     rows, columns = [], []
@@ -87,7 +87,7 @@ def test_dist_is_the_correlation_that_scipy_computes(between: float, within: flo
     assert_close(piece(s, t, torch.full((5,), -1), s), hand(expected), atol=0, rtol=1e-6)
 
 
-def test_dist_of_a_student_whose_probabilities_are_an_affine_map_of_the_teachers_is_zero() -> None:
+def test_dist_is_zero_if_student_probabilities_are_an_affine_function_of_those_of_the_teachers() -> None:
     probabilities = logits(1, 0).softmax(-1)
     student = (0.5 * probabilities + 0.5 / 4).log()  # mixed with a uniform distribution
     piece = Dist(temperature=1.0, alpha=1.0, between_classes=1.0, within_class=0.0)
@@ -95,7 +95,7 @@ def test_dist_of_a_student_whose_probabilities_are_an_affine_map_of_the_teachers
     assert_close(loss, hand(0.0), atol=1e-5, rtol=0)
 
 
-def test_dist_of_one_image_has_no_relation_between_images() -> None:
+def test_dist_within_classes_has_zero_gradient_for_a_single_image() -> None:
     student = STUDENT.clone().requires_grad_()
     Dist(alpha=1.0, between_classes=0.0, within_class=1.0)(student, TEACHERS, NO_LABEL, student).backward()
     assert_close(student.grad, torch.zeros_like(STUDENT))
@@ -104,13 +104,13 @@ def test_dist_of_one_image_has_no_relation_between_images() -> None:
 # --- CA-MKD ---
 
 
-def test_camkd_weights_of_k1_are_the_worked_numbers() -> None:
+def test_camkd_weights_of_case_k1_equal_the_hand_computed_values() -> None:
     # CE of label 0: .407606 and 2.407606; softmax over teachers = [.119203, .880797]; M - 1 = 1.
     weights = CaMkd.teacher_weights(TEACHERS, torch.tensor([0]))
     assert_close(weights, torch.tensor([[0.880797], [0.119203]], dtype=torch.float64), atol=1e-5, rtol=0)
 
 
-def test_camkd_is_the_loop_over_images() -> None:
+def test_camkd_equals_a_loop_over_images() -> None:
     s, t, labels = logits(2, 0), logits(3, 1), [0, 3, -1, 2, 1]
     terms = []
     for subnetwork in s.tolist():
@@ -125,7 +125,7 @@ def test_camkd_is_the_loop_over_images() -> None:
 
 
 @pytest.mark.parametrize("teachers", [1, 3])
-def test_camkd_without_labels_is_the_mean_of_losses(teachers: int) -> None:
+def test_camkd_without_labels_equals_the_mean_of_losses(teachers: int) -> None:
     s, t, none = logits(2, 0), logits(teachers, 1), torch.full((5,), -1)
     plain = Averaged(temperature=T, alpha=1.0, average="losses")(s, t, none, s)
     assert_close(CaMkd(temperature=T, label_weight=0.0)(s, t, none, s), plain)
@@ -134,7 +134,7 @@ def test_camkd_without_labels_is_the_mean_of_losses(teachers: int) -> None:
 # --- standardized logits ---
 
 
-def test_standardized_logits_of_k1_are_the_worked_numbers() -> None:
+def test_standardized_logits_of_case_k1_equal_the_hand_computed_values() -> None:
     # [1,0,0] has mean 1/3 and standard deviation 1/sqrt(3): [1.154701, -.577350, -.577350].
     # [2,1,0] becomes [1,0,-1]; [0,1,2] becomes [-1,0,1].
     piece = OneToOne(temperature=1.0, alpha=1.0, logit_standardization=True)
@@ -145,7 +145,7 @@ def test_standardized_logits_of_k1_are_the_worked_numbers() -> None:
 
 
 @pytest.mark.parametrize("kind", [Averaged, OneToOne, Wttm, Dist])
-def test_standardized_logits_free_the_scale_of_the_student_but_not_its_label_term(kind: type) -> None:
+def test_logit_standardization_makes_only_the_distillation_term_scale_invariant(kind: type) -> None:
     s, t, labels = logits(2, 0), logits(3, 1), torch.tensor([0, 3, 1, 2, 1])
     piece = kind(alpha=1.0, logit_standardization=True)
     assert_close(piece(7 * s + 3, t, labels, s), piece(s, t, labels, s), atol=1e-6, rtol=1e-6)

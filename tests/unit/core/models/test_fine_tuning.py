@@ -1,4 +1,4 @@
-"""A training that starts from weights of a file, with frozen parts and a slower body."""
+"""Training that starts from weights in a file, with frozen layers and a lower learning rate of the body."""
 
 import copy
 import pickle
@@ -29,7 +29,7 @@ CLASSIFIER = ("9.weight", "9.bias")
 
 
 def network_of(model: NetworkPiece, data: DataSplits, seed: int = 1) -> nn.Sequential:
-    """The network with which a training starts, with warnings as errors."""
+    """Returns the network with which training starts; warnings are errors."""
     network = build(model, data, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -39,7 +39,7 @@ def network_of(model: NetworkPiece, data: DataSplits, seed: int = 1) -> nn.Seque
 
 @pytest.fixture(scope="module")
 def trained(digits: DataSplits) -> nn.Sequential:
-    """A network of `MODEL` with statistics and weights that no start has."""
+    """Returns a network of `MODEL` with statistics and weights that differ from every initialization."""
     network = build(MODEL, digits, seed=5)
     torch.manual_seed(0)
     for tensor in network[1].state_dict().values():
@@ -57,7 +57,7 @@ def differing(network: nn.Module, other: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("form", ["safetensors", "torch", "wrapped"])
-def test_weights_of_a_file_replace_all_random_ones(
+def test_weights_from_a_file_replace_all_random_weights(
     form: str, trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     path, state = tmp_path / "w", trained[1].state_dict()
@@ -69,7 +69,7 @@ def test_weights_of_a_file_replace_all_random_ones(
     assert differing(started, trained) == {"0.mean"}, "the normalization is that of the training images"
 
 
-def test_normalization_of_a_file_of_this_project_is_part_of_its_weights(
+def test_a_weights_file_of_this_project_includes_the_normalization(
     trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     save_file(trained.state_dict(), tmp_path / "student.safetensors")
@@ -78,7 +78,7 @@ def test_normalization_of_a_file_of_this_project_is_part_of_its_weights(
 
 
 @pytest.mark.parametrize("form", ["other classes", "no classifier", "student"])
-def test_classifier_of_other_classes_keeps_its_random_weights_with_a_warning(
+def test_a_classifier_for_other_classes_keeps_random_weights_with_a_warning(
     form: str, trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     whole = form == "student"
@@ -98,7 +98,7 @@ def test_classifier_of_other_classes_keeps_its_random_weights_with_a_warning(
     assert all(torch.equal(network[1].state_dict()[name], random[1].state_dict()[name]) for name in CLASSIFIER)
 
 
-def test_file_of_another_network_is_refused_with_the_difference(
+def test_a_file_of_another_network_is_refused_with_the_difference(
     trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save(trained[1].state_dict(), tmp_path / "w.pt")
@@ -126,7 +126,7 @@ def test_weights_that_are_not_finite_are_refused(trained: nn.Sequential, tmp_pat
 
 
 @pytest.mark.parametrize("student", ["single", "batch_ensemble", "branches"])
-def test_every_student_starts_from_the_weights_only_where_it_is_trained(
+def test_every_student_starts_from_the_weights_only_for_training(
     student: str, trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save(trained.state_dict(), tmp_path / "w.pt")
@@ -155,7 +155,7 @@ def test_published_weights_and_a_file_exclude_each_other() -> None:
         load_config("kd", ["model={kind: torchvision, pretrained: DEFAULT, weights: a.pt}"])
 
 
-def test_statistics_of_other_images_belong_to_weights_without_a_normalization(
+def test_custom_mean_and_std_are_accepted_only_for_weights_without_a_normalization_layer(
     trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save(trained[1].state_dict(), tmp_path / "theirs.pt")
@@ -170,14 +170,14 @@ def test_statistics_of_other_images_belong_to_weights_without_a_normalization(
 
 
 @pytest.mark.parametrize("name", ["weights", "freeze", "pretrained"])
-def test_settings_of_a_training_are_refused_for_a_network_that_is_not_trained(name: str) -> None:
+def test_training_settings_are_refused_for_a_network_that_is_not_trained(name: str) -> None:
     value = "[a]" if name == "freeze" else "a"
     model = f"{{kind: torchvision, {name}: {value}}}"
     with pytest.raises(ConfigError, match=rf"checkpoints.0.model.{name}: is for networks that are trained here"):
         load_config("kd", [f"teachers.checkpoints=[{{path: a.pt, model: {model}}}]"])
 
 
-# --- what is frozen ---
+# --- frozen layers ---
 
 
 def frozen_of(network: nn.Module) -> list[str]:
@@ -192,15 +192,13 @@ def frozen_of(network: nn.Module) -> list[str]:
         (["[01]", "9.weight"], ["0.weight", "0.bias", "1.weight", "1.bias", "9.weight"]),
     ],
 )
-def test_patterns_match_names_of_modules_and_parameters(
-    patterns: list[str], frozen: list[str], digits: DataSplits
-) -> None:
+def test_patterns_match_module_and_parameter_names(patterns: list[str], frozen: list[str], digits: DataSplits) -> None:
     network = network_of(Convnet(width=4, blocks=2, freeze=patterns), digits)[1]
     names = [name for name in frozen if name in dict(network.named_parameters())]
     assert frozen_of(network) == names != []
 
 
-def test_pattern_without_a_match_and_nothing_to_train_are_refused(digits: DataSplits) -> None:
+def test_patterns_without_a_match_or_freezing_everything_are_refused(digits: DataSplits) -> None:
     with pytest.raises(
         ConfigError, match=r"model.freeze: 'stage9' matches no part of the network \(its parts are conv"
     ):
@@ -224,7 +222,7 @@ def frozen_config(*overrides: str) -> Config:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_frozen_weights_and_statistics_stay_bit_equal_and_others_do_not(
+def test_training_changes_only_weights_and_statistics_that_are_not_frozen(
     kind: str, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     run = distill(frozen_config(*KINDS[kind]), ensemble, digits)
@@ -236,7 +234,7 @@ def test_frozen_weights_and_statistics_stay_bit_equal_and_others_do_not(
     assert same == {name for name in start if name.startswith(frozen)}
 
 
-def test_shared_weights_of_a_batch_ensemble_are_frozen_and_its_factors_are_not(
+def test_freezing_a_batch_ensemble_freezes_shared_weights_but_not_factors(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     overrides = (
@@ -258,7 +256,7 @@ def test_shared_weights_of_a_batch_ensemble_are_frozen_and_its_factors_are_not(
     }
 
 
-def test_frozen_statistics_survive_their_new_estimation_and_a_copy() -> None:
+def test_frozen_statistics_are_kept_by_refreshing_batchnorm_and_by_copying() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 4))
     network[0].running_mean.fill_(0.3)
@@ -271,7 +269,7 @@ def test_frozen_statistics_survive_their_new_estimation_and_a_copy() -> None:
     assert [module.training for module in clone] == [False, True, True, True]
 
 
-def test_a_network_with_frozen_statistics_is_pickled_and_has_the_text_of_a_plain_one() -> None:
+def test_a_network_with_frozen_statistics_can_be_pickled_and_has_the_repr_of_a_plain_one() -> None:
     network = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 3))
     plain, x = repr(network), torch.rand(8, 2)
     prepare_training(nn.Sequential(nn.Identity(), network), Convnet(freeze=["0"]), 3)
@@ -282,13 +280,13 @@ def test_a_network_with_frozen_statistics_is_pickled_and_has_the_text_of_a_plain
     torch.testing.assert_close(again(x), network(x))
 
 
-def test_body_at_rate_zero_trains_the_classifier_alone(digits: DataSplits) -> None:
+def test_with_body_rate_zero_only_the_classifier_is_trained(digits: DataSplits) -> None:
     network = network_of(MODEL.model_copy(update={"body_lr": 0.0}), digits)[1]
     trained = [name for name, p in network.named_parameters() if p.requires_grad]
     assert trained == list(CLASSIFIER)
 
 
-# --- the rate of the body ---
+# --- learning rate of the body ---
 
 
 def rates(config: Config, data: DataSplits, ensemble: TeacherEnsemble) -> dict[str, float]:
@@ -303,14 +301,14 @@ def test_body_has_a_lower_rate_than_the_classifier(ensemble: TeacherEnsemble, di
     assert {lr for name, lr in found.items() if not name.startswith("network.1.9")} == {0.05}
 
 
-def test_factors_follow_the_rate_of_the_layer_that_they_scale(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_factors_have_the_rate_of_the_layer_they_scale(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     settings = ("student.kind=batch_ensemble", "student.factor_gradient=mean", "student.factor_lr=2")
     found = rates(tiny_config("model.body_lr=0.1", "training.optimizer.lr=0.5", *settings), digits, ensemble)
     names = [f"network.1.{layer}.{factor}" for layer in (0, 9) for factor in ("r", "s")]
     assert [found[name] for name in names] == pytest.approx([0.1, 0.1, 1.0, 1.0])
 
 
-def test_network_without_a_classifier_has_no_body() -> None:
+def test_a_body_rate_is_refused_for_a_network_without_a_classifier() -> None:
     network = nn.Sequential(nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.Unflatten(1, (2, 3))))
     with pytest.raises(ConfigError, match=r"model.body_lr: this network has no linear or convolutional layer with 3"):
         prepare_training(network, Convnet(body_lr=0.1), 3)
@@ -323,7 +321,7 @@ def test_network_without_a_classifier_has_no_body() -> None:
     ("name", "shape"),
     [("resnet10t", (3, 32, 32)), ("vit_tiny_patch16_224", (1, 32, 48)), ("convnext_atto", (1, 32, 32))],
 )
-def test_a_network_of_timm_takes_the_images_and_starts_from_its_published_form(
+def test_a_timm_network_accepts_the_images_and_starts_from_its_published_weights(
     name: str, shape: tuple[int, int, int], tmp_path: Path
 ) -> None:
     timm = pytest.importorskip("timm")
@@ -341,7 +339,7 @@ def test_a_network_of_timm_takes_the_images_and_starts_from_its_published_form(
     assert different
 
 
-def test_a_network_that_timm_does_not_have_and_a_missing_timm_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_timm_network_and_a_missing_timm_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("timm")
     with pytest.raises(ConfigError, match=r"model.name: timm has no network 'resnet18z' \(did you mean resnet18\?\)"):
         Timm(name="resnet18z")((3, 32, 32), 2)
@@ -350,7 +348,9 @@ def test_a_network_that_timm_does_not_have_and_a_missing_timm_are_refused(monkey
         Timm()((3, 32, 32), 2)
 
 
-def test_published_weights_that_do_not_fit_are_named(digits: DataSplits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights_that_do_not_fit_are_named_in_the_error(
+    digits: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = Torchvision(name="resnet18")
     network = nn.Sequential(nn.Identity(), model((3, 32, 32), 10))
     other = Torchvision(name="resnet18", stem="original")((3, 32, 32), 10).state_dict()

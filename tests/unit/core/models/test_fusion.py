@@ -1,4 +1,4 @@
-"""Networks in the form that runs fastest are the same functions."""
+"""Inference-optimized networks compute the same functions as the originals."""
 
 import copy
 
@@ -12,7 +12,7 @@ from ensdistill.models.fusion import inference_form
 
 
 def trained(network: nn.Module) -> nn.Module:
-    """In evaluation mode, with BatchNorm statistics and weights that are not those of the start."""
+    """Sets evaluation mode, and BatchNorm statistics and weights that differ from the initial ones."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -31,11 +31,11 @@ def norms(network: nn.Module) -> int:
     [
         (ResNet(depth=8), 0),
         (ResNet(depth=8, shortcut="projection"), 0),
-        (WideResNet(depth=10, width=1), 4),  # those before the first convolution of a block, and the last
+        (WideResNet(depth=10, width=1), 4),  # those before the first convolution of a block, and the last one
         (Torchvision(name="mobilenet_v3_small"), 0),
     ],
 )
-def test_outputs_and_input_gradients_are_kept_and_batchnorms_after_convolutions_are_removed(
+def test_folding_keeps_outputs_and_input_gradients_and_removes_batchnorms_after_convolutions(
     model: ResNet | WideResNet | Torchvision, left: int
 ) -> None:
     network = trained(model((3, 32, 32), 10)).double()
@@ -51,7 +51,7 @@ def test_outputs_and_input_gradients_are_kept_and_batchnorms_after_convolutions_
 
 
 class Odd(nn.Module):
-    """A convolution that is used twice, one whose output is used twice, and a BatchNorm without statistics."""
+    """A convolution used twice, one whose output is used twice, and a BatchNorm without statistics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def test_batchnorms_that_cannot_be_folded_are_kept() -> None:
 
 
 class Wayward(nn.Module):
-    """Its course depends on its numbers."""
+    """A network whose control flow depends on its input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Wayward(nn.Module):
         return y if y.sum() > 0 else -y
 
 
-def test_network_with_data_dependent_control_flow_is_unchanged() -> None:
+def test_a_network_with_data_dependent_control_flow_is_unchanged() -> None:
     network = Wayward().eval()
     images = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     folded = inference_form(network)

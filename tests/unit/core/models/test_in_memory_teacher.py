@@ -1,4 +1,4 @@
-"""Teachers that a program gives: found by their content, normalized as asked, and refused in words."""
+"""Networks in memory as teachers: identified by content, normalized as requested, and refused with clear errors."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def config(*networks: nn.Module, **more: Any) -> Config:
     return Config(teachers=TeacherEnsemble(networks), training=SHORT, **more)
 
 
-def test_networks_are_teachers_without_other_settings(digits: DataSplits) -> None:
+def test_networks_in_memory_can_be_teachers_without_further_settings(digits: DataSplits) -> None:
     teachers = TeacherEnsemble([linear(0), linear(1)])
     *_, last = Distiller(Config(training=SHORT), teachers, digits)
     assert last.val["nll"] < 3
@@ -51,7 +51,7 @@ def test_settings_find_the_networks_and_give_the_same_student(digits: DataSplits
     assert results[0] == results[1]
 
 
-def test_the_identity_is_that_of_weights_layers_and_their_order() -> None:
+def test_the_identity_depends_on_weights_layers_and_their_order() -> None:
     one, other = linear(0), linear(1)
     assert TeacherEnsemble([one, other]).identity == TeacherEnsemble([linear(0), linear(1)]).identity
     different = [[other, one], [one], [one, one], [one, linear(2)]]
@@ -59,7 +59,7 @@ def test_the_identity_is_that_of_weights_layers_and_their_order() -> None:
     assert network_content(nn.Sequential(one, nn.ReLU())) != network_content(nn.Sequential(one, nn.Sigmoid()))
 
 
-def test_mean_and_std_are_those_of_the_networks_images(digits: DataSplits) -> None:
+def test_mean_and_std_normalize_the_images_of_the_networks(digits: DataSplits) -> None:
     images, _ = digits.train[slice(0, 8)]
     ensemble = TeacherEnsemble([linear(0)], mean=[0.3], std=[0.2])
     assert torch.allclose(ensemble(images)[0], linear(0)((images - 0.3) / 0.2), atol=1e-5)
@@ -67,7 +67,7 @@ def test_mean_and_std_are_those_of_the_networks_images(digits: DataSplits) -> No
         TeacherEnsemble([linear(0)], mean=[0.3])
 
 
-def test_a_whole_run_with_its_files(tmp_path: Path) -> None:
+def test_a_complete_run_with_networks_in_memory_writes_and_reads_its_files(tmp_path: Path) -> None:
     settings = config(linear(0), linear(1))
     data = load_data(settings.data)
     run = distill_to_directory(settings, tmp_path / "run", studies=tmp_path)
@@ -112,11 +112,11 @@ def test_a_network_that_cannot_teach_is_refused_before_the_first_step(
         Distiller(Config(training=SHORT), TeacherEnsemble([network]), digits)
 
 
-def test_suspicious_outputs_are_a_warning(digits: DataSplits) -> None:
+def test_suspicious_outputs_cause_a_warning(digits: DataSplits) -> None:
     with pytest.warns(UserWarning, match="outputs of teacher 1 are all from 0 to 1, like those of a sigmoid"):
         Distiller(Config(training=SHORT), TeacherEnsemble([nn.Sequential(linear(0), nn.Sigmoid())]), digits)
 
 
-def test_bad_settings_in_python_are_a_config_error_with_the_nearest_name() -> None:
+def test_invalid_settings_in_python_raise_a_config_error_with_the_closest_name() -> None:
     with pytest.raises(ConfigError, match=r"training\.epoch: no such setting \(did you mean epochs\?\)"):
         Config(training={"epoch": 3})

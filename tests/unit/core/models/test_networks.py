@@ -1,4 +1,4 @@
-"""Architectures against parameter counts printed elsewhere, and against networks written as loops over weights."""
+"""Architectures agree with published parameter counts and with explicit computations from their weights."""
 
 import sys
 import warnings
@@ -27,7 +27,7 @@ needs_torchvision = pytest.mark.skipif(find_spec("torchvision") is None, reason=
 
 
 def on_meta(model: Model, shape: tuple[int, int, int] = RGB, classes: int = 10) -> nn.Module:
-    """The network without memory for its weights: for counting and shapes."""
+    """Returns the network without memory for its weights, for counts and shapes."""
     with torch.device("meta"):
         return model(shape, classes)
 
@@ -37,7 +37,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def side_after(network: nn.Module, layer: nn.Module, shape: tuple[int, int, int] = RGB) -> int:
-    """The side of the images that leave this layer."""
+    """Returns the side length of the output of this layer."""
     seen: list[int] = []
     handle = layer.register_forward_hook(lambda _layer, _inputs, output: seen.append(output.shape[-1]))
     network.eval()(torch.zeros(1, *shape, device=next(network.parameters()).device))
@@ -46,7 +46,7 @@ def side_after(network: nn.Module, layer: nn.Module, shape: tuple[int, int, int]
 
 
 def randomize(network: nn.Module) -> nn.Module:
-    """In double precision and evaluation mode, with BatchNorm parameters and statistics of their own."""
+    """Sets double precision, evaluation mode, and random parameters and statistics of BatchNorm."""
     generator = torch.Generator().manual_seed(0)
     for module in network.double().eval().modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -59,7 +59,7 @@ def images(shape: tuple[int, int, int], count: int = 2) -> Tensor:
     return torch.rand(count, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-# --- what every network keeps to ---
+# --- rules for every network ---
 
 
 @pytest.mark.parametrize("shape", [GRAY, RGB, (2, 9, 13)], ids=str)
@@ -76,7 +76,7 @@ def test_images_become_logits_and_every_weight_gets_a_gradient(model: Model, sha
 
 
 @pytest.mark.parametrize("model", SMALL, ids=lambda model: model.kind)
-def test_same_seed_gives_the_same_weights_and_another_seed_others(model: Model) -> None:
+def test_same_seed_gives_the_same_weights_and_another_seed_different_ones(model: Model) -> None:
     train = numbered_split(20, 4)
     data = DataSplits(Split(train.images.repeat(1, 1, 4, 2), train.labels), train, train, tuple("abcd"), "made up")
     first, again, other = (build(model, data, seed) for seed in (3, 3, 4))
@@ -100,7 +100,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(model: Model) 
         ),
     ],
 )
-def test_every_architecture_is_chosen_by_overrides(overrides: list[str], expected: Model) -> None:
+def test_every_architecture_can_be_selected_by_overrides(overrides: list[str], expected: Model) -> None:
     assert load_config("kd", overrides).model == expected
 
 
@@ -116,7 +116,7 @@ def test_every_architecture_is_chosen_by_overrides(overrides: list[str], expecte
         (["model.kind=custom", "model.path=a:B", "model.arguments={c: .nan}"], "must be a finite number, not nan"),
     ],
 )
-def test_settings_that_build_no_network_are_refused_with_a_fix(overrides: list[str], fault: str) -> None:
+def test_settings_that_cannot_build_a_network_are_refused_with_a_fix(overrides: list[str], fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("kd", overrides)
     (line,) = [str(issue) for issue in caught.value.issues]
@@ -127,18 +127,18 @@ def test_settings_that_build_no_network_are_refused_with_a_fix(overrides: list[s
 
 
 @pytest.mark.parametrize("layer", [Conv2d(64, 200, 3), Linear(576, 200)], ids=lambda layer: type(layer).__name__)
-def test_reset_layers_are_drawn_like_new_ones_kaiming_normal_with_zero_bias(layer: nn.Conv2d | nn.Linear) -> None:
+def test_reset_layers_are_kaiming_normal_with_zero_bias_like_new_layers(layer: nn.Conv2d | nn.Linear) -> None:
     with torch.no_grad():
         layer.weight.fill_(7)
         layer.bias.fill_(7)
     torch.manual_seed(0)
     layer.reset_parameters()
-    assert layer.weight.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.01)  # 576 inputs a neuron
-    assert layer.weight.abs().max() > 3.5 * (2 / 576) ** 0.5  # a normal distribution, no uniform one
+    assert layer.weight.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.01)  # 576 inputs per neuron
+    assert layer.weight.abs().max() > 3.5 * (2 / 576) ** 0.5  # a normal and not a uniform distribution
     assert layer.bias.abs().max() == 0
 
 
-def test_layers_compute_what_those_of_torch_compute() -> None:
+def test_layers_use_the_forward_methods_of_torch() -> None:
     assert Conv2d.forward is nn.Conv2d.forward
     assert Linear.forward is nn.Linear.forward
 
@@ -149,13 +149,13 @@ def test_layers_compute_what_those_of_torch_compute() -> None:
 @pytest.mark.parametrize(
     ("depth", "count"), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)]
 )
-def test_resnet_has_the_parameters_of_table_6_of_the_paper(depth: int, count: int) -> None:
+def test_resnet_has_the_number_of_parameters_in_table_6_of_the_paper(depth: int, count: int) -> None:
     assert parameters(on_meta(ResNet(depth=depth))) == count
 
 
 @pytest.mark.parametrize(("depth", "width", "channels", "classes"), [(20, 16, 3, 10), (14, 5, 1, 3)])
 @pytest.mark.parametrize("shortcut", ["identity", "projection"])
-def test_resnet_has_as_many_parameters_as_the_formula(
+def test_resnet_has_the_number_of_parameters_given_by_the_formula(
     depth: int, width: int, channels: int, classes: int, shortcut: str
 ) -> None:
     expected = 9 * channels * width + 2 * width + 4 * width * classes + classes
@@ -176,7 +176,7 @@ def norm(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
 
 @pytest.mark.parametrize("shortcut", ["identity", "projection"])
 @pytest.mark.parametrize("shape", [GRAY, (3, 9, 6)], ids=str)
-def test_resnet_is_the_loop_over_its_weights(shortcut: str, shape: tuple[int, int, int]) -> None:
+def test_resnet_equals_an_explicit_computation_from_its_weights(shortcut: str, shape: tuple[int, int, int]) -> None:
     network = randomize(ResNet(depth=14, width=4, shortcut=shortcut)(shape, 5))
     w, x = network.state_dict(), images(shape)
     y = norm(F.conv2d(x, w["conv.weight"], padding=1), w, "norm").relu()
@@ -187,7 +187,7 @@ def test_resnet_is_the_loop_over_its_weights(shortcut: str, shape: tuple[int, in
             z = norm(z, w, f"{name}.residual.norm1").relu()
             z = norm(F.conv2d(z, w[f"{name}.residual.conv2.weight"], padding=1), w, f"{name}.residual.norm2")
             if stride == 2 and shortcut == "identity":
-                y = torch.cat([y[..., ::2, ::2], torch.zeros_like(y[..., ::2, ::2])], 1)  # as many channels again
+                y = torch.cat([y[..., ::2, ::2], torch.zeros_like(y[..., ::2, ::2])], 1)  # as many additional channels
             elif stride == 2:
                 y = norm(F.conv2d(y, w[f"{name}.shortcut.conv.weight"], stride=2), w, f"{name}.shortcut.norm")
             y = (y + z).relu()
@@ -206,15 +206,17 @@ def test_resnet_is_the_loop_over_its_weights(shortcut: str, shape: tuple[int, in
         (16, 10, 10, 17_116_634),  # 17.1M
     ],
 )
-def test_wide_resnet_has_the_parameters_of_its_paper(depth: int, width: int, classes: int, count: int) -> None:
+def test_wide_resnet_has_the_number_of_parameters_in_its_paper(
+    depth: int, width: int, classes: int, count: int
+) -> None:
     assert parameters(on_meta(WideResNet(depth=depth, width=width), RGB, classes)) == count
 
 
 @pytest.mark.parametrize(("width", "shape"), [(1, GRAY), (2, (3, 9, 6))], ids=str)
-def test_wide_resnet_is_the_loop_over_its_weights(width: int, shape: tuple[int, int, int]) -> None:
+def test_wide_resnet_equals_an_explicit_computation_from_its_weights(width: int, shape: tuple[int, int, int]) -> None:
     network = randomize(WideResNet(depth=16, width=width)(shape, 5))
     w, x = network.state_dict(), images(shape)
-    y = F.conv2d(x, w["conv.weight"], padding=1)  # no BatchNorm, no ReLU, no pooling
+    y = F.conv2d(x, w["conv.weight"], padding=1)  # no BatchNorm, ReLU or pooling
     for stage in (1, 2, 3):
         for block in (0, 1):
             name, stride = f"stage{stage}.{block}", 2 if stage > 1 and block == 0 else 1
@@ -222,7 +224,7 @@ def test_wide_resnet_is_the_loop_over_its_weights(width: int, shape: tuple[int, 
             z = F.conv2d(z, w[f"{name}.residual.conv1.weight"], padding=1, stride=stride)
             z = F.conv2d(norm(z, w, f"{name}.residual.norm2").relu(), w[f"{name}.residual.conv2.weight"], padding=1)
             if y.shape != z.shape:
-                y = F.conv2d(y, w[f"{name}.shortcut.weight"], stride=stride)  # of the raw input
+                y = F.conv2d(y, w[f"{name}.shortcut.weight"], stride=stride)  # of the original input
             y = y + z
     features = norm(y, w, "norm").relu().mean((2, 3))
     assert_close(network(x), features @ w["classifier.weight"].T + w["classifier.bias"])
@@ -230,7 +232,7 @@ def test_wide_resnet_is_the_loop_over_its_weights(width: int, shape: tuple[int, 
 
 
 @pytest.mark.parametrize("model", [ResNet(depth=14), WideResNet(depth=16)], ids=lambda model: model.kind)
-def test_units_of_a_residual_network_are_its_blocks_and_two_of_them_halve_the_image(model: Model) -> None:
+def test_units_of_a_residual_network_are_its_blocks_of_which_two_halve_the_resolution(model: Model) -> None:
     units = list(_units(on_meta(model)))
     x, sides = torch.zeros(2, *RGB, device="meta"), []
     for unit in units:
@@ -260,7 +262,7 @@ def _units(network: nn.Module) -> Iterator[nn.Module]:
         ("mobilenet_v3_small", "original", 1),
     ],
 )
-def test_small_stem_keeps_the_resolution_that_the_original_one_takes(name: str, stem: str, side: int) -> None:
+def test_the_small_stem_keeps_the_resolution_that_the_original_stem_reduces(name: str, stem: str, side: int) -> None:
     network = on_meta(Torchvision(name=name, stem=stem))
     last = network.layer4 if name == "resnet18" else network.features
     assert side_after(network, last) == side
@@ -277,18 +279,18 @@ def test_small_stem_keeps_the_resolution_that_the_original_one_takes(name: str, 
         ("googlenet", "maxpool1"),
         ("efficientnet_b0", "features.0"),
         ("convnext_tiny", "features.0"),
-        ("swin_t", "features.0.0"),  # the convolution alone, for channels come last after it
+        ("swin_t", "features.0.0"),  # only the convolution, because channels come last after it
         ("regnet_y_400mf", "stem"),
     ],
 )
-def test_small_stem_of_every_family_keeps_the_size_of_the_image(name: str, layer: str) -> None:
+def test_the_small_stem_of_every_family_keeps_the_image_size(name: str, layer: str) -> None:
     model = Torchvision(name=name)
     network = model(RGB, 10) if "regnet" in name else on_meta(model)  # RegNets compute their widths with tensors
     assert side_after(network, network.get_submodule(layer)) == 32
 
 
 @needs_torchvision
-def test_resnet18_with_the_small_stem_is_the_one_that_cifar_is_trained_on() -> None:
+def test_resnet18_with_the_small_stem_is_the_usual_network_for_cifar() -> None:
     network = Torchvision()(RGB, 10)
     assert parameters(network) == 11_173_962
     assert network.training
@@ -298,7 +300,7 @@ def test_resnet18_with_the_small_stem_is_the_one_that_cifar_is_trained_on() -> N
 
 @needs_torchvision
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "googlenet", "vit_b_16"])
-def test_original_stem_is_the_published_network(name: str) -> None:
+def test_with_the_original_stem_the_network_is_the_published_one(name: str) -> None:
     from torchvision import models
 
     published = models.get_model_weights(name).DEFAULT.meta["num_params"]
@@ -308,7 +310,7 @@ def test_original_stem_is_the_published_network(name: str) -> None:
 @needs_torchvision
 @pytest.mark.parametrize("stem", ["small", "original"])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vgg11", "vit_b_16"])
-def test_first_convolution_takes_the_channels_of_the_images(name: str, stem: str) -> None:
+def test_the_first_convolution_has_the_number_of_image_channels(name: str, stem: str) -> None:
     network = on_meta(Torchvision(name=name, stem=stem), (5, 32, 32))
     first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
     assert first.weight.shape[1] == 5
@@ -320,13 +322,13 @@ def test_first_convolution_takes_the_channels_of_the_images(name: str, stem: str
     [
         ("vit_b_16", "small", 32, 8**2 + 1),  # patches of 4x4
         ("vit_b_16", "small", 8, 8**2 + 1),
-        ("vit_b_16", "small", 28, 14**2 + 1),  # 3x3 would not fill 28x28
-        ("vit_b_16", "small", 224, 14**2 + 1),  # no larger than published
+        ("vit_b_16", "small", 28, 14**2 + 1),  # 3x3 does not divide 28x28
+        ("vit_b_16", "small", 224, 14**2 + 1),  # not larger than published
         ("vit_b_32", "small", 224, 8**2 + 1),
         ("vit_b_16", "original", 32, 2**2 + 1),
     ],
 )
-def test_vision_transformer_cuts_small_images_into_eight_patches_a_side(
+def test_vision_transformer_divides_small_images_into_eight_patches_per_side(
     name: str, stem: str, side: int, tokens: int
 ) -> None:
     network = on_meta(Torchvision(name=name, stem=stem), (3, side, side))
@@ -358,7 +360,7 @@ def test_maxvit_is_built_for_the_size_of_the_images() -> None:
         (Torchvision(name="vit_b_16", stem="original"), (3, 28, 28), "model.name: vit_b_16 on", "model.stem=small"),
     ],
 )
-def test_network_that_is_incompatible_with_the_images_is_refused_with_a_fix(
+def test_a_network_incompatible_with_the_images_is_refused_with_a_fix(
     model: Torchvision, shape: tuple[int, int, int], begins: str, holds: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -369,7 +371,7 @@ def test_network_that_is_incompatible_with_the_images_is_refused_with_a_fix(
     assert "\n" not in line
 
 
-def test_torchvision_that_cannot_be_imported_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torchvision_that_cannot_be_imported_causes_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
     with pytest.raises(ConfigError, match="install the torchvision release for torch"):
         Torchvision()(RGB, 10)
@@ -384,7 +386,7 @@ SHUFFLENET_URL = f"https://download.pytorch.org/models/{SHUFFLENET_FILE}"
 
 @pytest.fixture
 def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which torch.hub keeps what it has fetched."""
+    """The folder in which torch.hub stores downloaded files."""
     pytest.importorskip("torchvision")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
@@ -393,10 +395,10 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def started(model: Torchvision, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The network with which a training starts."""
+    """Returns the network with which training starts."""
     network = nn.Sequential(nn.Identity(), model(shape, classes))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of layers that start from random weights
+        warnings.simplefilter("ignore")  # about layers that start from random weights
         prepare_training(network, model, classes)
     return network[1]
 
@@ -417,7 +419,7 @@ def as_published(name: str) -> dict[str, Tensor]:
     ],
     ids=str,
 )
-def test_weights_on_disk_are_copied_into_all_layers_of_unchanged_shape(
+def test_published_weights_are_copied_into_all_layers_of_unchanged_shape(
     checkpoints: Path, shape: tuple[int, int, int], classes: int, left: list[str]
 ) -> None:
     published = as_published(SHUFFLENET)
@@ -427,7 +429,7 @@ def test_weights_on_disk_are_copied_into_all_layers_of_unchanged_shape(
     assert {name for name in filled if not torch.equal(filled[name], published[name])} == set(left)
 
 
-def test_published_tensor_that_is_not_finite_is_not_loaded(checkpoints: Path) -> None:
+def test_a_published_tensor_that_is_not_finite_is_not_loaded(checkpoints: Path) -> None:
     published = as_published(SHUFFLENET)
     published["conv5.0.weight"].fill_(float("nan"))
     torch.save(published, checkpoints / SHUFFLENET_FILE)
@@ -435,7 +437,7 @@ def test_published_tensor_that_is_not_finite_is_not_loaded(checkpoints: Path) ->
     assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
 
 
-def test_old_names_of_published_densenets_are_understood(checkpoints: Path) -> None:
+def test_old_parameter_names_of_published_densenets_are_converted(checkpoints: Path) -> None:
     published = as_published("densenet121")
     old = {name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): t for name, t in published.items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
@@ -445,12 +447,12 @@ def test_old_names_of_published_densenets_are_understood(checkpoints: Path) -> N
     assert different == {"features.conv0.weight", "classifier.weight", "classifier.bias"}
 
 
-def test_name_of_published_weights_that_do_not_exist_is_refused_with_the_closest_one() -> None:
+def test_an_unknown_name_of_published_weights_is_refused_with_the_closest_name() -> None:
     with pytest.raises(ConfigError, match=r"model.pretrained: 'IMAGENET1K_V9' is none of .*mean IMAGENET1K_V1\?"):
         Torchvision(pretrained="IMAGENET1K_V9").published()
 
 
-def test_missing_published_weights_are_reported_with_path_and_source(checkpoints: Path) -> None:
+def test_missing_published_weights_are_reported_with_path_and_download_source(checkpoints: Path) -> None:
     with pytest.raises(DataError) as caught:
         started(Torchvision(name=SHUFFLENET, pretrained="DEFAULT"), RGB, 10)
     assert str(checkpoints / SHUFFLENET_FILE) in str(caught.value)
@@ -459,7 +461,7 @@ def test_missing_published_weights_are_reported_with_path_and_source(checkpoints
 
 
 class Trap:
-    """Leaves a file behind where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -469,7 +471,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("content", ["nonsense", "another network", "a tensor", "a part", "a trap"])
-def test_file_with_other_weights_is_refused(checkpoints: Path, tmp_path: Path, content: str) -> None:
+def test_a_published_file_with_other_weights_is_refused(checkpoints: Path, tmp_path: Path, content: str) -> None:
     file = checkpoints / SHUFFLENET_FILE
     if content == "nonsense":
         file.write_bytes(b"<html>not found</html>")
@@ -483,7 +485,7 @@ def test_file_with_other_weights_is_refused(checkpoints: Path, tmp_path: Path, c
     assert not (tmp_path / "sprung").exists()
 
 
-# --- imported ---
+# --- custom networks ---
 
 MINE = """
 from torch import nn
@@ -519,7 +521,7 @@ class Pairs(nn.Module):
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Modules of a user on the import path."""
+    """Puts user-defined modules on the import path."""
     (tmp_path / "mine_of_user.py").write_text(MINE)
     (tmp_path / "broken_of_user.py").write_text("this is no Python")
     monkeypatch.syspath_prepend(tmp_path)
@@ -538,7 +540,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("by_both", {}, 40),
     ],
 )
-def test_imported_network_is_called_with_its_arguments_and_what_its_signature_names(
+def test_a_custom_model_is_called_with_its_arguments_and_those_its_signature_names(
     name: str, arguments: dict[str, int], count: int
 ) -> None:
     network = CustomModel(path=f"mine_of_user:{name}", arguments=arguments)(RGB, 10)
@@ -547,7 +549,7 @@ def test_imported_network_is_called_with_its_arguments_and_what_its_signature_na
 
 
 @pytest.mark.usefixtures("mine")
-def test_a_probe_does_not_change_the_statistics_of_a_network() -> None:
+def test_probing_a_network_does_not_change_its_statistics() -> None:
     network = CustomModel(path="mine_of_user:Mine")(RGB, 10)
     assert int(network[1].num_batches_tracked) == 0
 
@@ -571,7 +573,7 @@ def test_a_probe_does_not_change_the_statistics_of_a_network() -> None:
         ("mine_of_user:Mine", {"in_channels": 1}, "model.path: mine", "fails (RuntimeError"),
     ],
 )
-def test_import_that_returns_no_network_is_refused_with_a_fix(
+def test_an_import_that_returns_no_network_is_refused_with_a_fix(
     path: str, arguments: dict[str, int], begins: str, holds: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

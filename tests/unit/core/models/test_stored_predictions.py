@@ -1,4 +1,4 @@
-"""Teachers as stored predictions: they teach as the networks that made them, where nothing changes images."""
+"""Stored predictions teach like the networks that made them, if no setting changes the images."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def logits_of(split: Split) -> np.ndarray:
 
 
 def written(folder: Path, data: Any = None, **arrays: np.ndarray) -> Config:
-    """Settings whose teachers' predictions are those of the networks, with some arrays replaced or left out."""
+    """Returns settings with stored predictions of the networks; given arrays replace or, if empty, remove them."""
     source = data or Digits()
     arrays = {"train_logits": logits_of(source().pool)} | arrays
     np.savez(folder / "p.npz", **{name: array for name, array in arrays.items() if array.size})
@@ -31,7 +31,9 @@ def written(folder: Path, data: Any = None, **arrays: np.ndarray) -> Config:
     return Config(data=source, teachers=teachers, training=SHORT)
 
 
-def test_a_student_learns_the_same_as_from_the_networks(tmp_path: Path, digits: DataSplits) -> None:
+def test_a_student_learns_the_same_from_stored_predictions_as_from_the_networks(
+    tmp_path: Path, digits: DataSplits
+) -> None:
     settings = written(tmp_path)
     stored = get_ensemble(settings, digits, tmp_path)
     results = [
@@ -41,7 +43,7 @@ def test_a_student_learns_the_same_as_from_the_networks(tmp_path: Path, digits: 
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
-def test_probabilities_give_the_same_targets_as_their_logits(tmp_path: Path, digits: DataSplits) -> None:
+def test_stored_probabilities_give_the_same_targets_as_logits(tmp_path: Path, digits: DataSplits) -> None:
     p = torch.from_numpy(logits_of(Digits()().pool)).softmax(-1).numpy()
     stored = get_ensemble(written(tmp_path, train_logits=np.empty(0), train_probabilities=p), digits, tmp_path)
     images, _ = digits.validation[slice(0, 50)]
@@ -49,7 +51,7 @@ def test_probabilities_give_the_same_targets_as_their_logits(tmp_path: Path, dig
     assert torch.allclose(stored(images).softmax(-1), expected, atol=1e-6)
 
 
-def test_metrics_of_the_teachers_are_those_of_the_networks_on_validation_and_test(
+def test_validation_and_test_metrics_of_stored_predictions_equal_those_of_the_networks(
     tmp_path: Path, digits: DataSplits
 ) -> None:
     stored = get_ensemble(written(tmp_path), digits, tmp_path)
@@ -60,7 +62,7 @@ def test_metrics_of_the_teachers_are_those_of_the_networks_on_validation_and_tes
         assert got["curve"] == pytest.approx(real["curve"], rel=1e-5)
 
 
-def test_each_part_of_the_source_has_separate_predictions(tmp_path: Path) -> None:
+def test_each_split_of_the_source_has_separate_predictions(tmp_path: Path) -> None:
     raw = Digits()().pool
     parts = {"validation": raw.take(np.arange(300, 400)), "test": raw.take(np.arange(400, 500))}
     pool, unlabeled = raw.take(np.arange(300)), raw.take(np.arange(500, 600))
@@ -88,7 +90,7 @@ def test_settings_that_change_images_are_refused_with_the_reason(change: dict[st
         Config(teachers=Teachers(count=0, predictions="p.npz"), **change)
 
 
-def test_other_images_have_no_predictions(tmp_path: Path, digits: DataSplits) -> None:
+def test_images_without_stored_predictions_are_refused(tmp_path: Path, digits: DataSplits) -> None:
     stored = get_ensemble(written(tmp_path), digits, tmp_path)
     assert not stored.takes_any_image
     with pytest.raises(DataError, match="no predictions for 2 images of 3"):
@@ -114,7 +116,7 @@ def wrong(array: np.ndarray) -> list[tuple[dict[str, np.ndarray], str]]:
 
 
 @pytest.mark.parametrize("case", range(8))
-def test_arrays_that_break_a_rule_are_refused_by_name(case: int, tmp_path: Path, digits: DataSplits) -> None:
+def test_arrays_that_violate_a_rule_are_refused_by_name(case: int, tmp_path: Path, digits: DataSplits) -> None:
     arrays, message = wrong(logits_of(Digits()().pool))[case]
     with pytest.raises(DataError, match=rf"teachers\.predictions: {message}"):
         get_ensemble(written(tmp_path, **arrays), digits, tmp_path)

@@ -1,4 +1,4 @@
-"""Teachers from elsewhere: their files read in every usual form, refused in every other, and never executed."""
+"""Teacher files from elsewhere: all common formats are read, all others are refused, and no code is executed."""
 
 import argparse
 import itertools
@@ -29,7 +29,7 @@ MODEL = Convnet(width=2, blocks=2)
 
 
 def original(data: DataSplits, seed: int = 7, model: Any = MODEL) -> nn.Sequential:
-    """A network with the statistics of a few training steps, in evaluation mode."""
+    """Returns a network with the BatchNorm statistics of a few training steps, in evaluation mode."""
     network = build(model, data, seed)
     with torch.no_grad():
         network.train()(data.train[slice(None)][0])
@@ -41,11 +41,11 @@ def images(data: DataSplits) -> Tensor:
 
 
 def read(path: Path, data: DataSplits, **settings: Any) -> nn.Module:
-    """The teacher of the file, in evaluation mode."""
+    """Returns the teacher of the file in evaluation mode."""
     return TeacherFile(path=str(path), **{"model": MODEL, **settings})(data)[0].eval()
 
 
-# --- forms in which the weights may lie ---
+# --- supported formats of weights ---
 
 
 def with_prefix(state: dict[str, Tensor], prefix: str = "module.") -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ FORMS: dict[str, Callable[[dict[str, Tensor], Path], Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_teacher_from_a_file_has_the_outputs_of_the_original(form: str, tmp_path: Path, digits: DataSplits) -> None:
+def test_a_teacher_from_a_file_has_the_outputs_of_the_original(form: str, tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     FORMS[form](network[1].state_dict(), tmp_path / "weights.pth")
     (path,) = tmp_path.iterdir()
@@ -75,7 +75,9 @@ def test_teacher_from_a_file_has_the_outputs_of_the_original(form: str, tmp_path
 
 
 @pytest.mark.parametrize("form", ["torch", "safetensors"])
-def test_file_of_this_project_includes_the_normalization(form: str, tmp_path: Path, digits: DataSplits) -> None:
+def test_a_teacher_file_of_this_project_includes_the_normalization(
+    form: str, tmp_path: Path, digits: DataSplits
+) -> None:
     network = original(digits)
     network[0].mean.add_(0.25)
     FORMS[form](network.state_dict(), tmp_path / "weights.pth")
@@ -97,7 +99,7 @@ def test_weights_of_any_network_can_be_stored_and_loaded(name: str, tmp_path: Pa
     assert torch.equal(other(images(digits)), network(images(digits)))
 
 
-def test_half_precision_weights_are_read_as_single(tmp_path: Path, digits: DataSplits) -> None:
+def test_half_precision_weights_are_converted_to_single_precision(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(
         {name: t.half() if t.is_floating_point() else t for name, t in network[1].state_dict().items()},
@@ -114,7 +116,9 @@ def test_half_precision_weights_are_read_as_single(tmp_path: Path, digits: DataS
     [ResNet(depth=8, width=2), Torchvision(name="shufflenet_v2_x0_5"), Torchvision(name="mnasnet0_5")],
     ids=lambda model: getattr(model, "name", model.kind),
 )
-def test_architecture_is_any_model_of_the_settings(form: str, model: Any, tmp_path: Path, digits: DataSplits) -> None:
+def test_a_teacher_file_may_have_any_configured_architecture(
+    form: str, model: Any, tmp_path: Path, digits: DataSplits
+) -> None:
     network = original(digits, model=model)
     FORMS[form](network[1].state_dict(), tmp_path / "weights.pth")
     (path,) = tmp_path.iterdir()
@@ -124,14 +128,14 @@ def test_architecture_is_any_model_of_the_settings(form: str, model: Any, tmp_pa
 # --- normalization ---
 
 
-def test_mean_and_deviation_of_a_file_are_those_of_the_settings(tmp_path: Path, digits: DataSplits) -> None:
+def test_a_teacher_file_uses_mean_and_std_of_the_settings(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(network[1].state_dict(), tmp_path / "weights.pt")
     teacher = read(tmp_path / "weights.pt", digits, mean=[0.5], std=[0.25])
     assert_close(teacher(images(digits)), network[1]((images(digits) - 0.5) / 0.25))
 
 
-def test_by_default_mean_and_deviation_are_those_of_the_training_images(tmp_path: Path, digits: DataSplits) -> None:
+def test_by_default_mean_and_std_are_those_of_the_training_images(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(network[1].state_dict(), tmp_path / "weights.pt")
     pixels = digits.train.images.double() / 255
@@ -142,7 +146,7 @@ def test_by_default_mean_and_deviation_are_those_of_the_training_images(tmp_path
 @pytest.mark.parametrize(
     ("mean", "std"), [([0.5], []), ([], [0.5]), ([0.5, 0.5, 0.5], [0.2, 0.2, 0.2]), ([0.5, 0.5], [0.5])]
 )
-def test_mean_and_deviation_that_do_not_fit_the_images_are_refused(
+def test_mean_and_std_that_do_not_match_the_image_channels_are_refused(
     mean: list[float], std: list[float], tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save(original(digits)[1].state_dict(), tmp_path / "weights.pt")
@@ -162,7 +166,7 @@ def test_mean_and_deviation_that_do_not_fit_the_images_are_refused(
         ("std", [-1.0]),
     ],
 )
-def test_mean_and_deviation_outside_the_range_0_to_1_are_refused(name: str, values: list[float]) -> None:
+def test_mean_and_std_outside_the_range_0_to_1_are_refused(name: str, values: list[float]) -> None:
     with pytest.raises(ConfigError) as caught:
         with_files([{"path": "x.pt", "mean": [0.5] * len(values), "std": [0.5] * len(values), name: values}], 0)
     (issue,) = caught.value.issues
@@ -170,7 +174,7 @@ def test_mean_and_deviation_outside_the_range_0_to_1_are_refused(name: str, valu
     assert "by 255" in str(issue)
 
 
-def test_networks_for_pixels_from_0_to_255_have_a_small_deviation() -> None:
+def test_a_std_of_1_over_255_is_accepted_for_networks_of_pixels_from_0_to_255() -> None:
     files = [{"path": "x.pt", "mean": [0.0], "std": [1 / 255]}, {"path": "y.pt", "mean": [0.0], "std": [1.0]}]
     assert with_files(files, 0).teachers.total == 2
 
@@ -181,7 +185,7 @@ PREFIXES = ["module.", "_orig_mod.", "model.", "net."]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_prefixes_of_wrappers_can_have_any_order_and_number(count: int, digits: DataSplits) -> None:
+def test_wrapper_prefixes_can_have_any_order_and_number(count: int, digits: DataSplits) -> None:
     network = Convnet(width=2, blocks=2)((1, 8, 8), 10)
     for prefixes in itertools.product(PREFIXES, repeat=count):
         (found, *others), _ = find_weights(with_prefix(network.state_dict(), "".join(prefixes)), network)
@@ -197,12 +201,12 @@ def test_an_unknown_prefix_is_found_by_the_parameter_names(prefix: str) -> None:
 
 
 def inside(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    """The names with a part after their first."""
+    """Returns the state dict with a component inserted after the first part of each name."""
     return {name.replace(".", f".{part}.", 1): tensor for name, tensor in state.items()}
 
 
 class Hyper(argparse.Namespace):
-    """An object that is no tensor."""
+    """An object that is not a tensor."""
 
 
 EXTRAS = {
@@ -281,7 +285,7 @@ def test_a_safetensors_file_may_have_any_suffix(tmp_path: Path, digits: DataSpli
         ),
     ],
 )
-def test_the_likelier_of_two_networks_is_loaded_with_a_warning_unless_the_settings_name_one(
+def test_the_more_likely_of_two_networks_is_loaded_with_a_warning_unless_settings_select_one(
     wrap: Any, taken: dict[str, str], other: dict[str, str], tmp_path: Path, digits: DataSplits
 ) -> None:
     first, second = original(digits, 1), original(digits, 2)
@@ -308,7 +312,7 @@ def test_two_equally_likely_networks_are_refused(tmp_path: Path, digits: DataSpl
         ({"prefix": "modul."}, "; names start with module"),
     ],
 )
-def test_an_unknown_key_or_prefix_is_reported_with_the_existing_ones(
+def test_an_unknown_key_or_prefix_is_reported_with_the_available_ones(
     settings: dict[str, str], found: str, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save({"model": with_prefix(original(digits)[1].state_dict())}, tmp_path / "weights.pt")
@@ -316,7 +320,7 @@ def test_an_unknown_key_or_prefix_is_reported_with_the_existing_ones(
         read(tmp_path / "weights.pt", digits, **settings)
 
 
-def test_empty_key_and_prefix_are_not_part_of_settings_and_hashes() -> None:
+def test_an_empty_key_or_prefix_is_omitted_from_settings_and_hashes() -> None:
     file = TeacherFile(path="x")
     assert set(file.model_dump()) == {"path", "model", "mean", "std"}
     assert TeacherFile(path="x", key="ema").model_dump()["key"] == "ema"
@@ -353,21 +357,21 @@ def test_weights_that_do_not_fit_are_refused_with_the_first_difference(
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
-def test_a_torchscript_program_is_reported_as_such(tmp_path: Path, digits: DataSplits) -> None:
+def test_a_torchscript_program_is_recognized_and_reported(tmp_path: Path, digits: DataSplits) -> None:
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "program.pt")
     with pytest.raises(DataError, match="is a TorchScript program; save only the network's state_dict"):
         read(tmp_path / "program.pt", digits)
 
 
-# --- refusals ---
+# --- errors ---
 
 
-def test_missing_file_is_named(tmp_path: Path, digits: DataSplits) -> None:
+def test_a_missing_file_is_named_in_the_error(tmp_path: Path, digits: DataSplits) -> None:
     with pytest.raises(DataError, match=r"nothing\.pt: no such weights file"):
         read(tmp_path / "nothing.pt", digits)
 
 
-def test_a_folder_and_placeholders_of_files_are_reported_as_such(tmp_path: Path, digits: DataSplits) -> None:
+def test_folders_and_placeholder_files_are_recognized_and_reported(tmp_path: Path, digits: DataSplits) -> None:
     with pytest.raises(DataError, match="is a folder; give a weights file in it"):
         read(tmp_path, digits)
     for name in ("weights.pt", "weights.safetensors"):
@@ -378,7 +382,7 @@ def test_a_folder_and_placeholders_of_files_are_reported_as_such(tmp_path: Path,
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize("keep", [0, 10, 500, -1])
-def test_truncated_file_is_named(suffix: str, keep: int, tmp_path: Path, digits: DataSplits) -> None:
+def test_a_truncated_file_is_named_in_the_error(suffix: str, keep: int, tmp_path: Path, digits: DataSplits) -> None:
     path = tmp_path / f"weights{suffix}"
     state = original(digits)[1].state_dict()
     (torch.save if suffix == ".pt" else save_file)(state, path)
@@ -390,14 +394,14 @@ def test_truncated_file_is_named(suffix: str, keep: int, tmp_path: Path, digits:
 @pytest.mark.parametrize(
     "content", [[1, 2], {"epoch": 3}, {"state_dict": {"weight": 1.0}}, torch.zeros(3), {}], ids=str
 )
-def test_file_without_a_state_dict_is_named(content: Any, tmp_path: Path, digits: DataSplits) -> None:
+def test_a_file_without_a_state_dict_is_named_in_the_error(content: Any, tmp_path: Path, digits: DataSplits) -> None:
     torch.save(content, tmp_path / "weights.pt")
     with pytest.raises(DataError, match=r"weights\.pt"):
         read(tmp_path / "weights.pt", digits)
 
 
 class Evil:
-    """Would write a file when unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -408,7 +412,7 @@ class Evil:
 
 @pytest.mark.parametrize("place", ["alone", "beside", "inside"])
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".safetensors", ""])
-def test_nothing_in_a_file_is_executed(place: str, suffix: str, tmp_path: Path, digits: DataSplits) -> None:
+def test_no_code_in_a_file_is_executed(place: str, suffix: str, tmp_path: Path, digits: DataSplits) -> None:
     mark, path = tmp_path / "executed", tmp_path / f"weights{suffix}"
     state = dict(original(digits)[1].state_dict())
     evil = Evil(mark)
@@ -420,7 +424,7 @@ def test_nothing_in_a_file_is_executed(place: str, suffix: str, tmp_path: Path, 
     assert not mark.exists()
 
 
-def test_whole_pickled_network_is_refused_with_a_fix(tmp_path: Path, digits: DataSplits) -> None:
+def test_a_pickled_network_is_refused_with_a_fix(tmp_path: Path, digits: DataSplits) -> None:
     torch.save(original(digits), tmp_path / "network.pt")
     with pytest.raises(DataError, match=r"network\.pt.*state_dict"):
         read(tmp_path / "network.pt", digits)
@@ -446,7 +450,7 @@ def test_weights_for_other_classes_are_refused(tmp_path: Path, digits: DataSplit
 
 @pytest.fixture
 def files(tmp_path: Path, digits: DataSplits) -> list[dict[str, Any]]:
-    """Two teachers of different architectures."""
+    """Two teacher files with different architectures."""
     made = []
     for n, model in enumerate((MODEL, ResNet(depth=8, width=2))):
         path = tmp_path / f"teacher{n}.pt"
@@ -490,7 +494,7 @@ def test_invalid_file_is_reported_before_any_teacher_is_trained(
         get_ensemble(with_files(files, 2), digits, tmp_path / "store")
 
 
-def test_identity_depends_on_the_weights_and_not_on_their_path(
+def test_identity_depends_on_the_weights_and_not_on_their_file_path(
     files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits
 ) -> None:
     def identity(files: list[dict[str, Any]]) -> str:
@@ -507,7 +511,7 @@ def test_identity_depends_on_the_weights_and_not_on_their_path(
     assert identity(files) != before
 
 
-def test_different_teachers_have_the_listed_architectures_in_turn(digits: DataSplits, tmp_path: Path) -> None:
+def test_teachers_use_the_listed_architectures_in_turn(digits: DataSplits, tmp_path: Path) -> None:
     models = [MODEL, ResNet(depth=8, width=2)]
     config = with_files([], 3, models=[model.model_dump() for model in models])
     assert [teacher_config(config, m).model for m in range(3)] == [models[0], models[1], models[0]]
@@ -520,7 +524,7 @@ def convolutions(network: nn.Module) -> list[tuple[int, ...]]:
     return [tuple(module.weight.shape) for module in network.modules() if isinstance(module, nn.Conv2d)]
 
 
-def test_equal_teachers_are_the_same_with_and_without_a_list(digits: DataSplits, tmp_path: Path) -> None:
+def test_a_list_of_one_architecture_gives_the_same_teachers_as_no_list(digits: DataSplits, tmp_path: Path) -> None:
     plain, listed = with_files([], 2), with_files([], 2, models=[tiny_config().teachers.model.model_dump()])
     one, two = (get_ensemble(config, digits, tmp_path) for config in (plain, listed))
     assert one.identity == two.identity
@@ -531,14 +535,14 @@ def test_an_empty_ensemble_is_refused() -> None:
         Teachers(count=0)
 
 
-def test_teachers_that_are_not_trained_accept_batches_of_any_size(files: list[dict[str, Any]]) -> None:
+def test_untrained_teachers_accept_batches_of_any_size(files: list[dict[str, Any]]) -> None:
     training = {**tiny_config().teachers.training.model_dump(mode="json"), "batch_size": 41}
     assert with_files(files, 0, training=training).teachers.total == 2
     with pytest.raises(ConfigError, match=r"teachers\.training\.batch_size"):
         with_files(files, 1, training=training)
 
 
-def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     data = load_data(tiny_config().data)
     network = Convnet(width=2)((1, 8, 8), 10)
     with torch.no_grad():

@@ -47,7 +47,7 @@ def raises(error: BaseException) -> Callable[[], int]:
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), 1, "error: unexpected UnicodeDecodeError: "),
     ],
 )
-def test_every_exception_becomes_one_line_and_an_exit_code(
+def test_every_exception_is_printed_in_one_line_and_sets_an_exit_code(
     error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(raises(error)) == code
@@ -61,7 +61,7 @@ def test_a_command_can_have_another_exit_code_for_failures() -> None:
         assert run_command(raises(error), failure=2) == 2
 
 
-def test_the_cause_of_an_error_with_a_traceback_as_message_is_its_last_line() -> None:
+def test_the_cause_of_an_error_whose_message_is_a_traceback_is_its_last_line() -> None:
     error = RuntimeError("Traceback (most recent call last):\n  File x\nValueError: the reason")
     assert cause_of(error) == "RuntimeError: ValueError: the reason"
 
@@ -109,7 +109,9 @@ def test_a_rejected_command_line_is_printed_without_its_secrets(words: list[str]
     assert "planted" not in done.err
 
 
-def test_text_is_printed_unchanged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_that_looks_like_markup_is_printed_unchanged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     console().print("a[/b] [old] :smile: [red]x", soft_wrap=True)
     assert capsys.readouterr().out == "a[/b] [old] :smile: [red]x\n"
 
@@ -120,7 +122,7 @@ def test_a_character_that_a_stream_cannot_encode_is_escaped(encoding: str, monke
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
 
     def work() -> int:
-        print("\u2501 and \udcff")  # a line of a table, and a byte of a file's name that is no UTF-8
+        print("\u2501 and \udcff")  # a table line, and a byte in a file name that is not UTF-8
         return 0
 
     assert run_command(work) == 0
@@ -172,7 +174,7 @@ def test_a_closed_pipe_ends_a_command_without_output(
 
     assert run_command(work) == 1
     assert capsys.readouterr().err == ""
-    sys.stdout.flush()  # as Python does at its end: what is left goes nowhere
+    sys.stdout.flush()  # as Python does at exit: remaining output is discarded
 
 
 @pytest.mark.parametrize("size", ["\u00b2", "\u2460", "\u0663", "0", "-5", "abc", "1e9"])
@@ -196,8 +198,10 @@ def test_a_deleted_current_folder_is_reported(module: str, tmp_path: Path) -> No
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_copies_of_modules_inside_a_library_are_not_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "ray"):  # Ray puts a folder of its own in front when it is imported
+def test_module_files_inside_a_library_are_not_reported_as_shadowing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for folder in (tmp_path, tmp_path / "ray"):  # Ray inserts a folder before all others when it is imported
         folder.mkdir(exist_ok=True)
         (folder / "rich.py").touch()
         monkeypatch.syspath_prepend(str(folder))
@@ -206,7 +210,7 @@ def test_copies_of_modules_inside_a_library_are_not_reported(monkeypatch: pytest
     assert not [line for line in shadowing_files() if "rich" in line]
 
 
-def test_a_file_of_the_user_in_place_of_a_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_user_file_that_shadows_a_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "rich.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     assert [line for line in shadowing_files() if line.startswith(f"{tmp_path / 'rich.py'}: has the same name")]

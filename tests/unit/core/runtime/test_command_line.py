@@ -1,4 +1,4 @@
-"""Printed commands can be pasted: a shell parses them to the original words."""
+"""Printed commands can be pasted into a shell, which parses them to the original arguments."""
 
 import subprocess
 
@@ -25,13 +25,13 @@ ODD = [
 
 
 def pasted(command: str) -> list[str]:
-    """The arguments that a program receives from a command pasted into a shell."""
+    """Returns the arguments that a program receives from a command pasted into a shell."""
     script = f'show() {{ printf "%s\\0" "$@"; }}; {command.replace("ensdistill-tune", "show", 1)}'
     out = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout
     return out.decode(errors="surrogateescape").split("\0")[:-1]
 
 
-def test_words_and_options_survive_a_shell_unchanged() -> None:
+def test_arguments_survive_a_shell_unchanged() -> None:
     names = [f"{odd}/x" for odd in ODD]
     expected = ["resume", *(f"./{name}" if name.startswith("-") else name for name in names)]
     assert pasted(command_line("ensdistill-tune", "resume", *names)) == expected
@@ -42,14 +42,14 @@ def test_the_folder_of_studies_is_one_argument(studies: str) -> None:
     words = pasted(command_line("ensdistill-tune", "resume", "a", studies=studies))
     assert words[:2] == ["resume", "a"]
     assert words[2:] in (["--studies-dir", studies], [f"--studies-dir={studies}"])
-    assert studies.startswith("-") == (len(words) == 3)  # or argparse would take it for an option
+    assert studies.startswith("-") == (len(words) == 3)  # otherwise, argparse would parse it as an option
 
 
 def test_a_name_that_is_not_utf8_survives_a_shell() -> None:
     assert pasted(command_line("ensdistill-tune", "x", "a\udcff'")) == ["x", "a\udcff'"]
 
 
-def test_the_default_folder_is_omitted_with_its_option() -> None:
+def test_the_option_of_the_default_folder_is_omitted() -> None:
     options = [("--set", "a=1"), ("--set", "b=2")]
     assert (
         command_line("ensdistill-tune", "resume", "a", options=options)

@@ -1,4 +1,4 @@
-"""The console: a terminal, plain lines elsewhere, nothing inside `silence`."""
+"""Console output: progress bars in a terminal, plain lines elsewhere, nothing inside `silence`."""
 
 import io
 import threading

@@ -1,4 +1,4 @@
-"""Passwords and tokens are removed from text, at any place and from any source."""
+"""Passwords and tokens are masked in text, at any position and from any source."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from ensdistill.runtime.secrets import HIDDEN, cleaned, register, secrets_of, wi
     ("uri", "shown"),
     [
         ("http://me:planted1@host:5000", "http://***@host:5000"),
-        ("https://planted2@host/path", "https://***@host/path"),  # a token in the place of the user
+        ("https://planted2@host/path", "https://***@host/path"),  # a token as the user name
         ("https://planted3:x-oauth-basic@host", "https://***@host"),
         ("http://:planted4@host", "http://***@host"),
         ("http://me:pl@nted5@host", "http://***@host"),
@@ -51,7 +51,7 @@ def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert without_secrets(text) == text
 
 
-def test_a_registered_secret_is_hidden_however_it_is_quoted() -> None:
+def test_a_registered_secret_is_masked_however_it_is_quoted() -> None:
     register("http://me:pass%20w/ord!@host")
     for form in ("pass w/ord!", "pass%20w/ord!", "pass%20w%2Ford%21", "pass+w%2Ford%21", "bWU6cGFzcyB3L29yZCE="):
         assert without_secrets(f"authentication of 'me' with {form!r} failed") == (
@@ -59,7 +59,7 @@ def test_a_registered_secret_is_hidden_however_it_is_quoted() -> None:
         ), form
 
 
-def test_the_secret_of_each_of_several_stores_is_hidden() -> None:
+def test_the_secrets_of_several_stores_are_masked() -> None:
     register("http://me:first-planted@host")
     register("postgresql://me:second-planted@host/db")
     assert without_secrets("first-planted second-planted") == f"{HIDDEN} {HIDDEN}"
@@ -80,7 +80,7 @@ def test_the_secret_of_each_of_several_stores_is_hidden() -> None:
         "MY_API_KEY",
     ],
 )
-def test_a_secret_of_the_environment_is_hidden(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_in_an_environment_variable_is_masked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "planted-value\n")
     assert (
         without_secrets(r"Invalid header value b'Bearer planted-value\n'")
@@ -89,7 +89,7 @@ def test_a_secret_of_the_environment_is_hidden(name: str, monkeypatch: pytest.Mo
     assert without_secrets("planted-value") == HIDDEN
 
 
-def test_a_password_inside_a_uri_of_the_environment_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_a_uri_in_an_environment_variable_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:planted-proxy@proxy:80")
     assert without_secrets("proxy refused planted-proxy") == f"proxy refused {HIDDEN}"
 
@@ -98,13 +98,15 @@ def test_a_password_inside_a_uri_of_the_environment_is_hidden(monkeypatch: pytes
     ("name", "value"),
     [("PWD", "/srv/project"), ("TOKENIZERS_PARALLELISM", "falsely"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/token")],
 )
-def test_a_variable_without_a_secret_hides_nothing(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_without_a_secret_masks_nothing(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, value)
     assert without_secrets(f"in {value} it is") == f"in {value} it is"
 
 
 @pytest.mark.parametrize("text", ["password=planted", "host=h password=planted user=me", "PWD=planted;UID=me"])
-def test_the_password_of_a_connection_string_is_hidden(text: str) -> None:
+def test_the_password_in_a_connection_string_is_masked(text: str) -> None:
     assert "planted" not in without_secrets(text)
 
 
@@ -123,11 +125,11 @@ def test_the_password_of_a_connection_string_is_hidden(text: str) -> None:
         ("key AKIAPLANTEDPLANTED01 is unknown", "key *** is unknown"),
     ],
 )
-def test_an_unregistered_secret_is_recognized_by_the_text_before_it(text: str, shown: str) -> None:
+def test_an_unregistered_secret_is_recognized_by_the_preceding_text(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
 
 
-def test_json_with_numbers_under_secret_names_stays_valid() -> None:
+def test_json_stays_valid_if_values_under_secret_names_are_numbers() -> None:
     text = '{"class": "token", "probabilities": {"token": 0.25, "password": 0.5, "secret": 0.25}}'
     assert without_secrets(text) == text
 
@@ -138,13 +140,13 @@ def test_a_long_text_is_filtered_quickly() -> None:
     assert time.perf_counter() - began < 5
 
 
-def test_a_tree_keeps_its_numbers_and_names() -> None:
+def test_masking_nested_values_keeps_numbers_and_keys() -> None:
     register("http://me:12345678@host")
     tree = {"at": 12345678, "share": 0.12345678, "error": "12345678 refused", "12345678": [1.5, None, True]}
     assert json.loads(json.dumps(cleaned(tree))) == tree | {"error": f"{HIDDEN} refused"}
 
 
-def test_a_common_word_as_password_does_not_change_other_texts() -> None:
+def test_a_password_that_is_a_common_word_is_not_masked_in_other_text() -> None:
     register("postgresql://mlflow:mlflow@host/mlflow")
     assert without_secrets("mlflow.db of the experiment mlflow") == "mlflow.db of the experiment mlflow"
     assert secrets_of("no uri at all") == set()

@@ -1,4 +1,4 @@
-"""Counts with their nouns."""
+"""Counts with a singular or plural noun."""
 
 import pytest
 
@@ -15,5 +15,5 @@ from ensdistill.runtime.text import counted
         (0, "file", "0 files"),
     ],
 )
-def test_a_count_has_the_noun_in_singular_or_plural(count: int, noun: str, text: str) -> None:
+def test_a_count_is_printed_with_a_singular_or_plural_noun(count: int, noun: str, text: str) -> None:
     assert counted(count, noun) == text

@@ -1,4 +1,4 @@
-"""User-defined pieces: as instances, by `module:Name`, and as entry points of installed distributions."""
+"""User-defined pieces: given as instances, by `module:Name`, or as entry points of installed distributions."""
 
 import json
 import pickle
@@ -38,7 +38,7 @@ class Mine(DistillationLoss):
 
 
 class OfThisModule(DistillationLoss):
-    """A loss of a test."""
+    """A loss defined in this test module."""
 
     def __call__(self, student: Any, teachers: Any, labels: Any, on_labels: Any) -> Any:
         return student.mean()
@@ -58,7 +58,7 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "site"
 
 
-# --- three ways to one piece ---
+# --- three ways to select a piece ---
 
 
 def test_an_instance_is_used_unchanged() -> None:
@@ -71,21 +71,21 @@ def test_a_kind_with_a_colon_is_imported() -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_an_entry_point_is_a_kind() -> None:
+def test_an_entry_point_can_be_selected_as_a_kind() -> None:
     config = build_config({"loss": {"kind": "mine", "strength": 2.0}})
     assert type(config.loss).__name__ == "Mine"
     assert (config.loss.kind, config.loss.strength) == ("mine", 2.0)
 
 
 @pytest.mark.usefixtures("plugin")
-def test_the_name_of_the_entry_point_is_the_kind_however_the_piece_was_given() -> None:
+def test_the_entry_point_name_is_the_kind_however_the_piece_was_given() -> None:
     from my_losses import Mine
 
     assert Mine().kind == Config(loss=Mine()).loss.kind == "mine"
     assert build_config({"loss": {"kind": "my_losses:Mine"}}) == build_config({"loss": {"kind": "mine"}})
 
 
-def test_settings_in_yaml_come_back_as_the_same_piece(tmp_path: Path) -> None:
+def test_settings_written_to_yaml_are_read_back_as_the_same_piece(tmp_path: Path) -> None:
     config = Config(loss=Focal(gamma=0.5), perturbation=PixelDropout(), metrics=[LabelProbability()])
     (tmp_path / "run.yaml").write_text(to_yaml(config))
     assert load_config(tmp_path / "run.yaml") == config
@@ -103,7 +103,7 @@ def test_a_schedule_changes_a_setting_of_a_custom_piece() -> None:
     assert (config.at_epoch(2).loss, config.at_epoch(3).loss) == (Focal(), Focal(gamma=0.5))
 
 
-def test_settings_on_top_of_an_instance_change_it() -> None:
+def test_an_override_changes_a_setting_of_an_instance() -> None:
     assert build_config({"loss": Focal(alpha=0.2)}, {"loss.gamma": 3.0}).loss == Focal(gamma=3.0, alpha=0.2)
 
 
@@ -120,10 +120,10 @@ def test_a_subclass_of_a_built_in_piece_has_its_own_kind() -> None:
     assert type(build_config(Config(loss=Twice()).model_dump(mode="json")).loss) is Twice
 
 
-# --- classes that no other process can import ---
+# --- classes that other processes cannot import ---
 
 
-def test_a_class_defined_in_a_function_works_as_an_instance_and_causes_a_warning() -> None:
+def test_an_instance_of_a_class_defined_in_a_function_is_accepted_with_a_warning() -> None:
     class Local(DistillationLoss):
         pass
 
@@ -135,7 +135,7 @@ def test_a_class_defined_in_a_function_works_as_an_instance_and_causes_a_warning
     assert Config(loss=Focal()).warnings == []
 
 
-def test_a_file_that_names_a_class_of_a_script_is_an_error_with_the_reason() -> None:
+def test_a_file_that_names_a_class_defined_in_a_script_is_refused_with_the_reason() -> None:
     text = issues({"loss": {"kind": "__main__:Elsewhere"}})
     assert text == (
         "loss.kind: '__main__:Elsewhere' is defined in a script, notebook or function, so no other process can "
@@ -146,7 +146,7 @@ def test_a_file_that_names_a_class_of_a_script_is_an_error_with_the_reason() -> 
 # --- identity ---
 
 
-def test_the_hash_contains_distribution_and_version_of_a_plugin(tmp_path: Path) -> None:
+def test_the_hash_depends_on_distribution_and_version_of_a_plugin(tmp_path: Path) -> None:
     hashes = set()
     for version in ("1.0", "1.1", "1.0"):
         site = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -158,7 +158,7 @@ def test_the_hash_contains_distribution_and_version_of_a_plugin(tmp_path: Path) 
     assert len(hashes) == 2
 
 
-def test_the_hash_contains_the_source_of_a_module_without_distribution(tmp_path: Path) -> None:
+def test_the_hash_depends_on_the_source_of_a_module_without_distribution(tmp_path: Path) -> None:
     hashes = []
     for n, text in enumerate((LOSS, LOSS + "\n# changed\n", LOSS)):
         (tmp_path / str(n)).mkdir()
@@ -169,7 +169,7 @@ def test_the_hash_contains_the_source_of_a_module_without_distribution(tmp_path:
 
 
 @pytest.mark.parametrize("line", ["return student.mean()", "return student.sum() if labels in {1, 2} else 0.0"])
-def test_a_class_of_a_notebook_is_identified_by_its_compiled_methods(line: str) -> None:
+def test_a_class_defined_in_a_notebook_is_identified_by_its_compiled_methods(line: str) -> None:
     def of(text: str) -> str:
         space: dict[str, Any] = {"__name__": "cell", "DistillationLoss": DistillationLoss}
         head = "class Mine(DistillationLoss):\n    def __call__(self, student, teachers, labels, on_labels):\n        "
@@ -190,7 +190,7 @@ def test_file_paths_of_custom_pieces_are_absolute_and_excluded_from_the_hash(tmp
         assert other.loss.table == ""
 
 
-# --- what cannot be used ---
+# --- invalid pieces ---
 
 
 @pytest.mark.parametrize(
@@ -243,12 +243,12 @@ def test_the_kind_of_a_custom_piece_cannot_be_set() -> None:
         Focal(kind="other")
 
 
-# --- entry points that cannot be used ---
+# --- invalid entry points ---
 
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Iterator[None]:
-    """Plugins: one raises, two share a name, one has a built-in name, one is not a loss, and one is valid."""
+    """Installs plugins: one raises, two share a name, one has a built-in name, one is not a loss, and one is valid."""
     site = tmp_path / "site"
     distribution(site, "bad", {"losses": {"bad": "bad:Mine"}}, {"bad": "raise RuntimeError('boom')"})
     distribution(site, "no-loss", {"losses": {"none": "no_loss:VALUE"}}, {"no_loss": "VALUE = 3"})
@@ -261,7 +261,7 @@ def broken(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("broken")
-def test_runs_that_do_not_use_a_broken_plugin_have_neither_error_nor_warning() -> None:
+def test_runs_that_do_not_use_a_broken_plugin_cause_neither_error_nor_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert build_config({"loss": {"kind": "good"}}).loss.kind == "good"
@@ -303,13 +303,13 @@ def test_a_run_that_uses_a_broken_plugin_ends_with_a_one_line_error() -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_help_of_the_command_lists_the_settings_of_a_plugin(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_the_settings_of_a_plugin(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         _parser().parse_args(["distill", "--help"])
     assert "loss.strength [mine]" in capsys.readouterr().out
 
 
-def test_the_table_lists_the_given_pieces() -> None:
+def test_the_settings_table_lists_the_given_pieces() -> None:
     rows = {row.name: row.kind for row in settings_table(Config, own=[Focal])}
     assert rows["loss.gamma"] == FOCAL
     assert "loss.gamma" not in {row.name for row in settings_table(Config)}
@@ -328,15 +328,15 @@ def test_the_schema_accepts_built_in_pieces_plugins_and_paths_and_rejects_invali
     assert check.is_valid(tree)
 
 
-def test_every_family_has_its_group_of_entry_points() -> None:
+def test_every_family_has_an_entry_point_group() -> None:
     groups = {family.group for family in families_of(Config)}
     names = {"students", "perturbations", "losses", "averaging", "data", "models", "metrics", "optimizers"}
     names |= {"augmentations"}
     assert groups == {f"ensdistill.{name}" for name in names}
 
 
-def test_a_class_in_a_new_module_of_the_folder_is_a_built_in_piece(tmp_path: Path) -> None:
-    # A separate process would be slow, so the package is extended by a folder instead.
+def test_a_class_in_a_new_module_of_the_package_is_a_built_in_piece(tmp_path: Path) -> None:
+    # A separate process would be slow, so the package path is extended by a folder.
     import ensdistill.methods.losses as package
 
     text = LOSS.replace(

@@ -1,4 +1,4 @@
-"""Paths in a file are relative to it, paths on the command line to the current folder; neither changes a hash."""
+"""Paths in a file are relative to the file, and paths on the command line to the current folder; hashes omit paths."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ STUDY = "search: {loss.temperature: {uniform: [1, 4]}}\n"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with settings that is not the current one."""
+    """A folder with settings that is not the current folder."""
     (tmp_path / "here").mkdir()
     (tmp_path / "my [odd] folder").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -30,7 +30,7 @@ def path_of(config: object) -> str:
     return str(getattr(config, "path", None))
 
 
-def test_the_settings_that_name_files_are_known() -> None:
+def test_all_settings_that_contain_file_paths_are_found() -> None:
     known = {"config.data.path", "config.data.root", "config.teachers.checkpoints.*.path", "tracking.uri"}
     known |= {"config.teachers.predictions"}
     models = ("model", "teachers.model", "teachers.models.*", "teachers.checkpoints.*.model")
@@ -53,7 +53,7 @@ def test_a_path_of_an_override_is_relative_to_the_current_folder(override: str, 
     assert path_of(load_config(folder / "c.yaml", [override]).data) == str(Path.cwd() / "images.npz")
 
 
-def test_the_paths_of_teachers_are_absolute_too(folder: Path) -> None:
+def test_paths_of_teacher_files_become_absolute(folder: Path) -> None:
     (folder / "c.yaml").write_text("teachers: {count: 1, checkpoints: [{path: a.pt}, {path: /b.pt}, {path: ~/c.pt}]}\n")
     paths = [file.path for file in load_config(folder / "c.yaml").teachers.checkpoints]
     assert paths == [str(folder / "a.pt"), "/b.pt", os.path.expanduser("~/c.pt")]
@@ -80,16 +80,16 @@ def test_the_paths_of_an_override_of_a_study_are_relative_to_the_current_folder(
 @pytest.mark.parametrize(
     "uri", ["http://h/x", "sqlite:////abs.db", "sqlite:///:memory:", "postgresql://h/x", "sqlite://"]
 )
-def test_other_stores_are_unchanged(uri: str) -> None:
+def test_uris_of_other_stores_are_unchanged(uri: str) -> None:
     assert absolute({"tracking": {"uri": uri}}, "/f", study_files()) == {"tracking": {"uri": uri}}
 
 
-def test_the_home_folder_of_an_unknown_user_is_a_plain_name(folder: Path) -> None:
+def test_a_tilde_with_an_unknown_user_is_not_expanded(folder: Path) -> None:
     (folder / "c.yaml").write_text("data: {kind: npz, path: ~no-such-user/x.npz}\n")
     assert path_of(load_config(folder / "c.yaml").data) == str(folder / "~no-such-user/x.npz")
 
 
-def test_parts_of_a_path_that_lead_through_a_link_are_kept(folder: Path) -> None:
+def test_path_components_that_lead_through_a_link_are_kept(folder: Path) -> None:
     (folder / "far" / "deep").mkdir(parents=True)
     (folder / "link").symlink_to(folder / "far" / "deep")
     assert absolute({"data": {"path": "link/../x"}}, folder, file_settings(type(build_config({})))) == {
@@ -108,10 +108,10 @@ def test_a_hash_contains_no_path() -> None:
     other = {"teachers.checkpoints": [{"path": "/t.pt", "mean": [0.5], "std": [0.5]}]}
     assert config().hash != config(**other).hash  # type: ignore[attr-defined]
     imported = [build_config({"model": {"kind": "custom", "path": name}}).hash for name in ("a:B", "a:C")]
-    assert len(set(imported)) == 2  # the path of a module is no path of a file
+    assert len(set(imported)) == 2  # the import path of a model is not a file path
 
 
-def test_the_same_settings_on_other_images_have_a_separate_folder(tmp_path: Path) -> None:
+def test_runs_with_the_same_settings_on_other_images_have_separate_folders(tmp_path: Path) -> None:
     config = build_config({"data": {"kind": "npz", "path": "/a.npz"}})
     first = default_folder(tmp_path, config)
     assert first == tmp_path / "runs" / config.hash == default_folder(tmp_path, config, "images")

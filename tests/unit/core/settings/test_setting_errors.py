@@ -1,4 +1,4 @@
-"""Every error is one line with the setting, the rule, the value and, if one exists, the fix."""
+"""Every error is one line with the setting, the rule, the value and, if available, the fix."""
 
 import math
 import pickle
@@ -22,18 +22,18 @@ def faults(tree: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("tree", "begins", "holds"),
     [
-        # an unknown name, with the nearest one
+        # an unknown name, with the closest match
         ({"traning": {}}, "traning: no such setting", "did you mean training?"),
         ({"training": {"epoch": 3}}, "training.epoch: no such setting", "did you mean epochs?"),
         ({"perturbation": TDIV | {"step_sise": 0.1}}, "perturbation.step_sise: no such", "did you mean step_size?"),
         ({"teachers": {"model": {"widht": 3}}}, "teachers.model.widht: no such", "did you mean width?"),
         ({"student": {"kind": "single", "zzz": 3}}, "student.zzz: no such setting of single", "there are kind"),
-        # a known name in another place
+        # a name that exists elsewhere
         ({"epochs": 3}, "epochs: no such setting", "did you mean training.epochs?"),
         ({"teachers": {"epochs": 3}}, "teachers.epochs: no such setting", "did you mean teachers.training.epochs?"),
         ({"averaging": {"kind": "swa", "decay": 0.9}}, "averaging.decay: no such", "of swa (it belongs to ema)"),
         ({"loss": {"step_size": 0.1}}, "loss.step_size: no such", "did you mean perturbation.step_size?"),
-        # a dotted name where names are nested
+        # a dotted name in place of nested names
         ({"training.epoch": 3}, "training.epoch: no such setting", "did you mean epochs?"),
         (
             {"teachers": {"training.optimizer.lr": 1}},
@@ -84,10 +84,10 @@ def faults(tree: dict[str, Any]) -> list[str]:
         ({"teachers": {"models": 3}}, "teachers.models: must be a list", "not 3"),
         ({"seed": list(range(99))}, "seed: must be a whole number", "not [0, 1, 2, 3, 4, 5, 6, 7, ...]"),
         ({"data": {"kind": "image_folder", "path": 3}}, "data.path: must be text", "not 3"),
-        # no number
+        # not a number
         ({"training": {"optimizer": {"lr": math.nan}}}, "training.optimizer.lr: must be a finite number", "not nan"),
         ({"training": {"optimizer": {"lr": math.inf}}}, "training.optimizer.lr: must be a finite number", "not inf"),
-        # nothing where something is needed
+        # a missing required value
         ({"data": {"kind": "image_folder"}}, "data.path: must be given", ""),
         ({"data": {"kind": "image_folder", "path": ""}}, "data.path: ", "at least 1 character"),
     ],
@@ -158,12 +158,12 @@ def test_errors_survive_pickling(error: EnsdistillError) -> None:
     assert (str(copy), vars(copy)) == (str(error), vars(error))
 
 
-def test_the_closest_match_is_none_if_no_name_is_similar() -> None:
+def test_closest_match_returns_none_if_no_name_is_similar() -> None:
     assert closest_match("temprature", ["alpha", "temperature"]) == "temperature"
     assert closest_match("xyz", ["alpha", "temperature"]) is None
 
 
-def test_table_of_settings_has_every_setting_of_the_default_config() -> None:
+def test_the_settings_table_has_every_setting_of_the_default_config() -> None:
     names = {row.name for row in settings_table(Config)}
     assert set(flatten(Config().model_dump())) <= names | {"teachers.model.kind", "model.kind"}
 

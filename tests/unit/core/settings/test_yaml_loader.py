@@ -1,4 +1,4 @@
-"""YAML is read safely, and its errors have our own messages."""
+"""YAML is read safely, with the error messages of this project."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def test_yaml_that_is_not_a_mapping_is_rejected(text: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1: 2", "null: 2", "true: 2"])
-def test_names_that_are_not_texts_are_rejected(text: str) -> None:
+def test_names_that_are_not_strings_are_rejected(text: str) -> None:
     with pytest.raises(ConfigError, match="names in a mapping must be texts"):
         parse_mapping(text, "a.yaml")
 
@@ -31,7 +31,7 @@ def test_names_that_are_not_texts_are_rejected(text: str) -> None:
 @pytest.mark.parametrize(
     "tag", ["!!python/object/apply:os.system", "!!python/object/new:os.system", "!!python/name:os.system", "!mine"]
 )
-def test_tags_that_create_objects_are_rejected_with_their_line(tag: str, tmp_path: Path) -> None:
+def test_tags_that_create_objects_are_rejected_with_the_line_number(tag: str, tmp_path: Path) -> None:
     mark = tmp_path / "executed"
     with pytest.raises(ConfigError, match=r"a\.yaml, line 2: .*only plain values are allowed"):
         parse_mapping(f"seed: 1\nx: {tag} ['touch {mark}']\n", "a.yaml")
@@ -42,7 +42,7 @@ def test_tags_that_create_objects_are_rejected_with_their_line(tag: str, tmp_pat
     ("text", "line"),
     [("a: 1\nb: 2\na: 3", 3), ("x:\n  a: 1\n  a: 1", 3), ("x: {a: 1, a: 2}", 1), ("- {a: 1}\n- {b: 1, b: 2}", 2)],
 )
-def test_a_name_given_twice_is_rejected_with_its_line(text: str, line: int) -> None:
+def test_a_name_given_twice_is_rejected_with_the_line_number(text: str, line: int) -> None:
     with pytest.raises(ConfigError, match=rf"a\.yaml, line {line}: [ab] is given twice"):
         parse_yaml(text, "a.yaml")
 
@@ -51,18 +51,18 @@ def test_a_name_given_twice_is_rejected_with_its_line(text: str, line: int) -> N
     ("text", "value"),
     [("1e-3", 1e-3), ("-2E5", -2e5), ("1.5e+2", 150.0), (".5e1", 5.0), ("1.e2", 100.0), ("+1e0", 1.0)],
 )
-def test_numbers_with_an_exponent_are_numbers(text: str, value: float) -> None:
+def test_numbers_with_an_exponent_are_read_as_numbers(text: str, value: float) -> None:
     parsed = parse_yaml(f"a: {text}", "a.yaml")["a"]
     assert isinstance(parsed, float)
     assert parsed == value
 
 
 @pytest.mark.parametrize("text", ["1e", "e3", "x1e-3", "1e-3x", "'1e-3'"])
-def test_texts_that_only_look_like_numbers_stay_texts(text: str) -> None:
+def test_strings_that_only_look_like_numbers_stay_strings(text: str) -> None:
     assert parse_yaml(f"a: {text}", "a.yaml")["a"] == text.strip("'")
 
 
-# The tables of YAML 1.2.2, section 10.3.2, and what YAML 1.1 has that 1.2 has not.
+# The tables of YAML 1.2.2, section 10.3.2, and features of YAML 1.1 that 1.2 does not have.
 PLAIN_SCALARS = [
     ("010", 10),
     ("-0100", -100),
@@ -101,13 +101,13 @@ def test_plain_scalars_are_read_by_the_core_schema_of_yaml_1_2(heading: str, tex
 @pytest.mark.parametrize(
     "text", ["!!timestamp 2020-01-01", "!!binary aGk=", "!!set {a, b}", "!!omap [a: 1]", "!!bool yes"]
 )
-def test_values_that_no_setting_can_hold_are_rejected_with_their_line(text: str) -> None:
+def test_values_that_no_setting_can_have_are_rejected_with_the_line_number(text: str) -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml, line 2: "):
         parse_yaml(f"b: 1\na: {text}", "a.yaml")
 
 
 @pytest.mark.parametrize("value", [*[text for text, _ in PLAIN_SCALARS], "<<", "a: b", "x\ny", "\u00e9\udcff", 1e-5])
-def test_written_values_are_read_back_identically_by_yaml_1_2_and_1_1(value: Any) -> None:
+def test_written_values_are_read_back_identically_as_yaml_1_2_and_1_1(value: Any) -> None:
     tree = {"a": [value], "b": {"y": value}}
     text = to_yaml_text(tree)
     assert parse_yaml(text, "a.yaml") == tree
@@ -115,7 +115,7 @@ def test_written_values_are_read_back_identically_by_yaml_1_2_and_1_1(value: Any
 
 
 @pytest.mark.parametrize("text", ["\ufeffa: 1\nb: 2\n", "a: 1\r\nb: 2\r\n", "a: 1\rb: 2", "--- # x\na: 1\nb: 2\n...\n"])
-def test_byte_order_marks_and_line_ends_of_other_editors_are_not_part_of_values(text: str) -> None:
+def test_byte_order_marks_and_foreign_line_endings_are_not_part_of_values(text: str) -> None:
     assert parse_yaml(text, "a.yaml") == {"a": 1, "b": 2}
 
 
@@ -126,7 +126,7 @@ def test_a_tab_is_reported(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a: &x [*x]", "&x {a: *x}", "a: &x {b: 1, <<: *x}", "a: &x {b: {c: [1, *x]}}"])
-def test_an_alias_inside_its_own_value_is_rejected(text: str) -> None:
+def test_a_recursive_alias_is_rejected(text: str) -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml, line 1"):
         parse_yaml(text, "a.yaml")
 
@@ -137,7 +137,7 @@ def test_aliases_that_repeat_millions_of_values_are_rejected() -> None:
         parse_yaml(f"a0: &a0 [1]\n{doubled}", "a.yaml")
 
 
-def test_merged_mappings_take_precedence_in_their_order_and_own_names_over_all() -> None:
+def test_merged_mappings_take_precedence_in_order_and_explicit_names_override_them() -> None:
     text = "a: &a {x: 1, y: 1, z: 1}\nb: &b {x: 2, y: 2, w: 2}\nc: {z: 3, <<: [*a, *b]}\n"
     assert parse_yaml(text, "a.yaml")["c"] == yaml.safe_load(text)["c"] == {"x": 1, "y": 1, "z": 3, "w": 2}
 
@@ -147,12 +147,12 @@ def test_an_anchor_that_is_given_twice_refers_to_the_last_value(recwarn: pytest.
     assert not recwarn.list
 
 
-def test_broken_yaml_is_rejected_with_its_line() -> None:
+def test_broken_yaml_is_rejected_with_the_line_number() -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml, line 2"):
         parse_mapping("a: 1\nb: ]\n", "a.yaml")
 
 
-def test_merge_keys_and_anchors_work_as_in_any_yaml() -> None:
+def test_merge_keys_and_anchors_work_as_in_other_yaml_parsers() -> None:
     text = "base: &b {x: 1, y: 2}\nmine:\n  <<: *b\n  y: 3\n"
     assert parse_mapping(text, "a.yaml") == yaml.safe_load(text)
 
@@ -202,10 +202,10 @@ m:
         ("a", 1),
         ("b.c.d", 3),
         ("b.c.e", 4),
-        ("b.f.g", 5),  # a name with a dot
-        ("b.f.g.h", 6),  # the longest one that fits
+        ("b.f.g", 5),  # a dotted name
+        ("b.f.g.h", 6),  # the longest matching prefix
         ("b.f.g.i", 5),
-        ("b.f", 5),  # the text has a deeper name
+        ("b.f", 5),  # the file has a deeper name
         ("l.0", 8),
         ("l.1.y", 10),
         ("m.n", 13),
@@ -220,7 +220,7 @@ m:
         ("", None),
     ],
 )
-def test_the_line_of_a_name_is_that_of_its_longest_prefix(name: str, line: int | None) -> None:
+def test_the_line_of_an_unknown_name_is_that_of_its_longest_known_prefix(name: str, line: int | None) -> None:
     assert LineIndex(TEXT).of(name) == line
 
 
@@ -230,4 +230,4 @@ def test_an_empty_text_has_no_lines() -> None:
 
 def test_the_line_index_is_fast_for_aliases_that_double_repeatedly() -> None:
     doubled = "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
-    assert LineIndex(f"a0: &a0 [1]\n{doubled}").of("a60.1.0") == 59  # where a58 is written
+    assert LineIndex(f"a0: &a0 [1]\n{doubled}").of("a60.1.0") == 59  # the line of a58

@@ -1,4 +1,4 @@
-"""Progress within long epochs: reported by the clock, and without an effect on any number."""
+"""Progress within long epochs is reported at time intervals and does not affect results."""
 
 from itertools import count
 from types import SimpleNamespace
@@ -16,19 +16,19 @@ from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
 @pytest.fixture
 def second_by_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that advances by a second whenever it is read."""
+    """Replaces the clock by one that advances by one second at each reading."""
     ticks = count()
     monkeypatch.setattr(epoch_progress, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
 
 
 @pytest.mark.usefixtures("second_by_second")
-def test_a_report_has_the_share_the_mean_loss_and_the_pace_so_far() -> None:
+def test_a_progress_report_contains_the_share_the_mean_loss_and_the_pace_so_far() -> None:
     told: list[EpochProgress] = []
     watch, losses = EpochWatch(told.append, epoch=4, steps=8, images=100), list[torch.Tensor]()
     for loss in range(1, 9):
         losses.append(torch.tensor(float(loss)))
         watch.step_done(losses)
-    # Read at 0 (begins), at each step, and once more in a report: steps 2, 4, 6, 8 are at 2, 5, 8, 11 seconds
+    # The clock is read at 0 (start), at each step, and again for a report: steps 2, 4, 6, 8 are at 2, 5, 8, 11 seconds
     assert INTERVAL_S == 2
     assert [now.share for now in told] == [0.25, 0.5, 0.75, 1.0]
     assert [now.loss for now in told] == [1.5, 2.5, 3.5, 4.5]
@@ -36,7 +36,7 @@ def test_a_report_has_the_share_the_mean_loss_and_the_pace_so_far() -> None:
     assert {now.epoch for now in told} == {4}
 
 
-def test_an_epoch_that_is_short_reports_nothing() -> None:
+def test_a_short_epoch_sends_no_progress_reports() -> None:
     told: list[EpochProgress] = []
     watch = EpochWatch(told.append, epoch=1, steps=2, images=1)
     watch.step_done([torch.tensor(1.0)])

@@ -1,4 +1,4 @@
-"""The loop over epochs: exact resuming, repeatable numbers, refusals, and nothing left changed behind it."""
+"""The training loop: exact resuming, reproducible results, errors, and no side effects."""
 
 import copy
 import math
@@ -55,7 +55,7 @@ CONFIGS = {
 
 
 def numbers(epoch: EpochResult) -> tuple[Any, ...]:
-    """All that an epoch reports but the time it took."""
+    """Returns all results of an epoch except its duration."""
     return epoch.number, epoch.loss, epoch.val, epoch.subnetworks
 
 
@@ -64,7 +64,7 @@ def run(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> list[tup
 
 
 def trained(config: Config, ensemble: TeacherEnsemble, data: DataSplits, epochs: int | None = None) -> nn.Module:
-    """The student after so many epochs, or after all."""
+    """Returns the student after the given number of epochs, or after all."""
     run = distill(config, ensemble, data)
     list(islice(run, epochs))
     return run.student()
@@ -72,7 +72,7 @@ def trained(config: Config, ensemble: TeacherEnsemble, data: DataSplits, epochs:
 
 @pytest.fixture(scope="module")
 def whole_runs(ensemble: TeacherEnsemble, digits: DataSplits) -> dict[str, list[tuple[Any, ...]]]:
-    """The uninterrupted run of each config, with the weights shipped at its end."""
+    """The results of an uninterrupted run of each config, and its final weights."""
     runs = {}
     for name, config in CONFIGS.items():
         distiller = distill(config, ensemble, digits)
@@ -94,7 +94,7 @@ def test_run_stopped_after_any_epoch_resumes_bit_for_bit(
         if epoch.number == stop:
             first.save_checkpoint(tmp_path / "checkpoint.pt")
             break
-    torch.rand(7)  # whatever else happens in between
+    torch.rand(7)  # other random numbers in between have no effect
     second = distill(CONFIGS[name], ensemble, digits, resume=tmp_path / "checkpoint.pt")
     resumed = [numbers(epoch) for epoch in second]
     *expected, weights = whole_runs[name]
@@ -103,7 +103,7 @@ def test_run_stopped_after_any_epoch_resumes_bit_for_bit(
     assert all(torch.equal(shipped[key], tensor) for key, tensor in weights.items())
 
 
-def test_finished_run_has_its_student_and_no_further_epochs(
+def test_a_resumed_finished_run_returns_its_student_and_no_further_epochs(
     tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     whole = distill(tiny_config(), ensemble, digits)
@@ -115,17 +115,17 @@ def test_finished_run_has_its_student_and_no_further_epochs(
     assert evaluate(again.student(), digits.validation).items() <= last.val.items()
 
 
-def test_results_of_earlier_epochs_do_not_change_later(
+def test_epoch_results_do_not_change_after_they_are_returned(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     results = list(distill(CONFIGS["kd"], ensemble, digits))
     assert [numbers(result) for result in results] == whole_runs["kd"][:-1]
     assert {field.name for field in fields(results[0])} == {
         *("number", "epochs", "loss", "val", "subnetworks", "seconds", "selected", "last")
-    }  # nothing that the run goes on to change
+    }  # no object that the run modifies later
 
 
-def test_run_has_ended_after_an_error(digits: DataSplits) -> None:
+def test_a_run_cannot_continue_after_an_error(digits: DataSplits) -> None:
     run = distill(tiny_config(), TeacherEnsemble([FailingTeacher(1)], 10, "failing"), digits)
     with pytest.raises(DivergedError):
         next(run)
@@ -140,12 +140,12 @@ def checkpoint(tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits) ->
     return tmp_path / "checkpoint.pt"
 
 
-def test_saving_leaves_the_checkpoint_and_no_temporary_file(checkpoint: Path) -> None:
+def test_saving_a_checkpoint_leaves_no_temporary_file(checkpoint: Path) -> None:
     assert list(checkpoint.parent.iterdir()) == [checkpoint]
 
 
 @pytest.mark.parametrize("keep", [0, 100, 3000, -1])
-def test_truncated_checkpoint_is_named(
+def test_a_truncated_checkpoint_is_named_in_the_error(
     checkpoint: Path, keep: int, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:keep])
@@ -154,7 +154,7 @@ def test_truncated_checkpoint_is_named(
 
 
 @pytest.mark.parametrize("content", [{"epoch": 1}, [1, 2], {"identity": 3}], ids=str)
-def test_invalid_checkpoint_is_named(
+def test_an_invalid_checkpoint_is_named_in_the_error(
     checkpoint: Path, content: Any, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     torch.save(content, checkpoint)
@@ -163,7 +163,7 @@ def test_invalid_checkpoint_is_named(
 
 
 class Evil:
-    """Would write a file when unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -172,7 +172,7 @@ class Evil:
         return Path.touch, (self.mark,)
 
 
-def test_nothing_in_a_checkpoint_is_executed(checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_no_code_in_a_checkpoint_is_executed(checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     mark = checkpoint.with_name("executed")
     torch.save({"identity": {}, "epoch": Evil(mark)}, checkpoint)
     with pytest.raises(DataError):
@@ -180,7 +180,9 @@ def test_nothing_in_a_checkpoint_is_executed(checkpoint: Path, ensemble: Teacher
     assert not mark.exists()
 
 
-def test_missing_checkpoint_is_named(tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_missing_checkpoint_is_named_in_the_error(
+    tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     with pytest.raises(DataError, match=r"nothing\.pt"):
         distill(tiny_config(), ensemble, digits, resume=tmp_path / "nothing.pt")
 
@@ -208,20 +210,20 @@ def test_checkpoint_of_other_data_is_refused(checkpoint: Path, ensemble: Teacher
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_same_seed_gives_the_same_numbers(
+def test_same_seed_gives_the_same_metrics(
     name: str, whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     assert run(CONFIGS[name], ensemble, digits) == whole_runs[name][:-1]
 
 
-def test_another_seed_gives_other_numbers(
+def test_another_seed_gives_different_metrics(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     other = run(tiny_config("seed=1"), ensemble, digits)
     assert all(a[1:] != b[1:] for a, b in zip(other, whole_runs["kd"], strict=False))
 
 
-def test_streams_are_functions_of_seed_purpose_and_epoch() -> None:
+def test_random_streams_depend_only_on_seed_purpose_and_epoch() -> None:
     cases = [(seed, purpose, epoch) for seed in range(3) for purpose in ("order", "noise") for epoch in range(3)]
     draws = {derive_seed(*case) for case in cases}
     assert len(draws) == len(cases)
@@ -231,11 +233,11 @@ def test_streams_are_functions_of_seed_purpose_and_epoch() -> None:
     assert not torch.equal(torch.rand(3, generator=one.host), torch.rand(3, generator=one.device))
 
 
-# --- the numbers themselves ---
+# --- metrics and weights ---
 
 
 def test_full_batch_distillation_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    # One batch an epoch, so that the order of the images does not matter.
+    # One batch per epoch, so that the order of the images does not matter.
     overrides = ("training.batch_size=40", "training.lr_schedule=constant", "training.warmup_epochs=0")
     config = tiny_config(*overrides)
     student = build(config.model, digits, config.seed).train()
@@ -256,8 +258,8 @@ def test_full_batch_distillation_equals_an_explicit_loop(ensemble: TeacherEnsemb
     assert epochs[-1].val["nll"] == pytest.approx(evaluate(student, digits.validation)["nll"], abs=1e-3)
 
 
-def test_last_incomplete_batch_is_dropped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    # 40 images in batches of 30: one step an epoch, so that the first epoch, all warm-up from 0, leaves the weights.
+def test_the_last_incomplete_batch_is_dropped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+    # 40 images in batches of 30: one step per epoch, so the first epoch (all warm-up from 0) keeps the weights.
     config = tiny_config("training.batch_size=30", "training.epochs=1")
     run = distill(config, ensemble, digits)
     next(run)
@@ -291,7 +293,7 @@ def test_returned_student_is_in_evaluation_mode(ensemble: TeacherEnsemble, digit
 
 
 def test_evaluating_an_epoch_does_not_change_the_next_one(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    # The perturbation looks at the running statistics of the student in training, so a change of them would show.
+    # The perturbation uses the running statistics of the student in training mode, so a change would be visible.
     overrides = ("student.subnetworks=2", "perturbation.step_size=0.1")
     refreshed, plain = (
         distill(tiny_config(*overrides, f"averaging.refresh_batchnorm={on}", preset="latentbe"), ensemble, digits)
@@ -301,7 +303,7 @@ def test_evaluating_an_epoch_does_not_change_the_next_one(ensemble: TeacherEnsem
 
 
 class Recorder:
-    """An averaging that notes what it is shown."""
+    """An average that records its inputs."""
 
     kind, refresh_batchnorm = "recorder", False
 
@@ -372,11 +374,13 @@ def test_returned_student_is_a_copy(ensemble: TeacherEnsemble, digits: DataSplit
         assert spoiled == expected
 
 
-def test_the_subnetwork_of_a_single_student_is_the_student(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_subnetwork_metrics_of_a_single_student_equal_its_validation_metrics(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     assert all(epoch.subnetworks.items() <= epoch.val.items() for epoch in distill(tiny_config(), ensemble, digits))
 
 
-def test_epochs_are_numbered_from_one_to_the_last(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_epochs_are_numbered_from_one(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     epochs = list(distill(tiny_config(), ensemble, digits))
     assert [(epoch.number, epoch.epochs, epoch.last) for epoch in epochs] == [
         (1, 3, False),
@@ -385,7 +389,7 @@ def test_epochs_are_numbered_from_one_to_the_last(ensemble: TeacherEnsemble, dig
     ]
 
 
-def test_predictions_do_not_depend_on_the_size_of_the_batches(
+def test_predictions_do_not_depend_on_the_batch_size(
     ensemble: TeacherEnsemble, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = predict(ensemble, digits.validation)
@@ -393,7 +397,7 @@ def test_predictions_do_not_depend_on_the_size_of_the_batches(
     assert_close(predict(ensemble, digits.validation), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_evaluation_leaves_a_network_in_its_mode(digits: DataSplits) -> None:
+def test_evaluation_preserves_the_mode_of_a_network(digits: DataSplits) -> None:
     network = build(tiny_config().model, digits, 0)
     before = copy.deepcopy(network.state_dict())
     for mode in (True, False):
@@ -402,7 +406,7 @@ def test_evaluation_leaves_a_network_in_its_mode(digits: DataSplits) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-# --- BatchNorm refreshed ---
+# --- refreshing BatchNorm ---
 
 
 def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(
@@ -417,22 +421,24 @@ def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(
     assert_close(network[1].running_var, inner.var(1), atol=1e-5, rtol=1e-4)
 
 
-def test_without_refreshing_batchnorm_has_the_running_statistics(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    config = tiny_config("training.batch_size=40", "training.epochs=1")  # one step with a learning rate of 0
+def test_without_refreshing_batchnorm_uses_the_running_statistics(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
+    config = tiny_config("training.batch_size=40", "training.epochs=1")  # one step with learning rate 0
     student = trained(config, ensemble, digits, epochs=1)
     normalize, network = student
     inner = network[0](normalize(digits.train[slice(None)][0])).transpose(0, 1).flatten(1)
     assert_close(network[1].running_mean, 0.1 * inner.mean(1), atol=1e-5, rtol=1e-4)
 
 
-def test_batchnorm_can_be_refreshed_with_any_size_of_the_last_batch(ensemble: TeacherEnsemble) -> None:
+def test_batchnorm_can_be_refreshed_with_a_last_batch_of_any_size(ensemble: TeacherEnsemble) -> None:
     overrides = ("data.train_size=41", "model.blocks=4", "averaging.refresh_batchnorm=true", "training.epochs=1")
     config = tiny_config(*overrides)
     data = load_data(config.data)
     assert len(list(distill(config, random_ensemble(data), data))) == 1
 
 
-# --- refusals ---
+# --- errors ---
 
 
 def test_batch_larger_than_the_training_set_is_refused_immediately(
@@ -448,7 +454,7 @@ def test_too_many_blocks_for_the_image_are_a_config_error(digits: DataSplits) ->
 
 
 class FailingTeacher(nn.Module):
-    """Uniform logits, and not-a-number at one call alone: no teacher is to blame when the images are shown again."""
+    """Returns uniform logits, but NaN at one call only: when the images are evaluated again, no teacher is faulty."""
 
     def __init__(self, at_call: int) -> None:
         super().__init__()
@@ -460,7 +466,9 @@ class FailingTeacher(nn.Module):
 
 
 @pytest.mark.parametrize(("call", "epoch", "step"), [(1, 1, 1), (4, 1, 4), (5, 2, 1), (7, 2, 3)])
-def test_nan_loss_ends_the_run_with_epoch_and_step(digits: DataSplits, call: int, epoch: int, step: int) -> None:
+def test_a_nan_loss_ends_the_run_with_an_error_that_states_epoch_and_step(
+    digits: DataSplits, call: int, epoch: int, step: int
+) -> None:
     asked_at_every_step = tiny_config("training.augmentation.flip=true")
     run = distill(asked_at_every_step, TeacherEnsemble([FailingTeacher(call)], 10, "failing"), digits)
     assert [next(run).number for _ in range(epoch - 1)] == list(range(1, epoch))
@@ -469,8 +477,8 @@ def test_nan_loss_ends_the_run_with_epoch_and_step(digits: DataSplits, call: int
     assert (caught.value.epoch, caught.value.step) == (epoch, step)
 
 
-def test_ruinous_learning_rate_ends_the_run(digits: DataSplits, ensemble: TeacherEnsemble) -> None:
-    # Decay 1 at rate 100 multiplies every weight by -99 a step, beyond the range of float32 after some 20 steps.
+def test_a_diverging_learning_rate_ends_the_run(digits: DataSplits, ensemble: TeacherEnsemble) -> None:
+    # Weight decay 1 at rate 100 multiplies every weight by -99 per step and overflows float32 after about 20 steps.
     overrides = (
         "training.optimizer.lr=100",
         "training.optimizer.weight_decay=1",
@@ -482,7 +490,7 @@ def test_ruinous_learning_rate_ends_the_run(digits: DataSplits, ensemble: Teache
     assert not math.isfinite(caught.value.loss)
 
 
-# --- what is left as it was ---
+# --- no side effects ---
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -503,7 +511,7 @@ def test_random_state_of_the_caller_does_not_affect_results(
     assert run(CONFIGS["latentbe"], ensemble, digits) == whole_runs["latentbe"][:-1]
 
 
-def test_seeded_block_restores_the_random_numbers_even_after_a_failure() -> None:
+def test_a_seeded_block_restores_the_random_state_even_after_a_failure() -> None:
     before = torch.get_rng_state()
     with pytest.raises(RuntimeError), temporary_seed(1, torch.device("cpu")):
         torch.rand(3) @ torch.rand(2)
@@ -512,7 +520,7 @@ def test_seeded_block_restores_the_random_numbers_even_after_a_failure() -> None
 
 @pytest.fixture
 def threads_seen() -> Iterator[set[int]]:
-    """The numbers of CPU threads under which any network ran."""
+    """Yields the set of CPU thread counts with which any network ran."""
     seen: set[int] = set()
     handle = register_module_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
     yield seen
@@ -555,7 +563,7 @@ def test_data_and_teachers_are_not_modified(ensemble: TeacherEnsemble, digits: D
     assert all(torch.equal(weights[name], tensor) for name, tensor in ensemble.state_dict().items())
 
 
-def test_distilling_does_not_read_the_test_images(
+def test_distillation_does_not_read_the_test_images(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -569,7 +577,7 @@ def test_distilling_does_not_read_the_test_images(
     assert run(CONFIGS["kd"], ensemble, alone) == whole_runs["kd"][:-1]
 
 
-# --- merged in the middle of the training ---
+# --- merging during training ---
 
 MERGING = {
     "product_of_means": tiny_config(
@@ -592,7 +600,7 @@ MERGING = {
 def whole(
     config: Config, ensemble: TeacherEnsemble, data: DataSplits
 ) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
-    """All numbers of a run, and the weights shipped at its end."""
+    """Returns all results of a run and its final weights."""
     run = distill(config, ensemble, data)
     return [numbers(epoch) for epoch in run], copy.deepcopy(run.student().state_dict())
 
@@ -600,7 +608,7 @@ def whole(
 def stopped(
     config: Config, ensemble: TeacherEnsemble, data: DataSplits, stop: int, path: Path
 ) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
-    """The same of the rest of a run that was stopped after one epoch and resumed in another process' place."""
+    """Returns the same for the remaining epochs of a run that was stopped after an epoch and resumed."""
     first = distill(config, ensemble, data)
     for epoch in first:
         if epoch.number == stop:
@@ -617,7 +625,7 @@ def assert_same_weights(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("name", MERGING)
-def test_from_the_merge_on_the_student_is_one_network(
+def test_after_the_merge_the_student_is_one_network(
     name: str, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     run = distill(MERGING[name], ensemble, digits)
@@ -643,7 +651,7 @@ def test_run_stopped_before_at_or_after_its_merge_resumes_bit_for_bit(
 
 
 @pytest.mark.parametrize("name", MERGING)
-def test_run_that_merges_is_repeatable(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_run_that_merges_is_reproducible(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     assert run(MERGING[name], ensemble, digits) == run(MERGING[name], ensemble, digits)
 
 
@@ -662,7 +670,7 @@ def test_full_batch_run_that_merges_equals_an_explicit_loop(ensemble: TeacherEns
     p = (ensemble(x) / 4).softmax(-1)
     student, losses = new_student(config, digits).train(), []
     for network, target in ((student, p), (student, p.mean(0, keepdim=True))):
-        if target is not p:  # from here on one network, which learns from the mean of its teachers
+        if target is not p:  # from here on, one network that learns from the mean of its teachers
             network = SingleStudent(student.merged()).train()
         optimizer = config.training.new_optimizer(network)
         for _ in range(2):
@@ -696,7 +704,7 @@ def test_merging_at_the_end_does_not_change_the_training(
 @pytest.mark.parametrize(
     ("share", "epoch"), [(0.0, 1), (0.01, 2), (0.2, 2), (0.3, 3), (0.6, 4), (0.8, 5), (0.81, None)]
 )
-def test_merge_comes_before_the_first_epoch_that_begins_at_its_share_or_later(
+def test_the_merge_precedes_the_first_epoch_that_begins_at_or_after_its_share_of_training(
     share: float, epoch: int | None, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     overrides = ("student.subnetworks=2", f"student.merge_after={share}", "training.epochs=5")
@@ -706,7 +714,7 @@ def test_merge_comes_before_the_first_epoch_that_begins_at_its_share_or_later(
 
 
 def test_average_restarts_after_the_merge(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
-    # A mean over all epochs so far; in the first one after the merge it is that epoch's weights alone.
+    # A mean over all epochs so far; in the first epoch after the merge, it consists only of the weights of this epoch.
     overrides = ("student.subnetworks=2", "student.merge_after=0.5", "training.epochs=4", "perturbation.kind=none")
     averages = (("averaging.kind=lawa", "averaging.window=4"), ("averaging.kind=none",))
     lawa, plain = (
@@ -739,7 +747,7 @@ def test_run_with_any_average_resumes_bit_for_bit(
     assert_same_weights(resumed, weights)
 
 
-def test_averages_of_epochs_are_those_of_the_weights_of_a_plain_run(
+def test_epoch_averages_equal_the_averaged_weights_of_a_plain_run(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     def first_layer(name: str) -> Tensor:
@@ -760,7 +768,7 @@ def test_soup_is_never_worse_than_its_best_epoch(ensemble: TeacherEnsemble, digi
 
 
 def sorted_by_class(data: DataSplits) -> DataSplits:
-    """Training images in the order of their classes, as a folder of images has them, and brighter class by class."""
+    """Returns training images sorted by class, as from a folder of images, with increasing brightness by class."""
     order = data.train.labels.argsort(stable=True)
     labels = data.train.labels[order]
     images = data.train.images[order] // 4 + (19 * labels).to(torch.uint8)[:, None, None, None]
@@ -778,14 +786,14 @@ def test_refreshed_statistics_are_those_of_all_training_images(
     with torch.no_grad():
         inner = network[0](normalize(data.train[slice(None)][0])).transpose(0, 1).flatten(1)
     assert_close(network[1].running_mean, inner.mean(1), atol=1e-5, rtol=1e-4)
-    assert_close(network[1].running_var, inner.var(1), atol=0, rtol=0.25)  # the mean over batches of ten
+    assert_close(network[1].running_var, inner.var(1), atol=0, rtol=0.25)  # the mean over batches of ten images
 
 
 # --- unlabeled images ---
 
 
 class Spy:
-    """A loss that notes the labels of every batch, and lets the student stand nearly still."""
+    """A loss that records the labels of every batch and has almost no gradient."""
 
     kind = "spy"
 
@@ -801,7 +809,7 @@ class Spy:
 
 
 class ReportFigure:
-    """No perturbation, but it notes the images of every batch, each as its bytes."""
+    """An identity perturbation that records the images of every batch as bytes."""
 
     kind, label_images = "shown", "perturbed"
 
@@ -821,7 +829,7 @@ def as_bytes(images: Tensor) -> list[bytes]:
 
 
 def batches(data: DataSplits, ensemble: TeacherEnsemble, *overrides: str) -> tuple[list[list[bytes]], list[list[int]]]:
-    """The images and labels of every batch of a run."""
+    """Returns the images and labels of every batch of a run."""
     spy, shown = Spy(), ReportFigure()
     config = tiny_config(*overrides).model_copy(update={"loss": spy, "perturbation": shown})
     list(distill(config, ensemble, data))
@@ -860,7 +868,7 @@ def test_all_unlabeled_images_are_used_before_any_is_repeated(
         assert max(counts) - min(counts) <= 1
 
 
-def test_over_many_epochs_all_unlabeled_images_appear_about_equally_often(
+def test_over_many_epochs_unlabeled_images_are_used_about_equally_often(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     overrides = ("training.unlabeled_batch_size=3", "training.epochs=50", "training.batch_size=20")
@@ -868,10 +876,10 @@ def test_over_many_epochs_all_unlabeled_images_appear_about_equally_often(
     seen = Counter(image for some in images for image in some[20:])
     assert sum(seen.values()) == 300
     assert len(seen) == 20
-    assert sum((count - 15) ** 2 / 15 for count in seen.values()) < 43.8  # chi-square, 19 degrees, 0.1 %
+    assert sum((count - 15) ** 2 / 15 for count in seen.values()) < 43.8  # chi-square with 19 degrees of freedom, 0.1 %
 
 
-def test_order_of_the_labeled_images_does_not_depend_on_the_unlabeled_ones(
+def test_order_of_labeled_images_does_not_depend_on_unlabeled_images(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with_them, _ = batches(digits, ensemble, "training.unlabeled_batch_size=5")
@@ -879,7 +887,7 @@ def test_order_of_the_labeled_images_does_not_depend_on_the_unlabeled_ones(
     assert [some[:10] for some in with_them] == without
 
 
-def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_seed(
+def test_order_of_unlabeled_images_differs_between_epochs_and_seeds(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     few = with_unlabeled(digits, 20)
@@ -892,12 +900,16 @@ def test_unlabeled_images_come_in_another_order_in_every_epoch_and_with_every_se
     assert all(orders[a] != orders[b] for a in range(6) for b in range(a))
 
 
-def test_missing_unlabeled_images_are_refused_immediately(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_unlabeled_batches_without_unlabeled_images_are_refused_immediately(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     with pytest.raises(ConfigError, match=r"training\.unlabeled_batch_size: there are no unlabeled images; lower data"):
         distill(tiny_config("training.unlabeled_batch_size=1"), ensemble, with_unlabeled(digits, 0))
 
 
-def test_split_without_unlabeled_images_is_otherwise_accepted(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_split_without_unlabeled_images_is_accepted_if_none_are_used(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     assert run(tiny_config(), ensemble, with_unlabeled(digits, 0)) == run(tiny_config(), ensemble, digits)
 
 

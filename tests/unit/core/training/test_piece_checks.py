@@ -1,4 +1,4 @@
-"""Own pieces that break a rule end in one line before anything is trained."""
+"""Custom pieces that violate a rule cause a one-line error before training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +49,7 @@ def data() -> DataSplits:
 
 
 def piece(base: type, call: Callable[..., Any]) -> Any:
-    """An instance of a class of its own that does this."""
+    """Returns an instance of a new subclass with this `__call__`."""
     return type("Mine", (base,), {"__call__": call, "__module__": __name__})()
 
 
@@ -88,7 +88,7 @@ def piece(base: type, call: Callable[..., Any]) -> Any:
         ("model", lambda self, shape, classes: None, "returns a NoneType, not a torch.nn.Module"),
     ],
 )
-def test_a_piece_that_breaks_a_rule_is_reported_in_one_line(
+def test_a_piece_that_violates_a_rule_is_reported_in_one_line(
     section: str, call: Callable[..., Any], rule: str, data: DataSplits
 ) -> None:
     config = Config(**{section: piece(BASES[section], call)})
@@ -143,7 +143,7 @@ def metric(call: Callable[..., Any], name: str = "mine") -> Any:
         (metric(lambda self, log_p, labels: 1, "dee"), "'dee' is the name of a built-in metric"),
     ],
 )
-def test_a_metric_that_breaks_a_rule_is_reported_in_one_line(own: Any, rule: str, data: DataSplits) -> None:
+def test_a_metric_that_violates_a_rule_is_reported_in_one_line(own: Any, rule: str, data: DataSplits) -> None:
     with pytest.raises(ConfigError) as caught:
         check_student(Config(metrics=[own]), data)
     assert str(caught.value).startswith("metrics: ")
@@ -172,7 +172,7 @@ BYTES, LABELS = torch.zeros(9, 1, 4, 4, dtype=torch.uint8), torch.zeros(9, dtype
         (lambda self: 1 / 0, "fails (ZeroDivisionError: division by zero)"),
     ],
 )
-def test_a_data_source_that_breaks_a_rule_is_reported_in_one_line(call: Callable[..., Any], rule: str) -> None:
+def test_a_data_source_that_violates_a_rule_is_reported_in_one_line(call: Callable[..., Any], rule: str) -> None:
     source = type("Mine", (DataSource, SplitSizes), {"__call__": call, "__module__": __name__})()
     with pytest.raises(DataError) as caught:
         load_data(source)
@@ -193,7 +193,7 @@ def test_a_data_source_that_breaks_a_rule_is_reported_in_one_line(call: Callable
     ],
 )
 @pytest.mark.parametrize("base", [ImageAugmentation, StandardAugmentation])
-def test_an_augmentation_that_breaks_a_rule_is_one_line(
+def test_an_augmentation_that_violates_a_rule_is_reported_in_one_line(
     base: type, call: Callable[..., Any], rule: str, data: DataSplits
 ) -> None:
     before = data.train.images.clone()
@@ -206,7 +206,7 @@ def test_an_augmentation_that_breaks_a_rule_is_one_line(
     assert torch.equal(data.train.images, before)
 
 
-def test_sound_pieces_pass_and_leave_no_trace_in_the_images(data: DataSplits) -> None:
+def test_valid_pieces_pass_the_checks_which_do_not_modify_the_images(data: DataSplits) -> None:
     own = {"loss": Focal(), "perturbation": PixelDropout(), "averaging": Median(), "student": Copies(), "model": Mlp()}
     before = data.train.images.clone()
     training = {"augmentation": Negative()}
@@ -214,7 +214,7 @@ def test_sound_pieces_pass_and_leave_no_trace_in_the_images(data: DataSplits) ->
     assert torch.equal(data.train.images, before)
 
 
-def test_a_run_has_custom_metrics_next_to_the_built_in_ones(data: DataSplits) -> None:
+def test_a_run_reports_custom_metrics_in_addition_to_built_in_metrics(data: DataSplits) -> None:
     plain = tiny_config().model_copy(update={"loss": Labels()})
     nobody = TeacherEnsemble([], 10, "none")
     epoch = next(distill(plain.model_copy(update={"metrics": [LabelProbability()]}), nobody, data))

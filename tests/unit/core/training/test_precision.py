@@ -1,4 +1,4 @@
-"""A step in bfloat16 is the step in float32, roughly, and leaves everything but the products in float32."""
+"""A step in bfloat16 is close to one in float32, and only products are computed in bfloat16."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ PRESETS = ("kd", "latentbe", "diversity", "ekd")
 
 
 def one_step(preset: str, precision: str, data: DataSplits) -> tuple[Tensor, Tensor, nn.Module]:
-    """The loss, all gradients in one vector, and the student."""
+    """Returns the loss, all gradients in one vector, and the student."""
     config = tiny_config(f"training.precision={precision}", preset=preset)
     student = new_student(config, data).train()
     sgd, average = config.training.new_optimizer(student), config.averaging(student)
@@ -43,14 +43,14 @@ def test_weights_and_statistics_stay_in_float32(preset: str, digits: DataSplits)
     assert kinds == {torch.float32}
 
 
-def test_same_seed_gives_the_same_numbers_in_bfloat16(digits: DataSplits) -> None:
+def test_same_seed_gives_the_same_metrics_in_bfloat16(digits: DataSplits) -> None:
     config = tiny_config("training.precision=bfloat16", preset="latentbe")
     one, two = ([epoch.val for epoch in distill(config, random_ensemble(digits), digits)] for _ in range(2))
     assert one == two
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_automatic_precision_is_bfloat16_where_the_device_is_fast_at_it(
+def test_automatic_precision_is_bfloat16_if_the_device_is_fast_in_bfloat16(
     fast: bool, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "fast_in_bfloat16", lambda _: fast)
@@ -58,7 +58,7 @@ def test_automatic_precision_is_bfloat16_where_the_device_is_fast_at_it(
     assert torch.equal(gradient, one_step("kd", "bfloat16" if fast else "float32", digits)[1])
 
 
-def test_processor_without_bfloat16_instructions_is_not_fast_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_processor_without_bfloat16_instructions_is_not_fast_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     for told, fast in (({"avx512_bf16": True}, True), ({"avx512_bf16": False, "avx2": True}, False), ({}, False)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=told: told)
         assert fast_in_bfloat16(torch.device("cpu")) == fast

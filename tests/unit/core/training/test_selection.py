@@ -1,4 +1,4 @@
-"""Which epoch ships, and when a training ends early."""
+"""Selection of the epoch whose weights are kept, and early ending of training."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ ROWS = [{"nll": nll, "accuracy": accuracy} for nll, accuracy in ((2.0, 0.3), (1.
 
 
 def filled(training: Training, rows: list[dict[str, float]]) -> EpochSelection:
-    """The selection after these epochs; the network of epoch n has the weight n."""
+    """Returns the selection after these epochs; the network of epoch n has the weight n."""
     selection = EpochSelection(training)
     for n, row in enumerate(rows, 1):
         network = nn.Linear(1, 1, bias=False)
@@ -37,7 +37,7 @@ def test_the_first_of_the_best_epochs_is_selected_with_its_metrics_and_weights(s
 
 
 @pytest.mark.parametrize(("select", "ends"), [("last", [0, 0, 0, 1]), ("best_accuracy", [0, 0, 0, 0])])
-def test_training_ends_after_so_many_epochs_without_an_improvement(select: Any, ends: list[int]) -> None:
+def test_training_ends_after_patience_epochs_without_an_improvement(select: Any, ends: list[int]) -> None:
     training = Training(select_epoch=select, patience=2)
     assert [filled(training, ROWS[: n + 1]).ends for n in range(4)] == [bool(end) for end in ends]
 
@@ -51,7 +51,7 @@ def test_a_selection_is_restored_from_its_state() -> None:
     assert (other.epoch, other.ends) == (2, True)
 
 
-def test_student_of_a_run_is_that_of_its_best_epoch_so_far(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_student_of_a_run_is_that_of_the_best_epoch_so_far(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     overrides = ("training.epochs=5", "training.optimizer.lr=0.3", "training.lr_schedule=constant", "loss.alpha=0")
     alone = [epoch.val["nll"] for epoch in distill(tiny_config(*overrides), ensemble, digits)]
     run = distill(tiny_config(*overrides, "training.select_epoch=best_nll"), ensemble, digits)
@@ -62,7 +62,7 @@ def test_student_of_a_run_is_that_of_its_best_epoch_so_far(ensemble: TeacherEnse
     assert min(alone) < alone[-1], "this run is an example of a last epoch that is not the best"
 
 
-def test_teacher_ends_early_and_a_student_is_refused(digits: DataSplits) -> None:
+def test_patience_ends_teacher_training_early_and_is_refused_for_students(digits: DataSplits) -> None:
     settings = ("patience=2", "lr_schedule=constant", "optimizer.lr=1.0")
     config = teacher_config(tiny_config(*(f"teachers.training.{one}" for one in settings)), 0)
     training = config.training.model_copy(update={"epochs": 12, "batch_size": 10})
@@ -85,7 +85,7 @@ def test_teacher_ends_early_and_a_student_is_refused(digits: DataSplits) -> None
         (("training.lr_schedule=cosine",), False),
     ],
 )
-def test_training_whose_epochs_do_not_depend_on_its_length_is_extended(
+def test_training_can_be_extended_if_its_epochs_do_not_depend_on_its_length(
     overrides: tuple[str, ...], extends: bool, ensemble: TeacherEnsemble, digits: DataSplits, tmp_path: Any
 ) -> None:
     settings = ("training.lr_schedule=constant", *overrides)

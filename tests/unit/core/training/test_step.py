@@ -1,4 +1,4 @@
-"""A step, whatever the method: the host runs ahead of the device, for nothing asks what a number has become."""
+"""During a step, the host never waits for the device, because no code reads the value of a tensor."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ from tests.unit.core.core_stand_ins import random_ensemble, streams, tiny_config
 
 ASK = {"item", "tolist", "numpy", "cpu", "equal", "allclose", "nonzero", "masked_select", "unique"}
 ASK |= {"__bool__", "__float__", "__int__", "__index__", "__contains__"}
-DRAW = {"randint", "randperm"}  # on the host, where this project's generators of discrete choices are
+DRAW = {"randint", "randperm"}  # on the host, like the generators of discrete choices in this project
 
 
 class Waits(TorchFunctionMode):
-    """Takes down who asks for values of tensors, other than of those that the host has drawn or been given."""
+    """Records reads of tensor values, except of tensors that were drawn on the host or passed to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def test_step_synchronizes_with_the_device_only_for_the_weights_of_aekd(preset: 
         for progress in (0.5, 1.0):
             context = StepContext(config, student, optimizer, average, streams())
             distill_step(context, ensemble, images, labels, progress)
-    of_average = ["__bool__"] * 4  # torch's counter of averaged states, which is on the host
+    of_average = ["__bool__"] * 4  # the counter of averaged states in torch, which is on the host
     assert waits.seen == {"aekd": ["cpu"] * 2, "kd_constant": of_average}.get(preset, [])
 
 

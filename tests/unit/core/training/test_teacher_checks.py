@@ -1,4 +1,4 @@
-"""Networks that are no better than chance, or whose outputs cannot be meant, are told from those that are."""
+"""Networks that are no better than chance, or whose outputs are implausible, are detected."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from tests.unit.core.core_stand_ins import tiny_config
 
 
 def predicting(classes: list[int] | Tensor, count: int = 10) -> Tensor:
-    """Log-probabilities that are sure of these classes."""
+    """Returns confident log-probabilities for these classes."""
     return nn.functional.one_hot(torch.as_tensor(classes), count).double().mul(5).log_softmax(-1)
 
 
@@ -34,7 +34,7 @@ LABELS = torch.arange(300) % 10
 SKEWED = torch.tensor([0] * 270 + [1] * 20 + [2] * 10)
 
 
-def test_guesses_by_a_coin_are_at_chance_in_99_percent() -> None:
+def test_random_guesses_are_at_chance_in_99_percent_of_cases() -> None:
     chance = torch.Generator().manual_seed(0)
     draws = [predicting(torch.randint(10, (300,), generator=chance)) for _ in range(400)]
     assert sum(at_chance(draw, LABELS) for draw in draws) / 400 == pytest.approx(0.985, abs=0.015)
@@ -46,16 +46,16 @@ def test_a_constant_prediction_is_at_chance_at_any_accuracy(labels: Tensor, answ
     assert at_chance(predicting([answer] * 300), labels)
 
 
-def test_a_network_that_finds_rare_classes_is_not_at_chance_at_low_accuracy() -> None:
+def test_a_network_that_detects_rare_classes_is_not_at_chance_despite_low_accuracy() -> None:
     predicted = torch.zeros(300, dtype=torch.long)
-    predicted[270:285] = 1  # 15 of the 20 rare ones
+    predicted[270:285] = 1  # 15 of the 20 images of rare classes
     predicted[:10] = 1  # and 10 others
-    assert float((predicted == SKEWED).double().mean()) < 0.92  # 0.9 is always answering 0
+    assert float((predicted == SKEWED).double().mean()) < 0.92  # always predicting class 0 gives 0.9
     assert not at_chance(predicting(predicted), SKEWED)
 
 
 @pytest.mark.parametrize("right", [30, 40, 42, 44, 60, 300])
-def test_the_border_is_that_of_a_binomial_test_at_1_percent(right: int) -> None:
+def test_the_chance_threshold_is_that_of_a_binomial_test_at_1_percent(right: int) -> None:
     predicted = torch.cat([LABELS[:right], (LABELS[right:] + 1) % 10])
     by_chance = binom.sf(right - 1, 300, 0.1)
     assert at_chance(predicting(predicted), LABELS) == (by_chance > 0.01)
@@ -68,7 +68,7 @@ def test_a_student_at_chance_is_reported_with_its_accuracy() -> None:
     assert not student_warnings({"accuracy": 0.1, "nll": 2.3}, {}, 10)  # a record of an earlier version
 
 
-def test_a_temperature_that_validation_does_not_determine_is_reported_with_the_network() -> None:
+def test_a_temperature_not_determined_by_validation_is_reported_with_the_network() -> None:
     sound, open_ = {"accuracy": 0.9, "temperature_identified": 1.0}, {"accuracy": 0.9, "temperature_identified": 0.0}
     nothing: dict[str, float] = {}
     assert not student_warnings({"accuracy": 0.9}, nothing, 10)
@@ -81,7 +81,7 @@ def test_a_temperature_that_validation_does_not_determine_is_reported_with_the_n
     ):
         (issue,) = student_warnings(student, {"ensemble": ensemble}, 10)
         assert issue.rule.endswith(f"do not determine the temperature of {which}")
-    (issue,) = student_warnings({**open_, "at_chance": 1.0}, {}, 10)  # its calibrated figures are not shown
+    (issue,) = student_warnings({**open_, "at_chance": 1.0}, {}, 10)  # its calibrated metrics are not shown
     assert "at chance" in issue.rule
 
 
@@ -103,13 +103,13 @@ def test_teachers_at_chance_and_overconfident_teachers_are_reported_by_number() 
     assert "Their probabilities are strongly overconfident" in several
 
 
-def test_an_evaluation_states_chance_and_omits_meaningless_metrics(digits: DataSplits) -> None:
+def test_an_evaluation_at_chance_states_so_and_omits_meaningless_metrics(digits: DataSplits) -> None:
     examiner = Evaluator(None, digits, digits.validation)
     constant = Function(lambda x: torch.zeros(len(x), 10).index_fill(1, torch.tensor(3), 1.0))
     row = examiner.student(constant)
     assert row["at_chance"] == 1
     assert [is_shown(name, row) for name in ("accuracy", "nll", "ece", "cnll", "val/dee")] == [1, 1, 1, 0, 0]
-    assert is_shown("cnll", row, {**row, "at_chance": 0.0})  # of several seeds one has learnt something
+    assert is_shown("cnll", row, {**row, "at_chance": 0.0})  # of several seeds, one is above chance
     cells = [next(iter(column.cells)) for column in metrics_table("validation", {"student": row}).columns]
     shown = dict(
         zip(["", "accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "top1_agreement"], cells, strict=True)
@@ -121,7 +121,7 @@ def test_an_evaluation_states_chance_and_omits_meaningless_metrics(digits: DataS
 
 
 class Function(nn.Module):
-    """A network that is one function of the images."""
+    """A network that applies one function to the images."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Function(nn.Module):
 
 
 def logits(x: Tensor) -> Tensor:
-    """Ten numbers of an image that tell digits apart a little."""
+    """Returns ten logits per image that distinguish digits slightly."""
     weights = torch.randn(x[0].numel(), 10, generator=torch.Generator().manual_seed(0))
     return x.flatten(1) @ weights / 8
 
@@ -151,7 +151,7 @@ def check(function: Callable[[Tensor], Tensor], data: DataSplits) -> list[str]:
     ],
     ids=["logits", "log-probabilities", "at least 0", "a class that is nearly ruled out"],
 )
-def test_teachers_with_possible_outputs_are_accepted(function: Callable[[Tensor], Tensor], digits: DataSplits) -> None:
+def test_teachers_with_plausible_outputs_are_accepted(function: Callable[[Tensor], Tensor], digits: DataSplits) -> None:
     assert not check(function, digits)
 
 
@@ -193,7 +193,7 @@ def test_a_teacher_with_nan_for_one_training_image_is_named_instead_of_the_learn
         list(distill(config, ensemble, digits))
 
 
-def test_images_without_labels_do_not_matter_to_the_check(digits: DataSplits) -> None:
+def test_the_check_accepts_an_empty_validation_split(digits: DataSplits) -> None:
     empty = Split(digits.validation.images[:0], digits.validation.labels[:0])
     assert not check(logits, replace(digits, validation=empty))
 
@@ -209,7 +209,9 @@ def test_images_without_labels_do_not_matter_to_the_check(digits: DataSplits) ->
         ([[math.nan, 1.0], [0.0, 1.0]], False),
     ],
 )
-def test_probabilities_are_from_0_to_1_and_have_the_sum_1(outputs: list[list[float]], expected: bool) -> None:
+def test_outputs_are_probabilities_if_they_are_from_0_to_1_and_sum_to_1(
+    outputs: list[list[float]], expected: bool
+) -> None:
     assert are_probabilities(torch.tensor(outputs)) == expected
 
 

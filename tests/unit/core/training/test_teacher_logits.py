@@ -1,4 +1,4 @@
-"""Teachers of images that are always shown as they are: asked once, recalled by every run, confused with no others."""
+"""Cache of teacher logits for images that are never changed: computed once, used by every run, and never confused."""
 
 import copy
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from ensdistill.training.loop import distill
 from ensdistill.training.teacher_logits import CachedTeachers, TeacherLogitCache
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
-PRESETS = {  # those that show every image as it is
+PRESETS = {  # methods that do not change the images
     "kd": (),
     "aekd": (),
     "ekd": (),
@@ -40,19 +40,19 @@ def run(
 
 @contextmanager
 def asked(ensemble: TeacherEnsemble) -> Iterator[list[int]]:
-    """How many images the first teacher was shown at each call inside the block."""
+    """Yields the batch sizes of all calls of the first teacher inside the block."""
     calls: list[int] = []
     handle = ensemble.networks[0].register_forward_pre_hook(lambda _, images: calls.append(len(images[0])))
     yield calls
     handle.remove()
 
 
-# --- the same numbers ---
+# --- the same results ---
 
 
 @every_preset
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_cached_teachers_give_the_same_targets_as_live_ones(
+def test_cached_teachers_give_the_same_targets_as_computed_teachers(
     name: str, precision: str, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, ensemble = config_for(name, "training.epochs=1", f"training.precision={precision}"), random_ensemble(digits)
@@ -61,7 +61,7 @@ def test_cached_teachers_give_the_same_targets_as_live_ones(
     with asked(ensemble) as calls:
         live = run(config, ensemble, digits)
     assert calls == [config.training.batch_size + config.training.unlabeled_batch_size] * 4
-    # In bfloat16 recalled teachers keep the digits that live ones lose.
+    # In bfloat16, cached teacher logits keep digits that computed ones lose.
     exactness: dict[str, float] = {"rel": 1e-5, "abs": 1e-7} if precision == "float32" else {"rel": 0.05, "abs": 0.01}
     for (loss, val), (live_loss, live_val) in zip(recalled, live, strict=True):
         assert loss == pytest.approx(live_loss, **exactness)
@@ -70,7 +70,7 @@ def test_cached_teachers_give_the_same_targets_as_live_ones(
 
 @pytest.mark.parametrize("unlabeled", [0, 5])
 @pytest.mark.parametrize("batch", [7, 1000])
-def test_cached_logits_are_those_of_every_single_image(
+def test_cached_logits_equal_those_computed_for_each_image(
     unlabeled: int, batch: int, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ensdistill.evaluation.predict.BATCH", batch)
@@ -105,7 +105,7 @@ def test_the_run_that_fills_the_cache_does_not_affect_results(name: str, digits:
 
 
 @every_preset
-def test_resumed_run_uses_the_same_cached_logits(name: str, digits: DataSplits, tmp_path: Path) -> None:
+def test_a_resumed_run_uses_the_same_cached_logits(name: str, digits: DataSplits, tmp_path: Path) -> None:
     config = config_for(name)
     whole, distiller = [], distill(config, random_ensemble(digits), digits)
     for epoch in distiller:
@@ -116,7 +116,7 @@ def test_resumed_run_uses_the_same_cached_logits(name: str, digits: DataSplits, 
     assert [(epoch.loss, epoch.val) for epoch in again] == whole[1:]
 
 
-# --- asked once, or at every step ---
+# --- computed once, or at every step ---
 
 
 @every_preset
@@ -179,7 +179,7 @@ def test_cached_logits_of_a_batch_equal_those_of_the_ensemble() -> None:
     assert torch.equal(recalled(torch.zeros(4, 1, 2, 2), [2, 0]), logits[[2, 0]])
 
 
-# --- never anybody else's ---
+# --- no logits of other teachers or images ---
 
 
 def brighter(split: Split) -> Split:
@@ -187,11 +187,11 @@ def brighter(split: Split) -> Split:
 
 
 def part(data: DataSplits, **parts: Split) -> DataSplits:
-    """Other images under the name of the old ones."""
+    """Returns the data with some splits replaced under the same identity."""
     return replace(data, **parts)
 
 
-def test_other_images_are_not_served_from_the_cache_even_under_the_same_name(digits: DataSplits) -> None:
+def test_other_images_do_not_use_the_cache_even_under_the_same_name(digits: DataSplits) -> None:
     cache = TeacherLogitCache(random_ensemble(digits))
     order = torch.arange(40).flip(0)
     flat = digits.train.images.view(40, 1, 4, 16)
@@ -212,7 +212,7 @@ def test_other_images_are_not_served_from_the_cache_even_under_the_same_name(dig
     assert len(cache.arrays) == 6
 
 
-def test_equal_images_in_other_memory_use_the_cache(digits: DataSplits) -> None:
+def test_copies_of_the_images_use_the_cache(digits: DataSplits) -> None:
     cache, config = TeacherLogitCache(random_ensemble(digits)), tiny_config()
     cache.logits(digits, config)
     copied = part(digits, train=Split(digits.train.images.clone(), digits.train.labels))
@@ -239,7 +239,7 @@ def test_logits_of_other_teachers_are_refused_even_under_the_same_name(digits: D
 
 
 def test_a_run_does_not_modify_cached_teacher_logits(digits: DataSplits) -> None:
-    """Memory that is shared between processes cannot be written to."""
+    """Memory that is shared between processes is read-only."""
     config, cache = config_for("unikd"), TeacherLogitCache(random_ensemble(digits))
     known = cache.logits(digits, config)
     assert known is not None

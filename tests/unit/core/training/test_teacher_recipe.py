@@ -1,7 +1,7 @@
-"""Training gives the teachers that it always gave, or the version of the recipe says that it does not.
+"""Training reproduces the recorded teachers, or `TEACHER_RECIPE_VERSION` states that it does not.
 
-Teachers in a store are found by settings, data and `TEACHER_RECIPE_VERSION`. So whoever changes what training computes
-raises the version by one and writes the figures again: `python tests/core/test_teacher_recipe.py`.
+A store finds teachers by settings, data and `TEACHER_RECIPE_VERSION`. After a change to the training computation,
+increase the version by one and record the weights again: `python tests/unit/core/training/test_teacher_recipe.py`.
 """
 
 import json
@@ -33,7 +33,7 @@ REMEDY = f"the same settings train another teacher now: raise TEACHER_RECIPE_VER
 
 
 def machine() -> dict[str, str]:
-    """What may change the last digits of a training."""
+    """Returns properties of this machine that affect the last digits of a training."""
     names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     cpu = names[0] if names else platform.processor()
     return {"cpu": cpu, "capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
@@ -44,7 +44,7 @@ def _lines(file: str) -> list[str]:
 
 
 def trained(store: Path) -> dict[str, Any]:
-    """The figures of one teacher that is trained here."""
+    """Returns statistics of one teacher trained here."""
     config = load_config("kd", SETTINGS)
     data = load_data(config.data)
     list(train_teacher(config, 0, data, store))
@@ -61,17 +61,17 @@ def trained(store: Path) -> dict[str, Any]:
     }
 
 
-def test_a_teacher_has_the_weights_that_belong_to_the_version_of_the_recipe(tmp_path: Path) -> None:
+def test_a_teacher_has_the_weights_recorded_for_its_recipe_version(tmp_path: Path) -> None:
     stored, now = json.loads(STORED.read_text()), trained(tmp_path)
     assert now["version"] == stored["version"], f"figures of another version: run {STORED.stem}.py"
     assert now["mean_and_norm"].keys() == stored["mean_and_norm"].keys(), REMEDY
     for name, figures in stored["mean_and_norm"].items():
         assert now["mean_and_norm"][name] == pytest.approx(figures, rel=1e-3, abs=1e-4), f"{name}: {REMEDY}"
-    if now["machine"] == stored["machine"]:  # elsewhere the last digits are others
+    if now["machine"] == stored["machine"]:  # on other machines, the last digits differ
         assert now["weights"] == stored["weights"], REMEDY
 
 
-def test_another_version_of_the_recipe_gives_other_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_recipe_version_gives_different_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config("kd", SETTINGS)
     data = load_data(config.data)
     before = teacher_hash(config, 0, data)

@@ -1,4 +1,4 @@
-"""The store of teachers: trained once, kept whole, repaired, shared between processes."""
+"""The store of teachers: each is trained once, stored completely, repaired, and shared between processes."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ from tests.unit.core.core_stand_ins import TINY, tiny_config
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The seeds of all teachers trained while the test runs."""
+    """The seeds of all teachers trained during the test."""
     seeds: list[int] = []
     original = teachers.distill
 
@@ -43,14 +43,14 @@ def logits(ensemble: TeacherEnsemble, data: DataSplits) -> torch.Tensor:
 
 
 def folders(store: Path) -> list[Path]:
-    """Everything in the store but locks."""
+    """Returns everything in the store except locks."""
     return sorted(path for path in store.iterdir() if path.suffix != ".lock")
 
 
 # --- trained once ---
 
 
-def test_second_call_trains_nothing_and_gives_the_same_ensemble(
+def test_a_second_call_trains_no_teacher_and_returns_the_same_ensemble(
     tmp_path: Path, digits: DataSplits, trainings: list[int]
 ) -> None:
     first = get_ensemble(tiny_config(), digits, tmp_path)
@@ -61,7 +61,7 @@ def test_second_call_trains_nothing_and_gives_the_same_ensemble(
     assert torch.equal(logits(second, digits), logits(first, digits))
 
 
-def test_larger_ensemble_trains_the_missing_teachers_only(
+def test_a_larger_ensemble_trains_only_the_missing_teachers(
     tmp_path: Path, digits: DataSplits, trainings: list[int]
 ) -> None:
     small = get_ensemble(tiny_config(), digits, tmp_path)
@@ -71,13 +71,13 @@ def test_larger_ensemble_trains_the_missing_teachers_only(
     assert large.identity != small.identity
 
 
-def test_shifted_seed_reuses_shared_teachers(tmp_path: Path, digits: DataSplits, trainings: list[int]) -> None:
+def test_a_shifted_seed_reuses_the_teachers_in_common(tmp_path: Path, digits: DataSplits, trainings: list[int]) -> None:
     get_ensemble(tiny_config(), digits, tmp_path)
     get_ensemble(tiny_config("teachers.seed=1"), digits, tmp_path)
     assert len(trainings) == 3
 
 
-def test_student_settings_reuse_the_teachers(tmp_path: Path, digits: DataSplits, trainings: list[int]) -> None:
+def test_changed_student_settings_reuse_the_teachers(tmp_path: Path, digits: DataSplits, trainings: list[int]) -> None:
     get_ensemble(tiny_config(), digits, tmp_path)
     get_ensemble(
         tiny_config("seed=5", "training.optimizer.lr=0.3", "model.width=3", preset="latentbe"), digits, tmp_path
@@ -85,12 +85,12 @@ def test_student_settings_reuse_the_teachers(tmp_path: Path, digits: DataSplits,
     assert len(trainings) == 2
 
 
-def test_another_store_gets_the_same_weights(tmp_path: Path, digits: DataSplits) -> None:
+def test_training_in_another_store_gives_the_same_weights(tmp_path: Path, digits: DataSplits) -> None:
     one, two = (get_ensemble(tiny_config(), digits, tmp_path / name) for name in "ab")
     assert one.identity == two.identity
 
 
-def test_progress_reports_every_epoch_of_a_training_and_all_epochs_of_a_cached_teacher(
+def test_progress_is_reported_after_every_epoch_and_once_for_a_cached_teacher(
     tmp_path: Path, digits: DataSplits
 ) -> None:
     config = tiny_config("teachers.training.epochs=2")
@@ -117,7 +117,7 @@ def test_progress_reports_every_epoch_of_a_training_and_all_epochs_of_a_cached_t
         "teachers.model.blocks=2",
     ],
 )
-def test_setting_of_the_teachers_gives_another_hash(digits: DataSplits, override: str) -> None:
+def test_changed_teacher_settings_give_another_hash(digits: DataSplits, override: str) -> None:
     assert teacher_hash(tiny_config(override), 0, digits) != teacher_hash(tiny_config(), 0, digits)
 
 
@@ -128,11 +128,11 @@ def test_other_data_give_another_hash(digits: DataSplits, override: str) -> None
 
 
 @pytest.mark.parametrize("override", ["seed=1", "training.optimizer.lr=0.2", "model.width=5", "loss.alpha=0.1"])
-def test_settings_of_the_student_do_not_change_the_hash(digits: DataSplits, override: str) -> None:
+def test_student_settings_do_not_change_the_teacher_hash(digits: DataSplits, override: str) -> None:
     assert teacher_hash(tiny_config(override), 0, digits) == teacher_hash(tiny_config(), 0, digits)
 
 
-def test_teachers_of_one_ensemble_differ_in_their_seeds_alone() -> None:
+def test_teachers_of_one_ensemble_differ_only_in_their_seeds() -> None:
     first, second = (teacher_config(tiny_config(), m) for m in range(2))
     assert first.seed != second.seed
     assert first.model_copy(update={"seed": second.seed}) == second
@@ -161,7 +161,7 @@ def _assert_retrained(store: Path, data: DataSplits, identity: str, trainings: l
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1])
-def test_truncated_weights_are_noticed_and_trained_again_to_the_same(
+def test_a_teacher_with_truncated_weights_is_trained_again_with_the_same_result(
     tmp_path: Path, digits: DataSplits, trainings: list[int], keep: int
 ) -> None:
     identity = get_ensemble(tiny_config(), digits, tmp_path).identity
@@ -171,7 +171,7 @@ def test_truncated_weights_are_noticed_and_trained_again_to_the_same(
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"{}", b'{"weights": 3}', b"\xff\xfe", b"[]", b"null", b"3"], ids=repr)
-def test_garbage_record_is_noticed_and_trained_again_to_the_same(
+def test_a_teacher_with_an_invalid_record_is_trained_again_with_the_same_result(
     tmp_path: Path, digits: DataSplits, trainings: list[int], garbage: bytes
 ) -> None:
     identity = get_ensemble(tiny_config(), digits, tmp_path).identity
@@ -180,7 +180,7 @@ def test_garbage_record_is_noticed_and_trained_again_to_the_same(
 
 
 @pytest.mark.parametrize("name", ["network.safetensors", "teacher.json"])
-def test_missing_file_is_noticed_and_trained_again_to_the_same(
+def test_a_teacher_with_a_missing_file_is_trained_again_with_the_same_result(
     tmp_path: Path, digits: DataSplits, trainings: list[int], name: str
 ) -> None:
     identity = get_ensemble(tiny_config(), digits, tmp_path).identity
@@ -189,7 +189,7 @@ def test_missing_file_is_noticed_and_trained_again_to_the_same(
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_store_that_cannot_be_written_is_named(tmp_path: Path, digits: DataSplits, place: str) -> None:
+def test_a_store_that_cannot_be_written_is_named_in_the_error(tmp_path: Path, digits: DataSplits, place: str) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(DataError, match="cannot be written"):
         get_ensemble(tiny_config(), digits, tmp_path / place)
@@ -198,7 +198,7 @@ def test_store_that_cannot_be_written_is_named(tmp_path: Path, digits: DataSplit
 # --- interruption and other processes ---
 
 
-def test_interrupted_training_leaves_no_half_teacher(
+def test_an_interrupted_training_leaves_no_incomplete_teacher(
     tmp_path: Path, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(Distiller):
@@ -215,7 +215,7 @@ def test_interrupted_training_leaves_no_half_teacher(
     assert len(get_ensemble(tiny_config("teachers.training.epochs=2"), digits, tmp_path)) == 2
 
 
-def test_interruption_between_the_two_files_leaves_no_half_teacher(
+def test_an_interruption_between_writing_two_files_leaves_no_incomplete_teacher(
     tmp_path: Path, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> None:
@@ -227,7 +227,7 @@ def test_interruption_between_the_two_files_leaves_no_half_teacher(
     assert folders(tmp_path) == []
 
 
-def test_store_contains_complete_teachers_only(tmp_path: Path, digits: DataSplits) -> None:
+def test_the_store_contains_only_complete_teachers(tmp_path: Path, digits: DataSplits) -> None:
     get_ensemble(tiny_config(), digits, tmp_path)
     expected = sorted(tmp_path / teacher_hash(tiny_config(), m, digits) for m in range(2))
     assert folders(tmp_path) == expected
@@ -255,7 +255,7 @@ print("identity", get_ensemble(config, data, sys.argv[1]).identity)
 
 
 @pytest.mark.e2e
-def test_two_processes_that_require_the_same_ensemble_train_it_once(tmp_path: Path) -> None:
+def test_two_processes_that_need_the_same_ensemble_train_it_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RACE, str(tmp_path), *TINY]
     both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
@@ -265,7 +265,7 @@ def test_two_processes_that_require_the_same_ensemble_train_it_once(tmp_path: Pa
         process.stdin.flush()
     lines = [process.communicate(timeout=60)[0].splitlines() for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sum(some.count("trained") for some in lines) == 2  # two teachers, each once
+    assert sum(some.count("trained") for some in lines) == 2  # two teachers, each trained once
     assert lines[0][-1] == lines[1][-1]
 
 
@@ -276,17 +276,19 @@ def test_a_teacher_trained_by_another_machine_in_a_separate_folder_is_reported_a
         get_ensemble(tiny_config(), digits, tmp_path, train=lambda *_: None)
 
 
-def test_the_lock_of_a_teacher_is_free_again_after_an_interrupt_in_progress(tmp_path: Path, digits: DataSplits) -> None:
+def test_the_lock_of_a_teacher_is_released_after_an_interrupt_during_training(
+    tmp_path: Path, digits: DataSplits
+) -> None:
     def interrupt(*_: int) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt) as caught:  # and kept, as a notebook does
+    with pytest.raises(KeyboardInterrupt) as caught:  # and kept, as in a notebook
         get_ensemble(tiny_config(), digits, tmp_path, interrupt)
     with FileLock(f"{_teacher(tmp_path, digits)}.lock", timeout=0):
         assert caught
 
 
-# --- what an ensemble is ---
+# --- properties of an ensemble ---
 
 
 def test_teachers_stay_frozen_and_in_evaluation_mode(tmp_path: Path, digits: DataSplits) -> None:
@@ -295,18 +297,20 @@ def test_teachers_stay_frozen_and_in_evaluation_mode(tmp_path: Path, digits: Dat
     assert not any(p.requires_grad for p in ensemble.parameters())
 
 
-def test_chosen_teachers_are_slices_of_all_of_them(digits: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_logits_of_selected_teachers_equal_a_selection_of_all_logits(
+    digits: DataSplits, ensemble: TeacherEnsemble
+) -> None:
     x = digits.validation[slice(0, 5)][0]
     assert torch.equal(ensemble(x, [1, 0]), ensemble(x)[[1, 0]])
 
 
-def test_empty_ensemble_has_logits_of_no_teachers() -> None:
+def test_an_empty_ensemble_returns_logits_of_zero_teachers() -> None:
     empty = TeacherEnsemble([], 10, "none")
     assert empty(torch.rand(3, 1, 8, 8)).shape == (0, 3, 10)
     assert len(empty) == 0
 
 
-def test_identity_belongs_to_the_weights_in_their_order(tmp_path: Path, digits: DataSplits) -> None:
+def test_ensembles_with_different_weights_have_different_identities(tmp_path: Path, digits: DataSplits) -> None:
     identities = {
         get_ensemble(tiny_config(*change), digits, tmp_path).identity
         for change in ((), ("teachers.seed=1",), ("teachers.count=1",))
@@ -320,7 +324,9 @@ def test_members_of_an_ensemble_are_plain_networks(ensemble: TeacherEnsemble, di
         assert network(digits.validation[slice(0, 3)][0]).shape == (3, 10)
 
 
-def test_a_teacher_that_diverges_is_named_with_its_own_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diverging_teacher_is_named_in_the_error_with_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def diverge(*_: Any) -> Distiller:
         raise DivergedError(2, 5, float("nan"))
 
@@ -332,7 +338,7 @@ def test_a_teacher_that_diverges_is_named_with_its_own_setting(tmp_path: Path, m
         get_ensemble(config, load_data(config.data), tmp_path)
 
 
-def test_code_of_a_custom_augmentation_is_part_of_its_teachers_hash(
+def test_the_teacher_hash_depends_on_the_code_of_a_custom_augmentation(
     digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     negative = "teachers.training.augmentation.kind=tests.plugin.ensdistill_example.methods:Negative"
@@ -342,7 +348,7 @@ def test_code_of_a_custom_augmentation_is_part_of_its_teachers_hash(
     assert before != teacher_hash(tiny_config(negative), 0, digits)
 
 
-def test_code_of_an_imported_network_is_part_of_its_teachers_hash(
+def test_the_teacher_hash_depends_on_the_code_of_a_custom_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = "from torch import nn\ndef net(num_classes):\n    return nn.Linear(64, num_classes)\n"
@@ -358,11 +364,11 @@ def test_code_of_an_imported_network_is_part_of_its_teachers_hash(
     assert before != teacher_hash(config, 0, data)
 
 
-def test_code_of_an_own_optimizer_is_part_of_its_teachers_hash(
+def test_the_teacher_hash_depends_on_the_code_of_a_custom_optimizer(
     digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Own(OptimizerPiece):
-        """An optimizer of the user."""
+        """A user-defined optimizer."""
 
     training = tiny_config().teachers.training.model_copy(update={"optimizer": Own()})
     found = set()

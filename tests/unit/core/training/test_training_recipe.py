@@ -1,4 +1,4 @@
-"""Settings of the training recipe equal torch's own computation in worked cases."""
+"""Settings of the training recipe agree with torch in worked cases."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def logits(members: int = 3) -> Tensor:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5, 3.0])], ids=["equal", "weighted"])
-def test_label_term_is_torchs_mean_over_subnetworks_and_labeled_images(
+def test_label_term_equals_the_torch_mean_over_subnetworks_and_labeled_images(
     smoothing: float, weights: Tensor | None
 ) -> None:
     z = logits()
@@ -44,14 +44,14 @@ def test_label_term_is_torchs_mean_over_subnetworks_and_labeled_images(
     assert_close(label_cross_entropy(z, LABELS), F.cross_entropy(z.flatten(0, 1), LABELS.repeat(3), ignore_index=-1))
 
 
-def test_smoothing_by_hand_gives_a_share_of_the_target_to_all_classes() -> None:
+def test_label_smoothing_gives_a_share_of_the_target_to_all_classes() -> None:
     z = logits(1)[:, :1]
     target = torch.tensor([0.1 / 4 + 0.9, 0.1 / 4, 0.1 / 4, 0.1 / 4])
     with label_term(LabelTerm(0.1)):
         assert_close(label_cross_entropy(z, LABELS[:1]), -(target * z[0, 0].log_softmax(-1)).sum())
 
 
-def test_balanced_weights_are_inverse_to_the_number_of_images() -> None:
+def test_balanced_class_weights_are_inverse_to_the_number_of_images() -> None:
     labels, names = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1]), ("a", "b")
     assert_close(weights_of_classes("balanced", labels, names), torch.tensor([8 / (2 * 6), 8 / (2 * 2)]))
     assert weights_of_classes("none", labels, names) is None
@@ -59,13 +59,15 @@ def test_balanced_weights_are_inverse_to_the_number_of_images() -> None:
 
 
 @pytest.mark.parametrize("name", ["training", "teachers.training"])
-def test_class_weights_of_another_number_of_classes_are_refused_with_their_place(name: str, digits: DataSplits) -> None:
+def test_class_weights_for_another_number_of_classes_are_refused_with_their_setting(
+    name: str, digits: DataSplits
+) -> None:
     with pytest.raises(ConfigError, match=rf"^{name}.class_weights: must have one number for each of the 10 classes"):
         check_student(tiny_config(f"{name}.class_weights=[1, 2]"), digits)
 
 
 @pytest.mark.parametrize("value", ["balance", [1, 0], [], [True], [float("inf")], 3])
-def test_other_class_weights_are_refused(value: Any) -> None:
+def test_invalid_class_weights_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="must be none, balanced, or a list of numbers above 0"):
         Training(class_weights=value)
 
@@ -74,7 +76,7 @@ def test_other_class_weights_are_refused(value: Any) -> None:
 
 
 def stepped(config: Config, batch: int = 12) -> tuple[Tensor, Tensor]:
-    """The loss and the weight after a step of a linear student with two subnetworks and two cached teachers."""
+    """Returns the loss and the weight after a step of a linear student with two subnetworks and two cached teachers."""
     generator = torch.Generator().manual_seed(0)
     student = LinearMembers(*torch.randn(2, 4, 9, generator=generator))
     teachers = CachedTeachers(torch.randn(2, batch, 4, generator=generator))
@@ -100,7 +102,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(preset: str, parts: 
     assert_close(same, weight)
 
 
-def test_clipped_step_of_a_whole_batch_is_torchs() -> None:
+def test_a_clipped_step_of_a_whole_batch_equals_that_of_torch() -> None:
     config = tiny_config("training.max_grad_norm=0.01", "training.optimizer={momentum: 0, weight_decay: 0, lr: 1}")
     loss, weight = stepped(config)
     generator = torch.Generator().manual_seed(0)
@@ -131,7 +133,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
         Training(**settings)
 
 
-def test_warm_up_of_so_many_steps() -> None:
+def test_warm_up_lasts_the_given_number_of_steps() -> None:
     training = Training(epochs=10, warmup_epochs=9, warmup_steps=4, lr_schedule="constant", optimizer=Sgd(lr=0.8))
     assert [training.lr_at(step, 3) for step in range(6)] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 0.8])
 
@@ -140,7 +142,7 @@ def test_warm_up_of_so_many_steps() -> None:
 
 
 class Halved(Training):
-    """Float16 with its scaler on the CPU, which torch can compute slowly."""
+    """Training in float16 with a gradient scaler on the CPU, which torch supports slowly."""
 
     def scales_gradients(self, device: torch.device) -> bool:
         return True
@@ -151,7 +153,9 @@ def halved(*overrides: str) -> Config:
     return config.model_copy(update={"training": Halved(**config.training.model_dump())})
 
 
-def test_float16_on_a_cpu_is_float32_with_one_sentence(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_float16_on_a_cpu_is_replaced_by_float32_with_one_warning(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     config = tiny_config("training.precision=float16", "training.epochs=1")
     with pytest.warns(UserWarning, match="training.precision: float16 requires a GPU; this training on cpu") as caught:
         check_student(config, digits)
@@ -160,7 +164,7 @@ def test_float16_on_a_cpu_is_float32_with_one_sentence(ensemble: TeacherEnsemble
     assert (one.loss, one.val) == (other.loss, other.val)
 
 
-def test_training_in_float16_is_near_that_in_float32_and_resumes_with_its_scaler(
+def test_float16_training_is_close_to_float32_and_resumes_with_its_scaler(
     ensemble: TeacherEnsemble, digits: DataSplits, tmp_path: Any
 ) -> None:
     config = halved("training.max_grad_norm=1", "training.epochs=2")
@@ -177,7 +181,7 @@ def test_training_in_float16_is_near_that_in_float32_and_resumes_with_its_scaler
     assert (resumed.loss, resumed.val) == (expected.loss, expected.val)
 
 
-def test_step_that_overflows_in_float16_is_left_out() -> None:
+def test_a_step_that_overflows_in_float16_is_skipped() -> None:
     config = tiny_config("training.max_grad_norm=1")
     student = LinearMembers(torch.ones(4, 9))
     optimizer = config.training.new_optimizer(student)
@@ -193,7 +197,7 @@ def test_step_that_overflows_in_float16_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("setting", ["label_smoothing=0.1", "class_weights=balanced"])
-def test_label_setting_with_a_loss_without_labels_causes_a_warning(setting: str, digits: DataSplits) -> None:
+def test_a_label_setting_causes_a_warning_if_the_loss_uses_no_labels(setting: str, digits: DataSplits) -> None:
     config = tiny_config(f"training.{setting}", "loss.alpha=1")
     with pytest.warns(
         UserWarning, match=rf"training.{setting.split('=')[0]}: has no effect, because the loss averaged"
@@ -201,12 +205,14 @@ def test_label_setting_with_a_loss_without_labels_causes_a_warning(setting: str,
         check_student(config, digits)
 
 
-def test_label_setting_with_labels_causes_none(digits: DataSplits, recwarn: pytest.WarningsRecorder) -> None:
+def test_a_label_setting_causes_no_warning_if_the_loss_uses_labels(
+    digits: DataSplits, recwarn: pytest.WarningsRecorder
+) -> None:
     check_student(tiny_config("training.label_smoothing=0.1"), digits)
     assert not recwarn
 
 
-def test_labels_of_a_network_in_training_are_smoothed(digits: DataSplits) -> None:
+def test_label_smoothing_affects_the_training_loss(digits: DataSplits) -> None:
     nobody = TeacherEnsemble([], 10, "none")
     plain, smooth = (
         next(distill(tiny_config(f"training.label_smoothing={e}", preset="labels"), nobody, digits)).loss

@@ -1,4 +1,4 @@
-"""Results as DataFrames: Optuna's columns, one row a trial, an epoch or a replicate."""
+"""Results as DataFrames with the columns of Optuna: one row per trial, epoch or replicate."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ def known() -> StudyResults:
     return replace(made, times={trial.number: TrialTimes(1e9, 1e9 + trial.number) for trial in made.trials})
 
 
-def test_a_row_for_each_trial_has_optunas_columns(known: StudyResults) -> None:
+def test_the_trials_dataframe_has_the_columns_of_optuna(known: StudyResults) -> None:
     frame = known.trials_dataframe()
     assert list(frame["number"]) == [trial.number for trial in known.trials]
     assert {"state", "value", "datetime_start", "datetime_complete", "duration"} <= set(frame.columns)
@@ -29,19 +29,19 @@ def test_a_row_for_each_trial_has_optunas_columns(known: StudyResults) -> None:
     assert list(frame["duration"].dt.total_seconds()) == list(frame["number"])
 
 
-def test_a_setting_whose_condition_is_not_met_is_missing(known: StudyResults) -> None:
+def test_the_value_of_an_inactive_setting_is_missing(known: StudyResults) -> None:
     searched = known.trials_dataframe().query("kind == 'search'")
     without = searched["params_averaging.kind"] == "none"
     assert (searched["params_averaging.decay"].isna() == without).all()
 
 
-def test_baselines_have_their_name_and_no_settings_of_the_search(known: StudyResults) -> None:
+def test_rows_of_baselines_have_a_name_and_no_searched_settings(known: StudyResults) -> None:
     baselines = known.trials_dataframe().query("kind == 'baseline'")
     assert list(baselines["baseline"]) == ["kd", "latentbe"]
     assert baselines.filter(like="params_").isna().all(axis=None)
 
 
-def test_a_row_for_each_epoch_has_all_metrics(known: StudyResults) -> None:
+def test_the_epochs_dataframe_has_all_metrics(known: StudyResults) -> None:
     frame = known.history_dataframe()
     every = [*known.trials, *known.replicates]
     assert list(frame.columns[:2]) == ["number", "epoch"]
@@ -50,18 +50,18 @@ def test_a_row_for_each_epoch_has_all_metrics(known: StudyResults) -> None:
     assert dict(last) == {trial.number: trial.last["val/nll"] for trial in every if trial.epochs}
 
 
-def test_a_row_for_each_replicate_gives_the_means_of_the_candidates(known: StudyResults) -> None:
+def test_means_of_the_replicate_rows_equal_the_candidate_means(known: StudyResults) -> None:
     means = known.replicates_dataframe().groupby("replicate_of")["value"].mean()
     assert dict(means) == pytest.approx({c.trial.number: c.mean("val/nll") for c in known.confirmed})
 
 
-def test_several_objectives_have_a_column_each() -> None:
+def test_each_of_several_objectives_has_a_column() -> None:
     frame = facts(8, secondary_objectives=["cost/flops"], costs=True).trials_dataframe()
     assert "value" not in frame
     assert frame.loc[frame.state == "finished", "values_cost/flops"].gt(0).all()
 
 
-def test_a_study_without_replicates_or_epochs_gives_empty_frames_with_their_columns() -> None:
+def test_without_replicates_or_epochs_dataframes_are_empty_but_have_columns() -> None:
     empty = replace(facts(1, seeds=0), trials=[])
     for frame in (empty.trials_dataframe(), empty.history_dataframe(), empty.replicates_dataframe()):
         assert isinstance(frame, pd.DataFrame)
@@ -69,7 +69,7 @@ def test_a_study_without_replicates_or_epochs_gives_empty_frames_with_their_colu
         assert "number" in frame
 
 
-def test_the_time_of_a_trial_is_from_its_first_start_to_its_last_end() -> None:
+def test_the_duration_of_a_trial_is_from_its_first_start_to_its_last_end() -> None:
     events = [
         TrialStarted(at=10, trial=1),
         TrialEnded(at=20, trial=1, state="interrupted"),

@@ -1,4 +1,4 @@
-"""Which settings mattered, where it is known which do: the effects are planted."""
+"""Importance of settings, where the effects are planted and therefore known."""
 
 import logging
 from dataclasses import replace
@@ -19,13 +19,13 @@ FOUR = {f"training.{name}": {"uniform": [0, 1]} for name in "abcd"}
 def searched(
     values: list[tuple[dict[str, Any], float]], search: dict[str, Any]
 ) -> tuple[list[TrialRecord], StudyConfig]:
-    """Trials that ran to their end, with these settings and values of the objective."""
+    """Returns completed trials with these settings and objective values."""
     trials = [TrialRecord(n, None, s, f"{n}", "finished", reports([v])) for n, (s, v) in enumerate(values, 1)]
     return trials, study(search=search, baselines=[])
 
 
 def drawn(seed: int, rule: Any, trials: int = 60) -> tuple[list[TrialRecord], StudyConfig]:
-    """Four settings drawn at random; the objective by a rule, and noise of 0.3."""
+    """Returns trials with four random settings; the objective is a rule plus noise of 0.3."""
     chance = np.random.default_rng(seed)
     rows = [{name: float(chance.random()) for name in FOUR} for _ in range(trials)]
     return searched([(row, 10 + rule(*row.values()) + 0.3 * chance.normal()) for row in rows], FOUR)
@@ -36,7 +36,7 @@ def by_name(found: list[Importance]) -> dict[str, Importance]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_strong_and_a_weak_effect_are_found_in_their_order_and_nothing_else(seed: int) -> None:
+def test_a_strong_and_a_weak_effect_are_found_in_order_and_no_other_effect(seed: int) -> None:
     found = importance(*drawn(seed, lambda a, b, c, d: 1.5 * b + 4 * c, trials=120))
     assert [knob.name for knob in found[:2]] == ["training.c", "training.b"]
     assert found[0].matters
@@ -51,22 +51,22 @@ def test_no_setting_is_significant_in_pure_noise(seed: int) -> None:
     assert not any(knob.matters for knob in found)
 
 
-def test_the_share_of_an_interaction_is_assigned_to_no_setting() -> None:
+def test_the_variance_share_of_an_interaction_is_assigned_to_no_setting() -> None:
     found = importance(*drawn(0, lambda a, b, c, d: 8 * (a - 0.5) * (b - 0.5), trials=200))
     assert sum(knob.share for knob in found) < 0.5
 
 
-def test_the_order_of_magnitude_counts_on_a_logarithmic_axis() -> None:
+def test_importance_on_a_logarithmic_axis_depends_on_the_order_of_magnitude() -> None:
     axis = {"log_uniform": [1e-6, 1.0]}
     chance = np.random.default_rng(0)
     powers = chance.uniform(-6, 0, size=(80, 2))
     rows = [({"training.a": 10**p, "training.b": 10**q}, 10 + p + 0.1 * chance.normal()) for p, q in powers]
     strong, weak = importance(*searched(rows, {"training.a": axis, "training.b": axis}))
     assert (strong.name, strong.matters, weak.matters) == ("training.a", True, False)
-    assert strong.share > 0.9  # on the axis itself nearly all trials lie below a hundredth, in one step of sixteen
+    assert strong.share > 0.9  # on a linear axis, nearly all trials are below 0.01, in one of sixteen steps
 
 
-def test_effects_are_found_although_the_bad_half_was_stopped_early() -> None:
+def test_effects_are_found_although_the_worse_half_was_stopped_early() -> None:
     whole = facts(120)
     found = by_name(importance(whole.trials, whole.study))
     left = by_name(importance([t for t in whole.trials if t.state == "finished"], whole.study))
@@ -75,7 +75,7 @@ def test_effects_are_found_although_the_bad_half_was_stopped_early() -> None:
     assert found["perturbation.step_size"].share > left["perturbation.step_size"].share
 
 
-def test_a_conditional_setting_without_effect_does_not_have_the_effect_of_its_condition() -> None:
+def test_the_effect_of_a_condition_is_not_assigned_to_its_conditional_setting() -> None:
     for seed in range(3):
         whole = facts(150, seed=seed, scheduler={"kind": "none"}, noise=0.005)
         found = by_name(importance(whole.trials, whole.study))
@@ -84,7 +84,7 @@ def test_a_conditional_setting_without_effect_does_not_have_the_effect_of_its_co
         assert not found["averaging.start"].matters
 
 
-def test_a_conditional_setting_is_found_where_it_is_active() -> None:
+def test_the_effect_of_a_conditional_setting_is_found_where_it_is_active() -> None:
     search = {
         "averaging.kind": {"choice": ["none", "ema"]},
         "averaging.decay": {"uniform": [0, 1], "when": {"averaging.kind": "ema"}},
@@ -109,10 +109,10 @@ def test_merit_ranks_completed_then_stopped_then_failed_trials() -> None:
     ]
     found = merits(order, study())
     assert found.tolist() == pytest.approx([1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 0.5 / 6, 0.5 / 6])
-    assert merits(order[:2], study(objective="val/accuracy")).tolist() == [1, 0]  # accuracy falls with NLL here
+    assert merits(order[:2], study(objective="val/accuracy")).tolist() == [1, 0]  # accuracy decreases with NLL here
 
 
-def test_settings_that_changed_during_training_count_with_their_last_values() -> None:
+def test_importance_uses_the_last_values_of_settings_changed_during_training() -> None:
     trials, own = drawn(0, lambda a, b, c, d: 4 * c)
     moved = [
         replace(t, sampled={**t.sampled, "training.c": 0.5}, schedule=[{"after_epoch": 1, "set": {"training.c": c}}])
@@ -133,7 +133,7 @@ def test_baselines_replicates_and_running_trials_are_excluded() -> None:
     assert importance([*trials, *others], own) == importance(trials, own)
 
 
-def test_choices_grids_and_whole_numbers_are_settings_like_any_other() -> None:
+def test_importance_supports_choices_grids_and_integers() -> None:
     search = {
         "training.a": {"grid": [[1, 2], "x", None, 3]},
         "training.b": {"integer": [1, 100]},
@@ -155,7 +155,7 @@ def test_choices_grids_and_whole_numbers_are_settings_like_any_other() -> None:
         (30, FOUR, "all trials have the same result"),
     ],
 )
-def test_no_importance_is_returned_without_a_basis_and_the_reason_is_given(trials: int, search: Any, says: str) -> None:
+def test_with_too_little_data_no_importance_but_the_reason_is_returned(trials: int, search: Any, says: str) -> None:
     rows = [(dict.fromkeys(search, k / trials), 1.0) for k in range(trials)]
     done, own = searched(rows, search)
     assert (why_unknown(done, own) or "").startswith(says)
@@ -168,7 +168,7 @@ def test_the_same_trials_give_the_same_answer() -> None:
     assert why_unknown(trials, own) is None
 
 
-def test_trials_with_nearly_equal_results_explain_nothing() -> None:
+def test_nearly_equal_results_give_no_important_setting() -> None:
     known = facts(9, seeds=0)
     alike = [replace(t, state="failed") if t.kind == "search" and t.number > 4 else t for t in known.trials]
     found = importance(alike, known.study)
@@ -178,7 +178,7 @@ def test_trials_with_nearly_equal_results_explain_nothing() -> None:
 
 def test_optuna_logs_nothing_about_temporary_studies(caplog: pytest.LogCaptureFixture) -> None:
     optunas = logging.getLogger("optuna")
-    optunas.addHandler(caplog.handler)  # it does not propagate
+    optunas.addHandler(caplog.handler)  # the message is not propagated
     try:
         importance(*drawn(0, lambda *_: 0.0, trials=30))
     finally:
@@ -186,23 +186,23 @@ def test_optuna_logs_nothing_about_temporary_studies(caplog: pytest.LogCaptureFi
     assert not caplog.records
 
 
-def test_an_effect_of_half_the_variance_is_found_in_80_percent_of_studies_of_24_trials_and_no_other_one() -> None:
+def test_an_effect_of_half_the_variance_is_found_in_80_percent_of_studies_with_24_trials() -> None:
     hits, false = 0, 0
     for seed in range(100):
         chance = np.random.default_rng(seed)
         values = chance.random((24, 6))
-        merit = values[:, 2] * 12**0.5 + chance.normal(size=24)  # two halves of the variance
+        merit = values[:, 2] * 12**0.5 + chance.normal(size=24)  # half of the variance each
         ps = p_values([Column(column, categorical=False) for column in values.T], merit)
         hits, false = hits + (ps[2] <= 0.05), false + any(p <= 0.05 for n, p in enumerate(ps) if n != 2)
     assert hits >= 80
-    assert false <= 10  # 5 % of the studies, and three standard deviations
+    assert false <= 10  # 5 % of the studies plus three standard deviations
 
 
-def test_a_choice_has_no_order_and_a_setting_of_few_trials_is_tested_on_those() -> None:
+def test_a_choice_is_tested_as_unordered_and_a_conditional_setting_on_its_active_trials() -> None:
     chance = np.random.default_rng(0)
     level = chance.integers(3, size=60) / 2
     merit = (level == 0.5) + 0.3 * chance.normal(size=60)
-    alone = np.where(level == 0.5, chance.random(60), np.nan)  # active in the good trials only
+    alone = np.where(level == 0.5, chance.random(60), np.nan)  # active only in the good trials
     ps = p_values([Column(level, categorical=True), Column(alone, categorical=False)], merit)
     assert ps[0] < 0.01 < 0.05 < ps[1]
     assert p_values([Column(np.full(60, np.nan), categorical=False)], merit) == [1.0]

@@ -1,4 +1,4 @@
-"""A study as one of Optuna's: all of Optuna's plots accept it, and it says what the trials say."""
+"""A study converted to an Optuna study: all plots of Optuna accept it, and it contains the results of the trials."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,12 +15,12 @@ from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.trial_times import TrialTimes
 from tests.unit.report.synthetic import EPOCHS, facts
 
-OTHERS = {"is_available", "matplotlib", "plot_hypervolume_history", "plot_pareto_front"}  # plots of two objectives
+OTHERS = {"is_available", "matplotlib", "plot_hypervolume_history", "plot_pareto_front"}  # plots for two objectives
 PLOTS = sorted(set(visualization.__all__) - OTHERS)
 
 
 def results(trials: int = 40, **more: Any) -> StudyResults:
-    """A finished study with conditional settings, pruned and failed trials; trial n began at second 1000 n."""
+    """Returns a finished study with conditional settings, pruned and failed trials; trial n starts at second 1000 n."""
     made = facts(trials, **more)
     times = {trial.number: TrialTimes(1000.0 * trial.number, 1000.0 * trial.number + 90) for trial in made.trials}
     return replace(made, times=times, summary={**made.summary, "study_id": "abc"})
@@ -43,11 +43,13 @@ def test_every_plot_for_one_objective_accepts_the_study(name: str, study: optuna
     assert plot(study).data
 
 
-def test_the_plots_are_all_that_optuna_has() -> None:
+def test_the_tested_plots_are_all_plots_of_optuna() -> None:
     assert len(PLOTS) == 10
 
 
-def test_searched_trials_have_their_states_values_and_settings(known: StudyResults, study: optuna.Study) -> None:
+def test_searched_trials_keep_their_states_values_and_settings_in_optuna(
+    known: StudyResults, study: optuna.Study
+) -> None:
     states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     assert len(study.trials) == len(known.search_trials) == 40
     for ours, theirs in zip(known.search_trials, study.trials, strict=True):
@@ -60,12 +62,12 @@ def test_searched_trials_have_their_states_values_and_settings(known: StudyResul
     assert study.best_trial.user_attrs["trial"] == known.search_order[0].number
 
 
-def test_trials_have_their_times(study: optuna.Study) -> None:
+def test_trials_keep_their_start_and_end_times_in_optuna(study: optuna.Study) -> None:
     durations = {trial.duration.total_seconds() for trial in study.trials if trial.duration}
     assert durations == {90.0}
 
 
-def test_baselines_are_attributes_of_the_study(known: StudyResults, study: optuna.Study) -> None:
+def test_baselines_are_stored_as_study_attributes(known: StudyResults, study: optuna.Study) -> None:
     values = {trial.baseline: [trial.last["val/nll"]] for trial in known.trials if trial.baseline}
     assert {name: study.user_attrs[f"baseline {name}"] for name in values} == values
 
@@ -79,7 +81,7 @@ def test_running_and_waiting_trials_have_no_value(known: StudyResults) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_several_objectives_make_a_study_of_several_objectives() -> None:
+def test_several_objectives_give_a_multi_objective_study() -> None:
     known = results(secondary_objectives=["cost/flops"], costs=True, scheduler={"kind": "none"})
     study = known.to_optuna()
     assert [direction.name for direction in study.directions] == ["MINIMIZE", "MINIMIZE"]
@@ -89,7 +91,7 @@ def test_several_objectives_make_a_study_of_several_objectives() -> None:
     assert visualization.plot_hypervolume_history(study, [2.0, 1e6]).data
 
 
-def test_values_that_are_whole_blocks_are_choices_by_their_text() -> None:
+def test_values_that_are_blocks_of_settings_become_choices_of_their_json_text() -> None:
     blocks = [{"kind": "none"}, {"kind": "ema", "decay": 0.9}]
     known = results(8, seeds=0)
     axis = {"averaging": {"choice": blocks}}
@@ -102,7 +104,7 @@ def test_values_that_are_whole_blocks_are_choices_by_their_text() -> None:
     }
 
 
-def test_a_file_holds_the_latest_copy_and_no_other_study_is_replaced(tmp_path: Path) -> None:
+def test_a_stored_study_is_replaced_by_its_latest_copy_but_other_studies_are_not_replaced(tmp_path: Path) -> None:
     storage, known = f"sqlite:///{tmp_path}/optuna.db", results(3, seeds=0)
     for count in (2, 3):
         replace(known, trials=known.search_trials[:count]).to_optuna(storage)
@@ -111,5 +113,5 @@ def test_a_file_holds_the_latest_copy_and_no_other_study_is_replaced(tmp_path: P
         replace(known, summary={**known.summary, "study_id": "other"}).to_optuna(storage)
 
 
-def test_the_last_step_of_a_trial_is_its_last_epoch(study: optuna.Study) -> None:
+def test_the_last_step_of_an_optuna_trial_is_its_last_epoch(study: optuna.Study) -> None:
     assert {trial.last_step for trial in study.trials if trial.state is TrialState.COMPLETE} == {EPOCHS}

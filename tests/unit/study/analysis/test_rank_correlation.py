@@ -1,4 +1,4 @@
-"""How well an early epoch foretells the end, in cases that can be counted by hand."""
+"""How well the ranking at an early epoch predicts the final ranking, in cases that can be counted by hand."""
 
 from itertools import combinations
 from typing import Any
@@ -13,7 +13,7 @@ NONE = {"kind": "none"}
 
 
 def trials(then: list[float], final: list[float], **more: Any) -> list[TrialRecord]:
-    """Finished trials with these values at every epoch but the last, and those after it."""
+    """Returns finished trials with constant values at every epoch except the last, and their final values."""
     pairs = zip(then, final, strict=True)
     return [
         TrialRecord(n, None, {}, "", "finished", reports([a] * (EPOCHS - 1) + [b]), **more)
@@ -21,13 +21,13 @@ def trials(then: list[float], final: list[float], **more: Any) -> list[TrialReco
     ]
 
 
-def test_the_same_order_is_one_and_the_reverse_is_minus_one() -> None:
+def test_tau_is_one_for_equal_and_minus_one_for_reversed_rankings() -> None:
     same = foresight(trials([5, 6, 7, 8], [1, 2, 3, 4]), study())
     assert [(f.tau, f.low, f.high, f.trials) for f in same] == [(pytest.approx(1), 1, 1, 4)] * len(RUNGS)
     assert foresight(trials([8, 7, 6, 5], [1, 2, 3, 4]), study())[0].tau == pytest.approx(-1)
 
 
-def test_tau_is_the_excess_of_pairs_in_the_same_order() -> None:
+def test_tau_is_the_share_of_concordant_minus_discordant_pairs() -> None:
     then, final = [3.0, 1.0, 2.0, 5.0, 4.0], [1.0, 2.0, 3.0, 4.0, 5.0]
     signs = [1 if (then[i] < then[j]) == (final[i] < final[j]) else -1 for i, j in combinations(range(5), 2)]
     found = foresight(trials(then, final), study())[0]
@@ -52,17 +52,17 @@ def test_only_completed_searched_trials_are_compared() -> None:
     assert foresight([*own, *others], study()) == foresight(own, study())
 
 
-def test_selection_by_early_stopping_is_stated() -> None:
+def test_rank_correlation_states_that_early_stopping_selected_the_trials() -> None:
     assert selected(facts().trials)
     assert not selected(facts(scheduler=NONE).trials)
 
 
-def test_without_an_order_no_correlation_is_returned() -> None:
+def test_no_correlation_is_returned_for_too_few_or_equal_trials() -> None:
     assert foresight(trials([5, 6, 7], [1, 2, 3]), study()) == []
     assert foresight(trials([5, 5, 5, 5], [1, 2, 3, 4]), study()) == []
 
 
-def test_trials_that_start_from_another_checkpoint_count_at_their_reported_epochs() -> None:
+def test_trials_started_from_another_checkpoint_count_only_at_their_reported_epochs() -> None:
     own = trials([5, 6, 7, 8, 9], [1, 2, 3, 4, 5])
     own[0].epochs = own[0].epochs[RUNGS[0] :]
     assert [f.trials for f in foresight(own, study())] == [4, 5, 5]

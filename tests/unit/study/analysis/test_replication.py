@@ -1,4 +1,4 @@
-"""The winner against luck: who is repeated, who wins, and what may be said of it."""
+"""Replication against selection bias: which trials are repeated, which candidate wins, and what the verdict states."""
 
 from dataclasses import replace
 from statistics import fmean
@@ -45,7 +45,7 @@ def study(best: int, seeds: int = 5, **more: Any) -> StudyConfig:
 
 
 def replicates(values: dict[int, list[float]]) -> list[TrialRecord]:
-    """Repeats of trials by number; seed s has the value at s."""
+    """Returns replicates by trial number; seed s has the s-th value."""
     made = [(number, seed, value) for number, some in values.items() for seed, value in enumerate(some, start=1)]
     by_number = {t.number: t for t in SEARCHED}
     return [
@@ -59,17 +59,17 @@ def test_the_best_finished_trials_and_all_baselines_are_repeated_with_the_same_f
     assert [(of.number, seed) for of, seed in todo] == [(n, seed) for seed in (8, 9, 10) for n in (3, 5, 1, 2)]
 
 
-def test_fewer_completed_trials_than_requested_are_no_error() -> None:
+def test_fewer_completed_trials_than_requested_cause_no_error() -> None:
     assert {of.number for of, _ in plan_replicates(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
-def test_equal_settings_are_repeated_once_and_those_of_a_baseline_as_the_baseline() -> None:
+def test_equal_settings_are_repeated_only_once_and_under_the_baseline_if_it_has_them() -> None:
     alike = [trial(1, 0.5, "kd"), trial(2, 0.3), trial(3, 0.3), trial(4, 0.5), trial(5, 0.6)]
     alike[2].config_hash, alike[3].config_hash = alike[1].config_hash, alike[0].config_hash
     assert {of.number for of, _ in plan_replicates(alike, study(best=3))} == {1, 2, 5}
 
 
-def test_with_fewer_seeds_than_before_all_are_compared_on_those() -> None:
+def test_with_fewer_seeds_than_before_all_candidates_are_compared_on_those_seeds() -> None:
     again = replicates({3: [0.1, 0.2, 0.9], 5: [0.3, 0.3]})
     order = candidates(SEARCHED, again, study(best=9, seeds=2))
     assert [(c.trial.number, [r.seed for r in c.replicates]) for c in order] == [(3, [1, 2]), (5, [1, 2])]
@@ -93,14 +93,14 @@ def test_a_candidate_with_a_failed_replicate_is_excluded() -> None:
     assert [c.trial.number for c in candidates(SEARCHED, again, study(best=9, seeds=2))] == [5]
 
 
-def test_replicates_are_compared_in_pairs_of_the_same_seed_in_any_order() -> None:
+def test_replicates_are_paired_by_seed_whatever_their_order() -> None:
     again = replicates({3: [0.1, 0.2, 0.3], 5: [0.2, 0.3, 0.4]})[::-1]
     first, second = candidates(SEARCHED, again, study(best=9, seeds=3))
     assert [r.seed for r in first.replicates] == [r.seed for r in second.replicates] == [1, 2, 3]
     assert compare(first.values(METRIC), second.values(METRIC), "min").difference == pytest.approx(-0.1)
 
 
-def test_the_interval_is_that_of_all_resamples_of_the_pairs() -> None:
+def test_the_bootstrap_interval_agrees_with_all_resamples_of_the_pairs() -> None:
     first, second = [0.1, 0.3, 0.2, 0.5], [0.2, 0.6, 0.2, 0.4]
     apart = np.subtract(first, second)
     every = np.array(np.meshgrid(*[range(4)] * 4)).reshape(4, -1)  # all 256 of them
@@ -117,12 +117,12 @@ def test_the_same_pairs_give_the_same_interval() -> None:
     assert compare(first, second, "min") == compare(first, second, "min")
 
 
-def test_equal_differences_cause_no_error() -> None:
+def test_equal_paired_differences_cause_no_error() -> None:
     assert compare([1.0, 1.0], [1.0, 1.0], "min").distinguishable is False
     assert compare([0.5] * 6, [1.0] * 6, "min").distinguishable is True
 
 
-def test_equal_differences_of_few_seeds_prove_nothing() -> None:
+def test_equal_paired_differences_of_few_seeds_are_not_significant() -> None:
     assert compare([0.90, 0.91], [0.89, 0.90], "max", 3).distinguishable is False
     assert [n for n in range(2, 10) if compare([1.0] * n, [0.0] * n, "max").distinguishable] == [6, 7, 8, 9]
 
@@ -139,7 +139,7 @@ def test_equal_differences_of_few_seeds_prove_nothing() -> None:
         ([0.30, 0.30, 0.31], [0.20, 0.20, 0.20], "no searched settings beat kd as published on average over 3 seeds"),
     ],
 )
-def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str) -> None:
+def test_the_verdict_states_which_candidate_is_better(mine: list[float], theirs: list[float], says: str) -> None:
     own = study(best=9, seeds=3)
     order = candidates(SEARCHED, replicates({3: mine, 1: theirs}), own)
     assert verdict(order, own).sentence.startswith(says)
@@ -159,13 +159,13 @@ def test_the_verdict_without_searched_settings_makes_no_comparison() -> None:
 
 
 @pytest.mark.parametrize("seeds", [2, 5])
-def test_the_best_of_three_from_one_distribution_is_rarely_called_better(seeds: int) -> None:
+def test_the_best_of_three_equal_candidates_is_rarely_called_better(seeds: int) -> None:
     rng, called = np.random.default_rng(1), 0
     for _ in range(200):
         baseline, *searched = rng.normal(size=(4, seeds)).tolist()
         found = compare(min(searched, key=fmean), baseline, "min", among=3)
         called += found.distinguishable and found.difference < 0
-    assert called / 200 < 0.05  # 2.5 % is what is aimed at; the bootstrap alone says so in 14 % to 42 %
+    assert called / 200 < 0.05  # the intended rate is 2.5 %; the bootstrap alone has 14 % to 42 %
 
 
 def test_a_clear_difference_is_significant() -> None:
@@ -173,7 +173,7 @@ def test_a_clear_difference_is_significant() -> None:
     assert compare(first, second, "min", among=3).distinguishable
 
 
-def test_the_corrected_interval_is_students_t() -> None:
+def test_the_corrected_interval_is_a_student_t_interval() -> None:
     apart = np.array([-0.1, -0.2, -0.3, -0.15])
     low, high = stats.t.interval(1 - 0.05 / 3, 3, apart.mean(), stats.sem(apart))
     found = compare(apart, np.zeros(4), "min", among=3)
@@ -187,16 +187,14 @@ def test_the_best_replicate_is_exported() -> None:
 
 # --- constraints ------------------------------------------------------------------------------------------------------
 
-AT_MOST = {
-    "constraints": {"val/ece": {"at_most": 0.25}}
-}  # of the trials above 4 and 6 alone have less, and both are out
+AT_MOST = {"constraints": {"val/ece": {"at_most": 0.25}}}  # only trials 4 and 6 above satisfy it, and both are excluded
 
 
 def with_ece(of: TrialRecord, ece: float) -> TrialRecord:
     return replace(of, epochs=[of.last | {"val/ece": ece}])
 
 
-def test_trials_that_break_a_constraint_are_repeated_only_if_all_do() -> None:
+def test_trials_that_violate_a_constraint_are_repeated_only_if_all_trials_do() -> None:
     own = study(best=2, seeds=2, **AT_MOST)
     feasible = [*SEARCHED[:6], with_ece(SEARCHED[6], 0.2)]  # 7 is the worst by NLL
     assert {of.number for of, _ in plan_replicates(feasible, own)} == {1, 2, 7}
@@ -214,7 +212,7 @@ def test_candidates_are_ranked_by_their_mean_over_seeds() -> None:
     assert order[1].broken(own) == ["val/ece 0.3, at most 0.25"]
 
 
-def test_without_a_candidate_that_meets_the_constraints_none_wins_and_the_nearest_is_named() -> None:
+def test_without_a_feasible_candidate_none_wins_and_the_closest_is_named() -> None:
     own = study(best=9, seeds=2, **AT_MOST)
     order = candidates(SEARCHED, replicates({3: [0.3, 0.3], 1: [0.5, 0.5]}), own)
     assert winner_of(order, own) is None
@@ -225,7 +223,7 @@ def test_without_a_candidate_that_meets_the_constraints_none_wins_and_the_neares
     assert why_none_wins(SEARCHED, [], study(best=9)) is None
 
 
-def test_the_verdict_states_that_a_better_baseline_breaks_a_constraint() -> None:
+def test_the_verdict_states_that_a_better_baseline_violates_a_constraint() -> None:
     own = study(best=9, seeds=3, **AT_MOST)
     mine = [with_ece(r, 0.1) for r in replicates({3: [0.30, 0.31, 0.32]})]
     order = candidates(SEARCHED, [*mine, *replicates({1: [0.26, 0.28, 0.27]})], own)

@@ -1,4 +1,4 @@
-"""The sequential test against enumeration, numbers by hand and small simulations."""
+"""The sequential test agrees with enumeration, hand-computed numbers and small simulations."""
 
 import itertools
 
@@ -19,7 +19,7 @@ APART = (0.3, 1.1, 0.7, 0.2, 1.9, 0.4, 0.8, 0.6)  # absolute differences
 
 
 def by_enumeration(differences: tuple[float, ...], level: float) -> int | None:
-    """The rule written plainly: sets of patterns, one look after the other."""
+    """Returns the decision by a direct implementation of the rule: sets of sign patterns, one look after another."""
     stopped: set[tuple[int, ...]] = set()
     for n in range(1, len(differences) + 1):
         patterns = list(itertools.product((1, -1), repeat=n))
@@ -34,7 +34,7 @@ def by_enumeration(differences: tuple[float, ...], level: float) -> int | None:
     return None
 
 
-def test_a_decision_is_the_same_as_by_enumeration_of_all_signs() -> None:
+def test_a_decision_agrees_with_the_enumeration_of_all_signs() -> None:
     random = np.random.default_rng(1)
     for signs in random.choice([-1, 1], (25, 8), p=[0.2, 0.8]):
         own = tuple(float(s * d) for s, d in zip(signs, APART, strict=True))
@@ -42,7 +42,7 @@ def test_a_decision_is_the_same_as_by_enumeration_of_all_signs() -> None:
 
 
 @pytest.mark.parametrize("level", [0.05, 0.2])
-def test_over_all_signs_the_share_of_decisions_is_at_most_what_may_be_spent(level: float) -> None:
+def test_over_all_sign_patterns_the_share_of_decisions_is_at_most_the_spent_level(level: float) -> None:
     every = list(itertools.product((1, -1), repeat=len(APART)))
     decided = [crossing([s * d for s, d in zip(signs, APART, strict=True)], level) for signs in every]
     for n in range(1, len(APART) + 1):
@@ -52,7 +52,7 @@ def test_over_all_signs_the_share_of_decisions_is_at_most_what_may_be_spent(leve
 
 
 @pytest.mark.parametrize(("level", "pairs"), [(0.05, 5), (0.025, 6), (0.05 / 3, 7)])
-def test_equal_signs_decide_as_soon_as_one_pattern_fits_the_level(level: float, pairs: int) -> None:
+def test_equal_signs_decide_once_one_sign_pattern_fits_within_the_level(level: float, pairs: int) -> None:
     # By hand: 2^-5 = .0313 <= .05 (5/20)^(1/3) = .0315; 2^-6 = .0156 <= .0167; 2^-7 = .0078 <= .0117.
     assert fewest_pairs(level) == pairs
     assert crossing([0.1] * 8, level) == pairs
@@ -64,7 +64,7 @@ def test_more_pairs_do_not_change_an_earlier_decision() -> None:
     assert crossing(own, 0.025) == crossing(own[:7], 0.025) == 6
 
 
-def test_more_pairs_than_the_level_lasts_are_refused() -> None:
+def test_more_pairs_than_the_maximum_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 20, got 21"):
         crossing([1.0] * 21, 0.05)
 
@@ -76,7 +76,7 @@ def test_swapping_the_settings_swaps_the_outcome_and_the_interval() -> None:
 
 
 @pytest.mark.parametrize("shift", [-0.6, -0.2, 0.0, 0.3, 1.5])
-def test_the_interval_excludes_zero_exactly_if_there_is_a_decision(shift: float) -> None:
+def test_the_interval_excludes_zero_if_and_only_if_there_is_a_decision(shift: float) -> None:
     own = SequentialTest(tuple(np.random.default_rng(3).normal(shift, 1, 16)))
     low, high = own.interval
     assert (low > 0 or high < 0) == (own.outcome != "undecided")
@@ -87,24 +87,24 @@ def test_the_interval_is_infinite_with_too_few_pairs() -> None:
     assert SequentialTest(APART[:5]).interval == (-float("inf"), float("inf"))
 
 
-def test_equal_values_are_never_distinguished_and_end_the_comparison() -> None:
+def test_equal_values_are_undecided_and_end_the_comparison() -> None:
     same = SequentialTest((0.0,) * 6)
     assert (same.outcome, same.hopeless) == ("undecided", True)
 
 
-def test_a_comparison_with_a_clear_trend_is_not_hopeless() -> None:
+def test_a_comparison_with_a_clear_trend_is_continued() -> None:
     assert not SequentialTest(APART[:4]).hopeless
 
 
-def test_a_candidate_is_better_only_if_all_subsets_with_it_are_refused() -> None:
+def test_a_candidate_is_better_only_if_all_hypotheses_that_include_it_are_rejected() -> None:
     clear, doubtful, equal = [1.0, 1.2, 0.9, 1.1, 1.3, 0.8, 1.0, 1.1], [1.0] * 5, [1.0, -1.0] * 4
     assert better_than_baseline({"clear": clear, "equal": equal, "other": equal}) == {"clear"}
-    # Five pairs decide at the level .05, not at .05/2; once the other candidate is decided, .05 suffices.
+    # Five pairs decide at the level .05 but not at .05/2; once the other candidate is decided, .05 is sufficient.
     assert better_than_baseline({"doubtful": doubtful, "equal": equal}) == set()
     assert better_than_baseline({"doubtful": doubtful, "clear": clear}) == {"doubtful", "clear"}
 
 
-def test_a_candidate_is_dropped_if_it_is_behind_in_each_of_three_pairs() -> None:
+def test_a_candidate_is_dropped_if_it_is_worse_in_each_of_three_pairs() -> None:
     assert clearly_behind([0.1, 0.2, 0.3], [0.2, 0.3, 0.4, 0.5])
     assert not clearly_behind([0.1, 0.2], [0.2, 0.3])
     assert not clearly_behind([0.1, 0.4, 0.3], [0.2, 0.3, 0.4])

@@ -1,4 +1,4 @@
-"""What seems wrong with images, teachers and students reaches the user wherever results are read."""
+"""Warnings about images, teachers and students are shown wherever results are read."""
 
 import json
 from dataclasses import replace
@@ -29,7 +29,7 @@ def facts(*found: ConfigIssue) -> StudyResults:
     return StudyResults("x", STUDY, {"state": "interrupted", "total": 2, "warnings": rows}, [])
 
 
-def test_study_json_has_the_warnings_about_students_then_those_about_images(
+def test_study_json_contains_warnings_about_students_before_those_about_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -51,7 +51,7 @@ def test_study_json_has_the_warnings_about_students_then_those_about_images(
     assert seen[-1] == (0.5, {"members": []}, 7)
 
 
-def test_a_rule_about_a_study_is_given_all_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_warning_rule_receives_all_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial_warnings, "STUDY_RULES", (lambda study, trials, *_: OF_STUDENTS if trials else None,))
     assert trial_warnings.trial_warnings(STUDY, [], None, {}, 2) == ()
     assert trial_warnings.trial_warnings(STUDY, ["any"], None, {}, 2) == (OF_STUDENTS,)  # type: ignore[list-item]
@@ -70,13 +70,13 @@ def rules(*trials: TrialRecord, teacher: float = 9.0) -> list[str]:
     return [issue.rule.partition(":")[0] for issue in found]
 
 
-def test_a_study_won_by_labels_causes_a_warning() -> None:
+def test_a_winner_trained_on_labels_only_causes_a_warning() -> None:
     assert rules(student(1, 0.1, "labels"), student(2, 0.2, "kd")) == ["no distillation won"]
     assert rules(student(1, 0.2, "labels"), student(2, 0.1, "kd")) == []
-    assert rules(student(1, 0.1, "labels")) == []  # nothing to compare it with
+    assert rules(student(1, 0.1, "labels")) == []  # no trial to compare with
 
 
-def test_a_confirmation_decides_whether_labels_won() -> None:
+def test_the_confirmation_decides_whether_label_only_training_won() -> None:
     search = [student(1, 0.1, "labels"), student(2, 0.2, "kd")]
     seeds = range(STUDY.confirmation.seeds)
     replicates = [
@@ -87,13 +87,13 @@ def test_a_confirmation_decides_whether_labels_won() -> None:
     assert rules(*search, *replicates) == []
 
 
-def test_a_student_worse_than_one_teacher_is_a_warning() -> None:
+def test_a_student_worse_than_one_teacher_causes_a_warning() -> None:
     assert rules(student(1, 0.2, "kd"), teacher=0.1) == ["worse than one teacher"]
     assert rules(student(1, 0.2, "kd"), teacher=0.3) == []
     assert rules(teacher=0.1) == []
 
 
-def test_the_warnings_of_a_report_follow_its_answers() -> None:
+def test_warnings_in_a_report_follow_the_answers() -> None:
     lines = first_lines(facts(OF_STUDENTS, OF_IMAGES), [], []).splitlines()
     assert "is incomplete" in lines[0]
     assert "No better network yet" in lines[1]
@@ -101,18 +101,20 @@ def test_the_warnings_of_a_report_follow_its_answers() -> None:
     assert lines[3] == "- **Warning**: data.path: 3 files were left out. Rename them."
 
 
-def test_many_warnings_have_a_section_of_the_report() -> None:
+def test_many_warnings_are_listed_in_a_report_section() -> None:
     many = facts(*(ConfigIssue(("data",), f"<b>file_{n}*") for n in range(7)))
     assert "2 more warnings are listed" in first_lines(many, [], [])
     (text,) = [part.text for part in sections(many) if part.title == "All warnings"]
     assert text.splitlines()[6] == r"- data: \<b\>file\_6\*"
 
 
-def test_a_report_without_warnings_has_no_such_section() -> None:
+def test_a_report_without_warnings_has_no_warning_section() -> None:
     assert "All warnings" not in [part.title for part in sections(facts())]
 
 
-def test_commands_print_warnings_and_have_them_in_their_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_print_warnings_and_include_them_in_their_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def suspicious(settings: object, studies: object) -> DataSplits:
         return replace(load_data(settings), warnings=(OF_IMAGES,))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""`clean` lists what can be made again, and removes what is named and not in use."""
+"""`clean` lists everything that can be rebuilt, and removes named entries that are not in use."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.commands import call
 
 @pytest.fixture
 def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of results with one teacher and the images of `images`, decoded."""
+    """A results folder with one teacher and the decoded images of `images`."""
     monkeypatch.setattr(stores, "IN_MEMORY", 0)
     for name in ("cat", "dog"):
         (tmp_path / "images" / name).mkdir(parents=True)
@@ -48,7 +48,7 @@ def test_data_sets_and_teachers_are_listed_with_their_sizes_and_nothing_is_remov
     assert decoded(studies).identity == identity
 
 
-def test_a_named_entry_is_removed_and_decoded_again_when_it_is_needed(studies: Path) -> None:
+def test_a_named_data_set_is_removed_and_decoded_again_when_needed(studies: Path) -> None:
     identity = decoded(studies).identity
     name = str(clean(studies)[1][0]["name"])
     assert clean(studies, name, "--remove")[0] == 0
@@ -57,14 +57,14 @@ def test_a_named_entry_is_removed_and_decoded_again_when_it_is_needed(studies: P
     assert decoded(studies).identity == identity
 
 
-def test_data_that_a_process_reads_stay(studies: Path) -> None:
+def test_data_used_by_a_process_are_not_removed(studies: Path) -> None:
     data = decoded(studies)
     code, rows = clean(studies, "datasets", "--remove")
     assert (code, rows[0]["in_use"], rows[0]["removed"]) == (1, True, False)
     assert data.train.images[:2].shape == (2, 3, 8, 8)
 
 
-def test_a_teacher_in_training_stays(studies: Path) -> None:
+def test_a_teacher_in_training_is_not_removed(studies: Path) -> None:
     with FileLock(studies / "teachers/0123.lock"):
         assert clean(studies, "teachers", "--remove")[0] == 1
     assert (studies / "teachers/0123").is_dir()

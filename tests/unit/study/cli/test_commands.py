@@ -1,4 +1,4 @@
-"""The two commands as a user meets them: output, exit codes, bad input."""
+"""Output, exit codes and input errors of the two commands."""
 
 import json
 import shlex
@@ -41,7 +41,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder of results for all commands here, with a student of preset kd in it."""
+    """A results folder for all commands in this module, with a student of preset kd."""
     folder = tmp_path_factory.mktemp("commands") / "studies"
     done = call("ensdistill", "distill", "kd", *SMALL, "--studies-dir", folder, "--json", "--out", folder / "run")
     assert done.code == 0, done.err
@@ -58,32 +58,32 @@ def test_distill_prints_one_json_object_and_nothing_else(studies: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_another_process_prints_the_same_json_object_and_nothing_else(studies: Path, tmp_path: Path) -> None:
+def test_the_json_object_is_the_same_in_another_process(studies: Path, tmp_path: Path) -> None:
     words = ("--studies-dir", studies, "--json", "--out", tmp_path / "run")
     again = json.loads(process("ensdistill", "distill", "kd", *SMALL, *words).out)
     first = json.loads((studies / "result.json").read_text())
     assert (again["config_hash"], again["val"]) == (first["config_hash"], first["val"])
 
 
-def test_distilling_again_gives_the_same_numbers(studies: Path) -> None:
+def test_repeating_a_distillation_gives_the_same_metrics(studies: Path) -> None:
     again = call("ensdistill", "distill", "kd", *SMALL, "--studies-dir", studies, "--json")
     first = json.loads((studies / "result.json").read_text())
     assert json.loads(again.out)["val"] == first["val"]
 
 
-def test_the_saved_settings_are_the_settings(studies: Path) -> None:
+def test_saved_settings_are_read_back_as_the_same_settings(studies: Path) -> None:
     again = call("ensdistill", "distill", studies / "run" / "config.yaml", "--studies-dir", studies, "--json")
     assert json.loads(again.out)["config_hash"] == json.loads((studies / "result.json").read_text())["config_hash"]
 
 
-def test_teachers_shows_the_ensemble_and_one_teacher(studies: Path) -> None:
+def test_the_teachers_command_prints_metrics_of_the_ensemble_and_of_one_teacher(studies: Path) -> None:
     done = call("ensdistill", "teachers", "kd", *SMALL, "--studies-dir", studies)
     assert done.code == 0
     assert "ensemble of 2 teachers" in done.out
     assert "one teacher (mean)" in done.out
 
 
-def test_evaluate_reads_the_test_split_only_on_request(studies: Path) -> None:
+def test_the_evaluate_command_reads_the_test_split_only_on_request(studies: Path) -> None:
     config = studies / "run" / "config.yaml"
     assert set(json.loads(call("ensdistill", "evaluate", config, "--json").out)) >= {"validation"}
     tested = json.loads(call("ensdistill", "evaluate", config, "--json", "--split", "test").out)
@@ -102,7 +102,7 @@ def test_a_stopped_run_resumes_from_its_checkpoint(studies: Path, tmp_path: Path
     assert "this run has already completed" in finished.err
 
 
-def test_help_shows_every_setting_with_its_sentence_default_and_range() -> None:
+def test_help_shows_every_setting_with_description_default_and_range() -> None:
     shown = call("ensdistill", "distill", "--help").out
     for row in settings_table(Config):
         assert row.name in shown
@@ -188,7 +188,7 @@ def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
     assert (done.code, (tmp_path / "run").exists()) == (2, False)
 
 
-def test_each_error_has_a_separate_line(tmp_path: Path) -> None:
+def test_each_error_is_printed_on_a_separate_line(tmp_path: Path) -> None:
     done = call(
         "ensdistill", "distill", "kd", "--set", "training.optimizer.lr=0", "--set", "seed=-1", "--set", "modell=1"
     )
@@ -229,7 +229,7 @@ def test_a_student_of_other_settings_is_refused(studies: Path) -> None:
     assert "trained with other settings" in done.err
 
 
-def test_a_student_is_not_evaluated_on_other_images_than_it_was_made_with(tmp_path: Path) -> None:
+def test_a_student_trained_on_other_images_is_not_evaluated(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
     for n, pixels in enumerate(images):
         folder = tmp_path / "images" / ("cat" if n % 2 else "dog")
@@ -346,11 +346,11 @@ def test_a_tracking_store_without_host_or_port_is_refused(uri: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["http://h", "http://[::1]:5000/base", "https://me:pl@nt%d@h:1/", "http://127.0.0.1:9"])
-def test_a_tracking_store_that_may_exist_is_accepted(uri: str) -> None:
+def test_a_tracking_store_with_a_valid_uri_is_accepted(uri: str) -> None:
     check_uri(public(uri))
 
 
-def test_check_accepts_every_search_space_of_the_package_and_reports_it_in_json(
+def test_check_accepts_every_packaged_search_space_and_reports_it_in_json(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ensdistill_tune.execution.cost_estimate.epoch_seconds", lambda *_: 1.0)
@@ -365,7 +365,7 @@ def test_status_without_a_study_prints_a_command_that_launches_one(tmp_path: Pat
     assert "launch" in done.err
 
 
-def test_evaluation_compares_with_the_teachers_corruptions_and_another_data_set(studies: Path, tmp_path: Path) -> None:
+def test_evaluation_covers_teachers_corruptions_and_another_data_set(studies: Path, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     arrays = {"images": generator.integers(0, 256, (80, 16, 16, 3), dtype=np.uint8), "labels": np.arange(80) % 2}
     np.savez(tmp_path / "noise.npz", **arrays)
@@ -405,7 +405,7 @@ def test_evaluation_without_test_images_is_an_error(tmp_path: Path) -> None:
     assert (done.code, "data.test_size: the data have no test images" in done.err) == (2, True)
 
 
-def test_a_teacher_file_that_changed_is_noticed(tmp_path: Path) -> None:
+def test_a_changed_teacher_file_is_detected(tmp_path: Path) -> None:
     def write_teacher(seed: int) -> None:
         torch.manual_seed(seed)
         torch.save(Convnet(width=2)((1, 8, 8), 10).state_dict(), tmp_path / "teacher.pt")
@@ -437,12 +437,12 @@ def test_a_batch_too_small_for_batchnorm_is_refused_before_teachers_are_trained(
     assert not list((tmp_path / "studies").glob("teachers/*/teacher.json"))
 
 
-def test_the_suggested_command_can_be_typed_unchanged(tmp_path: Path) -> None:
+def test_suggested_commands_can_be_entered_unchanged(tmp_path: Path) -> None:
     done = call("ensdistill", "evaluate", "kd", "--set", "training.epochs=3", "--studies-dir", tmp_path / "my studies")
     assert f"`ensdistill distill kd --set training.epochs=3 --studies-dir '{tmp_path}/my studies'`" in done.err
 
 
-def test_the_schema_accepts_the_search_spaces_of_the_package_and_refuses_a_misspelling() -> None:
+def test_the_schema_accepts_packaged_search_spaces_and_rejects_a_misspelling() -> None:
     done = call("ensdistill-tune", "schema")
     assert done.code == 0
     check = jsonschema.Draft202012Validator(json.loads(done.out))

@@ -1,4 +1,4 @@
-"""Comparisons with real data and teachers; most students are replaced by drawn values."""
+"""Comparisons with real data and teachers; most students are replaced by random values."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ Train = Callable[[Config, Any, Any], students.Row]
 
 
 def drawn(config: Config, apart: dict[str, float]) -> students.Row:
-    """A row whose NLL depends on loss and seed; `apart` is added by kind of loss."""
+    """Returns a row whose NLL depends on loss and seed; `apart` is added by kind of loss."""
     noise = np.random.default_rng([config.seed, len(config.loss.kind)]).normal(0, 0.01)
     nll = 1.0 + apart.get(config.loss.kind, 0.0) + noise
     return {"config_hash": config.hash, "seed": config.seed, "val": {"nll": nll, "accuracy": 0.5}, "seconds": 1.0}
@@ -38,7 +38,7 @@ def drawn(config: Config, apart: dict[str, float]) -> students.Row:
 
 @pytest.fixture(scope="module")
 def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A settings file; comparisons with it share their teachers."""
+    """A folder with a settings file; comparisons with it share their teachers."""
     folder = tmp_path_factory.mktemp("compare")
     (folder / "small.yaml").write_text(to_yaml(load_config("kd")._override(SMALL)))
     return folder
@@ -57,7 +57,7 @@ def compared(studies: Path, where: Path, *names: str, **more: Any) -> edt.Compar
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The students that are "trained", by loss and seed; latentbe is better than the others by 0.05."""
+    """Replaces training; returns the list of "trained" students by loss and seed. latentbe is better by 0.05."""
     done: list[str] = []
 
     def train(config: Config, *_: Any) -> students.Row:
@@ -68,14 +68,14 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def test_presets_alone_have_the_recipe_of_the_search_space_of_cluttered_digits(tmp_path: Path) -> None:
+def test_presets_are_compared_with_the_recipe_of_the_cluttered_digits_search_space(tmp_path: Path) -> None:
     published = load_study(SPACE)
     for file in (None, SPACE):
         for one in contenders_of(["latentbe", "kd"], tmp_path, file):
             assert one.config.hash == published.baseline_config(one.name).hash
 
 
-def test_a_study_is_its_best_trial_and_a_number_one_of_its_trials(tiny: TinyStudy) -> None:
+def test_a_study_name_selects_its_best_trial_and_a_number_selects_a_trial(tiny: TinyStudy) -> None:
     facts = edt.load_results(tiny.home)
     best, third, preset = contenders_of(["tiny", "tiny:3", "labels"], tiny.studies)
     assert best.config.hash == facts.best_config.model_copy(update={"seed": 0}).hash
@@ -96,7 +96,7 @@ def test_settings_that_cannot_be_compared_are_refused(names: list[str], words: s
         contenders_of(names, tmp_path)
 
 
-def test_files_with_different_data_need_common_ones(where: Path, tmp_path: Path) -> None:
+def test_files_with_different_data_require_common_data_settings(where: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("preset: labels\ndata: {kind: digits, train_size: 50}\n")
     with pytest.raises(edt.ConfigError, match=r"other.yaml: data must be those of .*small.yaml, but differ"):
@@ -106,7 +106,7 @@ def test_files_with_different_data_need_common_ones(where: Path, tmp_path: Path)
     assert second.config.loss.kind == "labels"
 
 
-def test_overrides_apply_to_all_settings(tmp_path: Path) -> None:
+def test_overrides_apply_to_all_contenders(tmp_path: Path) -> None:
     made = contenders_of(["kd", "latentbe"], tmp_path, overrides=TEMPERATURES)
     assert {one.config.loss.temperature for one in made} == {2.0}  # type: ignore[union-attr]
 
@@ -120,7 +120,7 @@ def test_overrides_apply_to_all_settings(tmp_path: Path) -> None:
         (("kd", "labels", "latentbe"), "worse", 3),
     ],
 )
-def test_the_exit_code_is_the_outcome(
+def test_the_exit_code_states_the_outcome(
     names: tuple[str, ...], outcome: str, code: int, studies: Path, where: Path, trained: list[str]
 ) -> None:
     words = ["--config", where / "small.yaml", "--studies-dir", studies, "--workers", "1", "--json"]
@@ -131,7 +131,7 @@ def test_the_exit_code_is_the_outcome(
     assert "seed 0: " in done.err
 
 
-def test_differences_are_paired_by_seed_and_end_with_the_decision(
+def test_differences_are_paired_by_seed_and_seeds_are_added_until_a_decision(
     studies: Path, where: Path, trained: list[str]
 ) -> None:
     result = compared(studies, where, "latentbe", "kd", first_seed=5)
@@ -145,7 +145,9 @@ def test_differences_are_paired_by_seed_and_end_with_the_decision(
     assert pair.interval[1] < 0
 
 
-def test_a_second_call_with_more_seeds_trains_only_those(studies: Path, where: Path, trained: list[str]) -> None:
+def test_a_second_call_with_more_seeds_trains_only_the_additional_seeds(
+    studies: Path, where: Path, trained: list[str]
+) -> None:
     short = compared(studies, where, "kd", "labels", seeds=6)
     assert (short.outcome, len(trained)) == ("undecided", 12)
     longer = compared(studies, where, "kd", "labels", seeds=8)
@@ -154,7 +156,7 @@ def test_a_second_call_with_more_seeds_trains_only_those(studies: Path, where: P
     assert longer.folder == short.folder
 
 
-def test_an_interrupted_comparison_continues_without_repeating_a_student(
+def test_a_resumed_comparison_does_not_repeat_finished_students(
     studies: Path, where: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, calls = students.train, len(trained)
@@ -174,7 +176,7 @@ def test_an_interrupted_comparison_continues_without_repeating_a_student(
     assert not list((studies / "compare" / "students").glob(".*"))
 
 
-def test_a_diverged_student_is_an_error_and_no_result(
+def test_a_diverged_student_causes_an_error_instead_of_a_result(
     studies: Path, where: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverge(config: Config, *_: Any) -> students.Row:
@@ -211,14 +213,14 @@ def test_a_damaged_student_is_reported_with_the_fix(studies: Path, where: Path, 
 
 
 @pytest.mark.e2e
-def test_two_processes_give_the_numbers_of_one(where: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_same_values_as_one(where: Path, tmp_path: Path) -> None:
     one = compared(tmp_path / "one", where, "kd", "labels", seeds=6)
     words = ["--config", where / "small.yaml", "--studies-dir", tmp_path / "two", "--seeds", "6", "--json"]
     two = json.loads(call("ensdistill-tune", "compare", "kd", "labels", *words).out)
     assert {row["name"]: row["values"] for row in two["settings"]} == one.values
 
 
-def test_an_open_result_states_whether_more_seeds_may_decide() -> None:
+def test_an_undecided_result_states_whether_more_seeds_may_decide() -> None:
     def of(*own: float) -> str:
         return str(pair_of("val/nll", "min", "a", "b", {"a": own, "b": [1.0] * len(own)}))
 

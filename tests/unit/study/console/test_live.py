@@ -1,4 +1,4 @@
-"""A study as it is watched: its picture, how another terminal follows the journal, what is left without a terminal."""
+"""Console output of a study: the status panel, following the event log from another terminal, and plain lines."""
 
 import contextlib
 import io
@@ -84,10 +84,10 @@ def format_value(what: StudySnapshot, width: int = 80) -> list[str]:
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
-# --- how fast, how long ----------------------------------------------------------------------------------------------
+# --- pace and remaining time -----------------------------------------------------------------------------------------
 
 
-def test_a_pace_is_that_of_the_last_five_minutes_or_of_the_last_ten_times() -> None:
+def test_the_pace_is_measured_over_five_minutes_or_the_last_ten_times() -> None:
     often, seldom = Throughput(), Throughput()
     for second in range(10_000):
         often.happens(second if second < 5000 else 5000 + (second - 5000) / 4)
@@ -97,7 +97,7 @@ def test_a_pace_is_that_of_the_last_five_minutes_or_of_the_last_ten_times() -> N
     assert seldom.per_second(47 * 3600, 10) == pytest.approx(1 / 3600)
 
 
-def test_a_rate_falls_while_nothing_happens_and_is_unknown_without_data() -> None:
+def test_a_rate_decreases_while_nothing_happens_and_is_unknown_without_data() -> None:
     pace = Throughput()
     assert pace.per_second(0.0, 3) is None
     for second in range(4):
@@ -106,9 +106,9 @@ def test_a_rate_falls_while_nothing_happens_and_is_unknown_without_data() -> Non
     assert pace.per_second(3, 4) is None
 
 
-def test_the_time_left_is_that_of_the_epochs_to_come_with_the_share_that_is_pruned() -> None:
-    # searched trials so far trained 10 and 5 of 10 epochs, so 75 %: 4.5 of the running one, 7.5 of the one to begin;
-    # then the best one and the baseline with two seeds each: 40 epochs. Two epochs a second.
+def test_the_remaining_time_counts_the_expected_epochs_with_the_pruned_share() -> None:
+    # searched trials so far trained 10 and 5 of 10 epochs, so 75 %: 4.5 remain for the running trial, 7.5 for the next;
+    # then the best trial and the baseline with two seeds each: 40 epochs. The pace is two epochs per second.
     assert estimate_remaining(picture()) == pytest.approx((4.5 + 7.5 + 40) / 2)
 
 
@@ -124,7 +124,7 @@ def test_the_time_left_is_that_of_the_epochs_to_come_with_the_share_that_is_prun
         ({"state": "training_teachers"}, None),
     ],
 )
-def test_the_remaining_time_obeys_every_budget_and_is_unknown_without_data(
+def test_the_remaining_time_respects_every_budget_and_is_unknown_without_data(
     more: dict[str, Any], seconds: float | None
 ) -> None:
     paces = {"paces": (None, None)} if more.get("state") == "training_teachers" else {}
@@ -132,7 +132,7 @@ def test_the_remaining_time_obeys_every_budget_and_is_unknown_without_data(
     assert left == (seconds if seconds is None else pytest.approx(seconds))
 
 
-def test_each_place_of_a_population_is_trained_once() -> None:
+def test_remaining_epochs_count_each_member_of_a_population_once() -> None:
     pbt = study(scheduler={"kind": "pbt", "population": 2}, confirmation={"top_k": 0})
     branch = {"schedule": [{"after_epoch": 5, "set": {}}], "parent": 2, "replaces": 3}
     trials = [*TRIALS[:2], trial(3, 5, "pruned"), trial(4, 0, "running", **branch)]
@@ -142,7 +142,7 @@ def test_each_place_of_a_population_is_trained_once() -> None:
     assert estimate_remaining(picture(study=pbt, trials=trials)) == pytest.approx(2 / 2)
 
 
-def test_during_the_confirmation_only_replicates_remain() -> None:
+def test_during_the_confirmation_only_replicates_are_left_to_train() -> None:
     replicates = [
         trial(5, 10, replicate_of=2, seed=1),
         trial(6, 3, "running", replicate_of=1, seed=1, baseline="kd", sampled={}),
@@ -151,10 +151,10 @@ def test_during_the_confirmation_only_replicates_remain() -> None:
     assert estimate_remaining(now) == pytest.approx((7 + 2 * 10) / 2)
 
 
-# --- how it looks ----------------------------------------------------------------------------------------------------
+# --- the status panel ------------------------------------------------------------------------------------------------
 
 
-def test_the_panel_of_a_running_study() -> None:
+def test_the_panel_of_a_running_study_has_the_expected_text() -> None:
     last = trial(3, 1, "failed", error="the loss became nan in epoch 1, step 5: lower training.optimizer.lr")
     assert format_value(picture(ended=[last, TRIALS[1]])) == [
         "s: running, 0:00:50 so far, about 26 s left",
@@ -172,7 +172,7 @@ def test_the_panel_of_a_running_study() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 160])
 @pytest.mark.parametrize("running", [1, 16])
-def test_no_line_is_wider_than_the_terminal_and_no_panel_higher_than_24_lines(width: int, running: int) -> None:
+def test_no_line_is_wider_than_the_terminal_and_no_panel_is_higher_than_24_lines(width: int, running: int) -> None:
     many = {f"student.setting_{n}": 0.123456 * n for n in range(12)}
     trials = [trial(n, n % 10, "running", sampled=many) for n in range(10, 10 + running)]
     lines = format_value(picture(trials=[*TRIALS[:3], *trials], ended=TRIALS[:3] * 2), width)
@@ -182,7 +182,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_panel_higher_than_24_lines(wi
     assert ("... and 8 more" in lines) == (running == 16)
 
 
-def test_settings_are_cut_between_words_so_that_no_number_loses_digits() -> None:
+def test_settings_are_truncated_between_words_so_that_no_number_loses_digits() -> None:
     (row,) = [
         line
         for line in format_value(picture(trials=[trial(4, 4, "running", sampled={"a.b": 1.25, "a.c": 3.75})]), 44)
@@ -199,14 +199,14 @@ def test_a_terminal_without_unicode_is_drawn_with_ascii() -> None:
     assert b"####" in file.buffer.getvalue()  # type: ignore[attr-defined]
 
 
-def test_no_color_is_black_or_white() -> None:
+def test_no_text_is_colored_black_or_white() -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor")
     console.print(StudyPanel(picture(ended=[trial(3, 1, "failed", error="x")])))
     codes = set(re.findall(r"\x1b\[([0-9;]*)m", console.file.getvalue()))  # type: ignore[attr-defined]
     assert {word for code in codes for word in code.split(";")} <= {"0", "1", "2", "31", "36"}
 
 
-def test_at_the_end_the_winner_is_below_the_best_trial() -> None:
+def test_at_the_end_the_panel_shows_the_winner_below_the_best_trial() -> None:
     done = [(5, 2, 1, 0.5), (6, 1, 1, 0.3), (7, 1, 2, 0.4)]
     replicates = [trial(n, 10, nll=value, replicate_of=of, seed=seed) for n, of, seed, value in done]
     of = study(confirmation={"top_k": 1, "seeds": 2})
@@ -223,14 +223,14 @@ def test_at_the_end_the_winner_is_below_the_best_trial() -> None:
         ("timed_out", "out of time (budget.minutes)", "ensdistill-tune resume s --set budget.minutes=3"),
     ],
 )
-def test_a_resumable_study_prints_the_command(state: str, said: str, command: str) -> None:
+def test_the_panel_of_a_resumable_study_shows_the_resume_command(state: str, said: str, command: str) -> None:
     timed = study(budget={"trials": 4, "minutes": 1.5})
     lines = format_value(picture(study=timed, state=state, resume="ensdistill-tune resume s"))
     assert lines[0] == f"s: {said} after 0:00:50"
     assert lines[-1] == f"to resume: {command}"
 
 
-# --- from another terminal -------------------------------------------------------------------------------------------
+# --- following from another terminal ---------------------------------------------------------------------------------
 
 
 def started(number: int, **more: Any) -> Event:
@@ -255,7 +255,7 @@ class Written:
         self.journal = EventLog(self.folder.journal)
 
     def write(self, *events: Event, after: float = 1.0) -> None:
-        """Each so many seconds after the one before."""
+        """Appends events, each the given number of seconds after the previous one."""
         for event in events:
             self.now += after
             self.journal.append(event.model_copy(update={"at": self.now}))
@@ -273,7 +273,7 @@ def written(tmp_path: Path) -> Written:
     return made
 
 
-def test_a_growing_event_log_is_followed_and_no_part_is_read_twice(written: Written) -> None:
+def test_a_growing_event_log_is_followed_and_no_bytes_are_read_twice(written: Written) -> None:
     outside = StudyFollower(written.folder, "")
     with written.folder.held():
         written.write(*(reported(1, epoch) for epoch in range(1, 5)))
@@ -281,14 +281,14 @@ def test_a_growing_event_log_is_followed_and_no_part_is_read_twice(written: Writ
         assert (first.state, first.last["epoch"]) == ("running", 4)
         seen = written.folder.journal.stat().st_size
         with written.folder.journal.open("r+b") as file:
-            file.write(b"#" * (seen - 1))  # whoever reads this once more stumbles
+            file.write(b"#" * (seen - 1))  # reading this line again raises an error
         written.write(*(reported(1, epoch) for epoch in range(5, 11)), ended(1), started(2))
         now = outside.snapshot()
         assert [(t.state, t.last.get("epoch")) for t in now.trials] == [("finished", 10), ("running", None)]
         assert [t.number for t in now.ended] == [1]
 
 
-def test_an_incomplete_last_line_is_read_when_it_is_complete(written: Written) -> None:
+def test_an_incomplete_last_line_is_read_once_it_is_complete(written: Written) -> None:
     outside = StudyFollower(written.folder, "")
     line = scan(written.folder.journal.read_bytes()).end.encode(reported(1, 1).model_dump())
     with written.folder.held():
@@ -312,10 +312,10 @@ def test_a_study_whose_process_died_is_crashed_and_its_trials_are_interrupted(wr
     written.write(reported(1, 1))
     now = StudyFollower(written.folder, "").snapshot()
     assert (now.state, now.trials[0].state) == ("crashed", "interrupted")
-    assert now.seconds == pytest.approx(2)  # from the beginning of the session to the last that was heard of it
+    assert now.seconds == pytest.approx(2)  # from the start of the session to its last event
 
 
-def test_time_between_two_sessions_counts_neither_as_work_nor_for_the_pace(written: Written) -> None:
+def test_time_between_sessions_is_excluded_from_work_and_pace(written: Written) -> None:
     written.write(*(reported(1, epoch) for epoch in range(1, 4)))
     written.write(SessionStarted(), after=500)
     written.write(TrialResumed(trial=1), *(reported(1, epoch) for epoch in range(4, 11)), ended(1))
@@ -327,7 +327,7 @@ def test_time_between_two_sessions_counts_neither_as_work_nor_for_the_pace(writt
     assert {t.state for t in now.trials} == {"finished"}
 
 
-def test_while_teachers_are_trained_again_nothing_runs(written: Written) -> None:
+def test_while_teachers_are_trained_again_no_trial_is_shown_as_running(written: Written) -> None:
     written.state("training_teachers")
     with written.folder.held():
         now = StudyFollower(written.folder, "").snapshot()
@@ -335,7 +335,7 @@ def test_while_teachers_are_trained_again_nothing_runs(written: Written) -> None
     assert now.trials[0].state == "interrupted"
 
 
-def test_the_pace_of_trials_side_by_side_waits_for_a_few_epochs_of_each(written: Written) -> None:
+def test_the_pace_of_parallel_trials_is_unknown_until_each_has_a_few_epochs(written: Written) -> None:
     outside = StudyFollower(written.folder, "")
     with written.folder.held():
         written.write(*(started(n) for n in range(2, 17)), after=0)
@@ -346,7 +346,7 @@ def test_the_pace_of_trials_side_by_side_waits_for_a_few_epochs_of_each(written:
         assert outside.snapshot().paces[1] == pytest.approx(63 / 100, rel=0.1)
 
 
-def test_following_ends_with_the_study_and_leaves_the_last_panel(written: Written) -> None:
+def test_following_ends_with_the_study_and_keeps_the_last_panel(written: Written) -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with written.folder.held():
         watcher = threading.Thread(target=follow, args=(console, StudyFollower(written.folder, "")))
@@ -360,7 +360,7 @@ def test_following_ends_with_the_study_and_leaves_the_last_panel(written: Writte
     assert "val/nll 0.5000  001 kd" in last
 
 
-def test_ctrl_c_stops_only_the_view(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_stops_the_view_and_not_the_study(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -396,10 +396,10 @@ def test_status_of_a_missing_study_is_an_error(tmp_path: Path) -> None:
     assert (done.code, "no study in this folder" in done.err) == (2, True)
 
 
-# --- in the terminal that runs it ------------------------------------------------------------------------------------
+# --- the terminal that runs the study --------------------------------------------------------------------------------
 
 
-def test_without_a_terminal_there_is_a_line_for_each_trial_and_each_change(tmp_path: Path) -> None:
+def test_without_a_terminal_a_line_is_printed_for_each_trial_and_each_state_change(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=80)
     observer = ConsoleObserver(console, study())
     progress = StudyState(study(), StudyDirectory(tmp_path), {}, trial_warnings, observers=[observer])
@@ -456,7 +456,7 @@ def test_a_real_study_prints_a_line_when_the_confirmation_starts(tiny: TinyStudy
 
 
 class Terminal:
-    """A command in a pseudo-terminal of its own; everything that it prints is kept."""
+    """A command in a new pseudo-terminal; its complete output is stored."""
 
     def __init__(self, *words: str | Path) -> None:
         self._screen, inside = pty.openpty()
@@ -468,7 +468,7 @@ class Terminal:
         self._reader.start()
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError):  # the other side is closed
+        with contextlib.suppress(OSError):  # the other end is closed
             while data := os.read(self._screen, 65536):
                 self.text += data.decode(errors="replace")
 

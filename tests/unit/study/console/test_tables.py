@@ -1,4 +1,4 @@
-"""Tables at the end of a session."""
+"""Tables printed at the end of a session."""
 
 import io
 from typing import Any
@@ -38,7 +38,7 @@ def lines_of(table: Table) -> list[str]:
 TRIALS = [trial(1, 0.9, baseline="kd", sampled={}), *(trial(n, n / 10) for n in range(2, 9))]
 
 
-def test_the_leaderboard_has_five_trials_every_baseline_and_the_teachers() -> None:
+def test_the_leaderboard_shows_five_trials_every_baseline_and_the_teachers() -> None:
     lines = lines_of(leaderboard_table(study(), TRIALS, TEACHERS))
     firsts = [line.split()[:2] for line in lines if line.strip() and line[:4].strip().isdecimal()]
     assert firsts == [["1", "002"], ["2", "003"], ["3", "004"], ["4", "005"], ["5", "006"], ["8", "baseline"]]
@@ -47,7 +47,7 @@ def test_the_leaderboard_has_five_trials_every_baseline_and_the_teachers() -> No
     assert any(line.split()[-3:] == ["0.6787", "0.7710", "0.0649"] for line in lines)
 
 
-def test_no_setting_and_no_figure_is_cut_at_100_columns() -> None:
+def test_no_setting_and_no_metric_is_truncated_at_100_columns() -> None:
     lines = lines_of(leaderboard_table(study(secondary_objectives=["cost/flops"]), TRIALS, TEACHERS))
     assert max(map(len, lines)) <= WIDTH
     text = " ".join(" ".join(lines).split())
@@ -55,7 +55,7 @@ def test_no_setting_and_no_figure_is_cut_at_100_columns() -> None:
         assert word in text
 
 
-def test_four_metrics_with_their_deviations_fit_100_columns() -> None:
+def test_four_metrics_with_standard_deviations_fit_in_100_columns() -> None:
     names = shown_metrics(study(), OVER_SEEDS)
     rows = {"ensemble of 4 teachers": [trial(1, 0.2).last], "002": [trial(2, value).last for value in (0.2, 0.3)]}
     lines = lines_of(seeds_table("confirmation", rows, names, "trial"))
@@ -70,7 +70,7 @@ def test_every_objective_and_constraint_is_shown_and_no_metric_twice() -> None:
 
 
 @pytest.mark.parametrize(("candidates", "seeds", "lines"), [(4, 6, 6), (1, 2, 2), (4, 30, 10), (3, 25, 9), (2, 0, 0)])
-def test_replicates_have_at_most_ten_lines_each_after_a_full_round_of_seeds(
+def test_replicates_are_printed_on_at_most_ten_lines_each_after_a_full_round_of_seeds(
     candidates: int, seeds: int, lines: int
 ) -> None:
     total = candidates * seeds
@@ -79,7 +79,7 @@ def test_replicates_have_at_most_ten_lines_each_after_a_full_round_of_seeds(
     assert sum(done == total or done % step == 0 for done in range(1, total + 1)) == lines
 
 
-def test_the_line_of_replicates_has_the_mean_of_each_candidate_best_first() -> None:
+def test_the_replicate_line_lists_the_mean_of_each_candidate_from_best_to_worst() -> None:
     replicates = [
         trial(9, 0.4, replicate_of=2, seed=1),
         trial(10, 0.2, replicate_of=1, baseline="kd", seed=1),

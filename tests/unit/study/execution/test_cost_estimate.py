@@ -1,4 +1,4 @@
-"""What a study will cost: the arithmetic by hand, the timing against a clock that is not one."""
+"""Cost estimates of a study: the arithmetic by hand, and the timing with a simulated clock."""
 
 import json
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ SPACE = {
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An epoch of a student takes a second, two with branches, three of `latentbe`; one of a teacher half a second."""
+    """Simulates epochs: 1 s for a student, 2 s with branches, 3 s for `latentbe`, and 0.5 s for a teacher."""
 
     def seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
         if not len(ensemble):
@@ -58,12 +58,12 @@ def study(**changes: Any) -> StudyConfig:
 
 
 @pytest.mark.usefixtures("clock")
-def test_the_cost_of_every_part_is_its_epochs_times_their_seconds(tmp_path: Path) -> None:
+def test_the_cost_of_every_phase_is_its_number_of_epochs_times_the_epoch_duration(tmp_path: Path) -> None:
     cost, words = estimate.estimate(study(), tmp_path)
     assert cost is not None
     assert 1 < cost.epoch < 2  # the mean of eight random trials of both kinds
     assert (cost.shortest_epoch, cost.longest_epoch) == (1, 3)
-    assert (cost.kinds, cost.kinds_timed) == (3, 3)  # the baseline kd is of a kind that is searched too
+    assert (cost.kinds, cost.kinds_timed) == (3, 3)  # the kind of baseline kd is also searched
     assert (cost.teachers, cost.teachers_there) == (3 * 5 * 0.5, 0)
     assert cost.search == pytest.approx((10 * cost.epoch + 1 + 3) * 7)
     assert cost.confirmation == pytest.approx((2 * cost.epoch + 1 + 3) * 4 * 7)
@@ -77,7 +77,7 @@ def test_the_cost_of_every_part_is_its_epochs_times_their_seconds(tmp_path: Path
 
 
 @pytest.mark.usefixtures("clock")
-def test_settings_of_the_optimizer_are_of_one_kind(tmp_path: Path) -> None:
+def test_optimizer_settings_do_not_create_kinds_with_different_costs(tmp_path: Path) -> None:
     search = {"training.optimizer.lr": {"log_uniform": [0.01, 0.1]}, "loss.temperature": {"uniform": [1, 4]}}
     cost, _ = estimate.estimate(study(search=search, baselines=[]), tmp_path)
     assert cost is not None
@@ -85,7 +85,7 @@ def test_settings_of_the_optimizer_are_of_one_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_disabled_phases_cost_nothing(tmp_path: Path) -> None:
+def test_disabled_phases_have_no_cost(tmp_path: Path) -> None:
     changes = {"confirmation": {"top_k": 0}, "baselines": [], "budget": {"trials": 1}}
     cost, words = estimate.estimate(study(**changes), tmp_path)
     assert cost is not None
@@ -95,7 +95,7 @@ def test_disabled_phases_cost_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_kinds_that_were_not_timed_count_with_the_mean_duration(
+def test_kinds_that_were_not_timed_are_estimated_by_the_mean_duration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate, "PATIENCE", 0.0)
@@ -127,16 +127,16 @@ def test_a_kind_that_cannot_run_is_skipped_unless_no_kind_can(
 
 @dataclass
 class Tick:
-    """All of an epoch that the timing looks at."""
+    """The part of an epoch result that timing uses."""
 
     seconds: float
 
 
 @pytest.mark.parametrize(("per_image", "expected_images"), [(1e-6, 4000), (1e-3, 400), (1.0, 10)])
-def test_long_epochs_are_timed_in_part_and_scaled_up(
+def test_long_epochs_are_timed_partially_and_extrapolated(
     per_image: float, expected_images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By this clock each image costs the same; a part tells what the whole takes, and is no larger than need be."""
+    """All images take the same time; the timed part predicts the whole epoch and is as small as possible."""
     seen = []
 
     def counting(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> Iterator[Tick]:
@@ -155,7 +155,7 @@ def test_long_epochs_are_timed_in_part_and_scaled_up(
     assert seen[-1] <= expected_images
 
 
-def test_epochs_are_timed_at_a_rate_at_which_no_loss_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_epochs_are_timed_at_a_learning_rate_at_which_no_loss_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = []
 
     def noting(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> Iterator[Tick]:
@@ -170,7 +170,7 @@ def test_epochs_are_timed_at_a_rate_at_which_no_loss_diverges(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_every_preset_can_be_timed_on_untrained_teachers(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_preset_can_be_timed_with_untrained_teachers(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "ENOUGH", 1e-9)  # one step
     config = build_config({"preset": preset, **SMALL})
     data = load_data(config.data)
@@ -178,7 +178,7 @@ def test_every_preset_can_be_timed_on_untrained_teachers(preset: str, monkeypatc
 
 
 @pytest.mark.usefixtures("clock")
-def test_check_prints_size_and_cost_and_leaves_no_files(tmp_path: Path) -> None:
+def test_check_prints_size_and_cost_and_creates_no_files(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY)
     shown = call("ensdistill-tune", "check", file, "--studies-dir", tmp_path / "studies")
@@ -191,7 +191,7 @@ def test_check_prints_size_and_cost_and_leaves_no_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_teachers_in_the_store_cost_nothing(tmp_path: Path) -> None:
+def test_teachers_in_the_store_have_no_cost(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY)
     config = load_study(file).base_config
@@ -207,7 +207,7 @@ def test_teachers_in_the_store_cost_nothing(tmp_path: Path) -> None:
     assert "2 already in the store" in call("ensdistill-tune", "check", file, "--studies-dir", tmp_path).out
 
 
-def test_a_check_warns_of_images_and_of_teachers_from_files(tmp_path: Path) -> None:
+def test_check_prints_warnings_about_images_and_teachers_from_files(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (80, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(80) % 2, notes=np.zeros(3))
     small = {"kind": "convnet", "width": 2, "blocks": 1}
@@ -233,7 +233,7 @@ def test_without_an_estimate_no_images_are_read(tmp_path: Path) -> None:
     assert (done.code, json.loads(done.out)["cost"]) == (0, None)
     missing = call("ensdistill-tune", "check", file)
     assert missing.code == 2
-    assert "2 different settings" in missing.out  # the file itself is told first
+    assert "2 different settings" in missing.out  # errors in the file itself are reported first
     assert "data.path: /nowhere contains neither" in missing.err
 
 
@@ -255,7 +255,7 @@ def test_a_missing_gpu_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("cpus", "gpus", "expected"), [(1, 0, 8), (3, 0, 2), (0.5, 0, 16), (1, 0.5, 4), (4, 0.25, 2), (9, 0, 0), (1, 3, 0)]
 )
-def test_as_many_trials_as_possible_run_in_parallel(
+def test_by_default_as_many_trials_as_possible_run_in_parallel(
     cpus: float, gpus: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate.os, "cpu_count", lambda: 8)
@@ -275,5 +275,5 @@ def test_as_many_trials_as_possible_run_in_parallel(
         (9000, "2.5 h"),
     ],
 )
-def test_durations_have_readable_units(seconds: float, expected: str) -> None:
+def test_durations_are_printed_in_readable_units(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected

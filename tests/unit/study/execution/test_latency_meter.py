@@ -1,4 +1,4 @@
-"""Latency: measured once for each architecture and machine, written down, and part of every report of a trial."""
+"""Latency is measured once per architecture and machine, logged, and part of every report of a trial."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ SPACE: dict[str, Any] = {
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The parameters of the networks that were timed; the n-th takes n milliseconds."""
+    """The parameter counts of the timed networks; timing is replaced, and the n-th network takes n milliseconds."""
     networks: list[int] = []
 
     def milliseconds(network: torch.nn.Module, *_: Any) -> float:
@@ -51,7 +51,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def session(home: Path, trials: int, data: DataSplits, **more: Any) -> StudyState:
-    """Hands out so many trials, which report one epoch each."""
+    """Runs the given number of trials, which report one epoch each."""
     state = StudyState(StudyConfig.model_validate(SPACE | more), StudyDirectory(home), {}, trial_warnings)
     state.append_event(SessionStarted())
     planner = TrialPlanner(state, 1, latency_meter(state, data))
@@ -69,7 +69,7 @@ def data() -> DataSplits:
     return load_data(StudyConfig.model_validate(SPACE).base_config.data)
 
 
-def test_each_architecture_is_timed_once_over_all_sessions_according_to_the_log(
+def test_the_latency_of_each_architecture_is_measured_once_over_all_sessions(
     tmp_path: Path, timed: list[int], data: DataSplits
 ) -> None:
     session(tmp_path, 3, data)
@@ -85,7 +85,7 @@ def test_each_architecture_is_timed_once_over_all_sessions_according_to_the_log(
     assert len(by_width) == len(widths), "trials of one architecture have one latency"
 
 
-def test_on_another_machine_new_trials_are_timed_again_and_old_ones_keep_their_values(
+def test_on_another_machine_latency_is_measured_again_for_new_trials_only(
     tmp_path: Path, timed: list[int], data: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {t.number: t.last[LATENCY] for t in session(tmp_path, 3, data).primary_trials}
@@ -105,14 +105,16 @@ def test_latency_is_not_measured_unless_requested(tmp_path: Path, timed: list[in
     assert all(LATENCY in trial.last for trial in asked.primary_trials)
 
 
-def test_a_trial_that_is_too_slow_does_not_come_first(tmp_path: Path, timed: list[int], data: DataSplits) -> None:
+def test_a_trial_that_exceeds_the_latency_bound_is_not_ranked_first(
+    tmp_path: Path, timed: list[int], data: DataSplits
+) -> None:
     state = session(tmp_path, 100, data, constraints={LATENCY: {"at_most": 1.0}})
     assert {trial.last[LATENCY] for trial in state.study.feasible(state.primary_trials)} == {1.0}
     assert state.best is not None
     assert state.best.last[LATENCY] == 1.0
 
 
-def test_a_larger_network_takes_longer_and_its_weights_do_not_name_its_architecture(data: DataSplits) -> None:
+def test_a_larger_network_has_a_higher_latency_and_weights_do_not_affect_its_architecture_key(data: DataSplits) -> None:
     study, cpu = StudyConfig.model_validate(SPACE), torch.device("cpu")
     configs = [study.trial_config({"model.width": w, "seed": seed}) for w, seed in ((2, 0), (2, 1), (128, 0))]
     small, again, large = (new_student(config, data).merged() for config in configs)

@@ -1,4 +1,4 @@
-"""Memory: who gets how much, what a shortage says, and that nothing is left behind between trials of one process."""
+"""Memory shares, out-of-memory errors, and memory that is freed between trials of one process."""
 
 import gc
 import weakref
@@ -18,16 +18,16 @@ from ensdistill_tune.execution.memory import free_memory, memory_limit, of_gpu, 
 MIB, GIB = 2**20, 2**30
 
 
-# --- what would fit ---
+# --- suggested shares ---
 
 
 @pytest.mark.parametrize(
     ("need", "total", "share"),
     [
-        (1 * GIB, 12 * GIB, 0.09),  # eleven of 0.09: 1.08 GiB each
+        (1 * GIB, 12 * GIB, 0.09),  # eleven trials with a share of 0.09, 1.08 GiB each
         (3 * GIB, 12 * GIB, 0.25),
-        (3 * GIB + 1, 12 * GIB, 0.33),  # four no longer fit, three do
-        (4 * GIB, 12 * GIB, 0.5),  # a third is more than 0.33, and with 0.34 no third one fits
+        (3 * GIB + 1, 12 * GIB, 0.33),  # four do not fit, but three do
+        (4 * GIB, 12 * GIB, 0.5),  # a third is more than 0.33, and with 0.34 three trials do not fit
         (6 * GIB, 12 * GIB, 0.5),
         (6 * GIB + 1, 12 * GIB, 1.0),
         (12 * GIB, 12 * GIB, 1.0),
@@ -66,11 +66,11 @@ def test_a_shortage_of_gpu_memory_is_reported_with_sizes_and_a_sufficient_share(
         (7 * GIB, 1, "but other processes use too much memory: stop them, give trials a larger share, or lower"),
     ],
 )
-def test_the_suggested_setting_solves_the_problem(held: int, share: float, advice: str) -> None:
+def test_the_suggested_setting_avoids_the_shortage(held: int, share: float, advice: str) -> None:
     assert advice in of_gpu(held, 0, 12 * GIB, 5 * GIB, share, "teachers.training")
 
 
-def test_a_shortage_of_the_machine_advises_fewer_trials_or_smaller_batches() -> None:
+def test_a_machine_out_of_memory_causes_advice_to_run_fewer_trials_or_smaller_batches() -> None:
     assert of_machine(9 * GIB, GIB, 24 * GIB, "training") == (
         "out of memory: the process used 9.0 GiB and requested 1.0 GiB more; the machine has 24.0 GiB; run fewer "
         "trials in parallel (a larger resources.cpus) or lower training.batch_size"
@@ -80,7 +80,7 @@ def test_a_shortage_of_the_machine_advises_fewer_trials_or_smaller_batches() -> 
     )
 
 
-# --- a shortage becomes an error of ours ---
+# --- out-of-memory errors of this project ---
 
 
 def test_a_failed_allocation_of_torch_is_reported_with_its_size() -> None:
@@ -99,14 +99,14 @@ def test_a_failed_allocation_of_numpy_is_reported() -> None:
 @pytest.mark.parametrize(
     "error", [RuntimeError("shapes do not fit"), DivergedError(1, 2, 3.0), SystemExit(0)], ids=repr
 )
-def test_other_errors_are_not_changed(error: BaseException) -> None:
+def test_errors_unrelated_to_memory_are_not_changed(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, memory_limit(0):
         raise error
     assert caught.value is error
 
 
 class Gpu:
-    """A GPU of 12 GiB, 5 GiB of which are in use by others, that counts what is asked of it."""
+    """A GPU of 12 GiB that records calls; other processes use 5 GiB of it."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -141,12 +141,12 @@ def test_a_full_gpu_is_reported_with_sizes(gpu: Gpu) -> None:
     assert str(caught.value) == of_gpu(3 * GIB, 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
 
 
-def test_a_cuda_library_without_memory_is_reported_in_the_same_way(gpu: Gpu) -> None:
+def test_a_cuda_library_out_of_memory_is_reported_in_the_same_way(gpu: Gpu) -> None:
     with pytest.raises(OutOfMemoryError, match=r"the process used 3\.0 GiB; the GPU has 12\.0 GiB"), memory_limit(0.25):
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
-def test_a_gpu_without_memory_for_cuda_itself_is_reported(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_enough_memory_for_cuda_itself_is_reported(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: float) -> None:
         raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
 
@@ -159,7 +159,7 @@ def test_a_gpu_without_memory_for_cuda_itself_is_reported(gpu: Gpu, monkeypatch:
 
 
 @pytest.mark.parametrize(("share", "capped"), [(0.25, [0.25]), (1, []), (2, [])])
-def test_a_share_of_a_gpu_is_all_that_a_trial_can_take(gpu: Gpu, share: float, capped: list[float]) -> None:
+def test_a_trial_can_use_only_its_share_of_gpu_memory(gpu: Gpu, share: float, capped: list[float]) -> None:
     with memory_limit(share):
         assert [call for call in gpu.calls if isinstance(call, float)] == capped
         assert "reset" in gpu.calls
@@ -167,12 +167,12 @@ def test_a_share_of_a_gpu_is_all_that_a_trial_can_take(gpu: Gpu, share: float, c
     assert gpu.calls == ["empty_cache"]
 
 
-def test_a_trial_without_a_gpu_does_not_touch_one(gpu: Gpu) -> None:
+def test_a_trial_without_a_gpu_makes_no_gpu_calls(gpu: Gpu) -> None:
     with memory_limit(0):
         assert gpu.calls == []
 
 
-# --- nothing is left behind ---
+# --- memory is freed ---
 
 
 @pytest.mark.parametrize("error", [MemoryError(), DivergedError(1, 2, 3.0), SystemExit(0)], ids=repr)
@@ -215,7 +215,7 @@ SETTINGS = load_config(
 
 
 def train(data: DataSplits, ended_early: bool = False) -> None:
-    """One small trial, whose process lives on."""
+    """Runs one small trial in this process."""
     ensemble = TeacherEnsemble([nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(2)], 10, "random")
     try:
         with memory_limit(0):
@@ -223,13 +223,13 @@ def train(data: DataSplits, ended_early: bool = False) -> None:
             for _ in run:
                 run.student()
                 if ended_early:
-                    raise SystemExit  # so Ray ends a trial that a scheduler stops
+                    raise SystemExit  # as Ray ends a trial that a scheduler stops
     except SystemExit:
         pass
 
 
 def tensors() -> int:
-    """How many Python's collector could reach, had it nothing set aside."""
+    """Returns the number of tensors that the garbage collector can reach if no objects are frozen."""
     gc.unfreeze()
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
@@ -248,7 +248,7 @@ def test_no_tensor_of_a_trial_outlives_it(digits: DataSplits, ended_early: bool)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
-def test_a_process_does_not_grow_from_trial_to_trial(digits: DataSplits) -> None:
+def test_the_memory_of_a_process_does_not_grow_from_trial_to_trial(digits: DataSplits) -> None:
     sizes = []
     for trial in range(30):
         train(digits, ended_early=trial % 3 == 0)

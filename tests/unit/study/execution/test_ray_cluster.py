@@ -1,4 +1,4 @@
-"""What the environment says about Ray is checked before anything is trained, and its fault is named."""
+"""Environment variables for Ray are checked before training, and errors name the variable."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ def test_an_empty_address_is_ignored(value: str, started: list[str], monkeypatch
     monkeypatch.setenv("RAY_ADDRESS", value)
     start_ray()
     assert started == ["local"]
-    assert os.environ.get("RAY_ADDRESS") != ""  # workers would read it
+    assert os.environ.get("RAY_ADDRESS") != ""  # workers would use it
 
 
 def test_an_address_is_used_without_the_spaces_around_it(started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,14 +53,14 @@ def test_an_address_is_used_without_the_spaces_around_it(started: list[str], mon
         ("x" * 300 + ":6379", "no Ray cluster answers there"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_named_with_the_reason(address: str, told: str) -> None:
+def test_an_address_that_cannot_be_used_is_reported_with_the_reason(address: str, told: str) -> None:
     with pytest.raises(DataError, match=told) as raised:
         check_address(address)
     assert address in str(raised.value)
     assert "token" not in str(raised.value)
 
 
-def test_the_reason_why_ray_does_not_start_is_the_message(
+def test_the_error_message_is_the_reason_why_ray_does_not_start(
     started: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refuse(**_: object) -> None:
@@ -76,7 +76,7 @@ def test_the_reason_why_ray_does_not_start_is_the_message(
     ("name", "told"),
     [
         ("long" * 20, "must be at most"),
-        ("ü" * 40, "must be at most"),  # bytes count
+        ("ü" * 40, "must be at most"),  # the limit counts bytes
         ("file", "Not a directory"),
         ("file/below", "Not a directory"),
     ],
@@ -99,7 +99,7 @@ def test_a_relative_temporary_folder_is_refused(started: list[str], monkeypatch:
 
 
 @pytest.mark.parametrize("name", ["a b", "new/deeper", "[x]", "ü"])
-def test_an_unusual_folder_that_ray_can_use_is_accepted(
+def test_a_temporary_folder_with_an_unusual_name_is_accepted_if_ray_can_use_it(
     name: str, started: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / name))
@@ -108,7 +108,7 @@ def test_an_unusual_folder_that_ray_can_use_is_accepted(
     assert started == ["local"]
 
 
-def test_the_longest_path_that_is_accepted_is_the_longest_that_ray_accepts(
+def test_the_longest_accepted_path_is_the_longest_that_ray_accepts(
     started: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     validate = pytest.importorskip("ray._private.utils").validate_socket_filepath

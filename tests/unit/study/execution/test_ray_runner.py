@@ -1,4 +1,4 @@
-"""What Ray says of the end of a trial, and what the planner hears of it. No Ray runs: its trials are made up."""
+"""How the end of a trial in Ray is passed to the planner, with simulated trials and without Ray."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ensdistill_tune.study.study_state import StudyState
 
 
 class InRay:
-    """As much of a trial of Ray's as who hears of its end looks at; it loses its process as it is about to begin."""
+    """The part of a Ray trial that end callbacks use; it loses its process immediately before it begins."""
 
     status = ERROR = "ERROR"
     error_file: Path | None = None
@@ -38,7 +38,7 @@ def test_a_trial_whose_process_dies_before_its_start_is_restarted_up_to_the_limi
     while isinstance(suggestion := agenda.next(), dict) and suggestion["number"] == 1:
         begun += 1
         lost.append(InRay(1, f"{begun}"))
-        ends.on_step_end(0, lost[:-1])  # Ray shows those that it gave up again at every turn
+        ends.on_step_end(0, lost[:-1])  # Ray reports abandoned trials again in every iteration
         assert agenda.progress.trials[1].state == "running"
         ends.on_trial_error(0, [], lost[-1])
     assert begun == 1 + max_retries
@@ -65,7 +65,7 @@ def test_an_ended_trial_is_not_restarted_when_its_process_dies(tmp_path: Path) -
         ("ensdistill.errors.DataError: disk full", "DataError: disk full"),
     ],
 )
-def test_an_error_of_ray_is_reported_in_plain_words(line: str, words: str, tmp_path: Path) -> None:
+def test_a_ray_error_is_reported_in_plain_words(line: str, words: str, tmp_path: Path) -> None:
     trial = InRay(1)
     assert _worker_error(trial) == "the worker process died"
     trial.error_file = tmp_path / "error.txt"

@@ -1,4 +1,4 @@
-"""Requests to a study: what the driver accepts, what it refuses, and that an interruption changes nothing."""
+"""Requests to a running study: which are accepted or refused, and that interruptions do not change the result."""
 
 import hashlib
 import json
@@ -45,13 +45,13 @@ FIRST = {"epoch": 1.0, "epochs": float(EPOCHS)} | dict.fromkeys(METRICS, 0.0)  #
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every turn reads the inbox, and no test waits for a disk."""
+    """The inbox is read in every iteration, and no test waits for a disk."""
     monkeypatch.setattr("os.fsync", lambda _: None)
     monkeypatch.setattr(requests, "INTERVAL_SECONDS", 0.0)
 
 
 class Driver:
-    """A session with one slot, whose trials are made up."""
+    """A session with one slot and simulated trials."""
 
     def __init__(self, home: Path, **more: Any) -> None:
         self.study = StudyConfig.model_validate(SPACE | more)
@@ -63,7 +63,7 @@ class Driver:
         self.requests = StudyRequests(self.planner)
 
     def run(self, trials: int = 100) -> list[int]:
-        """Runs some trials to their end and returns their numbers; the inbox is read at every turn."""
+        """Runs trials to their end and returns their numbers; the inbox is read in every iteration."""
         begun: list[int] = []
         while len(begun) < trials and not self.requests.stop_study():
             if isinstance(suggestion := self.planner.next(), str):
@@ -73,7 +73,7 @@ class Driver:
         return begun
 
     def begin(self) -> int:
-        """Begins one trial and returns its number."""
+        """Starts one trial and returns its number."""
         suggestion = self.planner.next()
         assert isinstance(suggestion, dict)
         return int(suggestion["number"])
@@ -101,7 +101,7 @@ def driver(tmp_path: Path) -> Iterator[Driver]:
         yield made
 
 
-def test_enqueued_settings_are_those_of_the_next_searched_trial_and_count_in_the_budget(driver: Driver) -> None:
+def test_enqueued_settings_are_used_by_the_next_searched_trial_and_count_towards_the_budget(driver: Driver) -> None:
     driver.run(2)
     driver.inbox.send(EnqueueRequest(settings=GIVEN))
     driver.run()
@@ -109,14 +109,14 @@ def test_enqueued_settings_are_those_of_the_next_searched_trial_and_count_in_the
     assert len(driver.sampled) == 6
 
 
-def test_missing_settings_are_suggested(driver: Driver) -> None:
+def test_settings_missing_from_a_request_are_suggested_by_the_searcher(driver: Driver) -> None:
     driver.inbox.send(EnqueueRequest(settings={"loss.temperature": 3.0}))
     driver.run()
     assert driver.sampled[0]["loss.temperature"] == 3.0
     assert driver.sampled[0]["averaging.kind"] in ("none", "ema")
 
 
-def test_the_queue_is_first_in_first_out_and_comes_before_the_points_to_evaluate(tmp_path: Path) -> None:
+def test_the_queue_is_first_in_first_out_and_precedes_points_to_evaluate(tmp_path: Path) -> None:
     driver = Driver(tmp_path, points_to_evaluate=[{"loss.temperature": 9.0}])
     for temperature in (2.0, 3.0):
         driver.inbox.send(EnqueueRequest(settings={"loss.temperature": temperature}))
@@ -124,7 +124,7 @@ def test_the_queue_is_first_in_first_out_and_comes_before_the_points_to_evaluate
     assert [sampled["loss.temperature"] for sampled in driver.sampled][:3] == [2.0, 3.0, 9.0]
 
 
-def test_a_grid_has_all_its_cells_in_addition_to_enqueued_settings(tmp_path: Path) -> None:
+def test_a_grid_search_visits_all_cells_in_addition_to_enqueued_settings(tmp_path: Path) -> None:
     search = {"seed": {"choice": [1, 2, 3]}, "student.subnetworks": {"integer": [1, 2]}}
     driver = Driver(tmp_path, search=search, searcher={"kind": "grid"}, budget={"trials": 7})
     driver.inbox.send(EnqueueRequest(settings={"seed": 2, "student.subnetworks": 2}))
@@ -135,7 +135,7 @@ def test_a_grid_has_all_its_cells_in_addition_to_enqueued_settings(tmp_path: Pat
 
 
 @pytest.mark.parametrize("trials", [0, 1, 2, 5])
-def test_an_interruption_after_settings_were_enqueued_changes_nothing(trials: int, tmp_path: Path) -> None:
+def test_an_interruption_after_settings_were_enqueued_does_not_affect_the_study(trials: int, tmp_path: Path) -> None:
     found = []
     for name, interrupted in (("plain", False), ("interrupted", True)):
         (tmp_path / name).mkdir()
@@ -173,7 +173,7 @@ def test_a_request_whose_file_survived_a_crash_is_handled_once(driver: Driver) -
     ],
     ids=str,
 )
-def test_settings_that_no_trial_can_have_are_refused_by_the_command_and_by_the_driver(
+def test_impossible_settings_are_refused_by_the_command_and_by_the_driver(
     settings: dict[str, Any], reason: str, driver: Driver
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -184,7 +184,7 @@ def test_settings_that_no_trial_can_have_are_refused_by_the_command_and_by_the_d
     assert driver.answers()[-1].reason.startswith(reason)
 
 
-def test_settings_are_refused_once_the_search_begins_no_more_trials(driver: Driver) -> None:
+def test_enqueued_settings_are_refused_once_the_search_starts_no_more_trials(driver: Driver) -> None:
     driver.run(7)
     driver.inbox.send(EnqueueRequest(settings=GIVEN))
     driver.run()
@@ -192,7 +192,7 @@ def test_settings_are_refused_once_the_search_begins_no_more_trials(driver: Driv
     assert GIVEN not in driver.sampled
 
 
-def test_no_more_settings_are_accepted_than_the_budget_has_room_for(driver: Driver) -> None:
+def test_no_more_settings_are_enqueued_than_the_budget_allows(driver: Driver) -> None:
     for _ in range(7):
         driver.inbox.send(EnqueueRequest(settings=GIVEN))
     driver.requests.stop_study()
@@ -208,7 +208,9 @@ def test_an_invalid_request_is_refused_and_removed(driver: Driver) -> None:
     assert sorted(file.name for file in driver.inbox.folder.iterdir()) == [".d.json", "c.txt"]
 
 
-def test_requests_that_cannot_be_removed_are_answered_once(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_whose_file_cannot_be_removed_is_answered_once(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def denied(self: Path, missing_ok: bool = False) -> None:
         raise PermissionError
 
@@ -252,7 +254,7 @@ def test_trials_that_do_not_run_and_replicates_are_not_stopped(driver: Driver) -
     ]
 
 
-def test_a_stopped_study_begins_no_trial_and_continues_with_the_next_session(driver: Driver) -> None:
+def test_a_stopped_study_starts_no_trial_and_continues_in_the_next_session(driver: Driver) -> None:
     driver.run(2)
     driver.inbox.send(StopRequest())
     assert driver.run() == []
@@ -267,7 +269,7 @@ def test_a_request_to_stop_is_dropped_at_the_end_of_its_session(tmp_path: Path) 
     assert list(inbox.pending()) == [(kept, EnqueueRequest(settings=GIVEN))]
 
 
-def test_a_study_that_does_not_run_cannot_be_stopped_and_keeps_settings_for_its_next_session(tmp_path: Path) -> None:
+def test_a_study_that_is_not_running_cannot_be_stopped_and_keeps_enqueued_settings(tmp_path: Path) -> None:
     driver = Driver(tmp_path)
     with pytest.raises(DataError, match="no process runs this study"):
         stop(tmp_path)
@@ -276,14 +278,14 @@ def test_a_study_that_does_not_run_cannot_be_stopped_and_keeps_settings_for_its_
     assert driver.sampled == [GIVEN]
 
 
-def test_values_of_numpy_are_plain_values(tmp_path: Path) -> None:
+def test_enqueued_numpy_values_become_plain_values(tmp_path: Path) -> None:
     driver = Driver(tmp_path, search={"student.subnetworks": {"integer": [1, 4]}})
     enqueue(tmp_path, {"student.subnetworks": np.int64(3)})
     driver.run(2)
     assert driver.sampled == [{"student.subnetworks": 3}]
 
 
-def test_the_log_names_the_request_of_a_trial(driver: Driver) -> None:
+def test_the_log_links_a_trial_to_its_request(driver: Driver) -> None:
     name = driver.inbox.send(EnqueueRequest(settings=GIVEN))
     driver.run(2)
     started = [event for event in read_journal(driver.state.folder.journal) if isinstance(event, TrialStarted)]

@@ -1,4 +1,4 @@
-"""What all trials would ask the teachers alike is asked once, before the first of them."""
+"""Teacher outputs that all trials use are computed once, before the first trial."""
 
 import pickle
 import shutil
@@ -51,7 +51,7 @@ def ensemble(digits: DataSplits) -> TeacherEnsemble:
 
 
 def through_the_store(inputs: SharedInputs) -> SharedInputs:
-    """As a worker gets them: arrays are shared memory that cannot be written to."""
+    """Returns the inputs as a worker receives them: arrays are read-only shared memory."""
     buffers: list[pickle.PickleBuffer] = []
     packed = pickle.dumps(inputs, protocol=5, buffer_callback=buffers.append)
     return pickle.loads(packed, buffers=[bytes(buffer.raw()) for buffer in buffers])  # noqa: S301
@@ -69,14 +69,14 @@ def metrics_of(inputs: SharedInputs) -> list[dict[str, float]]:
 
 
 def asked(ensemble: TeacherEnsemble) -> list[int]:
-    """How many images the first teacher is shown at each call from now on."""
+    """Returns a list that records the batch sizes of the first teacher from now on."""
     calls: list[int] = []
     ensemble.networks[0].register_forward_pre_hook(lambda _, images: calls.append(len(images[0])))
     return calls
 
 
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it written to
-def test_a_trial_with_shared_logits_has_the_numbers_of_one_that_computes_them(
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it modified
+def test_a_trial_with_shared_logits_has_the_same_metrics_as_one_that_computes_them(
     tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     study, curve = study_of(), [0.5, 0.4]
@@ -94,7 +94,7 @@ def test_a_trial_with_shared_logits_has_the_numbers_of_one_that_computes_them(
 
 @pytest.fixture
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedData:
-    """A small folder of images in a store of decoded images."""
+    """A small image folder in a store of decoded images."""
     monkeypatch.setattr(stores, "IN_MEMORY", 0)
     noise = np.random.default_rng(0)
     for name in ("cat", "dog"):
@@ -119,7 +119,7 @@ def test_workers_receive_no_pixels_of_a_store_and_read_the_same_images(stored: S
     assert data.identity == stored.identity
 
 
-def test_a_machine_without_the_store_makes_its_own(stored: SharedData, tmp_path: Path) -> None:
+def test_a_machine_without_the_store_builds_it(stored: SharedData, tmp_path: Path) -> None:
     there, packed = stored.to("cpu"), pickle.dumps(stored)
     expected = there.validation.images[:]
     shutil.rmtree(tmp_path / "datasets")
@@ -167,7 +167,7 @@ def test_cached_teacher_logits_are_computed_in_advance(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_logits_for_trials_on_a_gpu_are_not_computed_without_one(
+def test_logits_for_gpu_trials_are_not_computed_without_a_gpu(
     tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     inputs = SharedInputs.of(study_of(resources=Resources(gpus=1)), StudyDirectory(tmp_path), digits, ensemble, [])

@@ -1,4 +1,4 @@
-"""Studies on a faulty disk end as undisturbed ones; `make chaos` simulates a thousand seeds."""
+"""Studies on a faulty disk end like undisturbed studies; `make chaos` simulates a thousand seeds."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ SEEDS = 30
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 5))
-def test_a_study_on_a_faulty_disk_ends_as_the_undisturbed_one(first: int, tmp_path: Path) -> None:
+def test_a_study_on_a_faulty_disk_ends_like_an_undisturbed_study(first: int, tmp_path: Path) -> None:
     injected = 0
     for seed in range(first, first + 5):
         (tmp_path / str(seed)).mkdir()

@@ -1,4 +1,4 @@
-"""What runs next, and the proof that no interrupt at any point changes it. No Ray: trials are made up."""
+"""The order of trials, and the proof that no interruption at any point changes it. Trials are simulated without Ray."""
 
 import hashlib
 import json
@@ -57,7 +57,7 @@ RULES = [
 
 @pytest.fixture(autouse=True)
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The calls of fsync. No test here waits for a disk: no power fails, and nobody reads study.json."""
+    """The replaced calls of fsync: no test waits for a disk, because no power fails and no process reads study.json."""
     calls: list[int] = []
     monkeypatch.setattr("os.fsync", calls.append)
     monkeypatch.setattr(StudyDirectory, "write_summary", lambda *_: None)
@@ -65,7 +65,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 class KilledError(Exception):
-    """The end of the process at some point."""
+    """Raised at the simulated end of the process."""
 
 
 def study(**more: Any) -> StudyConfig:
@@ -73,14 +73,14 @@ def study(**more: Any) -> StudyConfig:
 
 
 def value(suggestion: dict[str, Any], epoch: int) -> float:
-    """A made-up learning curve: a function of the settings, as a real one is."""
+    """Returns a point of a simulated learning curve, which is a function of the settings as in real training."""
     words = json.dumps([suggestion["baseline"], suggestion["sampled"], suggestion["seed"]], sort_keys=True)
     own = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") / 2**32
     return own + (1.1 - own) / epoch
 
 
 class Doomed(StudyState):
-    """Dies right after it has written so many events."""
+    """A study state that raises `KilledError` after the given number of events."""
 
     lives: int | None = None
 
@@ -96,9 +96,14 @@ class Doomed(StudyState):
 def work(
     of: StudyConfig, home: Path, slots: int = 1, lives: int | None = None, lost: Collection[int] = ()
 ) -> StudyState:
-    """One session: trials side by side, one epoch each in turn, as Ray would ask and tell.
+    """Runs one session: parallel trials, one epoch each in turn, as with Ray.
 
-    lost: trials whose process dies before they begin, the first time.
+    Args:
+        of: The study.
+        home: The study folder.
+        slots: Number of parallel trials.
+        lives: Number of events until the process ends; None: never.
+        lost: Trials whose process dies before their first start.
     """
     progress = Doomed(of, StudyDirectory(home), {}, trial_warnings)
     progress.lives = lives
@@ -113,7 +118,7 @@ def work(
                 agenda.trial_lost(suggestion["number"])
                 continue
             running.append(suggestion)
-            at[suggestion["number"]] = 0  # no checkpoint: it begins with its first epoch again
+            at[suggestion["number"]] = 0  # without a checkpoint, it starts at its first epoch
         for suggestion in list(running):
             number = suggestion["number"]
             at[number] += 1
@@ -129,7 +134,7 @@ def work(
 
 
 def story(home: Path) -> list[tuple[Any, ...]]:
-    """What happened to trials, in order; without times, and without the marks that interrupts leave."""
+    """Returns the events of trials in order, without times and without events caused by interruptions."""
     events, kinds = read_journal(home / "events.jsonl"), (TrialStarted, EpochReported, TrialEnded)
     kept = [e for e in events if isinstance(e, kinds) and getattr(e, "state", "") != "interrupted"]
     return [tuple(sorted(e.model_dump(exclude={"at"}).items())) for e in kept]
@@ -137,7 +142,7 @@ def story(home: Path) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("every", [20, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("group_by", [])]))
-def test_a_study_that_crashes_after_any_event_ends_as_the_undisturbed_one(
+def test_a_study_that_crashes_after_any_event_ends_like_an_undisturbed_study(
     rule: dict[str, Any], every: int, tmp_path: Path
 ) -> None:
     of = study(scheduler=rule, searcher={"kind": "tpe", "startup_trials": 4})
@@ -145,7 +150,7 @@ def test_a_study_that_crashes_after_any_event_ends_as_the_undisturbed_one(
     work(of, tmp_path / "plain")
     events = story(tmp_path / "plain")
     assert any(dict(e).get("state") == "pruned" for e in events) == (rule["kind"] != "none")
-    for lives in range(1 + RULES.index(rule), len(events), every):  # at other events for each rule
+    for lives in range(1 + RULES.index(rule), len(events), every):  # after different events for each rule
         home = tmp_path / f"died{lives}"
         home.mkdir()
         with pytest.raises(KilledError):
@@ -155,7 +160,7 @@ def test_a_study_that_crashes_after_any_event_ends_as_the_undisturbed_one(
 
 
 @pytest.mark.parametrize("kind", ["tpe", "nsga2", "qmc", "random"])
-def test_a_study_that_crashes_repeatedly_ends_as_the_undisturbed_one(kind: str, tmp_path: Path) -> None:
+def test_a_study_that_crashes_repeatedly_ends_like_an_undisturbed_study(kind: str, tmp_path: Path) -> None:
     of = study(searcher={"kind": kind}, scheduler=RULES[0])
     for name, lives in (("plain", None), ("often", 5)):
         home = tmp_path / name
@@ -170,7 +175,9 @@ def test_a_study_that_crashes_repeatedly_ends_as_the_undisturbed_one(kind: str, 
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("group_by", [])]))
-def test_trials_whose_process_dies_before_their_start_continue_in_another(rule: dict[str, Any], tmp_path: Path) -> None:
+def test_trials_whose_process_dies_before_their_start_run_in_another_process(
+    rule: dict[str, Any], tmp_path: Path
+) -> None:
     of = study(scheduler=rule)
     for name in ("undisturbed", "disturbed"):
         (tmp_path / name).mkdir()
@@ -209,7 +216,7 @@ def of_search(order: list[Any]) -> int:
     return sum(t.replicate_of is None for t in order)
 
 
-def test_a_finished_study_is_extended_and_keeps_what_it_has(tmp_path: Path) -> None:
+def test_a_finished_study_can_be_extended_and_keeps_its_trials(tmp_path: Path) -> None:
     work(study(scheduler=RULES[0]), tmp_path)
     before = story(tmp_path)
     progress = work(study(scheduler=RULES[0], budget={"trials": 20}), tmp_path)
@@ -219,7 +226,7 @@ def test_a_finished_study_is_extended_and_keeps_what_it_has(tmp_path: Path) -> N
     assert len({(t.replicate_of, t.seed) for t in progress.replicates}) == len(progress.replicates)
 
 
-def test_trials_are_compared_within_their_group_only(tmp_path: Path) -> None:
+def test_trials_are_compared_only_within_their_group(tmp_path: Path) -> None:
     like = {"kind": "asha", "grace_epochs": 1, "group_by": ["averaging.kind"]}
     for name, scheduler, stopped in (("all", RULES[0], True), ("like", like, False)):
         (tmp_path / name).mkdir()
@@ -235,13 +242,13 @@ def test_trials_are_compared_within_their_group_only(tmp_path: Path) -> None:
         assert decision is (Decision.STOP if stopped else Decision.CONTINUE)
 
 
-def test_a_budget_of_epochs_ends_the_search(tmp_path: Path) -> None:
+def test_an_exhausted_epoch_budget_ends_the_search(tmp_path: Path) -> None:
     progress = work(study(scheduler=RULES[2], budget={"trials": 14, "epochs": 20}), tmp_path)
     searched = [t for t in progress.primary_trials if not t.baseline]
-    assert [len(t.epochs) for t in searched] == [EPOCHS] * 3  # the third began after 18 of 20
+    assert [len(t.epochs) for t in searched] == [EPOCHS] * 3  # the third trial started after 18 of 20 epochs
 
 
-def test_without_confirmation_the_study_ends_with_the_search(tmp_path: Path) -> None:
+def test_without_confirmation_the_study_ends_after_the_search(tmp_path: Path) -> None:
     progress = work(study(confirmation={"top_k": 0}), tmp_path)
     assert not progress.replicates
 
@@ -252,7 +259,7 @@ def test_an_incomplete_line_at_the_end_of_the_event_log_is_removed(tmp_path: Pat
     file = tmp_path / "events.jsonl"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) * 2 // 3])
-    assert len(read_journal(file)) == file.read_bytes().count(b"\n") - 1  # without the line of the format
+    assert len(read_journal(file)) == file.read_bytes().count(b"\n") - 1  # without the format line
     work(of, tmp_path)
     (tmp_path / "plain").mkdir()
     work(of, tmp_path / "plain")
@@ -267,7 +274,7 @@ def test_the_time_between_two_sessions_is_not_counted() -> None:
     assert active_seconds([]) == 0
 
 
-def test_regenerating_a_report_does_not_count_as_time_of_the_study() -> None:
+def test_regenerating_a_report_does_not_count_as_study_time() -> None:
     first = [SessionStarted(at=100), SessionEnded(at=110), ReportWritten(at=90_000)]
     events = [*first, SessionStarted(at=90_100), SessionEnded(at=90_101), ReportWritten(at=1_000_000)]
     assert active_seconds(events) == 10 + 1
@@ -280,7 +287,7 @@ def test_an_event_is_on_disk_before_observers_are_called(tmp_path: Path) -> None
         assert len(read_journal(tmp_path / "events.jsonl")) == n + 1
 
 
-def test_every_event_but_a_report_is_synced_to_disk(tmp_path: Path, synced: list[int]) -> None:
+def test_every_event_except_an_epoch_report_is_synced_to_disk(tmp_path: Path, synced: list[int]) -> None:
     journal = EventLog(tmp_path / "events.jsonl")
     synced.clear()
     report = EpochReported(trial=1, metrics={})
@@ -326,7 +333,7 @@ def test_every_trial_that_died_is_recorded_as_interrupted_even_if_it_does_not_re
 def test_a_checkpoint_ahead_of_the_event_log_is_not_used(tmp_path: Path) -> None:
     of = study(scheduler=RULES[2])
     with pytest.raises(KilledError):
-        work(of, tmp_path, lives=4)  # session, started, two epochs, and the third
+        work(of, tmp_path, lives=4)  # session, start of the trial, two epochs, and the third
     checkpoint = StudyDirectory(tmp_path).trial(1) / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
     for epoch, stays in ((3, True), (4, False)):

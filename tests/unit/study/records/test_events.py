@@ -1,4 +1,4 @@
-"""The event log: each event is a class, the first line is the format, and no other format is read."""
+"""The event log: each event is a class, the first line states the format, and other formats are not read."""
 
 import json
 from dataclasses import replace
@@ -61,7 +61,7 @@ EVENTS: list[Event] = [
 
 
 def written(home: Path, *lines: Any) -> Path:
-    """A log of these records."""
+    """Writes a log of these records."""
     home.mkdir(exist_ok=True)
     end, content = LogEnd(), b""
     for line in lines:
@@ -78,7 +78,7 @@ def test_every_event_is_read_back_unchanged(tmp_path: Path) -> None:
         log.append(event)
     read = read_journal(tmp_path / "events.jsonl")
     assert read == EVENTS
-    assert repr(read[2]) == repr(EVENTS[2])  # 1, 1.0 and true are three values
+    assert repr(read[2]) == repr(EVENTS[2])  # 1, 1.0 and true are three different values
 
 
 def test_the_first_line_is_the_format_and_is_written_once(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_first_line_is_the_format_and_is_written_once(tmp_path: Path) -> Non
     ],
     ids=str,
 )
-def test_a_log_of_another_format_is_refused_in_one_sentence(first: Any, reason: str, tmp_path: Path) -> None:
+def test_a_log_in_another_format_is_refused_with_a_one_line_error(first: Any, reason: str, tmp_path: Path) -> None:
     file = written(tmp_path / "s", first, {"event": "session_started", "at": 0.0})
     study = StudyConfig.model_validate({"search": {"seed": {"choice": [1, 2]}}})
     folder = StudyDirectory(tmp_path / "s")
@@ -142,19 +142,19 @@ def test_a_first_line_without_a_checksum_is_refused(line: str, reason: str, tmp_
     ],
     ids=str,
 )
-def test_a_record_that_is_no_event_is_named_by_its_line(line: Any, tmp_path: Path) -> None:
+def test_the_error_states_the_line_of_a_record_that_is_not_an_event(line: Any, tmp_path: Path) -> None:
     file = written(tmp_path, {"format": FORMAT}, {"event": "session_started", "at": 0.0}, line)
     with pytest.raises(DataError, match=r"events\.jsonl, line 3: no event of this version"):
         read_journal(file)
 
 
-def test_numbers_that_json_does_not_have_are_not_written(tmp_path: Path) -> None:
+def test_numbers_that_json_cannot_represent_are_not_written(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events.jsonl")
     with pytest.raises(ValueError, match="finite"):
         log.append(EpochReported(trial=1, metrics={"val/nll": float("nan")}))
 
 
-def test_a_row_of_a_trial_restores_its_name() -> None:
+def test_the_name_of_a_trial_is_restored_from_its_row() -> None:
     change = {"after_epoch": 3, "set": {"training.optimizer.lr": 0.1}}
     trial = TrialRecord(
         4, None, {"seed": 3}, "hash", "finished", [{"epoch": 1.0}], replicate_of=2, seed=7, schedule=[change]
@@ -163,7 +163,7 @@ def test_a_row_of_a_trial_restores_its_name() -> None:
     assert (again.name, again.settings, again.last) == (trial.name, trial.settings, trial.last)
 
 
-def test_files_of_a_study_contain_rows_and_no_labels(tiny: TinyStudy) -> None:
+def test_study_files_contain_metric_rows_but_no_display_labels(tiny: TinyStudy) -> None:
     summary = tiny.summary
     assert {"replicates_done", "replicates_planned"} < summary.keys()
     assert summary["best"].keys() == row_of(TrialRecord(1, None, {}, "")).keys()

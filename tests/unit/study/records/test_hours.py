@@ -1,4 +1,4 @@
-"""CPU and GPU hours: from the times in the event log, with the resources of each session."""
+"""CPU and GPU hours are computed from the times in the event log and the resources of each session."""
 
 import itertools
 from pathlib import Path
@@ -31,15 +31,15 @@ STORY = [
     EpochReported(at=1 * HOUR, trial=1, metrics={"epoch": 1, "epochs": 3}),
     TrialStarted(at=1 * HOUR, trial=2, cpus=4, gpus=0.5),
     TrialEnded(at=2 * HOUR, trial=2, state="failed"),
-    SessionStarted(at=10 * HOUR),  # the one before was killed: trial 1 was last seen after one hour
+    SessionStarted(at=10 * HOUR),  # the previous session was killed: the last event of trial 1 is after one hour
     TrialEnded(at=10 * HOUR, trial=1, state="interrupted"),
-    TrialResumed(at=11 * HOUR, trial=1, cpus=2, gpus=0),  # with other resources
+    TrialResumed(at=11 * HOUR, trial=1, cpus=2, gpus=0),  # with different resources
     EpochReported(at=12 * HOUR, trial=1, metrics={"epoch": 2, "epochs": 3}),
     TrialEnded(at=14 * HOUR, trial=1, state="finished"),
 ]
 
 
-def test_hours_are_wall_time_times_the_resources_of_each_session_without_unrecorded_time() -> None:
+def test_hours_are_recorded_time_multiplied_by_the_resources_of_each_session() -> None:
     trials: Trials = {}
     for event in STORY:
         apply_event(trials, event)
@@ -55,7 +55,7 @@ def test_setting_the_clock_back_does_not_reduce_hours() -> None:
     assert HoursUsed.of(trials.values()) == HoursUsed(0, 0)
 
 
-def test_mlflow_is_given_the_hours_of_each_trial_and_of_the_study() -> None:
+def test_mlflow_receives_the_hours_of_each_trial_and_of_the_study() -> None:
     study, trials, update = StudyConfig.model_validate(SPACE), Trials(), None
     for event in STORY:
         update = RunUpdate.of(event, trials, {}, study)
@@ -66,7 +66,7 @@ def test_mlflow_is_given_the_hours_of_each_trial_and_of_the_study() -> None:
 
 
 def searched(budget: dict[str, float], home: Path, events: int | None = None) -> StudyState:
-    """Runs a study whose every event takes 0.01 hours; with `events`, the process dies after so many."""
+    """Runs a study whose every event takes 0.01 hours; with `events`, the process dies after this number of events."""
     state = StudyState(
         StudyConfig.model_validate(SPACE | {"budget": {"trials": 50} | budget}),
         StudyDirectory(home),
@@ -94,10 +94,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(("budget", "per_trial"), [({"cpu_hours": 1.0}, 0.12), ({"gpu_hours": 0.25}, 0.015)])
-def test_no_searched_trial_begins_once_the_hours_of_all_trials_are_used(
+def test_no_searched_trial_starts_once_the_budget_of_hours_is_used(
     budget: dict[str, float], per_trial: float, tmp_path: Path
 ) -> None:
-    state = searched(budget, tmp_path)  # each trial takes 0.03 hours; the baseline counts, too
+    state = searched(budget, tmp_path)  # each trial takes 0.03 hours; the baseline is included
     (limit,) = budget.values()
     assert len(state.primary_trials) == -(-limit // per_trial)
     assert all(trial.state == "finished" for trial in state.primary_trials)

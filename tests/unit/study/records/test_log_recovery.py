@@ -1,4 +1,4 @@
-"""The event log against every truncation and every flipped bit; `fsck` and what it recovers."""
+"""The event log with every truncation and every flipped bit; recovery by `fsck`."""
 
 import errno
 import json
@@ -43,7 +43,7 @@ def fsck(study: StudyDirectory, *words: str) -> Done:
     return call("ensdistill-tune", "fsck", study.path.name, "--studies-dir", study.path.parent, *words)
 
 
-def test_a_log_cut_at_any_byte_holds_the_records_before_the_cut(file: Path) -> None:
+def test_a_log_truncated_at_any_byte_contains_the_records_before_it(file: Path) -> None:
     whole = file.read_bytes()
     ends = [n + 1 for n, byte in enumerate(whole) if byte == ord("\n")]
     for size in range(len(whole)):
@@ -56,7 +56,7 @@ def test_a_log_cut_at_any_byte_holds_the_records_before_the_cut(file: Path) -> N
         assert read_journal(file) == [*EVENTS[: max(0, complete - 1)], EVENTS[0]]
 
 
-def test_any_flipped_bit_is_an_error_that_names_line_and_byte(file: Path) -> None:
+def test_any_flipped_bit_causes_an_error_that_states_line_and_byte(file: Path) -> None:
     whole = file.read_bytes()
     for place in range(len(whole)):
         line = whole.count(b"\n", 0, place) + 1
@@ -77,7 +77,7 @@ def test_any_flipped_bit_is_an_error_that_names_line_and_byte(file: Path) -> Non
     [[0, 1, 3, 4], [0, 2, 1, 3, 4], [0, 1, 1, 2, 3, 4], [1, 2, 3, 4]],
     ids=["missing", "moved", "twice", "head"],
 )
-def test_lines_that_are_missing_moved_or_repeated_are_found(order: list[int], file: Path) -> None:
+def test_missing_moved_and_repeated_lines_are_detected(order: list[int], file: Path) -> None:
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[n] for n in order))
     with pytest.raises(DataError, match=r"damaged|has no format number"):
@@ -85,9 +85,7 @@ def test_lines_that_are_missing_moved_or_repeated_are_found(order: list[int], fi
 
 
 @pytest.mark.parametrize("fault", ["full", "short", "sync"])
-def test_a_record_that_could_not_be_written_is_the_last_one(
-    fault: str, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_record_is_written_after_a_failed_write(fault: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = EventLog(file)
     inner, full = log._file, OSError(errno.ENOSPC, "No space left on device")
 
@@ -116,14 +114,14 @@ def test_a_record_that_could_not_be_written_is_the_last_one(
     assert read_journal(file) == [*EVENTS, *written, SessionStarted(at=6.0)]
 
 
-def test_fsck_of_a_sound_log_prints_its_records(study: StudyDirectory) -> None:
+def test_fsck_of_an_undamaged_log_prints_its_records(study: StudyDirectory) -> None:
     done = fsck(study)
     assert (done.code, done.err) == (0, "")
     assert "records 0 to 4" in done.out
     assert "the last one is trial ended" in done.out
 
 
-def test_fsck_prints_an_incomplete_record_and_changes_nothing(study: StudyDirectory) -> None:
+def test_fsck_reports_an_incomplete_record_and_changes_nothing(study: StudyDirectory) -> None:
     with study.journal.open("ab") as log:
         log.write(b'{"crc": "00')
     before = study.journal.read_bytes()
@@ -139,7 +137,7 @@ def damage(study: StudyDirectory, line: int) -> None:
     study.journal.write_bytes(b"".join(lines))
 
 
-def test_fsck_recovers_the_records_before_the_damage_with_the_command_that_it_prints(study: StudyDirectory) -> None:
+def test_the_command_printed_by_fsck_recovers_the_records_before_the_damage(study: StudyDirectory) -> None:
     damage(study, 3)
     before = study.journal.read_bytes()
     done = fsck(study)
@@ -159,13 +157,13 @@ def test_fsck_recovers_the_records_before_the_damage_with_the_command_that_it_pr
     assert fsck(study).code == 0
 
 
-def test_fsck_prints_one_object_about_a_recovery(study: StudyDirectory) -> None:
+def test_fsck_prints_one_json_object_about_a_recovery(study: StudyDirectory) -> None:
     damage(study, 3)
     row = json.loads(fsck(study, "--to", "1", "--json").out)
     assert row == {"file": str(study.journal), "last": 1, "copy": f"{study.journal}.before-recovery-1"}
 
 
-def test_fsck_names_what_to_do_without_a_sound_header(study: StudyDirectory) -> None:
+def test_fsck_states_the_fix_for_a_damaged_header(study: StudyDirectory) -> None:
     header, rest = study.journal.read_bytes().split(b"\n", 1)
     study.journal.write_bytes(header.replace(b"product", b"prodact") + b"\n" + rest)
     assert "Restore a copy of this file, or launch the study again." in fsck(study).err
@@ -174,7 +172,7 @@ def test_fsck_names_what_to_do_without_a_sound_header(study: StudyDirectory) -> 
 
 
 @pytest.mark.parametrize("last", ["-1", "2", "9"])
-def test_fsck_keeps_only_sound_records(last: str, study: StudyDirectory) -> None:
+def test_fsck_keeps_only_undamaged_records(last: str, study: StudyDirectory) -> None:
     damage(study, 3)
     before = study.journal.read_bytes()
     done = fsck(study, "--to", last)

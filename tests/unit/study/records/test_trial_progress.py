@@ -1,4 +1,4 @@
-"""The file that shows progress within an epoch: replaced, ignored where it is not of the epoch that is trained."""
+"""The file with progress within an epoch is replaced, and ignored if it belongs to another epoch."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def trial(number: int, epoch: int, state: str = "running") -> TrialRecord:
     return TrialRecord(number, None, {}, "", state, [{"epoch": float(epoch)}] if epoch else [])  # type: ignore[arg-type]
 
 
-def test_what_is_written_is_read_until_the_epoch_is_reported_or_the_trial_ends(tmp_path: Path) -> None:
+def test_progress_is_read_until_the_epoch_is_reported_or_the_trial_ends(tmp_path: Path) -> None:
     folder = StudyDirectory(tmp_path)
     write_progress(folder.trial(1), TrialProgress(3, 0.1, 2.0, 600.0))
     write_progress(folder.trial(1), NOW)
@@ -28,14 +28,14 @@ def test_what_is_written_is_read_until_the_epoch_is_reported_or_the_trial_ends(t
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"epoch": 3}', '{"epoch": 3, "other": 1}'])
-def test_a_file_that_is_damaged_is_ignored(content: str, tmp_path: Path) -> None:
+def test_a_damaged_progress_file_is_ignored(content: str, tmp_path: Path) -> None:
     folder = StudyDirectory(tmp_path)
     folder.trial(1).mkdir(parents=True)
     (folder.trial(1) / FILE).write_text(content)
     assert read_progress(folder, [trial(1, 2)]) == {}
 
 
-def test_a_loss_that_is_not_finite_and_a_folder_that_cannot_be_written_harm_nothing(tmp_path: Path) -> None:
+def test_writing_progress_tolerates_a_nan_loss_and_an_unwritable_folder(tmp_path: Path) -> None:
     folder = StudyDirectory(tmp_path)
     write_progress(folder.trial(1), TrialProgress(3, 0.25, float("nan"), 640.0))
     assert read_progress(folder, [trial(1, 2)])[1].loss is None

@@ -1,4 +1,4 @@
-"""An axis may choose among whole blocks of settings: they have short names, and MLflow and Optuna know them."""
+"""Hyperparameters whose values are blocks of settings have short names and are supported by MLflow and Optuna."""
 
 import csv
 import io
@@ -47,7 +47,7 @@ def trial_of(number: int, **sampled: Any) -> TrialRecord:
         ("ema", "ema"),
     ],
 )
-def test_a_value_has_a_short_text(value: Any, text: str) -> None:
+def test_a_block_value_has_a_short_text(value: Any, text: str) -> None:
     assert short_value(value) == text
 
 
@@ -56,7 +56,7 @@ def test_a_setting_has_a_short_name() -> None:
     assert [short_name(name) for name in names] == ["model", "alpha", "averaging", "kind", "layers"]
 
 
-def test_names_ticks_and_table_have_the_short_text() -> None:
+def test_names_ticks_and_table_use_the_short_text() -> None:
     study, trial = study_of("model"), trial_of(1, model=MODELS[1])
     assert trial.name == "001 model=resnet(depth=8)"
     assert setting_ticks(study.search["model"])[1] == ["convnet", "resnet(depth=8)", "resnet(depth=14)"]
@@ -65,7 +65,7 @@ def test_names_ticks_and_table_have_the_short_text() -> None:
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_mlflow_has_a_parameter_of_the_axis_and_all_settings_inside_it(name: str) -> None:
+def test_mlflow_has_a_parameter_for_the_block_and_for_each_setting_inside_it(name: str) -> None:
     study = study_of(name)
     for value in BLOCKS[name]:
         settings = settings_of(trial_of(1, **{name: value}), study)
@@ -73,11 +73,11 @@ def test_mlflow_has_a_parameter_of_the_axis_and_all_settings_inside_it(name: str
         assert {f"{name}.{key}": one for key, one in value.items()}.items() <= settings.items()
 
 
-def test_the_parent_run_has_no_setting_that_only_one_of_its_trials_has() -> None:
+def test_the_parent_run_omits_settings_that_differ_between_trials() -> None:
     assert not [name for name in settings_of_study(study_of("model")) if name.startswith("model")]
 
 
-def test_the_chart_of_a_study_names_parameters_that_its_trials_have() -> None:
+def test_the_chart_of_a_study_uses_parameters_that_its_trials_have() -> None:
     study = study_of("model")
     (view, *_) = views(MlflowPages("1", "run", "view"), study).values()
     settings = settings_of(trial_of(1, model=MODELS[0]), study)

@@ -1,4 +1,4 @@
-"""Bounds on metrics: how far a trial is from them, what early stopping and searchers are given, who comes first."""
+"""Bounds on metrics: violations, their effect on early stopping and searchers, and the ranking of trials."""
 
 import math
 from dataclasses import replace
@@ -33,20 +33,20 @@ def trial(number: int, nll: float, ece: float, **more: Any) -> TrialRecord:
     ("accuracy", "flops", "expected"),
     [(0.9, 100.0, 0.0), (0.8, 200.0, 0.0), (0.6, 100.0, 0.25), (0.6, 300.0, 0.75), (0.8, 5.0, 0.5)],
 )
-def test_violations_are_distances_in_units_of_their_bound_and_add_up(
+def test_total_violation_is_the_sum_of_distances_relative_to_the_bounds(
     accuracy: float, flops: float, expected: float
 ) -> None:
     assert total_violation(MIXED, {"val/accuracy": accuracy, "cost/flops": flops}) == pytest.approx(expected)
 
 
-def test_bounds_that_are_met_have_a_violation_below_zero() -> None:
+def test_bounds_that_are_met_have_a_negative_violation() -> None:
     found = violations(MIXED, {"val/accuracy": 1.0, "cost/flops": 100.0})
     assert found == pytest.approx(
         {"val/accuracy at least": -0.25, "cost/flops at least": -9, "cost/flops at most": -0.5}
     )
 
 
-def test_a_metric_that_was_not_reported_or_is_nan_breaks_its_bounds() -> None:
+def test_a_metric_that_is_missing_or_nan_violates_its_bounds() -> None:
     assert total_violation(MIXED, {"cost/flops": 100.0}) == math.inf
     assert total_violation(MIXED, {"val/accuracy": math.nan, "cost/flops": 100.0}) == math.inf
     assert broken(MIXED, {"cost/flops": 300.0}) == ["val/accuracy not measured", "cost/flops 300, at most 200"]
@@ -66,7 +66,7 @@ def test_contradictory_bounds_are_refused(bound: dict[str, float], said: str) ->
     assert str(raised.value).startswith(said)
 
 
-def test_trials_that_meet_the_constraints_come_first_then_the_nearest() -> None:
+def test_feasible_trials_are_ranked_first_then_those_closest_to_feasibility() -> None:
     trials = [trial(1, 0.1, 0.3), trial(2, 0.2, 0.2), trial(3, 0.9, 0.1), trial(4, 0.8, 0.05), trial(5, 0.1, 0.2)]
     assert [t.number for t in study().rank(trials)] == [4, 3, 5, 2, 1]
     assert [t.number for t in study(constraints={}).rank(trials)] == [1, 5, 2, 4, 3]
@@ -75,7 +75,7 @@ def test_trials_that_meet_the_constraints_come_first_then_the_nearest() -> None:
 @pytest.mark.parametrize("objective", ["val/nll", "val/accuracy"])
 @pytest.mark.parametrize("secondary", [[], ["cost/flops"]])
 @pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
-def test_early_stopping_prefers_feasible_trials_whatever_the_objectives_of_others(
+def test_early_stopping_prefers_feasible_trials_over_infeasible_ones_with_better_objectives(
     objective: str, secondary: list[str], kind: str
 ) -> None:
     if secondary and kind != "asha":
@@ -87,17 +87,17 @@ def test_early_stopping_prefers_feasible_trials_whatever_the_objectives_of_other
         config={"training": {"epochs": 4}},
     )
     rule, good = own.make_stopping_rule(), 0.1 if objective == "val/nll" else 0.9
-    for number in range(1, 6):  # five trials that break the constraint and are better
+    for number in range(1, 6):  # five trials that violate the constraint and are better
         rule.decide(number, 1, own.compared_values({objective: good, "cost/flops": 1.0, "val/ece": 0.2}))
     meets = own.compared_values({objective: 0.5, "cost/flops": 2.0, "val/ece": 0.1})
     assert rule.decide(6, 1, meets) is Decision.CONTINUE
     breaks = own.compared_values({objective: good, "cost/flops": 1.0, "val/ece": 0.5})
-    if kind != "hyperband":  # which may deal it to a bracket whose first rung comes later
+    if kind != "hyperband":  # the rule may assign it to a bracket whose first rung comes later
         assert rule.decide(7, 1, breaks) is Decision.STOP, "farther from the bound than all others"
 
 
 def suggested(own: StudyConfig, *, restored: bool) -> list[float]:
-    """Temperatures after the first eight. NLL falls with the temperature; from 5.5 on ECE is above its bound."""
+    """Returns temperatures after the first eight. NLL decreases with temperature; ECE exceeds its bound from 5.5 on."""
     suggester, records = suggester_of(own), list[TrialRecord]()
     for number in range(1, 33):
         sampled, memory = suggester.suggest(number)  # type: ignore[misc]
@@ -115,9 +115,9 @@ def suggested(own: StudyConfig, *, restored: bool) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2"])
-def test_searchers_that_use_constraints_suggest_feasible_settings_also_after_a_restart(kind: str) -> None:
+def test_constrained_searchers_suggest_feasible_settings_even_after_a_restart(kind: str) -> None:
     searcher = {"kind": kind} | ({"population": 8} if kind == "nsga2" else {"startup_trials": 8})
-    idle = {f"idle.{n}": {"uniform": [0, 1]} for n in range(4)}  # nsga2 mutates one axis of a child, whatever it is
+    idle = {f"idle.{n}": {"uniform": [0, 1]} for n in range(4)}  # nsga2 mutates one of all settings of a child
     settings: dict[str, Any] = {"searcher": searcher, "idle": idle if kind == "nsga2" else {}}
     found = suggested(study(**settings), restored=False)
     free = suggested(study(**settings, constraints={}), restored=False)

@@ -1,4 +1,4 @@
-"""Fronts against brute force, volumes against closed forms, and early stopping on problems whose front is known."""
+"""Fronts agree with brute force, hypervolumes with closed forms; early stopping on problems with a known front."""
 
 import heapq
 import json
@@ -28,14 +28,14 @@ NAN, INF = math.nan, math.inf
 
 
 def objective_vectors(seed: int, n: int, objectives: int, levels: int | None = 4) -> list[list[float]]:
-    """Random points; on few levels, so that many are equal in some objective and some in all."""
+    """Returns random points; few levels make many of them equal in some or all objectives."""
     rng = random.Random(seed)
     draw = rng.random if levels is None else lambda: float(rng.randrange(levels))
     return [[draw() for _ in range(objectives)] for _ in range(n)]
 
 
 def is_dominated(b: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
-    """By definition, in plain loops."""
+    """Implements the definition with plain loops."""
     return any(
         all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True)) for a in others
     )
@@ -49,7 +49,7 @@ def fronts_by_definition(values: list[list[float]]) -> list[list[int]]:
     return found
 
 
-# Who dominates whom
+# Dominance
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def fronts_by_definition(values: list[list[float]]) -> list[list[int]]:
         ([NAN, 1], [INF, 2], True),
     ],
 )
-def test_a_point_dominates_if_it_is_nowhere_worse_and_somewhere_better(
+def test_a_point_dominates_if_it_is_never_worse_and_at_least_once_better(
     a: list[float], b: list[float], expected: bool
 ) -> None:
     assert (fronts([a, b]) == [[0], [1]]) is expected
@@ -79,7 +79,7 @@ def test_maximized_objectives_change_sign() -> None:
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
 @pytest.mark.parametrize("seed", range(10))
-def test_fronts_are_those_of_the_definition(objectives: int, seed: int) -> None:
+def test_fronts_agree_with_the_definition(objectives: int, seed: int) -> None:
     for levels in (2, 5, None):
         values = objective_vectors(seed, 40, objectives, levels)
         assert fronts(values) == fronts_by_definition(values)
@@ -95,20 +95,20 @@ def test_a_permutation_of_the_points_only_permutes_the_fronts(seed: int) -> None
     assert [sorted(order[i] for i in some) for some in moved] == fronts(values)
 
 
-def test_no_points_have_no_front() -> None:
+def test_zero_points_have_no_front() -> None:
     assert (fronts([]), pareto_front_indices([]), select_diverse([], 3)) == ([], [], [])
 
 
-# A few of a front
+# Selection of diverse points
 
 
-def test_diverse_points_are_the_best_of_the_first_objective_then_the_other_end_then_the_middle() -> None:
-    line = [[0.55, 45], [0.0, 100], [0.1, 90], [1.0, 0], [1.0, 50]]  # the last is dominated
+def test_diverse_points_are_the_best_of_the_first_objective_then_the_other_end_then_those_between() -> None:
+    line = [[0.55, 45], [0.0, 100], [0.1, 90], [1.0, 0], [1.0, 50]]  # the last point is dominated
     assert [select_diverse(line, k) for k in (0, 1, 2, 3, 9)] == [[], [1], [1, 3], [1, 3, 0], [1, 3, 0, 2]]
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_diverse_points_are_different_points_of_the_front_with_the_best_first(seed: int) -> None:
+def test_diverse_points_are_distinct_points_of_the_front_and_the_best_is_first(seed: int) -> None:
     values = objective_vectors(seed, 40, 3)
     different = {tuple(values[i]) for i in pareto_front_indices(values)}
     for k in range(1, 12):
@@ -123,11 +123,11 @@ def test_diverse_points_do_not_depend_on_units() -> None:
     assert select_diverse(steep, 3) == select_diverse([[1000 * a, b] for a, b in steep], 3) == [0, 1, 3]
 
 
-# How good a front is
+# Hypervolume
 
 
 def hypervolume(values: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """The area between the points and a reference that is worse in both objectives, by one sweep: more is better.
+    """Returns the area between points and a reference that is worse in both objectives, by a sweep; larger is better.
 
     Points that are not better than the reference in both objectives add nothing. Zitzler and Thiele 1999.
     """
@@ -144,12 +144,14 @@ def hypervolume(values: Sequence[Sequence[float]], reference: Sequence[float]) -
         ([[1, 1]], 6),  # 2 x 3
         ([[1, 1], [1, 1]], 6),
         ([[2, 1], [1, 3]], 1 * 3 + 2 * 1 - 1 * 1),
-        ([[2, 1], [1, 3], [2.5, 3.5]], 4),  # one dominated
+        ([[2, 1], [1, 3], [2.5, 3.5]], 4),  # one is dominated
         ([[2, 1], [1, 3], [0, 4], [-9, 5]], 4),  # one on the border, one outside
         ([[2, 1], [1, 3], [0, NAN]], 4),
     ],
 )
-def test_hypervolume_of_two_objectives_by_hand(values: list[list[float]], expected: float) -> None:
+def test_hypervolume_of_two_objectives_equals_the_hand_computed_value(
+    values: list[list[float]], expected: float
+) -> None:
     assert hypervolume(values, [3, 4]) == expected
 
 
@@ -158,7 +160,7 @@ def test_hypervolume_of_two_objectives_by_hand(values: list[list[float]], expect
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 2.5, 1.5])
 @pytest.mark.parametrize("grace", [1, 3, 5])
-def test_rungs_are_where_those_of_rays_asha_are(grace: int, factor: float) -> None:
+def test_rungs_are_at_the_same_epochs_as_those_of_ray_asha(grace: int, factor: float) -> None:
     for epochs in range(grace, 100):
         theirs = {math.ceil(milestone) for milestone, _ in _Bracket(grace, epochs, factor, 0)._rungs}
         assert rungs(grace, factor, epochs) == sorted(rung for rung in theirs if rung < epochs)
@@ -171,18 +173,18 @@ def test_the_second_trial_is_stopped_only_if_the_first_dominates_it() -> None:
         assert rule.report(2, 5, values) is stopped
 
 
-def test_a_dominated_trial_continues_while_better_fronts_hold_less_than_the_share() -> None:
+def test_a_dominated_trial_continues_while_better_fronts_contain_less_than_the_share_of_trials() -> None:
     rule = ParetoRungs([5], 3)
     for number, (values, better, stopped) in enumerate(
         [
             ((0, 4), 0, False),
             ((4, 0), 0, False),
-            ((9, 9), 2, True),  # of 3
+            ((9, 9), 2, True),  # 2 of 3
             ((5, 5), 2, True),
             ((1, 5), 2, True),
-            ((5, 1), 2, True),  # of 6: not less than a third
+            ((5, 1), 2, True),  # 2 of 6: not less than one third
             ((6, 6), 5, True),
-            ((1, 5), 2, False),  # of 8
+            ((1, 5), 2, False),  # 2 of 8
         ]
     ):
         assert rule.report(number, 5, values) is stopped
@@ -190,7 +192,7 @@ def test_a_dominated_trial_continues_while_better_fronts_hold_less_than_the_shar
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_with_one_objective_it_is_asynchronous_successive_halving(seed: int) -> None:
+def test_with_one_objective_pareto_rungs_equal_asynchronous_successive_halving(seed: int) -> None:
     rule, seen = ParetoRungs([1], 3), []
     for number, (value,) in enumerate(objective_vectors(seed, 60, 1, None)):
         rank = sum(other < value for other in seen)
@@ -206,12 +208,12 @@ def test_a_trial_that_is_not_dominated_at_its_rung_always_continues() -> None:
             assert is_dominated(own, values[:number]) or not stopped
 
 
-def test_a_trial_with_nan_is_stopped_and_stops_no_other() -> None:
+def test_a_trial_with_nan_is_stopped_and_causes_no_other_trial_to_stop() -> None:
     rule = ParetoRungs([1], 3)
     assert [rule.report(n, 1, v) for n, v in enumerate([(NAN, 2), (9, 2), (NAN, 2)])] == [False, False, True]
 
 
-def test_the_first_report_at_or_after_a_rung_counts_and_no_other() -> None:
+def test_only_the_first_report_at_or_after_a_rung_is_recorded() -> None:
     rule = ParetoRungs([3, 9], 3)
     assert not rule.report(1, 2, (0, 0))
     assert not rule.report(1, 4, (1, 1))
@@ -220,7 +222,7 @@ def test_the_first_report_at_or_after_a_rung_counts_and_no_other() -> None:
     assert rule.recorded == {3: {1: (1, 1)}, 9: {2: (2, 2)}}
 
 
-def test_a_repeated_report_gives_the_same_decision_also_after_a_restart() -> None:
+def test_a_repeated_report_gives_the_same_decision_even_after_a_restart() -> None:
     rule, values = ParetoRungs([2, 4], 3), objective_vectors(3, 60, 2, 9)
     answers = {(n, e): rule.report(n, e, own) for n, own in enumerate(values) for e in range(1, 7)}
     kept = json.loads(json.dumps(rule.recorded))
@@ -230,7 +232,7 @@ def test_a_repeated_report_gives_the_same_decision_also_after_a_restart() -> Non
     assert 0 < sum(answers.values()) < len(answers)
 
 
-def test_tolerance_continues_a_trial_within_the_margin_of_the_front() -> None:
+def test_with_a_tolerance_trials_within_the_margin_of_the_front_continue() -> None:
     for loss, stopped in [(1.04, False), (1.06, True)]:
         rule = ParetoRungs([1], 3, tolerance=(0.05, 0))
         assert not rule.report(1, 1, (1.0, 4))
@@ -241,12 +243,12 @@ def test_tolerance_continues_a_trial_within_the_margin_of_the_front() -> None:
     assert rule.report(3, 1, to_minimization([0.85], ["max"]))
 
 
-# A problem with a known front: cost c in 1..8 and a setting x whose best value is 0.3, whatever the cost
+# A problem with a known front: cost c in 1..8 and a setting x whose best value is 0.3 at every cost
 
 EPOCHS, FACTOR = 81, 3
 RUNGS = rungs(3, FACTOR, EPOCHS)
 REFERENCE = (1.6, 9.0)
-KNOWN = [(0.2 + 0.8 / c, c) for c in range(1, 9)]  # what x = 0.3 ends at
+KNOWN = [(0.2 + 0.8 / c, c) for c in range(1, 9)]  # final value for x = 0.3
 
 Curve = Callable[[int, int, float, int], float]  # trial, c, x, epoch -> loss
 
@@ -256,17 +258,17 @@ def final_loss(c: int, x: float) -> float:
 
 
 def never_crossing(trial: int, c: int, x: float, epoch: int) -> float:
-    """Every trial loses the same share of its excess: who is better once is better always."""
+    """All trials lose the same share of their excess, so curves never cross."""
     return final_loss(c, x) * (1 + 2 * math.exp(-epoch / 10))
 
 
 def crossing(trial: int, c: int, x: float, epoch: int) -> float:
-    """The costly learn slowly."""
+    """Costly trials learn slowly, so curves cross."""
     return final_loss(c, x) * (1 + 2 * math.exp(-epoch / (3 + 2 * c)))
 
 
 def noisy(trial: int, c: int, x: float, epoch: int) -> float:
-    """5 % of noise, another at each epoch."""
+    """Adds 5 % noise at each epoch."""
     return never_crossing(trial, c, x, epoch) * math.exp(random.Random(f"{trial} {epoch}").gauss(0, 0.05))
 
 
@@ -275,14 +277,14 @@ def never_stops(number: int, epoch: int, values: Sequence[float]) -> bool:
 
 
 def asha_of_the_first_objective() -> Callable[[int, int, Sequence[float]], bool]:
-    """Ray's own rule."""
+    """Returns the ASHA rule of Ray."""
     bracket = _Bracket(RUNGS[0], EPOCHS, FACTOR, 0, stop_last_trials=False)
     return lambda n, epoch, values: bracket.on_result(SimpleNamespace(trial_id=n), epoch, -values[0]) == "STOP"
 
 
 @dataclass
 class Outcome:
-    """What a simulated study leaves behind, by number of trial."""
+    """Result of a simulated study, by trial number."""
 
     settings: dict[int, tuple[int, float]] = field(default_factory=dict)
     stopped: set[int] = field(default_factory=set)
@@ -290,19 +292,19 @@ class Outcome:
     epochs: int = 0
 
     def ends(self, n: int) -> tuple[float, float]:
-        """What a trial comes to when it is let."""
+        """Returns the final objectives that the trial reaches if it is not stopped."""
         return final_loss(*self.settings[n]), self.settings[n][0]
 
     def true_front(self) -> list[int]:
-        """The front of all trials, had none been stopped."""
+        """Returns the front of all trials if none had been stopped."""
         return pareto_front_indices([self.ends(n) for n in range(len(self.settings))])
 
     def lost(self) -> list[int]:
-        """Trials of that front that were stopped."""
+        """Returns the trials of that front that were stopped."""
         return [n for n in self.true_front() if n in self.stopped]
 
     def volume(self) -> float:
-        """Of the trials that ran to their end, as a share of that of the known front."""
+        """Returns the hypervolume of completed trials as a fraction of that of the known front."""
         return hypervolume([self.ends(n) for n in self.finished], REFERENCE) / hypervolume(KNOWN, REFERENCE)
 
 
@@ -316,10 +318,10 @@ def simulate(
     trials: float = INF,
     workers: int = 4,
 ) -> Outcome:
-    """Workers side by side, trials of different speed, until so many epochs are spent or so many trials over."""
+    """Simulates parallel trials of different speeds until a number of epochs or of completed trials is reached."""
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     speeds, out = random.Random(seed), Outcome()
-    running: list[tuple[float, int, int, float, optuna.Trial]] = []  # time, number, epoch, duration of one, trial
+    running: list[tuple[float, int, int, float, optuna.Trial]] = []  # time, number, epoch, duration of an epoch, trial
 
     def start(time: float) -> None:
         if len(out.settings) < trials:
@@ -361,7 +363,7 @@ def _quiet() -> None:
 
 @pytest.fixture(scope="module", params=SAMPLERS)
 def studies(request: pytest.FixtureRequest) -> dict[str, list[Outcome]]:
-    """The same number of epochs by each rule, with twelve seeds."""
+    """The outcomes of each rule with the same number of epochs, for twelve seeds."""
     rules: dict[str, Callable[[], Any]] = {
         "none": lambda: never_stops,
         "asha": asha_of_the_first_objective,
@@ -374,7 +376,7 @@ def studies(request: pytest.FixtureRequest) -> dict[str, list[Outcome]]:
     }
 
 
-def test_no_trial_of_the_final_front_is_stopped_when_curves_do_not_cross(studies: dict[str, list[Outcome]]) -> None:
+def test_no_trial_of_the_final_front_is_stopped_if_curves_do_not_cross(studies: dict[str, list[Outcome]]) -> None:
     assert [outcome.lost() for outcome in studies["pareto"]] == [[]] * 12
     assert sum(len(o.stopped) for o in studies["pareto"]) > sum(len(o.finished) for o in studies["pareto"])
 
@@ -388,7 +390,7 @@ def test_no_trial_of_the_final_front_is_stopped_for_any_number_of_parallel_trial
         assert len(outcome.stopped) > 32
 
 
-def test_the_front_is_better_for_the_same_number_of_epochs(studies: dict[str, list[Outcome]]) -> None:
+def test_pareto_rungs_find_a_better_front_with_the_same_number_of_epochs(studies: dict[str, list[Outcome]]) -> None:
     volumes = {rule: [outcome.volume() for outcome in outcomes] for rule, outcomes in studies.items()}
     print({rule: f"{median(some):.3f}" for rule, some in volumes.items()})
     assert all(outcome.epochs == BUDGET for outcomes in studies.values() for outcome in outcomes)
@@ -397,7 +399,7 @@ def test_the_front_is_better_for_the_same_number_of_epochs(studies: dict[str, li
     assert 0.98 < median(volumes["pareto"]) <= 1
 
 
-def test_asha_of_the_first_objective_cuts_the_cheap_end_of_the_front(studies: dict[str, list[Outcome]]) -> None:
+def test_asha_on_the_first_objective_loses_the_cheap_end_of_the_front(studies: dict[str, list[Outcome]]) -> None:
     cheap = [sum(o.settings[n][0] <= 3 for n in o.lost()) for o in studies["asha"]]
     assert min(cheap) >= 1
     assert median(cheap) == 3
@@ -405,7 +407,7 @@ def test_asha_of_the_first_objective_cuts_the_cheap_end_of_the_front(studies: di
 
 
 @pytest.mark.parametrize("curve", [never_crossing, crossing, noisy])
-def test_tolerance_keeps_the_front_where_curves_cross_or_are_noisy(curve: Curve) -> None:
+def test_a_tolerance_keeps_the_front_if_curves_cross_or_are_noisy(curve: Curve) -> None:
     lost, epochs = {}, {}
     for tolerance in (0.0, 0.05, 0.1):
         outcomes = [

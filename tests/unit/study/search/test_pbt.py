@@ -1,4 +1,4 @@
-"""Population-based training: which trials stop, which are copied, and with which settings."""
+"""Population-based training: which trials are stopped, which are copied, and with which settings."""
 
 import json
 from typing import Any
@@ -27,18 +27,18 @@ def stops(rule: StoppingRule, number: int, epoch: int, value: float) -> bool:
     return rule.decide(number, epoch, [value]) is Decision.STOP
 
 
-def test_a_quarter_of_the_trials_stops_once_four_can_be_compared() -> None:
+def test_a_quarter_of_the_trials_is_stopped_once_four_can_be_compared() -> None:
     rule = Pbt(interval_epochs=2, quantile=0.25)(10, ["min"])
     assert not any(stops(rule, number, 1, 9.0 + number) for number in range(8))
     assert [stops(rule, number, 2, value) for number, value in enumerate([0.1, 0.2, 0.3, 0.4, 0.35, 0.05])] == [
         False,
         False,
         False,
-        True,  # the worst of four
-        False,  # the second worst of five
+        True,  # the worst of four trials
+        False,  # the second worst of five trials
         False,
     ]
-    assert not stops(rule, 9, 10, 99.0)  # whoever has come to the end stays
+    assert not stops(rule, 9, 10, 99.0)  # a completed trial is not stopped
 
 
 def test_larger_values_are_better_if_the_objective_is_maximized() -> None:
@@ -60,21 +60,21 @@ def test_a_stopped_trial_is_replaced_by_one_that_starts_from_a_better_checkpoint
         record(2, [0.9, 0.8, 0.7], "running"),
         record(3, [0.9, 0.8, 0.6], "running"),
         record(4, [0.9, 0.8, 0.9], "pruned"),
-        record(5, [0.1, 0.1], "running"),  # has not come so far
+        record(5, [0.1, 0.1], "running"),  # has not reached this epoch
     ]
     branch = of.scheduler.exploit_and_explore(of.space, of.merit, of.mode, trials)  # type: ignore[union-attr]
     assert branch is not None
     assert (branch["parent"], branch["replaces"]) == (1, 4)
     (change,) = branch["schedule"]
     assert change["after_epoch"] == 3
-    assert set(change["set"]) == {"loss.temperature"}  # the averaging is built once
+    assert set(change["set"]) == {"loss.temperature"}  # the average is created only once
     assert change["set"]["loss.temperature"] != 2.0
     assert branch == of.scheduler.exploit_and_explore(of.space, of.merit, of.mode, trials)  # type: ignore[union-attr]
     taken = [*trials, record(6, [0.4], "running", **{k: branch[k] for k in ("schedule", "parent", "replaces")})]
     assert of.scheduler.exploit_and_explore(of.space, of.merit, of.mode, taken) is None  # type: ignore[union-attr]
 
 
-def test_no_trial_starts_from_one_that_breaks_a_constraint_if_another_meets_it() -> None:
+def test_no_trial_starts_from_an_infeasible_trial_if_a_feasible_one_exists() -> None:
     of = study(constraints={"val/nll": {"at_least": 0.45}})
     trials = [
         record(1, [0.9, 0.8, 0.4], "running"),
@@ -87,7 +87,7 @@ def test_no_trial_starts_from_one_that_breaks_a_constraint_if_another_meets_it()
     assert branch["parent"] == 3
 
 
-def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() -> None:
+def test_a_perturbed_setting_stays_in_its_range_and_starts_from_its_current_value() -> None:
     of, seen = study(), set()
     for seed in range(200):
         pbt = Pbt(population=6, interval_epochs=3, resample=0.0, factor=1.25, seed=seed)
@@ -102,7 +102,7 @@ def test_a_moved_setting_stays_in_its_range_and_is_moved_from_where_it_is_now() 
     assert seen == {10.0, 9.0 / 1.25}
 
 
-def test_a_population_is_trained_to_its_end_and_every_record_is_a_config(tmp_path: Any) -> None:
+def test_a_population_is_trained_to_the_end_and_every_trial_has_a_valid_config(tmp_path: Any) -> None:
     of = study()
     progress = work(of, tmp_path, slots=4)
     searched = [trial for trial in progress.primary_trials if trial.kind == "search"]
@@ -153,7 +153,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return folder / "studies"
 
 
-def test_a_trial_that_began_at_anothers_checkpoint_is_the_same_as_one_trained_from_the_first_epoch(real: Any) -> None:
+def test_a_trial_started_from_the_checkpoint_of_another_equals_one_trained_from_the_first_epoch(real: Any) -> None:
     folder = StudyDirectory(real / "pbt")
     of = load_study(real.parent / "pbt.yaml")
     branches = [t for t in folder.read_trials() if t.replaces and t.state == "finished"]
@@ -168,5 +168,5 @@ def test_a_trial_that_began_at_anothers_checkpoint_is_the_same_as_one_trained_fr
     assert [e["epoch"] for e in trial.epochs] == list(range(trial.schedule[-1]["after_epoch"] + 1, 13))
 
 
-def test_checkpoints_for_other_trials_are_deleted_at_the_end(real: Any) -> None:
+def test_checkpoints_kept_for_other_trials_are_deleted_at_the_end(real: Any) -> None:
     assert not list((real / "pbt").glob("trials/*/*.pt"))

@@ -1,4 +1,4 @@
-"""Who is stopped early, and who never is."""
+"""Which trials each scheduler stops early, and which are never stopped."""
 
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -16,7 +16,7 @@ STOP = Decision.STOP
 
 
 def reports(rule: StoppingRule, number: int, values: list[float]) -> bool:
-    """Reports one epoch after the other; whether the trial was stopped, and then no more of them."""
+    """Reports one epoch after another until the trial is stopped; returns whether it was stopped."""
     return any(rule.decide(number, epoch, [value]) is STOP for epoch, value in enumerate(values, start=1))
 
 
@@ -24,7 +24,7 @@ OTHERS = ([0.9, 0.5, 0.4], [0.8, 0.6, 0.5], [0.7, 0.7, 0.6])
 
 
 @pytest.mark.parametrize("value", [0.55, 0.575, 0.59, 0.61, 0.7])
-def test_median_stops_a_trial_that_never_reached_the_median_of_the_means_of_others(value: float) -> None:
+def test_median_stops_a_trial_whose_best_value_is_worse_than_the_median_of_the_other_means(value: float) -> None:
     rule = Median(grace_epochs=2, min_trials=3)(10, ["min"])
     for number, values in enumerate(OTHERS):
         assert not reports(rule, number, values)
@@ -32,7 +32,7 @@ def test_median_stops_a_trial_that_never_reached_the_median_of_the_means_of_othe
     assert reports(rule, 9, [0.95, value]) == (value > bound)
 
 
-def test_median_waits_for_enough_others() -> None:
+def test_median_stops_no_trial_before_enough_others_can_be_compared() -> None:
     rule = Median(grace_epochs=1, min_trials=3)(10, ["min"])
     for number, values in enumerate(OTHERS[:2]):
         reports(rule, number, values)
@@ -46,7 +46,7 @@ def test_median_stops_no_trial_before_its_grace_epochs() -> None:
     assert reports(rule, 3, [5.0, 5.0, 5.0])
 
 
-def test_median_supports_maximization() -> None:
+def test_median_supports_maximized_objectives() -> None:
     rule = Median(grace_epochs=1, min_trials=1)(10, ["max"])
     reports(rule, 1, [0.9, 0.9])
     assert reports(rule, 2, [0.8])
@@ -55,14 +55,14 @@ def test_median_supports_maximization() -> None:
 
 @dataclass(frozen=True)
 class SimpleTrial:
-    """As much of a trial as Ray's rule looks at."""
+    """The part of a trial that the rule of Ray uses."""
 
     trial_id: int
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("seed", range(10))
-def test_median_decides_as_rays_own_rule_does(mode: str, seed: int) -> None:
+def test_median_makes_the_same_decisions_as_the_median_rule_of_ray(mode: str, seed: int) -> None:
     class Others(MedianStoppingRule):
         def _on_insufficient_samples(self, *about: Any) -> str:
             return str(TrialScheduler.CONTINUE)
@@ -83,17 +83,17 @@ def test_median_decides_as_rays_own_rule_does(mode: str, seed: int) -> None:
     assert stopped
 
 
-def test_asha_continues_the_best_share_of_each_rung() -> None:
+def test_asha_continues_the_best_share_of_trials_at_each_rung() -> None:
     rule = Asha(grace_epochs=1, reduction_factor=2)(8, ["min"])
     values = [0.5, 0.4, 0.6, 0.3, 0.45, 0.2]
     seen: list[float] = []
     for number, value in enumerate(values):
-        expected = bool(seen) and value > np.percentile(seen, 50)  # among those who came to the rung before
+        expected = bool(seen) and value > np.percentile(seen, 50)  # among trials that reached the rung earlier
         assert reports(rule, number, [value]) == expected
         seen.append(value)
 
 
-def test_hyperband_assigns_trials_to_brackets_by_seed_and_number_only() -> None:
+def test_hyperband_assigns_brackets_only_by_seed_and_trial_number() -> None:
     def stopped(seed: int, numbers: range) -> list[bool]:
         rule = Hyperband(grace_epochs=1, reduction_factor=2, brackets=3, seed=seed)(8, ["min"])
         return [reports(rule, number, [1.0 + number] * 7) for number in numbers]
@@ -104,7 +104,7 @@ def test_hyperband_assigns_trials_to_brackets_by_seed_and_number_only() -> None:
     assert worst_after_grace_of_one > 0
 
 
-def test_trials_too_short_for_many_brackets_have_fewer() -> None:
+def test_short_trials_have_fewer_brackets() -> None:
     rule = Hyperband(grace_epochs=2, reduction_factor=3, brackets=5)(4, ["min"])
     assert not any(reports(rule, number, [1.0]) for number in range(5))
 
@@ -112,7 +112,7 @@ def test_trials_too_short_for_many_brackets_have_fewer() -> None:
 @pytest.mark.parametrize(
     "settings", [Asha(grace_epochs=1), Hyperband(grace_epochs=1), Median(grace_epochs=1, min_trials=2), NoScheduler()]
 )
-def test_a_rule_with_the_same_reports_makes_the_same_decisions(settings: Any) -> None:
+def test_a_rule_makes_the_same_decisions_for_the_same_reports(settings: Any) -> None:
     chance = np.random.default_rng(0)
     heard = [(int(n), epoch, float(chance.random())) for n in chance.permutation(30) for epoch in range(1, 9)]
     first, second = settings(9, ["min"]), settings(9, ["min"])
@@ -132,7 +132,7 @@ def test_a_rule_with_the_same_reports_makes_the_same_decisions(settings: Any) ->
     ],
     ids=lambda scheduler: scheduler.kind,
 )
-def test_trials_are_stopped_only_after_a_decisive_epoch(scheduler: Any) -> None:
+def test_trials_are_stopped_only_after_decision_epochs(scheduler: Any) -> None:
     chance, rule, stopped = np.random.default_rng(0), scheduler(20, ["min"]), set()
     for number in range(60):
         for epoch in range(1, 21):

@@ -1,4 +1,4 @@
-"""The size of a search space, against counting every single setting."""
+"""The size of a search space agrees with counting every combination."""
 
 import itertools
 from pathlib import Path
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def counted(search: dict[str, Hyperparameter]) -> int:
-    """Different settings of the axes with single values: all of the product, without what conditions take out."""
+    """Counts the combinations of all discrete hyperparameters, without those excluded by conditions."""
     finite = [name for name in topological_order(search) if search[name].kind not in ("uniform", "log_uniform")]
     values = []
     for name in finite:
@@ -32,7 +32,7 @@ def counted(search: dict[str, Hyperparameter]) -> int:
 
 
 NESTED = {
-    "c": Hyperparameter(choice=["x", "y", "y"], when={"b": [2, 3]}),  # a value written twice is one
+    "c": Hyperparameter(choice=["x", "y", "y"], when={"b": [2, 3]}),  # a repeated value counts once
     "a": Hyperparameter(choice=[0, 1, 2]),
     "b": Hyperparameter(integer=[1, 6], when={"a": [1, 2]}),
     "d": Hyperparameter(choice=["p", "q", "r"], when={"a": 1, "c": "y"}),
@@ -55,7 +55,7 @@ def test_every_setting_is_counted_once(search: dict[str, Hyperparameter]) -> Non
     assert size_of(search).combinations == counted(search)
 
 
-def test_independent_hyperparameters_multiply_without_being_enumerated() -> None:
+def test_combinations_of_independent_hyperparameters_are_multiplied_and_not_enumerated() -> None:
     search = {}
     for n in range(30):
         search |= {
@@ -72,7 +72,7 @@ def test_a_space_without_ranges_has_a_finite_number_of_settings() -> None:
     )
 
 
-def test_ranges_are_counted_separately_from_the_combinations_of_the_rest() -> None:
+def test_continuous_ranges_are_counted_separately_from_other_combinations() -> None:
     search = {
         "a": Hyperparameter(choice=[1, 2]),
         "b": Hyperparameter(log_uniform=[1, 9]),

@@ -1,4 +1,4 @@
-"""What is suggested: inside the space, by seed and place alone, and told honestly what came of it."""
+"""Suggestions are inside the space, depend only on seed and index, and results are reported to the searcher."""
 
 import math
 from collections import Counter
@@ -30,14 +30,14 @@ def study(kind: str, seed: int = 0, search: dict[str, Any] | None = None, **more
 
 
 def trial(number: int, sampled: dict[str, Any], memory: dict[str, Any], **more: Any) -> TrialRecord:
-    """A finished one; the best temperature is 2."""
+    """Returns a finished trial; the best temperature is 2."""
     value = abs(sampled.get("loss.temperature", 2) - 2)
     last = {"epoch": 3.0, "epochs": 3.0, "val/nll": value, "cost/flops": 1 - value / 10}
     return TrialRecord(number, None, sampled, "", "finished", [last], memory=memory, **more)
 
 
 def suggested(of: StudyConfig, count: int) -> list[TrialRecord]:
-    """Trials, each answered before the next is suggested."""
+    """Returns trials, each reported before the next suggestion."""
     suggester, made = suggester_of(of), list[TrialRecord]()
     for number in range(1, count + 1):
         suggestion = suggester.suggest(number)
@@ -55,7 +55,7 @@ def test_the_same_seed_suggests_the_same_trials(kind: str) -> None:
 
 
 @every_searcher
-def test_every_searcher_keeps_to_the_space_and_its_conditions(kind: str) -> None:
+def test_every_searcher_respects_the_space_and_its_conditions(kind: str) -> None:
     of = study(kind)
     for sampled in (t.sampled for t in suggested(of, 20)):
         assert 1 <= sampled["loss.temperature"] <= 10
@@ -66,7 +66,9 @@ def test_every_searcher_keeps_to_the_space_and_its_conditions(kind: str) -> None
 
 @pytest.mark.parametrize("secondary_objectives", [[], ["cost/flops"]], ids=["one objective", "two objectives"])
 @pytest.mark.parametrize("kind", ["tpe", "nsga2", "qmc", "random"])
-def test_a_restored_searcher_continues_like_an_uninterrupted_one(kind: str, secondary_objectives: list[str]) -> None:
+def test_a_restored_searcher_makes_the_same_suggestions_as_an_uninterrupted_one(
+    kind: str, secondary_objectives: list[str]
+) -> None:
     of = study(kind, secondary_objectives=secondary_objectives)
     whole = suggested(of, 24)
     for known in (1, 9, 17, 23):
@@ -78,7 +80,7 @@ def test_a_restored_searcher_continues_like_an_uninterrupted_one(kind: str, seco
         assert suggestion[0] == whole[known].sampled, f"after {known} trials"
 
 
-def test_a_running_trial_is_remembered_as_running_and_may_end_later() -> None:
+def test_a_trial_restored_as_running_may_end_later() -> None:
     of = study("tpe")
     whole = suggested(of, 12)
     suggester = suggester_of(of)
@@ -105,7 +107,7 @@ def test_optuna_receives_complete_pruned_and_failed_states() -> None:
     assert [known.state.name for known in suggester._known()] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
 
 
-def test_a_grid_contains_every_combination_once_and_obeys_conditions() -> None:
+def test_a_grid_contains_every_combination_once_and_respects_conditions() -> None:
     of = study("grid", search=LISTED)
     suggester, found = suggester_of(of), []
     while (suggestion := suggester.suggest(len(found) + 1)) is not None:
@@ -127,7 +129,7 @@ def test_the_cells_of_grid_hyperparameters_are_visited_in_turn_with_any_searcher
     assert cells == {(k, a): 2 for k in (1, 2, 4) for a in ("none", "ema")}
 
 
-def test_sobol_points_cover_the_space_evenly() -> None:
+def test_sobol_points_cover_the_search_space_evenly() -> None:
     found = [t.sampled for t in suggested(study("qmc"), 64)]
     eighths = Counter(int(8 * math.log(s["loss.temperature"]) / math.log(10)) for s in found)
     assert set(eighths.values()) == {8}
@@ -135,7 +137,7 @@ def test_sobol_points_cover_the_space_evenly() -> None:
 
 
 @every_searcher
-def test_settings_to_try_first_are_tried_first_and_the_searcher_fills_the_gaps(kind: str) -> None:
+def test_points_to_evaluate_are_tried_first_and_the_searcher_fills_in_missing_settings(kind: str) -> None:
     first = [{"loss.temperature": 2.5}, {"loss.temperature": 3.5, "averaging.kind": "none"}]
     found = suggested(study(kind, points_to_evaluate=first), 4)
     assert [t.sampled["loss.temperature"] for t in found[:2]] == [2.5, 3.5]
@@ -144,14 +146,14 @@ def test_settings_to_try_first_are_tried_first_and_the_searcher_fills_the_gaps(k
     assert found[2].sampled["loss.temperature"] not in (2.5, 3.5)
 
 
-def test_a_model_finds_better_settings_than_chance() -> None:
+def test_a_model_based_searcher_finds_better_settings_than_random_search() -> None:
     def best_of_the_last(kind: str) -> float:
         return min(abs(t.sampled["loss.temperature"] - 2) for t in suggested(study(kind), 40)[20:])
 
     assert best_of_the_last("tpe") < 0.05
 
 
-def test_a_restored_gaussian_process_suggests_the_same() -> None:
+def test_a_restored_gaussian_process_makes_the_same_suggestions() -> None:
     of = study("gp")
     whole, suggester = suggested(of, 11), suggester_of(of)
     for record in whole[:10]:
@@ -161,6 +163,6 @@ def test_a_restored_gaussian_process_suggests_the_same() -> None:
     assert suggestion[0] == whole[10].sampled
 
 
-def test_optuna_prints_nothing_about_its_own_study(capfd: pytest.CaptureFixture[str]) -> None:
+def test_optuna_prints_nothing_about_its_internal_study(capfd: pytest.CaptureFixture[str]) -> None:
     suggested(study("tpe"), 1)
     assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Search space files: what is read out of them, and what is suggested from them."""
+"""Search space files: the settings read from them, and the suggestions made from them."""
 
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ GOOD = {
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda file: file.name)
-def test_every_search_space_of_the_package_is_valid(file: Path) -> None:
+def test_every_packaged_search_space_is_valid(file: Path) -> None:
     assert load_study(file).search
 
 
-def test_overrides_reach_every_part_of_the_file() -> None:
+def test_overrides_can_change_every_section_of_the_study_file() -> None:
     words = ["budget.trials=3", "config.training.epochs=2", "scheduler.kind=none", "search.seed={choice: [1, 2]}"]
     study = load_study(ROOT / "search_spaces" / "digits.yaml", words)
     assert (study.budget.trials, study.epochs, study.scheduler.kind, study.search["seed"].values) == (
@@ -46,7 +46,7 @@ def test_overrides_reach_every_part_of_the_file() -> None:
     )
 
 
-def test_names_of_a_study_file_may_be_dotted_as_those_of_overrides(tmp_path: Path) -> None:
+def test_names_in_a_study_file_may_be_dotted_like_those_of_overrides(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(
         "search.seed: {choice: [1, 2]}\nsearch: {training.optimizer.lr: {uniform: [0.1, 0.2]}}\n"
@@ -57,7 +57,7 @@ def test_names_of_a_study_file_may_be_dotted_as_those_of_overrides(tmp_path: Pat
     assert list(study.search) == ["training.optimizer.lr", "seed"]
 
 
-def test_names_of_axes_may_be_nested_and_parts_of_axes_overridden(tmp_path: Path) -> None:
+def test_hyperparameter_names_may_be_nested_and_partially_overridden(tmp_path: Path) -> None:
     file = tmp_path / "nested.yaml"
     file.write_text(
         "search:\n"
@@ -92,7 +92,7 @@ def test_names_of_axes_may_be_nested_and_parts_of_axes_overridden(tmp_path: Path
         ),
     ],
 )
-def test_invalid_names_and_numbers_of_a_study_file_are_refused(tmp_path: Path, more: str, fault: str) -> None:
+def test_invalid_names_and_numbers_in_a_study_file_are_refused(tmp_path: Path, more: str, fault: str) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("search: {seed: {choice: [1]}}\n" + more)
     with pytest.raises(ConfigError) as caught:
@@ -100,7 +100,7 @@ def test_invalid_names_and_numbers_of_a_study_file_are_refused(tmp_path: Path, m
     assert fault in str(caught.value)
 
 
-def test_a_baseline_takes_the_studys_training_but_its_own_published_method(tmp_path: Path) -> None:
+def test_a_baseline_uses_the_training_settings_of_the_study_but_its_published_method(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(yaml.safe_dump(GOOD | {"config": {"training": {"epochs": 3}, "loss": {"temperature": 9.0}}}))
     study = load_study(file)

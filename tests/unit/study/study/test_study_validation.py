@@ -1,4 +1,4 @@
-"""Every fault that a search space file can have is told with its line, all at once, before anything is begun."""
+"""All errors in a search space file are reported together with their lines, before any work."""
 
 import json
 from pathlib import Path
@@ -19,15 +19,15 @@ from tests.commands import call
 
 FOLDER = "a folder"
 MISSING = "no file"
-SEARCH = "search: {seed: {choice: [1, 2]}}\n"  # nothing is wrong with it
+SEARCH = "search: {seed: {choice: [1, 2]}}\n"  # a valid file
 
 
 def kinds(union: Any, having: str = "kind") -> str:
-    """The kinds of these pieces, those that have a certain setting."""
+    """Returns the kinds of the pieces that have a certain setting."""
     return ", ".join(kind_of(piece) for piece in get_args(get_args(union)[0]) if having in piece.model_fields)
 
 
-NAMES = {  # what grows with the project
+NAMES = {  # lists that grow with the project
     "<ways>": ", ".join(KINDS),
     "<searchers>": kinds(Searcher),
     "<schedulers>": kinds(Scheduler),
@@ -37,13 +37,13 @@ NAMES = {  # what grows with the project
 
 
 def axis(text: str) -> str:
-    """A file whose search, in line 3 and after, is this."""
+    """Returns a file with this search from line 3 on."""
     return f"preset: latentbe\nsearch:\n  {text}\n"
 
 
-# what it is called, the file, what follows `error: FILE`
+# name of the case, content of the file, text after `error: FILE`
 BROKEN: list[tuple[str, str | bytes, str]] = [
-    # --- no file of settings
+    # not a settings file
     ("missing file", MISSING, ": No such file or directory"),
     ("folder", FOLDER, ": Is a directory"),
     ("binary file", b"\x93NUMPY\x01\x00\xff\xfe\x00\x81", ": not a text file"),
@@ -54,7 +54,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("comments alone", "# to do\n", ": expected a mapping of names to values, found nothing"),
     ("list", "- preset: kd\n", ": expected a mapping of names to values, found a list"),
     ("one word", "latentbe\n", ": expected a mapping of names to values, found a text"),
-    # --- objectives, and settings to try first
+    # objectives and points to evaluate
     (
         "objective twice",
         SEARCH + "secondary_objectives: [val/nll]\n",
@@ -210,7 +210,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
         axis("loss.temperature: {unifrom: [1, 2]}"),
         ", line 3: search.loss.temperature.unifrom: no such setting (did you mean uniform?)",
     ),
-    # --- nothing, or the wrong kind of thing
+    # missing values and wrong types
     ("no search", "preset: kd\n", ": search: must be given"),
     ("search without axes", "preset: kd\nsearch: {}\n", ", line 2: search: must have at least 1 value, not {}"),
     (
@@ -275,7 +275,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
         SEARCH + "budget: {minutes: 30 min}\n",
         ", line 2: budget.minutes: must be a number, not '30 min'",
     ),
-    # --- values of axes
+    # values of hyperparameters
     (
         "range upside down",
         axis("loss.temperature: {uniform: [4, 1]}"),
@@ -556,7 +556,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
 
 
 def refused(file: Path, *words: str) -> list[str]:
-    """What `launch` says, without `error: ` and with FILE for the file; nothing at all is begun."""
+    """Returns the errors of `launch` without `error: `, with FILE for the path; asserts that no work was done."""
     studies = file.parent / "studies"
     done = call("ensdistill-tune", "launch", file, "--studies-dir", studies, *words)
     assert done.code == 2, done.out
@@ -567,7 +567,9 @@ def refused(file: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("content", "told"), [pytest.param(*case, id=name) for name, *case in BROKEN])
-def test_an_invalid_file_is_refused_with_line_key_rule_and_fix(content: str | bytes, told: str, tmp_path: Path) -> None:
+def test_an_invalid_study_file_is_refused_with_line_key_rule_and_fix(
+    content: str | bytes, told: str, tmp_path: Path
+) -> None:
     file = tmp_path / "space.yaml"
     if content == FOLDER:
         file.mkdir()
@@ -635,7 +637,7 @@ student.kind is choice ['single', 'branches']
 """
 
 
-def test_all_issues_are_reported_together_in_the_order_of_lines(tmp_path: Path) -> None:
+def test_all_issues_are_reported_together_ordered_by_line(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(MANY)
     text = TOLD.replace("<schedulers>", NAMES["<schedulers>"])
@@ -643,7 +645,7 @@ def test_all_issues_are_reported_together_in_the_order_of_lines(tmp_path: Path) 
     assert refused(file) == [f"FILE, line {fault}" for fault in expected]
 
 
-def test_issues_of_names_are_reported_together_too(tmp_path: Path) -> None:
+def test_invalid_names_are_also_reported_together(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kd\nsearch:\n  seed: {choice: [1], true: 2}\n  3: {choice: [1]}\npreset: ekd\n")
     assert refused(file) == [
@@ -654,7 +656,7 @@ def test_issues_of_names_are_reported_together_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["preset: kdd", "config: {training: {epochs: 0}}", "search: {}", "config: 3"])
-def test_one_error_does_not_hide_those_of_other_parts(bad: str, tmp_path: Path) -> None:
+def test_an_error_in_one_section_does_not_hide_errors_in_others(bad: str, tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     search = "" if bad.startswith("search") else SEARCH
     file.write_text(f"{bad}\n{search}baselines: [aked]\nbudget: {{trials: 0}}\n")
@@ -663,7 +665,7 @@ def test_one_error_does_not_hide_those_of_other_parts(bad: str, tmp_path: Path) 
     assert others == ["baselines.0", "budget.trials"]
 
 
-def test_an_invalid_condition_is_reported_for_any_preset_and_settings(tmp_path: Path) -> None:
+def test_an_invalid_condition_is_reported_even_if_preset_or_settings_are_invalid(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kdd\nsearch:\n  seed: {choice: [1], when: {sede: 2}}\n  sead: {choice: [1]}\n")
     assert [fault.split(": ")[:2] for fault in refused(file)] == [
@@ -720,13 +722,13 @@ def test_each_cycle_of_conditions_is_reported_once_without_its_dependents(tmp_pa
     ],
     ids=str,
 )
-def test_an_error_of_an_override_begins_with_it(words: list[str], told: list[str], tmp_path: Path) -> None:
+def test_an_error_in_an_override_begins_with_that_override(words: list[str], told: list[str], tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH)
     assert refused(file, *(word for change in words for word in ("--set", change))) == told
 
 
-def test_errors_of_the_file_precede_those_of_overrides(tmp_path: Path) -> None:
+def test_errors_in_the_file_precede_those_in_overrides(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH + "baselines: [aked]\n")
     assert refused(file, "--set", "budget.trials=0") == [
@@ -751,20 +753,22 @@ def test_errors_of_the_file_precede_those_of_overrides(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_an_override_is_not_named_for_issues_of_the_file(text: str, change: str, told: str, tmp_path: Path) -> None:
+def test_issues_in_the_file_are_not_attributed_to_an_override(
+    text: str, change: str, told: str, tmp_path: Path
+) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(text)
     assert refused(file, "--set", change) == [told]
 
 
-def test_an_override_fixes_an_issue_of_the_file(tmp_path: Path) -> None:
+def test_an_override_can_fix_an_issue_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kdd\nconfig: {training.epochs: 0}\n" + SEARCH)
     words = ["--set", "preset=kd", "--set", "config.training.epochs=3"]
     assert call("ensdistill-tune", "check", file, "--no-estimate", *words).code == 0
 
 
-def test_every_metric_of_a_trial_and_the_latency_can_be_bounded(tmp_path: Path) -> None:
+def test_constraints_can_bound_every_trial_metric_and_the_latency(tmp_path: Path) -> None:
     names = ["val/nll", "val/worst_class_accuracy", "val/dee", "cost/flops", "cost/parameters", "cost/latency_ms"]
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH + "constraints: {" + ", ".join(f"{name}: {{at_most: 2}}" for name in names) + "}\n")

@@ -1,4 +1,4 @@
-"""The content of a registered student: its signature, and its answers to files, paths and arrays."""
+"""The content of a registered student: its signature, and predictions for files, paths and arrays."""
 
 import ast
 import base64
@@ -22,7 +22,7 @@ GRAY = np.arange(60, dtype=np.uint8).reshape(5, 12)
 
 
 def saved(folder: Path, channels: int = 1) -> Any:
-    """A model that MLflow has saved and loaded."""
+    """Returns a model that MLflow has saved and loaded."""
     content = model_content(classifier(folder / "student.onnx", 1.0, channels), np.zeros((channels, 2, 3), np.uint8))
     mlflow.pyfunc.save_model(str(folder / "model"), **content)
     return mlflow.pyfunc.load_model(str(folder / "model"))
@@ -42,14 +42,14 @@ def file_of(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
 PNG = file_of(Image.fromarray(GRAY))
 
 
-def test_the_signature_is_one_binary_column_and_three_named_outputs(model: Any) -> None:
+def test_the_signature_has_one_binary_input_column_and_three_named_outputs(model: Any) -> None:
     signature = model.metadata.signature
     assert [(one.name, str(one.type)) for one in signature.inputs.inputs] == [("image", "DataType.binary")]
     assert [one.name for one in signature.outputs.inputs] == ["label", "probability", "probabilities"]
     assert Image.open(io.BytesIO(model.input_example["image"][0])).size == (3, 2)
 
 
-def test_it_requires_pinned_packages_of_a_plain_environment_only(tmp_path: Path) -> None:
+def test_the_served_model_requires_only_pinned_packages_without_torch(tmp_path: Path) -> None:
     lines = model_content(tmp_path / "student.onnx", np.zeros((1, 2, 3), np.uint8))["pip_requirements"]
     assert [line.split("==")[0] for line in lines] == ["numpy", "onnxruntime", "pandas", "pillow"]
     code = ast.parse(Path(served_student.__file__).read_text())
@@ -59,7 +59,7 @@ def test_it_requires_pinned_packages_of_a_plain_environment_only(tmp_path: Path)
     assert imports - set(sys.stdlib_module_names) == others
 
 
-def test_files_base64_paths_and_arrays_get_the_same_answer(model: Any, tmp_path: Path) -> None:
+def test_files_base64_strings_paths_and_arrays_give_the_same_prediction(model: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(PNG)
     images = [PNG, base64.b64encode(PNG).decode(), tmp_path / "a.png", GRAY, GRAY[:, :, None]]
     answer = model.predict(pd.DataFrame({"image": images}))
@@ -70,7 +70,7 @@ def test_files_base64_paths_and_arrays_get_the_same_answer(model: Any, tmp_path:
 
 
 @pytest.mark.parametrize("images", [[PNG], [GRAY, GRAY], np.stack([GRAY, GRAY])], ids=["file", "arrays", "batch"])
-def test_a_dictionary_is_a_table(model: Any, images: Any) -> None:
+def test_a_dictionary_is_accepted_like_a_table(model: Any, images: Any) -> None:
     answer = model.predict({"image": images})
     np.testing.assert_allclose(answer["probability"], [light(GRAY)] * len(images), rtol=1e-6)
 
@@ -91,7 +91,7 @@ def test_a_dictionary_is_a_table(model: Any, images: Any) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_image_that_cannot_be_read_is_named_with_the_cause(model: Any, image: Any, cause: str) -> None:
+def test_an_image_that_cannot_be_read_is_reported_with_the_cause(model: Any, image: Any, cause: str) -> None:
     with pytest.raises(MlflowException, match=cause):
         model.predict(pd.DataFrame({"image": [PNG, image]}))
 
@@ -99,7 +99,7 @@ def test_an_image_that_cannot_be_read_is_named_with_the_cause(model: Any, image:
 def test_photos_are_turned_upright_and_drawn_on_white(tmp_path: Path) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned to the right
+    exif[0x0112] = 6  # the camera was rotated to the right
     half = Image.new("RGBA", (6, 4), (255, 0, 0, 0))
     student = saved(tmp_path, 3).unwrap_python_model()
     np.testing.assert_array_equal(student._pixels(file_of(Image.fromarray(rgb), exif=exif)), np.rot90(rgb, -1))

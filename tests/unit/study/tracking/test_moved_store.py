@@ -1,4 +1,4 @@
-"""The default store of a folder of studies that was moved, and an experiment that was deleted."""
+"""The default store of a moved studies folder, and a deleted experiment."""
 
 import sqlite3
 from pathlib import Path
@@ -17,7 +17,7 @@ OLD, NEW = "file:///old/artifacts", "file:///new/artifacts"
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """The tables of a store that hold locations, with runs of ours and of others."""
+    """The tables of a store that contain locations, with runs of this project and of others."""
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         connection.executescript(
             f"""
@@ -32,7 +32,7 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "mlflow.db"
 
 
-def test_every_location_below_the_old_folder_moves_and_no_other(database: Path) -> None:
+def test_only_artifact_locations_below_the_old_folder_are_moved(database: Path) -> None:
     relocate(database, OLD, NEW)
     with sqlite3.connect(database) as connection:
         tables = ("experiments", "runs", "model_versions")
@@ -43,7 +43,7 @@ def test_every_location_below_the_old_folder_moves_and_no_other(database: Path) 
 
 
 class Client:
-    """Of a store with one experiment."""
+    """A client of a store with one experiment."""
 
     def __init__(self, **experiment: Any) -> None:
         self.experiment = SimpleNamespace(experiment_id="7", **experiment)
@@ -63,7 +63,7 @@ def target(home: Path, *, default: bool) -> MlflowTarget:
     ("default", "location", "moved"),
     [(True, OLD, True), (True, "s3://bucket/mine", False), (False, OLD, False)],
 )
-def test_only_the_default_store_moves_with_its_folder(
+def test_only_the_default_store_is_moved_with_its_folder(
     default: bool, location: str, moved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Any, ...]] = []
@@ -74,7 +74,7 @@ def test_only_the_default_store_moves_with_its_folder(
     assert calls == ([(tmp_path / "mlflow.db", OLD, own)] if moved else [])
 
 
-def test_a_deleted_experiment_is_named_with_both_ways_to_continue(tmp_path: Path) -> None:
+def test_a_deleted_experiment_is_reported_with_two_ways_to_continue(tmp_path: Path) -> None:
     client: Any = Client(lifecycle_stage="deleted", artifact_location=OLD)
     with pytest.raises(Exception, match="the experiment ours was deleted in MLflow") as raised:
         find_experiment(client, target(tmp_path, default=True))
@@ -84,7 +84,7 @@ def test_a_deleted_experiment_is_named_with_both_ways_to_continue(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["plain", "a?b", "a#b", "100%", "a%20b", "[x] y", "ü"])
-def test_the_default_store_of_any_folder_is_the_file_in_it(name: str, tmp_path: Path) -> None:
+def test_the_default_store_is_a_file_in_the_studies_folder(name: str, tmp_path: Path) -> None:
     sqlalchemy = pytest.importorskip("sqlalchemy")
     (tmp_path / name).mkdir()
     uri = default_uri(tmp_path / name)

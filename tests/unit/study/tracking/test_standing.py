@@ -1,4 +1,4 @@
-"""What MLflow's pages show of a study: standings, saved views, data set, figure."""
+"""What MLflow shows of a study: standings, saved views, data set, figure."""
 
 import json
 import re
@@ -44,7 +44,7 @@ REPLICATES = {
 }
 
 
-def test_the_winner_is_the_best_mean_over_fresh_seeds_and_not_the_best_trial_of_the_search() -> None:
+def test_the_winner_has_the_best_mean_over_fresh_seeds_and_is_not_the_best_search_trial() -> None:
     found = standings(SEARCH | REPLICATES, SessionEnded(state="finished", best=1), study())
     assert {number: own.result for number, own in found.items()} == {1: "winner", 2: "confirmed"}
     assert found[1].sentence == "**Winner of the study.** val/nll 0.3000 +- 0.0707 over 2 fresh seeds."
@@ -63,19 +63,19 @@ def test_a_study_that_has_not_finished_has_no_standings(state: str) -> None:
     assert standings(SEARCH | REPLICATES, SessionEnded(state=state, best=2), study()) == {}
 
 
-def test_no_candidate_that_breaks_a_constraint_is_the_winner() -> None:
+def test_a_candidate_that_violates_a_constraint_is_never_the_winner() -> None:
     bound = study(constraints={"val/nll": {"at_most": 0.1}})
     found = standings(SEARCH | REPLICATES, SessionEnded(state="finished"), bound)
     assert {own.result for own in found.values()} == {"confirmed"}
     assert all("breaks val/nll" in own.sentence for own in found.values())
 
 
-def test_the_name_of_a_run_marks_the_winner_and_keeps_the_number_first() -> None:
+def test_a_run_name_starts_with_the_trial_number_and_marks_the_winner() -> None:
     assert run_name(SEARCH[2], "winner") == "002 WINNER temperature=2"
     assert run_name(SEARCH[2], "confirmed") == SEARCH[2].name
 
 
-def test_every_kind_of_trial_is_described() -> None:
+def test_every_kind_of_trial_has_a_description() -> None:
     assert description(REPLICATES[4]).startswith("Replicate of trial 002 with seed 1")
     assert description(REPLICATES[6]).startswith("Replicate of baseline kd with seed 1")
     assert description(SEARCH[1]).startswith("Baseline: the published settings of `kd`")
@@ -97,19 +97,19 @@ def test_the_charts_of_a_view_have_different_names() -> None:
     assert len({chart["uuid"] for chart in charts}) == len(charts)
 
 
-def test_source_and_version_are_those_of_the_code() -> None:
+def test_source_tags_contain_the_git_commit_of_the_code() -> None:
     assert source_tags({"git_commit": "abc"})["mlflow.source.git.commit"] == "abc"
     assert "mlflow.source.git.commit" not in source_tags({"data_hash": "x"})
 
 
-def test_the_data_set_has_the_hash_of_its_images_as_digest() -> None:
+def test_the_digest_of_the_data_set_is_the_hash_of_its_images() -> None:
     made = dataset_input(study(config={"data": {"kind": "digits", "val_size": 100}}), "0123456789abcdef" * 4)
     assert (made.dataset.name, made.dataset.digest) == ("digits", "0123456789abcdef0123456789abcdef0123")
     assert json.loads(made.dataset.profile)["val_size"] == 100
     assert [(tag.key, tag.value) for tag in made.tags] == [("mlflow.data.context", "training")]
 
 
-def test_the_figure_shows_means_at_their_places_on_the_axis() -> None:
+def test_the_figure_shows_means_at_the_correct_positions_on_the_axis() -> None:
     root = ElementTree.fromstring(confirmed_figure("val/nll", {"a <b>": [0.1, 0.3], "c": [0.2, 0.2]}))  # noqa: S314
     space = "{http://www.w3.org/2000/svg}"
     dots = [float(dot.attrib["cx"]) for dot in root.iter(f"{space}circle")]
@@ -117,9 +117,9 @@ def test_the_figure_shows_means_at_their_places_on_the_axis() -> None:
     means = [line.attrib for line in root.iter(f"{space}line") if line.attrib["class"] == "mean"]
     assert float(means[1]["x1"]) == pytest.approx(dots[2])
     half = (float(means[0]["x2"]) - float(means[0]["x1"])) / 2
-    assert half == pytest.approx((dots[1] - dots[0]) / 2**0.5, rel=0.01)  # the deviation of two values
+    assert half == pytest.approx((dots[1] - dots[0]) / 2**0.5, rel=0.01)  # the standard deviation of two values
     assert [text.text for text in root.iter(f"{space}text") if text.text and "<" in text.text] == ["a <b>"]
 
 
-def test_one_value_for_all_is_drawn_too() -> None:
+def test_a_figure_of_a_single_value_can_be_drawn() -> None:
     assert not re.search("nan|inf", confirmed_figure("val/nll", {"a": [0.2]}))
