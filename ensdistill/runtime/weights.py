@@ -27,7 +27,7 @@ def save_weights(path: str | Path, network: nn.Module, metadata: dict[str, str] 
     Args:
         path: The file.
         network: The network; its parameters and buffers are stored under their names.
-        metadata: Texts to store in the header of the file.
+        metadata: Strings to store in the file header.
 
     Raises:
         DataError: The file cannot be written.
@@ -104,7 +104,7 @@ def fingerprint(path: str | Path) -> str:
 
 
 def cached_fingerprint(path: Path) -> str:
-    """Returns `fingerprint`, computed once for each version of a file in this process; `missing` without the file."""
+    """Returns the fingerprint of a file, computed once per process and file version; `missing` without the file."""
     try:
         state = path.stat()
         return _fingerprint(path, state.st_mtime_ns, state.st_size)
