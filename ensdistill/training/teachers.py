@@ -134,7 +134,7 @@ def file_warnings(config: Config, data: DataSplits) -> list[ConfigIssue]:
         return []
     rule = (
         f"pretrained teachers may have been trained on the {len(data.validation)} validation images, which are drawn "
-        "from the training part; in that case, the selection of settings, calibration and DEE are biased"
+        "from the training split; in that case, the selection of settings, calibration and DEE are biased"
     )
     hint = "provide validation images that they were not trained on: val/ next to train/, or x_val in a .npz file"
     return [ConfigIssue(("teachers",), rule, hint=hint)]

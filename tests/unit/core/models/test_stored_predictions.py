@@ -109,7 +109,7 @@ def wrong(array: np.ndarray) -> list[tuple[dict[str, np.ndarray], str]]:
         ({"train_logits": nothing, "train_probabilities": array}, "train_probabilities must be from 0 to 1 with sum 1"),
         ({"train_probabilities": array}, "the file has both of train_logits and train_probabilities; give one of them"),
         ({"train_logits": nothing, "x": array}, r"the file has neither \(x\) of train_logits and train_probabilities"),
-        ({"test_logits": array}, "test_logits belongs to no part of this data set; its parts are train"),
+        ({"test_logits": array}, "test_logits matches no split of this data set, which has train"),
     ]
 
 
