@@ -1,4 +1,4 @@
-"""The command `ensdistill`: one ensemble, one student, without a study."""
+"""The command `ensdistill`: trains one ensemble and one student, without a study."""
 
 import argparse
 import pkgutil
@@ -23,14 +23,15 @@ exit code:
   0  every image has a prediction
   1  some images could not be read; they are listed on standard error and counted
   2  invalid input, such as a missing model or path"""
-TRAIN, USE = "train and evaluate", "use a student"  # tasks, in their order
+TRAIN, USE = "train and evaluate", "use a student"  # tasks, in the order of the help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit code: 0 done, 1 the training failed or images could not be read, 2 invalid input, 130 interrupted.
+        The exit code: 0 for success, 1 if the training failed or images could not be read, 2 for invalid input, 130 if
+        interrupted.
     """
 
     def work() -> int:
@@ -156,7 +157,7 @@ def _predict(program: Program) -> None:
 
 
 def _add_config(sub: HelpParser, *, of_run: bool = False) -> None:
-    """Adds the options for settings; for a run, also for its student."""
+    """Adds the options for settings; for a run, also adds the options for its student."""
     sub.epilog_of = partial(settings_help, Config, "settings (for --set and YAML files):")
     sub.completions = {"CONFIG": presets, "NAME=VALUE": partial(setting_names, Config)}
     where = " or the folder of a run" if of_run else ""

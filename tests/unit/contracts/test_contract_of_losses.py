@@ -21,4 +21,4 @@ class TestLosses(LossContract):
 @pytest.mark.parametrize("piece", variants(LOSSES))
 @pytest.mark.parametrize(("subnetworks", "teachers"), OTHER_SIZES)
 def test_gradient_is_that_of_finite_differences_for_other_sizes(piece: Any, subnetworks: int, teachers: int) -> None:
-    TestLosses().test_gradient_is_that_of_finite_differences(piece, subnetworks, teachers)
+    TestLosses().test_gradient_equals_finite_differences(piece, subnetworks, teachers)
