@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit code: 0 for success, 1 if the training failed or images could not be read, 2 for invalid input, 130 if
-        interrupted.
+        The exit code: 0 for success, 1 if the training failed or images could not be read, 2 for invalid
+        input, 130 if interrupted.
     """
 
     def work() -> int:

@@ -149,8 +149,8 @@ def class_names_of(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> 
         The names in the order of the labels; without `class_names`, the labels themselves.
 
     Raises:
-        DataError: Names are missing, empty, duplicate or not UTF-8; labels have gaps; or there are fewer than two
-            classes.
+        DataError: Names are missing, empty, duplicate or not UTF-8; labels have gaps; or there are
+            fewer than two classes.
     """
     last, found = int(labels.max()), len(np.unique(labels.numpy()))
     given = arrays.get(NAMES)

@@ -51,15 +51,15 @@ class Layout:
 def arrange(found: FoundFiles) -> Layout:
     """Returns the splits in a folder or zip file: `<class>/...`, or `train/<class>/...` next to other splits.
 
-    A single folder that contains everything else is skipped. All images below a class folder, at any depth, belong to
-    the class.
+    A single folder that contains everything else is skipped. All images below a class folder, at any
+    depth, belong to the class.
 
     Args:
         found: The files of the folder or zip file.
 
     Raises:
-        DataError: A folder cannot be read, a class has no image, or the splits are ambiguous. All errors are reported
-            together.
+        DataError: A folder cannot be read, a class has no image, or the splits are ambiguous. All
+            errors are reported together.
     """
     if found.unreadable:
         raise DataError("\n".join(f"data.path: {line}" for line in _unreadable(found)))

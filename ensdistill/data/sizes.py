@@ -73,8 +73,8 @@ class OwnSizes(SplitSizes):
         """Yields a warning for each size that is set but has no effect.
 
         Args:
-            own: Name and number of images of each existing split of the source; the name is that of a folder or an
-                array.
+            own: Name and number of images of each existing split of the source; the name is that
+                of a folder or an array.
         """
         for part, name in (("validation", "val_size"), ("test", "test_size")):
             value = getattr(self, name)

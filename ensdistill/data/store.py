@@ -1,9 +1,9 @@
 """Decoded images of a data set: small sets in memory, larger ones in a file that all processes of a machine read.
 
-A store is a folder with three plain NumPy arrays (images, their hashes, sums of their values) and a manifest. The name
-of a store is a hash of the names, sizes and times of all files and of the form of the images, so that a changed, added
-or removed file leads to another store. A store is written under a temporary name and then renamed, so it is either
-complete or missing.
+A store is a folder with three plain NumPy arrays (images, their hashes, sums of their values) and a manifest. The
+name of a store is a hash of the names, sizes and times of all files and of the form of the images, so that a changed,
+added or removed file leads to another store. A store is written under a temporary name and then renamed, so it is
+either complete or missing.
 """
 
 from __future__ import annotations

@@ -98,9 +98,9 @@ def calibrated_metrics(log_p: Tensor, labels: Tensor, temperature: float) -> dic
 def calibrated_nll(log_p: Tensor, labels: Tensor, fit_log_p: Tensor, fit_labels: Tensor) -> float:
     """Returns the calibrated NLL in nats, at the temperature fitted on other images.
 
-    If both sets of images are the same, the result is the lowest NLL at any temperature. This value is sufficient to
-    rank trials, but it is optimistic by about 1/N nats, the gain from one parameter fitted on N images. Never report it
-    as a result.
+    If both sets of images are the same, the result is the lowest NLL at any temperature. This value is
+    sufficient to rank trials, but it is optimistic by about 1/N nats, the gain from one parameter fitted on N
+    images. Never report it as a result.
 
     Args:
         log_p: Log-probabilities (N,c) of the evaluated images.

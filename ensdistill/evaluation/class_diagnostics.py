@@ -101,8 +101,8 @@ def thumbnail(image: Tensor) -> str:
     """Returns an image as a PNG data URI; the longest side has at most `PIXELS` pixels.
 
     Args:
-        image: uint8 (C,H,W). Three channels are interpreted as RGB; otherwise, the mean of the channels is drawn in
-            gray.
+        image: uint8 (C,H,W). Three channels are interpreted as RGB; otherwise, the mean of the
+            channels is drawn in gray.
     """
     from PIL import Image  # imported here, because few commands draw images
 

@@ -1,7 +1,7 @@
 """Metrics of ensembles: deep-ensemble equivalent, diversity of members, and fidelity of a student to its ensemble.
 
-All metrics are computed in float64 on the CPU from log-probabilities: (M,N,c) for members, (N,c) for an ensemble or a
-student.
+All metrics are computed in float64 on the CPU from log-probabilities: (M,N,c) for members, (N,c) for
+an ensemble or a student.
 """
 
 import math
@@ -86,8 +86,8 @@ def pairwise_kl(member_log_p: Tensor) -> float:
         member_log_p: Log-probabilities (M,N,c).
 
     Returns:
-        A number; 0 for equal members or a single member, and infinite if a class has probability 0 for one member but
-        not for another.
+        A number; 0 for equal members or a single member, and infinite if a class has probability 0 for one
+        member but not for another.
 
     References:
         Nam et al. 2021.

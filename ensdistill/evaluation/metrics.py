@@ -1,7 +1,7 @@
 """Classification metrics, computed in float64 from log-probabilities (B,classes) and labels (B,).
 
-`BUILT_IN` lists the metrics. The evaluation, the objectives and their directions, the report and the help are generated
-from this list.
+`BUILT_IN` lists the metrics. The evaluation, the objectives and their directions, the report and the help are
+generated from this list.
 """
 
 from __future__ import annotations
@@ -212,8 +212,8 @@ def entropy(log_p: Tensor) -> Tensor:
 def ood_auroc(log_p_in: Tensor, log_p_out: Tensor) -> float:
     """Returns the area under the ROC curve for detecting out-of-distribution images by prediction entropy.
 
-    The area is P(H(out) > H(in)) + P(H(out) = H(in)) / 2, where H is the `entropy` of the prediction for one image
-    drawn from each set.
+    The area is P(H(out) > H(in)) + P(H(out) = H(in)) / 2, where H is the `entropy` of the prediction for one
+    image drawn from each set.
 
     Args:
         log_p_in: Log-probabilities (N,c) of in-distribution images.

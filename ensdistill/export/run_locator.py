@@ -56,8 +56,8 @@ def locate_run(options: argparse.Namespace) -> LocatedRun:
 def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
     """Returns the default folder of a run: `<studies>/runs/<hash of the settings>`.
 
-    The hash does not include paths. If the folder contains a student that was trained on other images, a hash of the
-    images is appended.
+    The hash does not include paths. If the folder contains a student that was trained on other images, a hash
+    of the images is appended.
 
     Args:
         studies: Folder of all results.

@@ -61,9 +61,9 @@ class Sgd(OptimizerPiece):
     def __call__(self, groups: Groups) -> Optimizer:
         """Returns torch's SGD.
 
-        The `grad_scale` K of a group is folded into its learning rate and decay, which saves a pass over the gradients:
-        with or without momentum, a gradient multiplied by K with decay d equals a learning rate multiplied by K with
-        decay d / K.
+        The `grad_scale` K of a group is folded into its learning rate and decay, which saves a pass over the
+        gradients: with or without momentum, a gradient multiplied by K with decay d equals a learning rate
+        multiplied by K with decay d / K.
         """
         nesterov = self.nesterov and self.momentum > 0
         folded = [_folded(group) for group in groups]

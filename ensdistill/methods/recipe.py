@@ -128,8 +128,8 @@ class Training(Settings):
 
         Args:
             device: Device of the step.
-            scaled: Whether gradients in the context are scaled; float16 is used only if they are, because unscaled
-                gradients underflow.
+            scaled: Whether gradients in the context are scaled; float16 is used only if they are, because
+                unscaled gradients underflow.
         """
         if self.scales_gradients(device):
             return torch.autocast(device.type, torch.float16, enabled=scaled, cache_enabled=False)

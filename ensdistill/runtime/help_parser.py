@@ -17,8 +17,8 @@ class HelpParser(argparse.ArgumentParser):
         epilog_of: Function that returns the rest of the help. It is called only when help is printed, because listing
             the settings imports all plugins.
         commands: Parsers of a program's commands, keyed by name.
-        completions: Functions that return the possible values of an argument for shell completion, keyed by its
-            metavar.
+        completions: Functions that return the possible values of an argument for shell completion,
+            keyed by its metavar.
     """
 
     def __init__(self, **options: Any) -> None:

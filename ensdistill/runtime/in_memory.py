@@ -13,7 +13,7 @@ def keep(content: str, value: Any) -> None:
     """Stores an object.
 
     Args:
-        content: Hash of the object's content. If an object is already stored under this hash, that object is kept.
+        content: Hash of the object's content. If an object is already stored under this hash, it is kept.
         value: The object.
     """
     _KEPT.setdefault(content, value)

@@ -32,8 +32,8 @@ class LossContract(Contract):
     """Tests for losses.
 
     Attributes:
-        constant_weights: Loss classes whose weights are constants in the gradient; finite differences do not apply to
-            these losses.
+        constant_weights: Loss classes whose weights are constants in the gradient; finite differences do
+            not apply to these losses.
         densities: Loss classes that can be negative and depend on the logits themselves, not on differences of logits.
         pairs: Loss classes that assign a separate teacher to each subnetwork, so that the order of teachers matters.
     """

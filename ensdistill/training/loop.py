@@ -76,8 +76,8 @@ def distill(
 class Distiller(Iterator[EpochResult]):
     """A run that trains one student, one epoch per iteration, on the device of the data and the teachers.
 
-    The iterator yields the metrics of each epoch. `student` and `save_checkpoint` refer to the last epoch that was
-    yielded.
+    The iterator yields the metrics of each epoch. `student` and `save_checkpoint` refer to the
+    last epoch that was yielded.
 
     Attributes:
         done: Number of completed epochs.

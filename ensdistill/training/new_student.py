@@ -23,8 +23,8 @@ def new_student(config: Config, data: DataSplits, start: bool = False) -> Studen
     Args:
         config: The settings.
         data: The images.
-        start: Whether the student will be trained; if so, it starts from `model.weights`, with the required parts
-            frozen.
+        start: Whether the student will be trained; if so, it starts from `model.weights`, with the
+            required parts frozen.
 
     Raises:
         ConfigError: The model or the student is incompatible with the images.
@@ -102,8 +102,8 @@ def check_student(config: Config, data: DataSplits) -> None:
     """Checks that a student can be built and trained with these data, without training it.
 
     Raises:
-        ConfigError: There are too few images, the network cannot be used in this kind of student, or a piece violates a
-            rule.
+        ConfigError: There are too few images, the network cannot be used in this kind of student,
+            or a piece violates a rule.
     """
     check_data(config, data)
     if config.teachers.count:

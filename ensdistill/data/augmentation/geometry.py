@@ -121,8 +121,8 @@ def flip(images: Tensor, generator: torch.Generator) -> Tensor:
 def erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     """Returns images in which, with a given probability, a random rectangle is replaced by random pixels.
 
-    As in torchvision, the area is 2 to 33 % of the image, and the aspect ratio is 1/3.3 to 3.3. If no rectangle fits,
-    nothing is erased.
+    As in torchvision, the area is 2 to 33 % of the image, and the aspect ratio is 1/3.3 to 3.3. If no
+    rectangle fits, nothing is erased.
 
     Args:
         images: uint8 (B,C,H,W).
@@ -150,8 +150,8 @@ def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     The square is clipped at the borders.
 
     References:
-        DeVries and Taylor 2017, section 3.2. The paper uses normalized pixels, so that zero is the mean; here, zero is
-        black.
+        DeVries and Taylor 2017, section 3.2. The paper uses normalized pixels, so that zero is the
+        mean; here, zero is black.
     """
     rows, columns = (_band(images, axis, side, generator) for axis in (2, 3))
     return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)

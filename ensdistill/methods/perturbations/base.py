@@ -48,8 +48,8 @@ class InputPerturbation(Piece):
     ) -> tuple[Tensor, Labels]:
         """Returns the perturbed images, and the labels of the images of the label term.
 
-        A perturbation that changes the meaning of labels overrides this method. The loss is sum_i share_i
-        loss(labels_i).
+        A perturbation that changes the meaning of labels overrides this method. The loss is sum_i
+        share_i loss(labels_i).
 
         Args:
             x: Images (B,C,H,W) in [0,1].

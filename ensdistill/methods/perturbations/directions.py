@@ -79,10 +79,10 @@ class TDivSDiv(StepPerturbation):
     g = grad_x (H_T - H_S),  H = sum_b -sum_k sg[p_j]_k log p_i,k  for one random pair (i, j) per step
     x' = clip(x + eta sqrt(D) g / ||g||_2, 0, 1)
 
-    The pair of teachers determines the pair of subnetworks (`ensdistill.methods.assignment`). Teachers and student run
-    in evaluation mode, so that BatchNorm statistics do not change. At least two teachers are required. For a student
-    with one subnetwork, the gradient of H_S is zero, and only H_T remains. Nam et al. 2022, section 3, and their
-    official code.
+    The pair of teachers determines the pair of subnetworks (`ensdistill.methods.assignment`). Teachers and
+    student run in evaluation mode, so that BatchNorm statistics do not change. At least two teachers are
+    required. For a student with one subnetwork, the gradient of H_S is zero, and only H_T remains. Nam et al.
+    2022, section 3, and their official code.
     """
 
     kind: Literal["tdiv_sdiv"] = "tdiv_sdiv"
@@ -114,9 +114,9 @@ class TDivSDiv(StepPerturbation):
 def _disagreement(network: MultiClassifier, x: Tensor, i: int, j: int) -> Tensor:
     """Returns a scalar whose gradient is that of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy of i under j.
 
-    The gradient with respect to the logits z_i is p_i - p_j, which is exactly zero where the members agree. The
-    derivative of the logarithm would leave rounding errors there, and the normalization would amplify them to a full
-    step.
+    The gradient with respect to the logits z_i is p_i - p_j, which is exactly zero where the members
+    agree. The derivative of the logarithm would leave rounding errors there, and the normalization would
+    amplify them to a full step.
     """
     with torch.no_grad():
         p_j: Tensor = network(x, [j]).softmax(-1)

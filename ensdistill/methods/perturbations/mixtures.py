@@ -88,9 +88,9 @@ class MixUp(MixturePerturbation):
 class CutMix(MixturePerturbation):
     """Images in which a rectangle is replaced by that of another image.
 
-    The sides of the rectangle are sqrt(1 - lambda) H and sqrt(1 - lambda) W, rounded down, lambda ~ Beta(alpha, alpha).
-    Its center is a random pixel, and the rectangle is clipped at the borders. The rectangle and the permutation p are
-    drawn once per batch.
+    The sides of the rectangle are sqrt(1 - lambda) H and sqrt(1 - lambda) W, rounded down, lambda ~ Beta(alpha,
+    alpha). Its center is a random pixel, and the rectangle is clipped at the borders. The rectangle and the
+    permutation p are drawn once per batch.
 
     Label term on the mixtures: s CE(y_b) + (1 - s) CE(y_p(b)), where s is the fraction of pixels from image b.
 

@@ -35,9 +35,9 @@ class BatchEnsemble(StudentPiece):
     Factors start at random values, do not decay, and use the gradient of the mean loss. Each subnetwork has a separate
     bias, and the prediction is the mean over subnetworks.
 
-    The presets `latentbe` and `diversity` list the differences from the official code. One difference is in this class:
-    the bias of a merged layer is mean(s) * b, the exact fold. The notebook that produced the LatentBE tables leaves b
-    unscaled.
+    The presets `latentbe` and `diversity` list the differences from the official code. One difference is in this
+    class: the bias of a merged layer is mean(s) * b, the exact fold. The notebook that produced the LatentBE
+    tables leaves b unscaled.
     """
 
     kind: Literal["batch_ensemble"] = "batch_ensemble"
