@@ -143,8 +143,8 @@ class Config(Settings):
         if issue := self._changed_images():
             raise SettingError(issue)
         if self.training.patience is not None:
-            hint = "set teachers.training.patience; students of a study are stopped by its scheduler"
-            raise SettingError(ConfigIssue(("training", "patience"), "is for teachers only", hint=hint))
+            hint = "set teachers.training.patience; in a study, the scheduler stops students"
+            raise SettingError(ConfigIssue(("training", "patience"), "applies only to teachers", hint=hint))
         trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
         trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
         size = getattr(self.data, "train_size", None)

@@ -132,8 +132,8 @@ def _predict(program: Program) -> None:
     sub.add_argument(
         "model",
         metavar="MODEL",
-        help="a .safetensors, .onnx or .pt2 file of `ensdistill export`, or its folder, from which the .safetensors "
-        "file is loaded; load a .pt2 file only if you trust its source, because torch may run code in it",
+        help="a .safetensors, .onnx or .pt2 file written by `ensdistill export`, or its folder, from which the "
+        ".safetensors file is loaded; load a .pt2 file only if you trust its source, because torch may run code in it",
     )
     sub.add_argument(
         "images",
@@ -146,7 +146,7 @@ def _predict(program: Program) -> None:
         "--top",
         type=_count,
         metavar="K",
-        help="number of most likely classes of each image (2 in a table, otherwise all)",
+        help="number of most likely classes to write per image (2 in a table, otherwise all)",
     )
     group.add_argument(
         "--format",

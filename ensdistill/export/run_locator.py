@@ -49,7 +49,7 @@ def locate_run(options: argparse.Namespace) -> LocatedRun:
     if found is None:
         alone = f"dee, top1_agreement and cost require the teachers: `{next_command('teachers', options)}` trains them"
     elif run.ensemble is None:
-        alone = "no dee, top1_agreement and cost: this student was trained with other teachers than the available ones"
+        alone = "no dee, top1_agreement and cost, because this student was trained with other teachers"
     return LocatedRun(run, path, alone)
 
 

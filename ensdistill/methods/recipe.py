@@ -89,8 +89,8 @@ class Training(Settings):
     )
     patience: int | None = setting(
         None,
-        "Number of epochs without an improvement on the validation images after which training ends; for teachers "
-        "only. The metric is NLL, or accuracy with `select_epoch: best_accuracy`.",
+        "Number of epochs without an improvement on the validation images after which training ends; applies only to "
+        "teachers. The metric is NLL, or accuracy with `select_epoch: best_accuracy`.",
         ge=1,
         exclude_if=lambda patience: patience is None,
     )

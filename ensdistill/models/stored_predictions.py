@@ -141,8 +141,10 @@ def _part(arrays: dict[str, np.ndarray], name: str, part: Split, classes: int) -
     """Returns the logits (M,N,classes) for one split; raises DataError if they are missing or invalid."""
     found = [f"{name}_{kind}" for kind in _KINDS if f"{name}_{kind}" in arrays]
     if len(found) != 1:
-        state = "has both" if found else f"has neither ({', '.join(arrays) or 'it is empty'})"
-        raise DataError(f"{SETTING}: the file {state} of {name}_logits and {name}_probabilities; give one of them")
+        there = f"only {', '.join(arrays)}" if arrays else "no array"
+        state = "both; remove one of them" if found else f"{there}; add one of them"
+        rule = f"the file must contain either {name}_logits or {name}_probabilities"
+        raise DataError(f"{SETTING}: {rule}, but contains {state}")
     array, wanted = arrays[found[0]], ("M", len(part), classes)
     if array.ndim != 3 or array.shape[1:] != wanted[1:] or not len(array) or array.dtype.kind != "f":
         rule = f"(M,{wanted[1]},{wanted[2]}) for M teachers, {wanted[1]} images and {classes} classes"

@@ -174,7 +174,7 @@ class _Values:
         for key, value in node.value:
             name, line = self.of(key), _line(key.start_mark)
             if not isinstance(name, str):
-                self._note(key, f"{_written(key)}: names in a mapping must be texts; put it in quotes")
+                self._note(key, f"{_written(key)}: names in a mapping must be strings; put this name in quotes")
             elif name in first:
                 self._note(key, f"{name} is given twice (first in line {first[name]})")
             elif key.tag == _MERGE:

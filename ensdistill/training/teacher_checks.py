@@ -85,7 +85,7 @@ def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
             "of a file, or train it again with a lower teachers.training.optimizer.lr"
         )
     if len(outputs) > 1 and bool(((outputs >= 0) & (outputs <= 1)).all()):
-        rule = f"outputs of {name} are all from 0 to 1, like those of a sigmoid, and are used as logits"
+        rule = f"outputs of {name} are all from 0 to 1, as after a sigmoid, but are used as logits"
         return ConfigIssue(("teachers",), rule, hint="remove the last activation of the network")
     return None
 
@@ -106,7 +106,7 @@ def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tenso
     if found != (len(images), classes):
         raise DataError(
             f"{name}: returns {found} for {len(images)} images, not logits {(len(images), classes)}; give a network "
-            f"of these {classes} classes"
+            f"for these {classes} classes"
         )
     return logits
 

@@ -151,7 +151,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "name that is a truth value",
         SEARCH + "config:\n  true: 3\n",
-        ", line 3: true: names in a mapping must be texts; put it in quotes",
+        ", line 3: true: names in a mapping must be strings; put this name in quotes",
     ),
     (
         "tag that builds an object",
@@ -647,8 +647,8 @@ def test_issues_of_names_are_reported_together_too(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kd\nsearch:\n  seed: {choice: [1], true: 2}\n  3: {choice: [1]}\npreset: ekd\n")
     assert refused(file) == [
-        "FILE, line 3: true: names in a mapping must be texts; put it in quotes",
-        "FILE, line 4: 3: names in a mapping must be texts; put it in quotes",
+        "FILE, line 3: true: names in a mapping must be strings; put this name in quotes",
+        "FILE, line 4: 3: names in a mapping must be strings; put this name in quotes",
         "FILE, line 5: preset is given twice (first in line 1)",
     ]
 
