@@ -52,7 +52,7 @@ def load_inputs(
 
     Raises:
         ConfigError: One of the configs cannot be trained on these data; raised before any teacher is trained.
-        DataError: Data or teachers cannot be read.
+        DataError: The data or the teachers cannot be read.
     """
     data = load_data(config.data, studies).to(pick_device(device))
     show_warnings((*config.warnings, *data.warnings))
@@ -155,7 +155,7 @@ def distill_to_directory(
 
     Raises:
         ConfigError: The settings are invalid, or the run has already completed.
-        DataError: Data, teachers or checkpoint cannot be read, or the folder contains another run.
+        DataError: The data, the teachers or the checkpoint cannot be read, or the folder contains another run.
         DivergedError: A loss is not finite.
     """
 

@@ -75,7 +75,7 @@ def _distill(program: Program) -> None:
     sub.add_argument("--resume", metavar="FILE", help="continue from a checkpoint with the same settings")
     _add_execution_and_output(sub)
     sub.group("output").add_argument(
-        "--out", metavar="DIR", help="folder of the student (studies/runs/<hash of the settings>)"
+        "--out", metavar="DIR", help="folder for the student (studies/runs/<hash of the settings>)"
     )
 
 
@@ -92,7 +92,7 @@ def _evaluate(program: Program) -> None:
     group.add_argument(
         "--split", choices=["validation", "test"], default="validation", help="split to evaluate on (validation)"
     )
-    group.add_argument("--ood", metavar="CONFIG", help="AUROC of distinguishing these images from the data of CONFIG")
+    group.add_argument("--ood", metavar="CONFIG", help="AUROC for distinguishing these images from the data of CONFIG")
     group.add_argument(
         "--corruptions", action="store_true", help="accuracy and NLL under corruptions of severity 1 to 5"
     )
@@ -109,7 +109,7 @@ def _export(program: Program) -> None:
     )
     _add_config(sub, of_run=True)
     group = sub.group("files")
-    group.add_argument("--out", metavar="DIR", help="folder of the files (`export` next to the student)")
+    group.add_argument("--out", metavar="DIR", help="folder for the files (`export` next to the student)")
     group.add_argument(
         "--formats", nargs="+", choices=FORMATS, default=FORMATS, help=f"formats to write ({' '.join(FORMATS)})"
     )
@@ -153,7 +153,7 @@ def _predict(program: Program) -> None:
         choices=list(WRITERS),
         help="format of the predictions (by the suffix of FILE, otherwise table)",
     )
-    group.add_argument("--out", metavar="FILE", help="write to this file")
+    group.add_argument("--out", metavar="FILE", help="file to which the predictions are written")
 
 
 def _add_config(sub: HelpParser, *, of_run: bool = False) -> None:

@@ -33,7 +33,7 @@ class ImageForm:
 
     Attributes:
         shape: (C,H,W).
-        resize: How an image of another aspect ratio is fitted.
+        resize: How an image with another aspect ratio is fitted.
     """
 
     shape: tuple[int, int, int]

@@ -42,7 +42,7 @@ class HubDataset(EntrySource):
         try:
             found = datasets.load_from_disk(str(folder))
         except Exception as error:  # the library raises many different errors
-            rule = f"{printable(str(folder))} is not a data set of the library datasets ({error})"
+            rule = f"{printable(str(folder))} is not a data set written by the library datasets ({error})"
             raise DataError(f"data.path: {rule}; write it with save_to_disk") from error
         tables = dict(found) if isinstance(found, Mapping) else {"train": found}
         known = self._known(tables)

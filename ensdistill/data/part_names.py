@@ -34,7 +34,7 @@ def numbered(labels: Iterable[str]) -> dict[str, int]:
         names.sort(key=int)
     if len(names) < 2:
         raise DataError(
-            f"data: the training images have {counted(len(names), 'class')}, at least two are required: {listed(names)}"
+            f"data: the training images have {counted(len(names), 'class')} ({listed(names)}), but two are required"
         )
     return {name: number for number, name in enumerate(names)}
 

@@ -62,7 +62,7 @@ class StoreFile:
             opened = os.open(self.folder / IMAGES, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             rule = f"{self.folder}: the decoded images are missing ({error.strerror})"
-            raise DataError(f"{rule}; start again, which decodes them again") from error
+            raise DataError(f"{rule}; start again to decode them again") from error
         fcntl.flock(opened, fcntl.LOCK_SH)
         return opened
 

@@ -102,7 +102,7 @@ def pixelate(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 
 def _coarse(side: int, cells: int, like: Tensor) -> Tensor:
-    """Returns averaging over `cells` cells as a symmetric matrix (side,side) whose rows sum to one."""
+    """Returns a symmetric matrix (side,side) that averages over `cells` cells; each row sums to one."""
     pixel = torch.arange(side, device=like.device, dtype=like.dtype)
     edge = torch.arange(cells + 1, device=like.device, dtype=like.dtype)[:, None] * side / cells
     overlap = (torch.minimum(edge[1:], pixel + 1) - torch.maximum(edge[:-1], pixel)).clamp(min=0)  # (cells,side)

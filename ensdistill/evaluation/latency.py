@@ -21,7 +21,7 @@ from ensdistill.runtime.randomness import deterministic
 BATCHES = (1, 128)
 PHOTO = (375, 500)  # height and width of the image in `resizing_price`
 WITH_RESIZE = f"student, {PHOTO[1]}x{PHOTO[0]} image"  # table row of the student that first resizes this image
-LEAST, MOST, SECONDS = 5, 50, 3.0  # runs per network: from LEAST to MOST, ended after SECONDS
+LEAST, MOST, SECONDS = 5, 50, 3.0  # at least LEAST and at most MOST runs per network, for at most SECONDS
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def open_pt2(path: Path) -> Classifier:
         with quietly():
             program = torch.export.load(path, extra_files=notes).module()
     except Exception as error:  # torch raises a dozen different errors for a damaged file
-        raise DataError(f"{path}: damaged, or not a file of torch.export; export the student again") from error
+        raise DataError(f"{path}: damaged, or not a torch.export file; export the student again") from error
     return Classifier(path, *parse_metadata(path, notes), _by_torch(program), resize_in(path, notes))
 
 

@@ -65,8 +65,9 @@ def write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -
 def _program(student: DeployableClassifier, run: DistillationRun) -> torch.export.ExportedProgram:
     """Returns the student as one graph that accepts any batch size and any image size."""
     channels, height, width = run.shape
-    images = torch.zeros(2, height + 3, width + 5, channels, dtype=torch.uint8)  # no 1 and no two equal sizes: torch
-    try:  # would treat them as constants
+    # No size is 1 and no two sizes are equal, because torch would treat such sizes as constants.
+    images = torch.zeros(2, height + 3, width + 5, channels, dtype=torch.uint8)
+    try:
         with quietly():
             return torch.export.export(student, (images,), dynamic_shapes=_any_size())
     except Exception as error:  # torch raises a dozen different errors for networks that it cannot trace

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Training(Settings):
     """Training recipe of one teacher or student: length, batches, optimizer and precision."""
 
-    epochs: int = setting(20, "Passes over the training images.", ge=1, le=100_000)
-    batch_size: int = setting(32, "Images per step; the last incomplete batch is dropped.", ge=1, le=65_536)
+    epochs: int = setting(20, "Number of passes over the training images.", ge=1, le=100_000)
+    batch_size: int = setting(32, "Number of images per step; an incomplete last batch is dropped.", ge=1, le=65_536)
     # The defaults of settings with `exclude_if` do not change any content hash.
     gradient_accumulation: int = setting(
         1,
@@ -45,10 +45,10 @@ class Training(Settings):
         "Learning rate after the warm-up: half a cosine; constant for half of the training and then decreased linearly "
         "until 90 % of the training; divided by 10 at 5/8, 6/8 and 7/8 of the training; or constant.",
     )
-    warmup_epochs: int = setting(1, "Epochs of linear warm-up.", ge=0, le=100_000)
+    warmup_epochs: int = setting(1, "Number of epochs of linear warm-up.", ge=0, le=100_000)
     warmup_steps: int | None = setting(
         None,
-        "Steps of linear warm-up, which replace `warmup_epochs`; requires `lr_update: step`.",
+        "Number of steps of linear warm-up; replaces `warmup_epochs` and requires `lr_update: step`.",
         ge=0,
         le=100_000_000,
         exclude_if=lambda steps: steps is None,
@@ -163,7 +163,7 @@ class Training(Settings):
         if number is None:
             return f"the epoch with the best {metric} on the validation images" if metric else "the last epoch"
         return f"epoch {number}, " + (
-            f"the best one by {metric} on the validation images" if metric else "the last one"
+            f"the best epoch by {metric} on the validation images" if metric else "the last epoch"
         )
 
     @property

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ensdistill.models.network import NetworkPiece
 
-NETWORK = 1  # position of the network after its normalization, see `build`
+NETWORK = 1  # index of the network, which follows its normalization; see `build`
 
 
 def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) -> None:
@@ -83,7 +83,7 @@ def _load(network: nn.Sequential, model: NetworkPiece, classifier: str) -> None:
             if left:
                 warnings.warn(str(_replaced(path, classifier)), stacklevel=2)
             return
-    hint = "; a published first layer needs model.stem: original" if getattr(model, "stem", "") == "small" else ""
+    hint = "; a published first layer requires model.stem: original" if getattr(model, "stem", "") == "small" else ""
     raise DataError(f"model.weights: {path} does not fit the network ({reasons[-1]}){hint}")
 
 
@@ -102,7 +102,7 @@ def _fill(target: nn.Module, found: list[Any], path: Path) -> None:
 
 def _replaced(path: Path, classifier: str) -> ConfigIssue:
     """Returns the warning about a classifier whose weights do not come from the file."""
-    rule = f"the classifier ({classifier}) starts from random weights, because that of {path.name} has other classes"
+    rule = f"the classifier ({classifier}) starts from random weights, because {path.name} was trained on other classes"
     return ConfigIssue(("model", "weights"), rule)
 
 

@@ -44,7 +44,7 @@ class Torchvision(NetworkPiece):
     @model_validator(mode="after")
     def _one_start(self) -> Torchvision:
         if self.weights and self.pretrained:
-            rule = "the training cannot start from published weights and from the file of weights"
+            rule = "the training cannot start from both published weights and a weights file"
             raise SettingError(ConfigIssue(("pretrained",), rule, hint="remove one of them"))
         return self
 

@@ -13,7 +13,7 @@ from ensdistill.runtime.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SCALE = "divide mean and std on the scale 0 to 255 by 255"
+_SCALE = "divide mean and std by 255 if they are on the scale 0 to 255"
 
 
 def _means_of_images(mean: list[float]) -> list[float]:

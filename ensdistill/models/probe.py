@@ -44,7 +44,7 @@ def tried(construct: Callable[[], Any], shape: tuple[int, int, int], classes: in
     if not logits.is_meta and are_probabilities(logits):  # meta tensors have no values
         raise ConfigError(
             f"{on_images} returns probabilities (from 0 to 1, with sum 1), not logits; remove its last softmax, "
-            "because every loss applies one"
+            "because every loss applies a softmax"
         )
     return network
 

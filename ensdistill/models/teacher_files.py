@@ -63,7 +63,8 @@ class TeacherFile(Settings):
     def _is_complete(cls, model: NetworkPiece) -> NetworkPiece:
         for name in ("weights", "pretrained", "freeze", "mean", "std"):
             if value := getattr(model, name, None):
-                raise SettingError(ConfigIssue((name,), "is for networks that are trained here", value, "remove it"))
+                rule = "applies only to networks that are trained here"
+                raise SettingError(ConfigIssue((name,), rule, value, "remove it"))
         return model
 
     def __call__(self, data: DataSplits) -> LoadedTeacher:

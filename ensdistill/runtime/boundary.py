@@ -50,7 +50,7 @@ def run_command(work: Callable[[], int], failure: int = 1) -> int:
 
 
 def cause_of(error: BaseException) -> str:
-    """Returns the cause of an exception in one line.
+    """Returns the cause of an exception as one line.
 
     Args:
         error: The exception.
@@ -98,7 +98,7 @@ def _print_lines(text: str) -> None:
 
 @contextlib.contextmanager
 def _streams() -> Iterator[None]:
-    """Replaces standard output and error by filtered streams inside the block, and prints warnings as one line."""
+    """Replaces standard output and error with filtered streams inside the block; prints each warning as one line."""
     before = sys.stdout, sys.stderr, warnings.showwarning
     out, err = (_Outgoing(stream or _nowhere()) for stream in before[:2])  # None: closed by the parent process
     sys.stdout, sys.stderr = out, err

@@ -118,7 +118,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes a JSON file without secrets, atomically; NaN and infinity raise ValueError."""
+    """Writes a JSON file with its secrets masked, atomically; NaN and infinity raise ValueError."""
     write_text(path, json.dumps(cleaned(value), indent=2, allow_nan=False) + "\n")
 
 

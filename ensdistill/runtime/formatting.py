@@ -20,7 +20,7 @@ def in_millions(count: float) -> str:
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """Returns a share as a percentage.
+    """Returns a share as a percentage, as text.
 
     Args:
         share: The share; 1 corresponds to 100 %.

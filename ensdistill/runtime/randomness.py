@@ -1,4 +1,4 @@
-"""Reproducible numbers: random streams that are pure functions of (seed, purpose, epoch), and deterministic sums.
+"""Reproducibility: random streams that are pure functions of (seed, purpose, epoch), and deterministic sums.
 
 Resuming a training therefore requires no saved generator state.
 """
@@ -43,7 +43,7 @@ class RandomStreams:
 
 
 def derive_seed(seed: int, purpose: str, epoch: int = 0) -> int:
-    """Returns a 63-bit seed from the SHA-256 of (seed, purpose, epoch).
+    """Returns a 63-bit seed that is derived from the SHA-256 hash of (seed, purpose, epoch).
 
     Args:
         seed: Seed of the run.

@@ -69,7 +69,7 @@ def without_secrets(text: str) -> str:
 
 
 def _hidden(found: re.Match[str]) -> str:
-    """Returns the match of a pattern with the second group hidden; quotes are kept, so that JSON stays valid."""
+    """Returns the match of a pattern with the second group hidden; keeps quotes, so that JSON remains valid."""
     quote_mark = found[2][0] if found[2][0] in "\"'" else ""
     return f"{found[1]}{quote_mark}{HIDDEN}{quote_mark}"
 
@@ -102,7 +102,7 @@ def userinfo(scheme: str, rest: str) -> str | None:
 
     Args:
         scheme: The part of the URI before `://`.
-        rest: The part after it. A password may contain "/", "?", "#" or "@" without the required quoting.
+        rest: The part of the URI after `://`. A password may contain "/", "?", "#" or "@" without the required quoting.
 
     Returns:
         The text before the host; None if the URI has no user information.

@@ -16,7 +16,7 @@ def storable(text: str) -> str:
 def printable(text: str) -> str:
     r"""Returns the text on one line with control characters escaped: a line break in a name is written as `\n`.
 
-    File names are untrusted input, and a terminal executes control characters.
+    File names are untrusted input, and terminals interpret control characters.
     """
     letters = (a if a.isprintable() else a.encode("unicode_escape").decode("ascii") for a in storable(text))
     return "".join(letters)

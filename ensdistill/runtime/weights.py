@@ -91,7 +91,7 @@ def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
 
     Args:
         network: The network.
-        state: Parameters and buffers by name.
+        state: Parameters and buffers, keyed by name.
     """
     versioned = OrderedDict(state)
     versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
@@ -99,7 +99,7 @@ def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Returns the SHA-256 of a file's content, 64 hexadecimal digits."""
+    """Returns the SHA-256 hash of a file's content, 64 hexadecimal digits."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 

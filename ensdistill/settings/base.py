@@ -17,7 +17,7 @@ FILE = "path"  # format of settings that name a file, also in the JSON schema
 def setting(default: Any, sentence: str, *, file: bool = False, **limits: Any) -> Any:
     """Returns a field for a settings class.
 
-    Help, schema and documentation are generated from the field, so each setting is described only here.
+    The help, the schema and the documentation are generated from the field, so each setting is described only here.
 
     Args:
         default: Default value; `...` for a required setting.

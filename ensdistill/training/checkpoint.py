@@ -13,7 +13,7 @@ from ensdistill.runtime.files import atomic_write
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Complete state of a run between two epochs; random streams need no state, as functions of seed and epoch.
+    """Complete state of a run between two epochs; random streams are functions of seed and epoch and need no state.
 
     Attributes:
         identity: Hashes of the settings, the ensemble and the data, which determined the epochs so far.

@@ -42,7 +42,7 @@ class EpochResult:
 
     Attributes:
         number: Number of the epoch; 1 is the first.
-        epochs: Number of epochs of the training.
+        epochs: Total number of epochs of the training.
         loss: Mean training loss.
         val: Validation metrics of the merged student of the selected epoch. `cnll` uses the temperature with the lowest
             NLL on the validation images; `at_chance` is 0 or 1.

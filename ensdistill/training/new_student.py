@@ -43,7 +43,7 @@ def new_student(config: Config, data: DataSplits, start: bool = False) -> Studen
 
 
 def check_data(config: Config, data: DataSplits) -> None:
-    """Checks that the data have enough images for the training of the student.
+    """Checks that the data contain enough images to train the student.
 
     Raises:
         ConfigError: There are fewer training images than the batch size, or no unlabeled images.
@@ -57,7 +57,7 @@ def check_data(config: Config, data: DataSplits) -> None:
 
 
 def _check_batch(name: str, batch_size: int, data: DataSplits) -> None:
-    """Raises ConfigError if a batch has more images than the training part."""
+    """Raises ConfigError if a batch has more images than the training split."""
     if batch_size > len(data.train):
         rule = f"{batch_size} is more than the {len(data.train)} training images"
         raise ConfigError(f"{name}.batch_size: {rule}; set it to {len(data.train)} or less")

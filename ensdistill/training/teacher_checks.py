@@ -1,4 +1,4 @@
-"""Checks of the outputs of teachers on real images, before distillation."""
+"""Checks the outputs of teachers on real images before distillation."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ensdistill.models.probe import are_probabilities, one_line_error
 from ensdistill.runtime.modes import evaluating
 
 IMAGES = 256  # number of images per split; evenly spaced, because image folders are sorted by class
-ABSURD = 100.0  # nats; an NLL above it corresponds to p(label) below e^-100 on average
+ABSURD = 100.0  # nats; a higher NLL corresponds to p(label) below e^-100 on average
 
 
 def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: DataSplits) -> tuple[ConfigIssue, ...]:
@@ -39,7 +39,7 @@ def check_given(ensemble: TeacherEnsemble, data: DataSplits) -> None:
     """Checks teachers that a program passed, and issues a Python warning for each issue.
 
     Raises:
-        DataError: As for `check_teachers`.
+        DataError: In the same cases as in `check_teachers`.
     """
     if ensemble.given and len(ensemble):
         for issue in check_teachers(list(ensemble.networks), list(map(teacher_name, range(len(ensemble)))), data):

@@ -1,7 +1,8 @@
 """Teacher ensemble: trained once, cached under a content hash of its inputs, then loaded from the cache.
 
-A teacher is trained by the same loop as a student, without an ensemble. Each teacher has its own folder
-`<store>/<hash>/` with `network.safetensors` and `teacher.json`, so that a larger ensemble reuses a smaller one.
+A teacher is trained by the same loop as a student, without an ensemble. Each teacher has a separate folder
+`<store>/<hash>/` with `network.safetensors` and `teacher.json`, so that a larger ensemble reuses the teachers of a
+smaller ensemble.
 """
 
 import json
@@ -155,7 +156,7 @@ def missing_teachers(config: Config, data: DataSplits, store: Path) -> list[int]
 
 
 def teacher_config(config: Config, teacher: int) -> Config:
-    """Returns the settings with which one teacher is trained; its seed is independent of the seeds of students."""
+    """Returns the settings with which one teacher is trained; the seed is independent of the seeds of students."""
     return config.model_copy(
         update={
             "seed": derive_seed(config.teachers.seed + teacher, "teacher"),

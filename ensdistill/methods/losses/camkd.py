@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class CaMkd(TeacherWeightedLoss):
-    """Teachers that predict the label better have more weight, separately for each image.
+    """Teachers that predict the label of an image better have a larger weight for this image.
 
     L = a CE(y, s) + b mean_b sum_m w_mb T^2 KL(teacher_m || s),   w_mb = (1 - softmax_m(CE(y_b, t_mb))) / (M - 1)
 

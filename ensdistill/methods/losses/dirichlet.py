@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-LARGEST = 30.0  # maximum of |log alpha|; beyond it rounding removes all digits of the loss
+LARGEST = 30.0  # maximum of |log alpha|; beyond this bound, rounding removes all digits of the loss
 CLOSEST = 1e-4  # nats; minimum divergence of the teachers
 
 

@@ -85,7 +85,7 @@ def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:
 
 
 def kl_divergence(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Returns T^2 KL(targets || softmax(student / T)), averaged over all axes but the classes.
+    """Returns T^2 KL(targets || softmax(student / T)), averaged over all axes except the class axis.
 
     Args:
         targets: Probabilities at temperature T, (...,B,c).

@@ -21,8 +21,8 @@ class Wttm(WeightedDistillationLoss):
     teacher). Images on which a teacher is uncertain therefore have more weight. At T = 1, the term is the
     unweighted KL divergence.
 
-    Zheng and Yang 2024 (WTTM, ICLR) and their official code. The official code has one teacher, the exponent gamma =
-    1/T, and the weights 1 and beta. Here, beta = alpha / (1 - alpha), and the term is averaged over teachers.
+    Zheng and Yang 2024 (WTTM, ICLR) and their official code. The official code has one teacher and uses the exponent
+    gamma = 1/T and the weights 1 and beta. Here, beta = alpha / (1 - alpha), and the term is averaged over teachers.
     """
 
     kind: Literal["wttm"] = "wttm"

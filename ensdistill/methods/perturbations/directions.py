@@ -103,7 +103,7 @@ class TDivSDiv(StepPerturbation):
         teachers: tuple[int, int],
         subnetworks: tuple[int, int],
     ) -> Tensor:
-        """Returns g for a pair of teachers and a pair of subnetworks, (B,C,H,W); its length is arbitrary."""
+        """Returns g for a pair of teachers and a pair of subnetworks, (B,C,H,W); the length of g is arbitrary."""
         with evaluating(student), torch.enable_grad():
             x = x.detach().requires_grad_()
             objective = _disagreement(ensemble, x, *teachers) - _disagreement(student, x, *subnetworks)

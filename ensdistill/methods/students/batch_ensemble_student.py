@@ -164,7 +164,7 @@ def _channels(layer: nn.Conv2d | nn.Linear) -> tuple[int, int]:
 def _outer(layer: nn.Conv2d | nn.Linear, s: Tensor, r: Tensor) -> Tensor:
     """Returns s r^T in the layout of the layer's weight, for s (..., outputs) and r (..., inputs).
 
-    In a grouped convolution an output depends only on the inputs of its group.
+    In a grouped convolution, an output depends only on the inputs in the same group.
     """
     if isinstance(layer, nn.Linear):
         return s[..., :, None] * r[..., None, :]

@@ -134,6 +134,6 @@ def _cut(units: Sequence[Unit], branch_at: str) -> int:
 
 
 def _lowers_resolution(part: nn.Module) -> bool:
-    """Returns whether a module of the part has a stride above 1; global pooling has none."""
+    """Returns whether a module of the part has a stride above 1; global pooling has no stride."""
     strides = (getattr(module, "stride", 1) for module in part.modules())
     return any(max(stride) > 1 if isinstance(stride, tuple | list) else (stride or 1) > 1 for stride in strides)

@@ -173,7 +173,9 @@ def test_statistics_of_other_images_belong_to_weights_without_a_normalization(
 def test_settings_of_a_training_are_refused_for_a_network_that_is_not_trained(name: str) -> None:
     value = "[a]" if name == "freeze" else "a"
     model = f"{{kind: torchvision, {name}: {value}}}"
-    with pytest.raises(ConfigError, match=rf"checkpoints.0.model.{name}: is for networks that are trained here"):
+    with pytest.raises(
+        ConfigError, match=rf"checkpoints.0.model.{name}: applies only to networks that are trained here"
+    ):
         load_config("kd", [f"teachers.checkpoints=[{{path: a.pt, model: {model}}}]"])
 
 
