@@ -102,7 +102,7 @@ def _fill(target: nn.Module, found: list[Any], path: Path) -> None:
 
 def _replaced(path: Path, classifier: str) -> ConfigIssue:
     """Returns the warning about a classifier whose weights do not come from the file."""
-    rule = f"the classifier ({classifier}) starts from random weights, because {path.name} was trained on other classes"
+    rule = f"the classifier ({classifier}) starts from random weights, because {path.name} is for other classes"
     return ConfigIssue(("model", "weights"), rule)
 
 

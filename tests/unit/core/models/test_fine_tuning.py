@@ -151,7 +151,9 @@ def test_hashes_follow_the_content_of_the_file_and_not_its_path(tmp_path: Path, 
 
 
 def test_published_weights_and_a_file_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match=r"model.pretrained: the training cannot start from published weights and"):
+    with pytest.raises(
+        ConfigError, match=r"model.pretrained: the training cannot start from both published weights and"
+    ):
         load_config("kd", ["model={kind: torchvision, pretrained: DEFAULT, weights: a.pt}"])
 
 
