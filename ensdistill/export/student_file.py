@@ -108,7 +108,7 @@ def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path]
     Args:
         folder: Folder of the files.
         mine: The known metadata of the student.
-        its_own: Function that returns whether an existing settings file belongs to this student.
+        its_own: Function that returns whether an existing settings file describes this student.
 
     Raises:
         DataError: The folder contains another student or its settings, or cannot be written.
@@ -146,7 +146,7 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
         if config.model.weights_hash == "missing":
             raise DataError(
                 f"{config.model.weights}: no such weights file (model.weights), so it is unknown whether {weights} "
-                "belongs to these settings; restore the file"
+                "was trained with these settings; restore the file"
             )
         raise DataError(
             f"{weights}: this student was trained with other settings ({metadata.get('settings')}, now {config.hash}); "

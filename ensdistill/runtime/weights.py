@@ -63,7 +63,7 @@ def load_weights(path: str | Path, network: nn.Module, device: torch.device | st
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: damaged, or not a safetensors file") from error
     except (RuntimeError, ValueError) as error:
-        raise DataError(f"{path}: the weights belong to another network; check the settings model and data") from error
+        raise DataError(f"{path}: contains the weights of another network; check model and data") from error
     return metadata
 
 

@@ -104,9 +104,9 @@ class Distiller(Iterator[EpochResult]):
             cache: Logits of these teachers, shared with other runs. The cache saves time and does not affect results.
 
         Raises:
-            ConfigError: The settings are incompatible with the data, or the checkpoint belongs to another run.
+            ConfigError: The settings are incompatible with the data, or the checkpoint was written by another run.
             DataError: The checkpoint is missing or damaged.
-            ValueError: The cache belongs to another ensemble.
+            ValueError: The cache contains the logits of another ensemble.
         """
         if cache is not None and cache.ensemble is not teachers:
             raise ValueError("cache: contains the logits of another ensemble; create one for these teachers")

@@ -207,7 +207,7 @@ def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
 def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -> Generator[int, None, None]:
     """Trains one teacher and stores it, unless the store already contains it.
 
-    The generator holds the lock of the teacher until it is exhausted or closed.
+    The generator holds the lock of the teacher until the generator is exhausted or closed.
 
     Args:
         config: Settings of the run.

@@ -67,7 +67,7 @@ class BatchEnsemble(StudentPiece):
     def _can_be_merged(self) -> BatchEnsemble:
         if self.merge == "mean_of_probabilities" and self.merge_after < 1:
             raise ValueError(
-                "merge_after: mean_of_probabilities merges no weights; set merge_after to 1 or another merge"
+                "merge_after: mean_of_probabilities does not merge weights; set merge_after to 1, or change merge"
             )
         return self
 

@@ -329,7 +329,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
             "  student.merge_after: {choice: [1.0, 0.5]}"
         ),
         ", line 3: search.student.merge = 'mean_of_probabilities' with search.student.merge_after = 0.5: student: "
-        "merge_after: mean_of_probabilities merges no weights; set merge_after to 1 or another merge",
+        "merge_after: mean_of_probabilities does not merge weights; set merge_after to 1, or change merge",
     ),
     (
         "searched data",
