@@ -23,8 +23,8 @@ def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:
         pixels: uint8 (C,H,W).
 
     Returns:
-        The hash, which is the first 16 bytes of the SHA-256 hash of the pixels; and the levels, int64 (2C+1,), which
-        are the sums of the values and of the squared values per channel, followed by the largest value.
+        The hash and the levels. The hash is the first 16 bytes of the SHA-256 hash of the pixels. The levels, int64
+        (2C+1,), are the sums of the values and of the squared values per channel, followed by the largest value.
     """
     pixels = np.ascontiguousarray(pixels)
     sums = pixels.reshape(len(pixels), -1).sum(1, dtype=np.uint32)

@@ -37,9 +37,10 @@ class DatasetCall(Settings):
 class TorchDataset(EntrySource):
     """Torch datasets, one for each split, selected by import path, such as `torchvision.datasets:Flowers102`.
 
-    An item is a pair of an image and a label. An image is a PIL image, or a tensor or array (C,H,W) or (H,W), uint8 or
-    floats in [0,1]. Items are read by one thread at a time. Decoded images are reused as long as the path, arguments,
-    code, number of items and the pixels of 16 items of each split are the same; other changes are not detected.
+    An item is a pair of an image and a label. An image is a PIL image, or a tensor or array (C,H,W) or (H,W),
+    uint8 or floats in [0,1]. Items are read by one thread at a time. Decoded images are reused as long as the
+    path, the arguments, the code, the number of items and the pixels of 16 items of each split are the same. Other
+    changes are not detected.
     """
 
     kind: Literal["torch_dataset"] = "torch_dataset"

@@ -33,9 +33,9 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
     NLL is convex in beta = 1/tau; tau is the root of the derivative of NLL, sum_n (sum_k q_nk log p_nk - log p_n(y_n))
     with q = softmax(beta log p).
 
-    The temperature is not identified in two cases. If every label is the most likely class of its image (NLL falls with
-    tau, or does not depend on it), there is no root, and the temperature is 1. If the network is no better than chance,
-    or the root is outside the bounds, the temperature is the nearer bound. A zero probability is zero at every
+    The temperature is not identified in two cases. If every label is the most likely class of its image, NLL falls with
+    tau or does not depend on tau. There is then no root, and the temperature is 1. If the network is no better than
+    chance, or the root is outside the bounds, the temperature is the nearer bound. A zero probability is zero at every
     temperature, so an image whose label has zero probability does not influence tau.
 
     Args:

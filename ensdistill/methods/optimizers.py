@@ -62,7 +62,7 @@ class Sgd(OptimizerPiece):
         """Returns torch's SGD.
 
         The `grad_scale` K of a group is folded into its learning rate and decay, which saves a pass over the
-        gradients: with or without momentum, a gradient multiplied by K with decay d equals a learning rate
+        gradients. With or without momentum, a gradient multiplied by K with decay d is equivalent to a learning rate
         multiplied by K with decay d / K.
         """
         nesterov = self.nesterov and self.momentum > 0

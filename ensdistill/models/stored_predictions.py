@@ -68,10 +68,10 @@ def read_predictions(path: str, raw: RawData) -> list[LoadedTeacher]:
     """Returns the teachers whose predictions a .npz file contains.
 
     Args:
-        path: The file. The array `train_logits` or `train_probabilities` (M,N,classes) contains the
-            predictions of M teachers for the labeled images of the data source, in the order of the source and
-            before any split. Likewise, `validation_...`, `test_...` and `unlabeled_...` contain predictions
-            for the other splits of the source.
+        path: The file. The array `train_logits` or `train_probabilities` (M,N,classes) contains the predictions
+            of M teachers for the labeled images of the data source. The images are in the order of the source,
+            before any split. Likewise, `validation_...`, `test_...` and `unlabeled_...` contain predictions for
+            the other splits of the source.
         raw: The images.
 
     Raises:

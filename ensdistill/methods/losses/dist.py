@@ -20,7 +20,7 @@ class Dist(WeightedDistillationLoss):
     L = (1 - alpha) CE(labels, student) + alpha T^2 (beta (1 - mean_b r_b) + gamma (1 - mean_c r_c))
 
     r_b is Pearson's correlation between the probabilities of student and teacher over the classes of image b (relation
-    between classes), and r_c the correlation over the images of the batch for class c (relation within a class).
+    between classes). r_c is the correlation over the images of the batch for class c (relation within a class).
     Teachers are averaged at temperature T. Correlations do not determine the scale of the logits, so only calibrated
     metrics are comparable. The second relation depends on the batch and does not exist for a batch with one image.
 
