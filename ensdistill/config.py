@@ -1,4 +1,4 @@
-"""The typed settings of one distillation: reads YAML, presets and dotted overrides into a `Config`, and writes them."""
+"""Typed settings of one distillation: builds a `Config` from YAML, presets and dotted overrides, and writes YAML."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ from ensdistill.settings.yaml_loader import YamlDict, parse_mapping, parse_yaml,
 
 
 def settings_of(given: Any) -> Any:
-    """Returns the settings of an object in memory.
+    """Returns the settings that describe an object in memory.
 
     Args:
         given: An object with a method `as_settings`, or any other value.
@@ -49,17 +49,17 @@ def settings_of(given: Any) -> Any:
 
 
 class Teachers(Settings):
-    """The ensemble that is distilled: M networks, already trained or trained on the labels by this package."""
+    """Teacher ensemble: M networks, either already trained or trained on the labels by this package."""
 
     count: int = setting(4, "Number of teachers to train.", ge=0, le=64)
     seed: int = setting(0, "Seed of the first teacher; teacher m (from 0) is trained with seed + m.", ge=0)
     model: Model = setting(Convnet(), "Architecture of each teacher.")
     models: list[Model] = setting(
-        [], "Architectures of a mixed ensemble: teacher m has entry m mod n of the n entries."
+        [], "Architectures of a mixed ensemble; with n entries, teacher m uses entry m mod n."
     )
     training: Training = setting(Training(optimizer=Sgd(lr=0.1)), "Training recipe of each teacher.")
     checkpoints: list[TeacherFile] = setting(
-        [], "Trained networks to add to the ensemble, each with a path and a model, optionally with mean and std."
+        [], "Trained networks to add to the ensemble; each entry has a path, a model and, optionally, mean and std."
     )
     # Excluded from files and hashes while empty, so that earlier hashes without these settings stay valid.
     networks: list[InMemoryTeacher] = setting(
@@ -67,9 +67,9 @@ class Teachers(Settings):
     )
     predictions: str = setting(
         "",
-        "A .npz file with the teachers' predictions for every image, for teachers that are not torch networks: arrays "
-        "train_logits or train_probabilities (M,N,classes), and validation_..., test_... and unlabeled_... if the "
-        "data have these parts.",
+        "A .npz file with predictions for every image, for teachers that are not torch networks. It contains an array "
+        "train_logits or train_probabilities (M,N,classes), and similar arrays validation_..., test_... and "
+        "unlabeled_... for each of these splits in the data.",
         file=True,
         exclude_if=operator.not_,
     )
@@ -97,7 +97,7 @@ class Teachers(Settings):
 class Config(Settings):
     """All settings that determine the result of one distillation."""
 
-    seed: int = setting(0, "Seed of the student: weights, order of images, perturbations.", ge=0)
+    seed: int = setting(0, "Seed of the student's initial weights, image order and perturbations.", ge=0)
     data: DataSettings = setting(Digits(), "Data set and sizes of its splits.")
     model: Model = setting(Convnet(), "Architecture of the student.")
     teachers: Annotated[Teachers, BeforeValidator(settings_of)] = setting(Teachers(), "Teacher ensemble.")
@@ -110,20 +110,22 @@ class Config(Settings):
     training: Training = setting(Training(), "Training recipe of the student.")
     schedule: list[ScheduledChange] = setting(
         [],
-        "Settings that change during training: a list of {after_epoch, set} with the last epoch before the change and "
-        "the new values by dotted name; training.optimizer.lr and all settings of perturbation and loss except kind "
-        "can change.",
+        "Settings that change during training: a list of {after_epoch, set}. after_epoch is the last epoch before the "
+        "change; set contains the new values, keyed by dotted name. training.optimizer.lr and all settings of "
+        "perturbation and loss except kind can change.",
         exclude_if=operator.not_,  # excluded while empty, so that earlier files and hashes without it stay valid
     )
     metrics: list[OwnMetric] = setting(
-        [], "User-defined metrics, each a kind with its settings, added to the built-in ones.", exclude_if=operator.not_
+        [],
+        "User-defined metrics in addition to the built-in ones; each entry has a kind and the settings of that kind.",
+        exclude_if=operator.not_,
     )
 
     def __init__(self, **settings: Any) -> None:
         """Creates a validated config.
 
         Args:
-            settings: Settings of the top level, as objects or as plain values.
+            settings: Top-level settings, as objects or plain values.
 
         Raises:
             ConfigError: Settings are invalid; the error lists every issue found.
@@ -141,8 +143,8 @@ class Config(Settings):
         if issue := self._changed_images():
             raise SettingError(issue)
         if self.training.patience is not None:
-            hint = "set teachers.training.patience; students of a study are stopped by its scheduler"
-            raise SettingError(ConfigIssue(("training", "patience"), "is for teachers only", hint=hint))
+            hint = "set teachers.training.patience; in a study, the scheduler stops students"
+            raise SettingError(ConfigIssue(("training", "patience"), "applies only to teachers", hint=hint))
         trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
         trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
         size = getattr(self.data, "train_size", None)
@@ -154,7 +156,7 @@ class Config(Settings):
         return self
 
     def _changed_images(self) -> ConfigIssue | None:
-        """Returns the issue of a setting that changes images although predictions are stored; None if there is none."""
+        """Returns an issue if a setting changes images although predictions are stored; otherwise None."""
         rule = "teachers.predictions are stored for unchanged images"
         if not self.teachers.predictions:
             return None
@@ -200,7 +202,7 @@ class Config(Settings):
 
     @property
     def plugins(self) -> dict[str, str]:
-        """Code identifier of each user-defined piece, by the dotted name of its setting."""
+        """Code identifiers of user-defined pieces, keyed by dotted setting name."""
         return {".".join(map(str, path)): piece_code(piece) for path, piece in own_pieces(Config, self).items()}
 
     @property
@@ -219,9 +221,9 @@ class Config(Settings):
 
     @property
     def hash(self) -> str:
-        """Content hash, 16 hexadecimal digits: all settings except file paths, and the code of user-defined pieces.
+        """Hash of all settings except file paths, and of the code of user-defined pieces; 16 hexadecimal digits.
 
-        For files of initial weights, the content is hashed.
+        For a file of initial weights, the content is hashed instead of the path.
         """
         plugins = self.plugins
         files = files_in(Config, self) if plugins else file_settings(Config)
@@ -233,7 +235,7 @@ class Config(Settings):
 
     @property
     def _weights(self) -> dict[str, str]:
-        """Content hashes of the files from which trainings start, by the dotted names of their models."""
+        """Content hashes of the files of initial weights, keyed by the dotted name of the model setting."""
         own = self.teachers
         models = {"model": self.model} | ({"teachers.model": own.model} if own.count and not own.models else {})
         models |= {f"teachers.models.{n}": model for n, model in enumerate(own.models) if own.count}
@@ -249,7 +251,7 @@ class Config(Settings):
         return self._override(new) if new else self.prefix_until(0)
 
     def prefix_until(self, epoch: int) -> "Config":
-        """Returns the settings without changes that are scheduled after an epoch; they determine all epochs up to it.
+        """Returns the settings that determine all epochs up to this one, without the changes that are scheduled later.
 
         Args:
             epoch: Number of the epoch; the first is 1.
@@ -259,7 +261,7 @@ class Config(Settings):
     def hash_until(self, epoch: int) -> str:
         """Returns the hash of the settings that determine the result of all epochs up to this one.
 
-        If no epoch depends on the length of the training, the length is not one of them: such a training can be
+        The length of the training is excluded if no epoch depends on it, so that such a training can be
         extended from its checkpoint.
 
         Args:
@@ -272,15 +274,15 @@ class Config(Settings):
         return prefix.model_copy(update={"training": training}).hash
 
     def _override(self, dotted: Mapping[str, Any]) -> "Config":
-        """Returns the settings without a schedule and with new values of some of them."""
+        """Returns a copy of the settings with some values replaced and without the schedule."""
         return validate(Config, merge_settings(self.model_dump(mode="json", exclude={"schedule"}), nest(dotted)))
 
 
 def content_hash(value: Any) -> str:
-    """Returns the first 16 hexadecimal digits of the SHA-256 of a value as canonical JSON.
+    """Returns the first 16 hexadecimal digits of the SHA-256 hash of a value's canonical JSON.
 
     Args:
-        value: Plain values; NaN and infinity raise ValueError.
+        value: A plain value; NaN and infinity raise ValueError.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -296,7 +298,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         source: Name of a preset, or path of a YAML file.
-        overrides: Texts `a.b=value`; the values are read as YAML.
+        overrides: Strings of the form `a.b=value`; each value is parsed as YAML.
 
     Raises:
         ConfigError: Settings are invalid; the error lists every issue found.
@@ -308,13 +310,13 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_overrides(overrides: Sequence[str]) -> YamlDict:
-    """Returns overrides as a mapping of dotted names to values: `["a.b=1"]` becomes `{"a.b": 1}`.
+    """Returns overrides as a mapping from dotted names to values: `["a.b=1"]` becomes `{"a.b": 1}`.
 
     Args:
-        overrides: Texts `name=value`; the values are read as YAML.
+        overrides: Strings of the form `name=value`; each value is parsed as YAML.
 
     Raises:
-        ConfigError: A text is not `name=value`, or its value is not YAML.
+        ConfigError: A string does not have the form `name=value`, or its value is not valid YAML.
     """
     changes: YamlDict = {}
     for override in overrides:
@@ -326,11 +328,11 @@ def parse_overrides(overrides: Sequence[str]) -> YamlDict:
 
 
 def build_config(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) -> Config:
-    """Returns the Config of nested settings with dotted settings applied.
+    """Returns the Config defined by nested settings, with dotted settings applied.
 
     Args:
         tree: Nested settings; `preset` names the preset to start from.
-        dotted: Settings by dotted names, which override those of the tree.
+        dotted: Settings keyed by dotted name; they override those of the tree.
 
     Raises:
         ConfigError: Settings are invalid; the error lists every issue found.
@@ -345,7 +347,7 @@ def resolve(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) ->
 
     Args:
         tree: Nested settings; `preset` names the preset.
-        dotted: Settings by dotted names.
+        dotted: Settings keyed by dotted name.
 
     Raises:
         ConfigError: The file is a search space, the preset does not exist, or a setting is given twice.
@@ -382,14 +384,14 @@ def read_preset(name: Any) -> YamlDict:
 
 @cache
 def _preset_files() -> dict[str, Traversable]:
-    """The files of the presets by name."""
+    """Returns the preset files, keyed by the name of the preset."""
     found = (file for file in files("ensdistill.presets").iterdir() if file.name.endswith(".yaml"))
     return {file.name.removesuffix(".yaml"): file for file in found}
 
 
 @cache
 def _parse_preset(name: str) -> YamlDict:
-    """The settings of one preset, parsed once per process, because a study resolves them for every trial."""
+    """Returns the settings of one preset, parsed once per process because a study resolves them for every trial."""
     return parse_mapping(_preset_files()[name].read_text(encoding="utf-8"), f"preset {name}")
 
 
@@ -398,8 +400,8 @@ def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlD
 
     Args:
         base: Nested settings.
-        changes: Nested settings that override the base. A mapping with another `kind` replaces the whole mapping of the
-            base, because the settings of the old kind do not apply.
+        changes: Nested settings that override the base. A mapping with a different `kind` replaces the whole mapping of
+            the base, because the settings of the old kind do not apply.
     """
     if "kind" in changes and changes["kind"] != base.get("kind"):
         return dict(changes)
@@ -413,10 +415,10 @@ def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlD
 
 
 def nest(dotted: Mapping[str, Any]) -> YamlDict:
-    """Returns settings by dotted names as nested settings: `{"a.b": 1, "a": {"c": 2}}` is `{"a": {"b": 1, "c": 2}}`.
+    """Returns dotted settings as nested settings: `{"a.b": 1, "a": {"c": 2}}` becomes `{"a": {"b": 1, "c": 2}}`.
 
     Args:
-        dotted: Settings by dotted or plain names, in any order; a value may be a mapping.
+        dotted: Settings keyed by dotted or plain name, in any order; a value may be a mapping.
 
     Raises:
         ConfigError: A setting is given twice, or a name has an empty part.
@@ -448,11 +450,11 @@ def _put(place: YamlDict, key: str, value: Any, name: str) -> None:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> YamlDict:
-    """Returns nested settings by dotted names: `{"a": {"b": 1}}` becomes `{"a.b": 1}`.
+    """Returns nested settings as a flat mapping keyed by dotted name: `{"a": {"b": 1}}` becomes `{"a.b": 1}`.
 
     Args:
         tree: Nested settings.
-        prefix: Prefix of each name.
+        prefix: String to prepend to each name.
     """
     flat: YamlDict = {}
     for key, value in tree.items():
@@ -462,11 +464,11 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> YamlDict:
 
 
 def to_yaml(config: Config, comment: str = "") -> str:
-    """Returns all settings as YAML from which `load_config` returns an equal Config.
+    """Returns all settings as YAML that `load_config` reads as an equal Config.
 
     Args:
         config: The settings.
-        comment: Text for a comment at the top, one or more lines.
+        comment: Text of the comment at the top; one or more lines.
     """
     heading = "".join(f"# {line}\n" for line in comment.splitlines())
     return heading + to_yaml_text(config.model_dump(mode="json"))

@@ -28,10 +28,10 @@ class ConfigIssue:
         path: Parts of the dotted name of the setting, for example ("data", "path"); empty for the whole file.
         rule: The broken rule or the problem, without the name: "must be at most 1". In the text, the value replaces
             `{value}` or follows the rule.
-        value: The given value; `NO_VALUE` if the message has none.
-        hint: The fix, a sentence without full stop, or None.
+        value: The given value; `NO_VALUE` if the message contains no value.
+        hint: The fix as a sentence without a full stop, or None.
         code: Kind of the issue, for code that must not depend on the wording.
-        given: Other settings and their values for which the issue occurs; they replace the name in the text.
+        given: Other settings, with the values for which the issue occurs; in the text, they replace the name.
         cause: The underlying issue.
         origin: Prefix of the text: file and line, or the option of a command line.
     """
@@ -57,7 +57,7 @@ class ConfigIssue:
 
     @property
     def sentence(self) -> str:
-        """Text of rule, value and hint, without the name."""
+        """Text that states the rule, the value and the hint, but not the name."""
         text = self.rule
         if self.value is not NO_VALUE:
             value = format_value(self.value)
@@ -75,13 +75,13 @@ class ConfigIssue:
         return replace(self, path=(*parts, *self.path))
 
     def as_row(self) -> dict[str, Any]:
-        """Returns path, rule, hint and, if it exists, value as plain values for JSON."""
+        """Returns the path, the rule, the hint and, if present, the value, as plain values for JSON."""
         row = {"path": list(self.path), "rule": self.rule, "hint": self.hint}
         return row if self.value is NO_VALUE else row | {"value": _plain(self.value)}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "ConfigIssue":
-        """Returns the issue of a row.
+        """Returns the issue that a row describes.
 
         Args:
             row: A result of `as_row`.
@@ -90,7 +90,7 @@ class ConfigIssue:
 
 
 def teacher_name(teacher: int) -> str:
-    """Returns the name of a teacher in messages, which count from 1.
+    """Returns the name of a teacher for messages, in which teachers are numbered from 1.
 
     Args:
         teacher: Index of the teacher, from 0.
@@ -124,14 +124,14 @@ class ConfigError(EnsdistillError):
     """Invalid settings.
 
     Attributes:
-        issues: Every issue found. The message has one line for each.
+        issues: Every issue found. The message contains one line per issue.
     """
 
     def __init__(self, issues: str | ConfigIssue | Sequence[str | ConfigIssue]) -> None:
         """Creates an error from one or several issues.
 
         Args:
-            issues: Issues; a text becomes an issue without a setting.
+            issues: The issues; a string becomes an issue without a setting.
         """
         several = [issues] if isinstance(issues, str | ConfigIssue) else issues
         self.issues = [ConfigIssue((), one) if isinstance(one, str) else one for one in several]

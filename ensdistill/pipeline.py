@@ -1,4 +1,4 @@
-"""Complete tasks of the commands: load data and teachers, distill one student into a folder."""
+"""Tasks that the commands run: loads data and teachers, and distills one student into a folder."""
 
 import contextlib
 import sys
@@ -44,15 +44,15 @@ def load_inputs(
 
     Args:
         config: Settings of the run.
-        studies: Folder of all results; teachers are stored in its folder `teachers`, decoded images in `datasets`.
-        device: `auto`, or a device of torch.
-        others: Other settings that will also be run on these data.
+        studies: Folder of all results; its subfolder `teachers` stores teachers, and `datasets` stores decoded images.
+        device: `auto`, or the name of a torch device.
+        others: Settings of other runs on the same data.
         train: Function that trains the missing teachers.
         check: Function that raises an error if the data are insufficient; called before any teacher is trained.
 
     Raises:
-        ConfigError: One of the settings cannot be trained on these data; raised before any teacher is trained.
-        DataError: Data or teachers cannot be read.
+        ConfigError: One of the configs cannot be trained on these data; raised before any teacher is trained.
+        DataError: The data or the teachers cannot be read.
     """
     data = load_data(config.data, studies).to(pick_device(device))
     show_warnings((*config.warnings, *data.warnings))
@@ -82,7 +82,7 @@ def show_warnings(warnings: Iterable[ConfigIssue]) -> None:
 
 
 def teacher_metrics(ensemble: TeacherEnsemble, data: DataSplits, config: Config) -> dict[str, Any]:
-    """Returns validation metrics of the ensemble and of each teacher, and the calibrated NLL of 1, ..., M teachers."""
+    """Returns validation metrics of the ensemble and of each teacher, and the calibrated NLL by ensemble size."""
     with deterministic(config.training.threads):
         return Evaluator(ensemble, data, data.validation, config.metrics).teachers()
 
@@ -116,10 +116,10 @@ def _removed_if_refused(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class DistilledRun:
-    """A distilled student in a folder.
+    """A distilled student and the folder that contains it.
 
     Attributes:
-        folder: Folder of the student, its settings (`config.yaml`), the checkpoint and `result.json`.
+        folder: Folder that contains the student, its settings (`config.yaml`), the checkpoint and `result.json`.
         result: Content of `result.json`.
         epoch: The last epoch.
         teachers: Validation metrics of the teachers.
@@ -140,13 +140,13 @@ def distill_to_directory(
     resume: str | Path | None = None,
     on_interrupt: Callable[[Path], None] | None = None,
 ) -> DistilledRun:
-    """Distills one student and writes it with its settings, checkpoint and metrics to a folder.
+    """Distills one student and writes it to a folder, together with its settings, checkpoint and metrics.
 
     Args:
         config: Settings of the run.
         out: Folder of the run; by default `<studies>/runs/<hash of the settings>`.
-        studies: Folder of all results; teachers are stored in its folder `teachers`.
-        device: `auto`, or a device of torch.
+        studies: Folder of all results; its subfolder `teachers` stores the teachers.
+        device: `auto`, or the name of a torch device.
         resume: Checkpoint of the same run from which to resume.
         on_interrupt: Called with the path of the checkpoint if the training is interrupted after its first epoch.
 
@@ -155,7 +155,7 @@ def distill_to_directory(
 
     Raises:
         ConfigError: The settings are invalid, or the run has already completed.
-        DataError: Data, teachers or checkpoint cannot be read, or the folder contains another run.
+        DataError: The data, the teachers or the checkpoint cannot be read, or the folder contains another run.
         DivergedError: A loss is not finite.
     """
 

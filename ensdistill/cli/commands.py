@@ -1,4 +1,4 @@
-"""Commands of `ensdistill`: each function takes the options of a command and returns its exit code."""
+"""Commands of `ensdistill`: each function receives the options of one command and returns the exit code."""
 
 import argparse
 import json
@@ -116,7 +116,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Exports a student to deployable formats and prints sizes and cost."""
+    """Exports a student to deployable formats; prints file sizes and inference cost."""
     found = locate_run(options)
     with console(stderr=True).status("writing and verifying the files"):
         done = export_student(
@@ -134,7 +134,7 @@ def export(options: argparse.Namespace) -> int:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """Classifies images with an exported student; returns 1 if some cannot be read."""
+    """Classifies images with an exported student; returns 1 if some images cannot be read."""
     classifier, log = open_classifier(options.model), PredictionLog()
     files, total = _images(options, log)
     answers = classify(classifier, watched(files, total, log), log.skip, log.remark)
@@ -143,7 +143,7 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def _images(options: argparse.Namespace, log: PredictionLog) -> tuple[Iterable[ImageFile], int | None]:
-    """Returns the images of a command line and their number, which is unknown for standard input."""
+    """Returns the images that a command line names and their number; the number is unknown for standard input."""
     out, model = Path(options.out) if options.out else None, Path(options.model)
     protect(out, model, *(model.iterdir() if model.is_dir() else ()))
     if STDIN in options.images:
@@ -157,7 +157,7 @@ def _images(options: argparse.Namespace, log: PredictionLog) -> tuple[Iterable[I
 
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:
-    """Returns the same split of the second data set, converted to the image shape of the first."""
+    """Returns the same split of the second data set, converted to the image shape of the first data set."""
     without_training = ["training.batch_size=1", "teachers.training.batch_size=1"]  # any number of images suffices
     settings = load_config(options.ood, without_training).data
     where = options.studies_dir
@@ -174,7 +174,7 @@ def _print(
     last: str,
     config: Config,
 ) -> None:
-    """Prints the result as one JSON object, or its rows as a table followed by the text `last`."""
+    """Prints the result as one JSON object, or prints its rows as a table followed by the text `last`."""
     if options.json:
         print(json.dumps(result, allow_nan=False))
         return

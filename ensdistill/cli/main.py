@@ -1,4 +1,4 @@
-"""The command `ensdistill`: one ensemble, one student, without a study."""
+"""The command `ensdistill`: trains one ensemble and one student, without a study."""
 
 import argparse
 import pkgutil
@@ -23,14 +23,15 @@ exit code:
   0  every image has a prediction
   1  some images could not be read; they are listed on standard error and counted
   2  invalid input, such as a missing model or path"""
-TRAIN, USE = "train and evaluate", "use a student"  # tasks, in their order
+TRAIN, USE = "train and evaluate", "use a student"  # tasks, in the order of the help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit code: 0 done, 1 the training failed or images could not be read, 2 invalid input, 130 interrupted.
+        The exit code: 0 for success, 1 if the training failed or images could not be read, 2 for invalid
+        input, 130 if interrupted.
     """
 
     def work() -> int:
@@ -74,7 +75,7 @@ def _distill(program: Program) -> None:
     sub.add_argument("--resume", metavar="FILE", help="continue from a checkpoint with the same settings")
     _add_execution_and_output(sub)
     sub.group("output").add_argument(
-        "--out", metavar="DIR", help="folder of the student (studies/runs/<hash of the settings>)"
+        "--out", metavar="DIR", help="folder for the student (studies/runs/<hash of the settings>)"
     )
 
 
@@ -91,7 +92,7 @@ def _evaluate(program: Program) -> None:
     group.add_argument(
         "--split", choices=["validation", "test"], default="validation", help="split to evaluate on (validation)"
     )
-    group.add_argument("--ood", metavar="CONFIG", help="AUROC of distinguishing these images from the data of CONFIG")
+    group.add_argument("--ood", metavar="CONFIG", help="AUROC for distinguishing these images from the data of CONFIG")
     group.add_argument(
         "--corruptions", action="store_true", help="accuracy and NLL under corruptions of severity 1 to 5"
     )
@@ -108,7 +109,7 @@ def _export(program: Program) -> None:
     )
     _add_config(sub, of_run=True)
     group = sub.group("files")
-    group.add_argument("--out", metavar="DIR", help="folder of the files (`export` next to the student)")
+    group.add_argument("--out", metavar="DIR", help="folder for the files (`export` next to the student)")
     group.add_argument(
         "--formats", nargs="+", choices=FORMATS, default=FORMATS, help=f"formats to write ({' '.join(FORMATS)})"
     )
@@ -131,8 +132,8 @@ def _predict(program: Program) -> None:
     sub.add_argument(
         "model",
         metavar="MODEL",
-        help="a .safetensors, .onnx or .pt2 file of `ensdistill export`, or its folder, from which the .safetensors "
-        "file is loaded; load a .pt2 file only if you trust its source, because torch may run code in it",
+        help="a .safetensors, .onnx or .pt2 file written by `ensdistill export`, or its folder, from which the "
+        ".safetensors file is loaded; load a .pt2 file only if you trust its source, because torch may run code in it",
     )
     sub.add_argument(
         "images",
@@ -145,18 +146,18 @@ def _predict(program: Program) -> None:
         "--top",
         type=_count,
         metavar="K",
-        help="number of most likely classes of each image (2 in a table, otherwise all)",
+        help="number of most likely classes to write per image (2 in a table, otherwise all)",
     )
     group.add_argument(
         "--format",
         choices=list(WRITERS),
         help="format of the predictions (by the suffix of FILE, otherwise table)",
     )
-    group.add_argument("--out", metavar="FILE", help="write to this file")
+    group.add_argument("--out", metavar="FILE", help="file to which the predictions are written")
 
 
 def _add_config(sub: HelpParser, *, of_run: bool = False) -> None:
-    """Adds the options for settings; for a run, also for its student."""
+    """Adds the options for settings; for a run, also adds the options for its student."""
     sub.epilog_of = partial(settings_help, Config, "settings (for --set and YAML files):")
     sub.completions = {"CONFIG": presets, "NAME=VALUE": partial(setting_names, Config)}
     where = " or the folder of a run" if of_run else ""

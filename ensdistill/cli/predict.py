@@ -1,4 +1,4 @@
-"""Classification of image files, read a batch at a time, so that their number does not affect the memory."""
+"""Classification of image files, read one batch at a time, so that memory does not depend on the number of files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ensdistill.runtime.lazy import np
 if TYPE_CHECKING:
     from ensdistill.export.classifier import Classifier
 
-BATCH, VALUES = 128, 1 << 25  # images in a batch: at most BATCH, and at most VALUES numbers
+BATCH, VALUES = 128, 1 << 25  # a batch has at most BATCH images and at most VALUES numbers
 
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """Prediction for one image.
+    """The prediction for one image.
 
     Attributes:
         file: Path of the image.
@@ -31,12 +31,12 @@ class ImagePrediction:
     probabilities: np.ndarray
 
     def top(self, count: int) -> list[int]:
-        """Returns the indices of the most likely classes, in descending order; the first of equals ranks first."""
+        """Returns the indices of the most likely classes, in descending order of probability; ties keep class order."""
         return [int(k) for k in np.argsort(-self.probabilities, kind="stable")[:count]]
 
 
-Broken = Callable[[str], None]  # called with the message about each unreadable image
-Remark = Callable[[str, str], None]  # called with a remark about an image and with its path
+Broken = Callable[[str], None]  # called with the error message for each unreadable image
+Remark = Callable[[str, str], None]  # called with a remark about an image and the path of the image
 
 
 def classify(
@@ -47,8 +47,8 @@ def classify(
     Args:
         classifier: The classifier.
         files: The images.
-        broken: Called with the message about each image that cannot be read; the image is skipped.
-        remark: Called with a remark about an image, and with its path.
+        broken: Called with the error message for each image that cannot be read; the image is skipped.
+        remark: Called with a remark about an image and the path of the image.
 
     Raises:
         DataError: The images of the classifier are neither gray nor RGB.
@@ -69,7 +69,7 @@ def classify(
 def _read(
     files: Sequence[ImageFile], classifier: Classifier, broken: Broken, remark: Remark | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields path and pixels, uint8 (C,H,W), of each image that can be read."""
+    """Yields the path and the pixels, uint8 (C,H,W), of each image that can be read."""
     for file in files:
         try:
             with quiet():

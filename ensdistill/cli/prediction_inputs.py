@@ -1,4 +1,4 @@
-"""Images of a command line: files, folders, zip files, or a list of them on standard input."""
+"""Images that a command line names: files, folders, zip files, or a list of paths on standard input."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.progress_bar import progress
 from ensdistill.runtime.text import SHOWN, counted, printable
 
-STDIN = "-"  # in place of images: their paths come from standard input
-MANY = 1000  # with fewer images, a progress bar disappears too soon
+STDIN = "-"  # argument that replaces images: their paths are read from standard input
+MANY = 1000  # with fewer images, a progress bar would disappear too soon
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images to classify, and one sentence per reason about skipped files in folders and zip files.
+    """Images to classify, and one sentence per reason for files that are skipped in folders and zip files.
 
     Attributes:
         files: The images, in the order of the arguments.
-        left_out: Files that are hidden or not images.
-        unread: Possible images that cannot be read: broken links, folders without permission.
+        left_out: Sentences about files that are hidden or not images.
+        unread: Sentences about possible images that cannot be read: broken links, folders without permission.
     """
 
     files: list[ImageFile]
@@ -38,7 +38,7 @@ class Images:
 
 @dataclass
 class PredictionLog:
-    """Messages about images on standard error, printed when they occur, and their counts.
+    """Prints messages about images to standard error when they occur, and counts them.
 
     Attributes:
         seen: Number of images.
@@ -53,12 +53,12 @@ class PredictionLog:
     _examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def skip(self, message: str) -> None:
-        """Prints why an image is skipped."""
+        """Prints the reason why an image is skipped."""
         self.skipped += 1
         print(f"skipped: {printable(message)}", file=sys.stderr)
 
     def leave_out(self, images: Images) -> None:
-        """Prints which files of folders and zip files are left out."""
+        """Prints which files in folders and zip files are left out."""
         self.incomplete |= bool(images.unread)
         for sentence in (*images.left_out, *images.unread):
             print(printable(sentence), file=sys.stderr)
@@ -70,7 +70,7 @@ class PredictionLog:
             self._examples[what].append(place)
 
     def close(self) -> int:
-        """Prints the counts and returns the exit code: 1 if images are missing among the predictions, otherwise 0."""
+        """Prints the counts and returns the exit code: 1 if some images have no prediction, otherwise 0."""
         for what, count in self._remarks.items():
             names = ", ".join(map(printable, self._examples[what]))
             more = f" and {count - SHOWN} more" if count > SHOWN else ""
@@ -81,7 +81,7 @@ class PredictionLog:
 
 
 def find_images(places: Sequence[str | Path]) -> Images:
-    """Returns the images of files, folders and zip files.
+    """Returns the images in files, folders and zip files.
 
     Args:
         places: Paths of files, folders and zip files.
@@ -103,7 +103,7 @@ def find_images(places: Sequence[str | Path]) -> Images:
 
 
 def _add_place(images: Images, place: Path) -> None:
-    """Adds a file, or the files of a folder or zip file, in place."""
+    """Adds a file, or the files in a folder or zip file, to `images`, in place."""
     if place.is_dir() or _is_archive(place):
         _add(images, find_files(place))
     else:
@@ -111,7 +111,7 @@ def _add_place(images: Images, place: Path) -> None:
 
 
 def _add(images: Images, found: FoundFiles) -> None:
-    """Adds the files of a folder or zip file, in place."""
+    """Adds the files found in a folder or zip file to `images`, in place."""
     images.files.extend(found.files)
     images.left_out.extend(by_reason(one for one in found.left_out if one.reason in HARMLESS))
     images.unread.extend(by_reason(one for one in found.left_out if one.reason not in HARMLESS))
@@ -124,20 +124,20 @@ def _why_missing(place: Path) -> str | None:
         place.stat()
     except FileNotFoundError:
         return "no such file or folder"
-    except (OSError, ValueError) as error:  # ValueError: a null byte
+    except (OSError, ValueError) as error:  # ValueError: null byte in the path
         return str(getattr(error, "strerror", None) or error).lower()
     return None
 
 
 def images_in_list(lines: Iterable[bytes], log: PredictionLog) -> Iterator[ImageFile]:
-    """Yields the images of files, folders and zip files that are listed one per line, as the lines arrive.
+    """Yields the images in files, folders and zip files that are listed one per line, as soon as lines arrive.
 
     Args:
         lines: Paths, for example the standard input.
-        log: Receives what is left out. A path that does not exist is an image that cannot be read.
+        log: Receives messages about files that are left out. A path that does not exist counts as an unreadable image.
 
     Raises:
-        DataError: No line has a path.
+        DataError: No line contains a path.
     """
     paths = 0
     for name in filter(None, (line.rstrip(b"\r\n") for line in lines)):
@@ -146,7 +146,7 @@ def images_in_list(lines: Iterable[bytes], log: PredictionLog) -> Iterator[Image
         try:
             _add_place(images, place)
             problem = "" if images.files else f"{place}: no images found"
-        except (DataError, OSError, ValueError) as error:  # ValueError: a null byte
+        except (DataError, OSError, ValueError) as error:  # ValueError: null byte in the path
             problem = f"{place}: {error.strerror}" if isinstance(error, OSError) else str(error)
         log.leave_out(images)
         if problem:
@@ -158,13 +158,13 @@ def images_in_list(lines: Iterable[bytes], log: PredictionLog) -> Iterator[Image
 
 
 def protect(out: Path | None, *inputs: Path) -> None:
-    """Raises ConfigError if the file of the predictions is one of the input files."""
+    """Raises ConfigError if the predictions file is one of the input files."""
     if out and out.is_file() and any(given.exists() and out.samefile(given) for given in inputs):
         raise ConfigError(f"--out {out}: must not be one of the input files; choose another file")
 
 
 def protected(out: Path | None, files: Iterable[ImageFile]) -> Iterator[ImageFile]:
-    """Yields the files; raises ConfigError if the file of the predictions is one of them."""
+    """Yields the files; raises ConfigError if the predictions file is one of the files."""
     if out is None or not out.is_file():
         yield from files
         return
@@ -174,7 +174,7 @@ def protected(out: Path | None, files: Iterable[ImageFile]) -> Iterator[ImageFil
 
 
 def _is_archive(place: Path) -> bool:
-    """Returns whether a path is a zip file, by its name or content."""
+    """Returns whether a path is a zip file, based on its name or content."""
     return place.suffix.lower() == ".zip" or (place.is_file() and zipfile.is_zipfile(place))
 
 
@@ -183,7 +183,7 @@ def watched(files: Iterable[ImageFile], total: int | None, log: PredictionLog) -
 
     Args:
         files: The images.
-        total: Their number; None if it is unknown.
+        total: Number of images; None if it is unknown.
         log: Counts the images.
     """
     with progress("images", total) if total and total > MANY else nullcontext() as advance:

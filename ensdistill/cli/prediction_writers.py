@@ -1,4 +1,4 @@
-"""Predictions as a table, CSV or JSON, written while the images are read."""
+"""Writes predictions as a table, CSV or JSON while the images are read."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ensdistill.runtime.text import printable
 if TYPE_CHECKING:
     from ensdistill.export.classifier import Classifier
 
-BLOCK = 1000  # rows of one table; a longer list of images is written as several tables
-WIDE = 10_000  # columns without a terminal: no name is folded, so that grep finds each image on one line
-IN_TABLE = 2  # classes of an image in a table
+BLOCK = 1000  # number of rows in one table; a longer list of images is written as several tables
+WIDE = 10_000  # number of columns without a terminal: no name is wrapped, so that grep finds each image on one line
+IN_TABLE = 2  # number of classes per image in a table
 
 
 def write_csv(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int | None, to: IO[str]) -> None:
-    """Writes one line per image: file, class, its probability, then the probability of every class.
+    """Writes one line per image: the file, the class, its probability, and then the probability of every class.
 
-    With `top`, the further most likely classes follow instead, in descending order: `class_2`, `probability_2`, ...
+    With `top`, the next most likely classes follow instead, in descending order: `class_2`, `probability_2`, ...
     """
     lines = csv.writer(to, lineterminator="\n")
     further = range(2, min(top or 1, len(class_names)) + 1)
@@ -42,9 +42,9 @@ def write_csv(answers: Iterable[ImagePrediction], class_names: Sequence[str], to
 
 
 def write_json(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int | None, to: IO[str]) -> None:
-    """Writes a list with one line per image: `file`, `class`, `probability`, and `probabilities` by class.
+    """Writes a list with one line per image: `file`, `class`, `probability`, and `probabilities` keyed by class.
 
-    With `top`, `probabilities` holds only the most likely classes, in descending order.
+    With `top`, `probabilities` contains only the most likely classes, in descending order.
     """
     to.write("[")
     for n, answer in enumerate(answers):
@@ -68,7 +68,7 @@ def write_table(answers: Iterable[ImagePrediction], class_names: Sequence[str], 
 
 
 def _table(block: Sequence[ImagePrediction], class_names: Sequence[str], count: int) -> Table:
-    """Returns one table."""
+    """Returns the table for one block of predictions."""
     table = Table()
     table.add_column("file", overflow="fold")
     for _ in range(count):
@@ -87,10 +87,10 @@ def write_predictions(
 
     Args:
         answers: The predictions.
-        classifier: The classifier, for the names of its classes.
-        form: Name from WRITERS; None: by the suffix of the file, otherwise a table.
+        classifier: The classifier, which provides the class names.
+        form: Name from WRITERS; None selects the format by the suffix of the file, or a table.
         top: Number of most likely classes per image; None for all classes, or two in a table.
-        out: The file; None: standard output.
+        out: The file; None for standard output.
     """
     form = form or {".csv": "csv", ".json": "json"}.get(Path(out or "").suffix, "table")
 

@@ -1,7 +1,7 @@
-"""Images and labels. To add a source: one class in a module of this folder.
+"""Images and labels. To add a data source, add one class to a module of this folder.
 
-`load_data` returns the splits that training may use. Only `load_test` returns the test split; only the final evaluation
-calls it, after all decisions.
+`load_data` returns the splits that training may use. Only `load_test` returns the test split. Only the final evaluation
+calls `load_test`, after all decisions.
 """
 
 from pathlib import Path
@@ -33,12 +33,12 @@ DataSettings = Annotated[DataSource, SOURCES]
 def load_data(settings: DataSource, studies: str | Path = "studies") -> DataSplits:
     """Returns the training, validation and unlabeled images of a data source.
 
-    The splits are disjoint and determined by the seed of the settings.
+    The splits are disjoint and depend on the seed in the settings.
 
     Args:
         settings: The data source.
-        studies: Folder of all results; decoded images of large sets are stored in its folder `datasets`, or in the
-            folder of the environment variable ENSDISTILL_DATASETS.
+        studies: Folder of all results. Decoded images of large data sets are stored in its subfolder `datasets`, or in
+            the folder named by the environment variable ENSDISTILL_DATASETS.
 
     Raises:
         DataError: The images cannot be read.
@@ -54,8 +54,8 @@ def load_test(settings: DataSource, studies: str | Path = "studies") -> Split:
 
     Args:
         settings: The data source.
-        studies: Folder of all results; decoded images of large sets are stored in its folder `datasets`, or in the
-            folder of the environment variable ENSDISTILL_DATASETS.
+        studies: Folder of all results. Decoded images of large data sets are stored in its subfolder `datasets`, or in
+            the folder named by the environment variable ENSDISTILL_DATASETS.
 
     Raises:
         DataError: The images cannot be read, or the source has no test images.
@@ -63,7 +63,7 @@ def load_test(settings: DataSource, studies: str | Path = "studies") -> Split:
     """
     test = split_source(*read(settings, studies))[1]
     if not len(test):
-        raise DataError("data.test_size: the data have no test images; set data.test_size, or add a test part")
+        raise DataError("data.test_size: the data have no test images; set data.test_size, or add a test split")
     return test
 
 

@@ -1,4 +1,4 @@
-"""Validation of images and labels given as arrays, in files or in memory.
+"""Validation of images and labels that are given as arrays, in files or in memory.
 
 Messages begin with the name of the array.
 """
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 NAMES = "class_names"
 CHANNELS = "(C,H,W)"
 
-Pair = tuple[str, str]  # names of the arrays of images and labels; "" for no labels
+Pair = tuple[str, str]  # names of the image array and the label array; "" if there are no labels
 
 
 def raw_data_of(arrays: dict[str, np.ndarray], pairs: Mapping[str, Pair]) -> RawData:
-    """Converts arrays of images and labels to the data of a source.
+    """Converts arrays of images and labels to the data that a source returns.
 
     Args:
-        arrays: The arrays by name; optionally `class_names`.
-        pairs: Names of the arrays of images and labels of the part `train` and, if they exist, of `validation`, `test`
-            and `unlabeled`.
+        arrays: The arrays, keyed by name; `class_names` is optional.
+        pairs: Names of the image array and the label array of the split `train` and, if they exist, of `validation`,
+            `test` and `unlabeled`.
 
     Returns:
-        Images uint8 (N,C,H,W) and labels int64 (N,) of each part.
+        Images uint8 (N,C,H,W) and labels int64 (N,) of each split.
 
     Raises:
         DataError: An array is invalid; the message begins with its name.
@@ -48,15 +48,15 @@ def raw_data_of(arrays: dict[str, np.ndarray], pairs: Mapping[str, Pair]) -> Raw
 
 
 def split_of(arrays: dict[str, np.ndarray], x: str, y: str) -> Split:
-    """Returns images and labels of two arrays.
+    """Returns a split whose images and labels come from two arrays.
 
     Args:
-        arrays: The arrays by name.
-        x: Name of the array of images.
-        y: Name of the array of labels; empty for images without labels, which are labeled -1.
+        arrays: The arrays, keyed by name.
+        x: Name of the image array.
+        y: Name of the label array; empty for images without labels, which have the label -1.
 
     Raises:
-        DataError: An array is missing or invalid, or their lengths differ.
+        DataError: An array is missing or invalid, or the lengths of the arrays differ.
     """
     for name in filter(None, (x, y)):
         if name not in arrays:
@@ -77,10 +77,10 @@ def check_part(split: Split, own: tuple[str, str], pool: Split, others: tuple[st
     """Checks that a split matches the training split: equal image shapes, and labels below the number of classes.
 
     Args:
-        split: Images and labels of the part.
-        own: Names of its arrays of images and labels.
-        pool: Images and labels of the training part.
-        others: Names of the arrays of the training part.
+        split: Images and labels of the split.
+        own: Names of the split's image and label arrays.
+        pool: Images and labels of the training split.
+        others: Names of the image and label arrays of the training split.
         classes: Number of classes.
 
     Raises:
@@ -95,14 +95,14 @@ def check_part(split: Split, own: tuple[str, str], pool: Split, others: tuple[st
 
 
 def _check_scale(images: Tensor, dtype: np.dtype[Any], name: str) -> None:
-    """Raises DataError if all pixels are black: values were scaled twice, or scaled to [0,1] and cast to bytes."""
+    """Raises DataError if all pixels are black; values were scaled twice, or scaled to [0,1] and cast to bytes."""
     if images.max() <= BLACK:
         scale = "floats from 0 to 1/255" if dtype.kind == "f" else "bytes of 0 and 1 only"
         raise DataError(f"{name} contains {scale}, which is black; give floats from 0 to 1, or uint8 from 0 to 255")
 
 
 def _images(x: np.ndarray, name: str) -> Tensor:
-    """Returns the images of an array as uint8 (N,C,H,W)."""
+    """Returns the images in an array as uint8 (N,C,H,W)."""
     if x.dtype.kind == "f":
         x = _bytes(x, name)
     if x.dtype != np.uint8:
@@ -126,7 +126,7 @@ def _bytes(x: np.ndarray, name: str) -> np.ndarray:
 
 
 def _labels(y: np.ndarray, name: str) -> Tensor:
-    """Returns the labels of an array as int64 (N,), at least 0."""
+    """Returns the labels in an array as int64 (N,); labels are at least 0."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or y.dtype.kind not in "iu":
@@ -141,16 +141,16 @@ def class_names_of(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> 
     """Returns the name of each class.
 
     Args:
-        arrays: The arrays by name; `class_names` has the names.
-        labels: int64 (N,), labels of the training part.
-        name: Name of the array of labels.
+        arrays: The arrays, keyed by name; `class_names` contains the names.
+        labels: int64 (N,), labels of the training split.
+        name: Name of the label array.
 
     Returns:
-        The names in the order of the labels; the labels themselves without `class_names`.
+        The names in the order of the labels; without `class_names`, the labels themselves.
 
     Raises:
-        DataError: Names are missing, empty, duplicate or not UTF-8, labels have gaps, or there are fewer than two
-            classes.
+        DataError: Names are missing, empty, duplicate or not UTF-8; labels have gaps; or there are
+            fewer than two classes.
     """
     last, found = int(labels.max()), len(np.unique(labels.numpy()))
     given = arrays.get(NAMES)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 NAMES = {"train": "training", "validation": "validation", "unlabeled": "unlabeled", "test": "test"}
 ORDER = ("train", "unlabeled", "validation", "test")
 BLACK = 1  # of 255: largest value of an image that counts as black
-DARK = 31  # of 255: images with no larger value probably have another scale
+DARK = 31  # of 255: if no value of an image is larger, the image probably has another scale
 
 
 class Part(Protocol):
-    """Images and labels of one part, see `Split`."""
+    """Images and labels of one split; see `Split`."""
 
     @property
     def images(self) -> Tensor | SharedImages:
@@ -46,8 +46,8 @@ def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequen
     """Yields a warning for each implausible property of a data set.
 
     Args:
-        parts: Images and labels of `train`, `validation` and `test`; `unlabeled` if the source has this part.
-        drawn: Names of the parts that were drawn from the labeled images, for which a larger size gives more images.
+        parts: Images and labels of the splits `train`, `validation` and `test`, and of `unlabeled` if it exists.
+        drawn: Names of the splits that were drawn from the labeled images; a larger size gives them more images.
         names: Name of each class.
 
     Raises:
@@ -84,15 +84,15 @@ def _dark(part: str, largest: Tensor) -> Iterator[ConfigIssue]:
 
 
 def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
-    """Yields warnings about images in two parts. Unlabeled images may be training images, which biases no metric."""
+    """Yields warnings about images in two splits; ignores unlabeled training images, because they bias no metric."""
     for one, other in combinations([part for part in ORDER if part in hashes], 2):
         if (one, other) == ("train", "unlabeled"):
             continue
         seen = set(hashes[one])
         if same := sum(content in seen for content in hashes[other]):
             which = f"{same} of {len(hashes[other])} {NAMES[other]} images {verb(same)}"
-            rule = f"{which} also in the {NAMES[one]} part (same pixels)"
-            yield ConfigIssue(("data",), rule, hint="remove them from one part, otherwise metrics are too optimistic")
+            rule = f"{which} also in the {NAMES[one]} split (same pixels)"
+            yield ConfigIssue(("data",), rule, hint="remove them from one split, otherwise metrics are too optimistic")
 
 
 def _with_two_labels(hashes: list[bytes], labels: Tensor) -> Iterator[ConfigIssue]:

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their original files: 60,000 color images of 32x32 pixels each."""
+"""CIFAR-10 and CIFAR-100 from the original files: 60,000 color images of 32x32 pixels in each data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Cifar(SplitSizes, DataSource):
     download: bool = setting(False, "Download the original files if they are missing.")
 
     def _source(self, dataset: Any) -> RawData:
-        """Reads both parts with a torchvision class, which checks the MD5 sum of each file before unpickling it."""
+        """Reads both splits with a torchvision class, which checks the MD5 sum of each file before unpickling it."""
         root = user_path(self.path)
         if root.name in (dataset.base_folder, dataset.filename):  # `path` is the data folder or archive itself
             root = root.parent
@@ -59,7 +59,7 @@ class Cifar10(_Cifar):
     kind: Literal["cifar10"] = "cifar10"
 
     def __call__(self) -> RawData:
-        """Returns the 50,000 training images as pool and the 10,000 test images, uint8 (N,3,32,32).
+        """Returns the 50,000 training images, as the pool, and the 10,000 test images; all are uint8 (N,3,32,32).
 
         Files are downloaded only if `download` is true.
 
@@ -81,7 +81,7 @@ class Cifar100(_Cifar):
     kind: Literal["cifar100"] = "cifar100"
 
     def __call__(self) -> RawData:
-        """Returns the 50,000 training images as pool and the 10,000 test images, uint8 (N,3,32,32).
+        """Returns the 50,000 training images, as the pool, and the 10,000 test images; all are uint8 (N,3,32,32).
 
         Files are downloaded only if `download` is true.
 

@@ -1,7 +1,7 @@
 """Handwritten digits in artificial clutter: a task on which an ensemble is clearly better than a single network.
 
-The images are generated from the 1,797 digits of scikit-learn (`digits`), which are part of its installation. They
-resemble cluttered translated MNIST (Mnih et al. 2014, Recurrent models of visual attention, section 4.1).
+The images are generated from the 1,797 digits that are part of the scikit-learn installation (`digits`). They resemble
+cluttered translated MNIST (Mnih et al. 2014, Recurrent models of visual attention, section 4.1).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ensdistill.data.splits import RawData, Split
 from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
 
-PARTS = ("train", "validation", "test", "unlabeled")  # the index of a part is the number of its random stream
-SHARES = (0.4, 0.2, 0.25, 0.15)  # share of the digits of each class per part, for any number of generated images
+PARTS = ("train", "validation", "test", "unlabeled")  # the index of a split is the number of its random stream
+SHARES = (0.4, 0.2, 0.25, 0.15)  # share of each class's digits per split, for any number of generated images
 
 DIGIT_PIXELS = 8
 TURN = 0.3  # largest rotation in radians, in both directions
@@ -26,10 +26,10 @@ PIECE = 4  # side of a fragment, in pixels of the image
 
 
 class ClutteredDigits(SplitSizes, DataSource):
-    """Digits that are randomly rotated, scaled and placed among fragments of other digits, with Gaussian noise.
+    """Digits that are randomly rotated and scaled, placed among fragments of other digits, and overlaid with noise.
 
-    The images are a pure function of the settings. Each original digit is used in one part only, both as a digit and as
-    clutter. Classes are balanced. If the size of a part is increased, its first images remain the same.
+    The images are a pure function of the settings. Each original digit is used in only one split, both as a digit and
+    as clutter. Classes are balanced. If the size of a split is increased, the existing images do not change.
 
     References:
         Mnih et al. 2014, Recurrent models of visual attention, section 4.1 (cluttered translated MNIST).
@@ -46,7 +46,7 @@ class ClutteredDigits(SplitSizes, DataSource):
     unlabeled_size: int = setting(0, "Number of unlabeled images.", ge=0, le=10_000_000)
 
     def __call__(self) -> RawData:
-        """Returns images uint8 (N,1,size,size) of four parts, with ten classes."""
+        """Returns four splits of images uint8 (N,1,size,size), with ten classes."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
@@ -58,7 +58,7 @@ class ClutteredDigits(SplitSizes, DataSource):
 
 
 def _digits_of_parts(labels: np.ndarray, seed: int) -> list[list[np.ndarray]]:
-    """Returns the indices of the original digits of each part, by class; disjoint, in the proportions `SHARES`."""
+    """Returns disjoint indices of the original digits for each split and class, in the proportions `SHARES`."""
     rng = np.random.default_rng([seed, len(PARTS)])
     by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in range(10)]
     ends = np.cumsum(SHARES)[:-1]
@@ -69,7 +69,7 @@ def _digits_of_parts(labels: np.ndarray, seed: int) -> list[list[np.ndarray]]:
 def _part(
     digits: np.ndarray, behind: list[list[np.ndarray]], settings: ClutteredDigits, part: str, count: int
 ) -> Split:
-    """Returns images and labels of one part; image n has the class n mod 10."""
+    """Returns the images and labels of one split; image n has class n mod 10."""
     number = PARTS.index(part)
     own = behind[number]
     places, pieces, noise = (np.random.default_rng([settings.seed, number, stream]) for stream in range(3))
@@ -103,14 +103,14 @@ def _add_fragment(images: np.ndarray, digits: np.ndarray, u: np.ndarray) -> None
     angle, scale, ink = _looks(u)
     corner = (u[:, 3:5] * (images.shape[-1] - PIECE + 1)).astype(int)
     rows, columns = (corner[:, axis, None] + np.arange(PIECE) for axis in (0, 1))
-    inside = 2 + (DIGIT_PIXELS - 4) * u[:, 5:7]  # center of the fragment in the digit, away from its empty border
+    inside = 2 + (DIGIT_PIXELS - 4) * u[:, 5:7]  # center of the fragment, away from the digit's empty border
     piece = ink[:, None, None] * _sampled(digits, rows, columns, corner + PIECE / 2, inside, angle, scale)
     at = (np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :])
     images[at] = np.maximum(images[at], piece)
 
 
 def _looks(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns angle, scale and brightness from the first three columns of u."""
+    """Returns the angle, scale and brightness from the first three columns of u."""
     return (2 * u[:, 0] - 1) * TURN, SCALE[0] + (SCALE[1] - SCALE[0]) * u[:, 1], INK[0] + (INK[1] - INK[0]) * u[:, 2]
 
 

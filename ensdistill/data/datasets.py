@@ -11,11 +11,11 @@ from torch.utils.data import Dataset
 from ensdistill.errors import DataError
 from ensdistill.runtime.progress_bar import progress
 
-MANY = 5000  # up to this number of items no progress is shown
+MANY = 5000  # largest number of items for which no progress is shown
 
 
 def read_dataset(dataset: Dataset[Any], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images (N,H,W) or (N,C,H,W) and labels (N,) of a dataset of pairs.
+    """Returns the images (N,H,W) or (N,C,H,W) and labels (N,) of a dataset of pairs.
 
     Args:
         dataset: A dataset whose items are pairs of an image and a label.
@@ -87,7 +87,7 @@ def _label(label: Any, place: str) -> int:
 
 
 def _stacked(images: list[np.ndarray], name: str) -> np.ndarray:
-    """Returns the images as one array. Raises DataError if shapes or types differ, or floats are outside [0,1]."""
+    """Returns the images as one array; raises DataError if shapes or types differ, or floats are outside [0,1]."""
     kinds = {(image.shape, image.dtype) for image in images}
     if len(kinds) > 1:
         shown = " and ".join(f"{dtype} {shape}" for shape, dtype in sorted(kinds, key=str)[:2])

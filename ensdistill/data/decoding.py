@@ -1,4 +1,4 @@
-"""Decoding of images by several threads; Pillow decodes and resizes outside of the interpreter lock."""
+"""Decodes images with several threads; Pillow decodes and resizes without holding the interpreter lock."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
     Write = Callable[[int, np.ndarray], object]
 
-AT_ONCE = 64  # images of one task of a thread
-MANY = 5000  # images; up to this number no progress is shown
+AT_ONCE = 64  # number of images in one task of a thread
+MANY = 5000  # largest number of images for which no progress is shown
 _HINTS = {FRAMES: "save each frame as a file to use all of them", SHALLOW: "save them with 8 bits"}
 
 
 @dataclass(frozen=True)
 class ImageForm:
-    """The form of all images of a source.
+    """The form to which all images of a source are converted.
 
     Attributes:
         shape: (C,H,W).
-        resize: How an image of another aspect ratio is fitted.
+        resize: How an image with another aspect ratio is fitted.
     """
 
     shape: tuple[int, int, int]
@@ -42,18 +42,18 @@ class ImageForm:
 
 @dataclass
 class Findings:
-    """Findings of the decoding.
+    """Problems found during decoding.
 
     Attributes:
-        broken: Names of unreadable images by cause.
-        remarks: Names of unusual images by remark.
+        broken: Names of unreadable images, keyed by cause.
+        remarks: Names of unusual images, keyed by remark.
     """
 
     broken: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     remarks: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def refuse(self) -> None:
-        """Raises DataError if images could not be read, with one line for each cause."""
+        """Raises DataError with one line per cause if images could not be read."""
         lines = [
             f"{counted(len(names), 'image')} cannot be read: {cause}: {listed(names)}"
             for cause, names in self.broken.items()
@@ -70,15 +70,15 @@ class Findings:
 
 
 def decode(entries: Sequence[Entry], form: ImageForm, write: Write) -> Findings:
-    """Decodes images and passes the pixels of each to a function.
+    """Decodes images and passes the pixels of each image to a function.
 
     Args:
         entries: The images.
         form: The form of the result.
-        write: Receives the number of an image and its pixels uint8 (C,H,W); is called by several threads.
+        write: Function called with the number of an image and its pixels uint8 (C,H,W); several threads call it.
 
     Returns:
-        Causes and remarks in the order of the images. Unreadable images are not written.
+        The causes and remarks, in the order of the images. Unreadable images are not written.
     """
     found, starts = Findings(), range(0, len(entries), AT_ONCE)
 

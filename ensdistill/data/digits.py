@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits of scikit-learn: 8x8 images that are part of its installation, without a download."""
+"""The 1,797 handwritten digits of scikit-learn: 8x8 images in its installation, so nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ensdistill.settings.base import setting
 
 
 class Digits(SplitSizes, DataSource):
-    """The digits of scikit-learn.
+    """The handwritten digits of scikit-learn.
 
     The default has few training images, so that an ensemble is clearly better than a single network (measurements are
     in docs/benchmarks/digits.md).

@@ -1,4 +1,4 @@
-"""Images of a source that are not decoded yet, by part, with their labels."""
+"""Images of a source that are not decoded yet, with labels, grouped by split."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Entry(Protocol):
 
     @property
     def name(self) -> str:
-        """Name in messages."""
+        """Name of the image in messages."""
 
     @property
     def stamp(self) -> str:
-        """A text that changes when the image changes, for example the size and the time of the last change."""
+        """A text that changes when the image changes, for example its size and the time of its last change."""
 
     def sides(self) -> tuple[int, int]:
-        """Returns width and height of the image; (0, 0) if they are unknown."""
+        """Returns the width and height of the image; (0, 0) if they are unknown."""
 
     def read(self, shape: tuple[int, int, int], resize: Resize) -> Read:
-        """Returns the pixels as uint8 of a given shape (C,H,W); is called by several threads.
+        """Returns the pixels as uint8 with the given shape (C,H,W); several threads call this method.
 
         Raises:
             ImageError: The image cannot be read.
@@ -39,18 +39,18 @@ class Entry(Protocol):
 
 @dataclass
 class PartEntries:
-    """The images of one part.
+    """The images of one split.
 
     Attributes:
         entries: The images.
-        labels: Their labels from 0; -1 without a label.
+        labels: Labels of the images, from 0; -1 for an image without a label.
     """
 
     entries: list[Entry] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
 
     def add(self, entry: Entry, label: int) -> None:
-        """Adds an image and its label."""
+        """Adds one image and its label."""
         self.entries.append(entry)
         self.labels.append(label)
 
@@ -60,9 +60,9 @@ class FoundEntries:
     """All images of a source.
 
     Attributes:
-        parts: The images by part; `train` always exists.
+        parts: The images, keyed by split; `train` always exists.
         class_names: Name of each class.
-        origin: Path or other name of the source; part of the name of a store.
+        origin: Path or other name of the source; it is part of the name of a store.
         warnings: Warnings about files that are left out.
     """
 
@@ -72,5 +72,5 @@ class FoundEntries:
     warnings: Sequence[ConfigIssue] = ()
 
     def all(self) -> list[Entry]:
-        """Returns the images of all parts in the order of `PARTS`."""
+        """Returns the images of all splits in the order of `PARTS`."""
         return [entry for part in PARTS if part in self.parts for entry in self.parts[part].entries]

@@ -1,4 +1,4 @@
-"""Base class of data sources whose images must be decoded, and the rule of the default size."""
+"""Base class of data sources whose images must be decoded, and the rule that sets the default size."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
     from ensdistill.data.shared_images import SharedImages
 
-SIZES = (224, 192, 160, 128, 96, 64, 32)  # usual sides of the inputs of networks, in pixels
-SAMPLE = 256  # training images that determine the default size
+SIZES = (224, 192, 160, 128, 96, 64, 32)  # usual side lengths of network inputs, in pixels
+SAMPLE = 256  # number of training images that determine the default size
 
 
 class EntrySource(OwnSizes, DataSource):
-    """Base class of data sources of image files or items, which are decoded once for all processes.
+    """Base class of data sources whose image files or items are decoded once for all processes.
 
-    A source defines `entries`. Its images become squares of one size with three channels.
+    A source defines `entries`. All images become squares of one size with three channels.
     """
 
     size: int | None = setting(
         None,
-        "Side of the square images in pixels; null: the largest of 32, 64, 96, 128, 160, 192 and 224 that is at most "
-        "the median shorter side of the training images, or that median if it is below 32.",
+        "Side of the square images in pixels; null selects the largest of 32, 64, 96, 128, 160, 192 and 224 that is at "
+        "most the median shorter side of the training images, or this median if it is below 32.",
         ge=4,
         le=1024,
     )
@@ -48,7 +48,7 @@ class EntrySource(OwnSizes, DataSource):
     )
 
     def entries(self) -> FoundEntries:
-        """Returns all images, not decoded, with labels and class names.
+        """Returns all images without decoding them, with labels and class names.
 
         Raises:
             DataError: The source cannot be read.
@@ -56,10 +56,10 @@ class EntrySource(OwnSizes, DataSource):
         raise NotImplementedError
 
     def __call__(self) -> RawData:
-        """Returns all images and labels; large sets are stored in `studies/datasets` of the current folder.
+        """Returns all images and labels; large data sets are stored in `studies/datasets` below the current folder.
 
         Raises:
-            DataError: Images cannot be read; the message lists all of them and their causes.
+            DataError: Images cannot be read; the message lists all unreadable images and the causes.
         """
         return self.load(datasets_folder())
 
@@ -67,10 +67,10 @@ class EntrySource(OwnSizes, DataSource):
         """Returns all images and labels.
 
         Args:
-            datasets: Folder of the decoded images of large sets.
+            datasets: Folder for the decoded images of large data sets.
 
         Raises:
-            DataError: Images cannot be read; the message lists all of them and their causes.
+            DataError: Images cannot be read; the message lists all unreadable images and the causes.
         """
         found = self.entries()
         side = self.size or self._default_size(found.parts["train"].entries)
@@ -87,14 +87,14 @@ class EntrySource(OwnSizes, DataSource):
 
 
 def default_size(entries: Sequence[Entry]) -> tuple[int, int]:
-    """Returns the default side of the images, and the median shorter side on which it depends.
+    """Returns the default side of the images, and the median shorter side that determines it.
 
     Args:
-        entries: The training images, of which at most `SAMPLE` evenly spaced ones are examined.
+        entries: The training images; at most `SAMPLE` evenly spaced images are examined.
 
     Returns:
-        The largest of `SIZES` that is at most the median, or the median itself (at least 4) if all are larger; both
-        in pixels.
+        The default side and the median, in pixels. The default side is the largest of `SIZES` that is at most the
+        median, or the median itself (at least 4) if all sizes are larger.
     """
     spaced = range(0, len(entries), max(1, -(-len(entries) // SAMPLE)))
     shorter = [side for n in spaced if (side := min(entries[n].sides()))]
@@ -103,7 +103,7 @@ def default_size(entries: Sequence[Entry]) -> tuple[int, int]:
 
 
 def _split(found: FoundEntries, images: Tensor | SharedImages) -> dict[str, Split]:
-    """Returns the images of each part; they follow each other in the order of `PARTS`."""
+    """Returns the images of each split; the splits are stored in the order of `PARTS`."""
     labels = [label for name in PARTS if name in found.parts for label in found.parts[name].labels]
     whole, start, parts = Split(images, torch.tensor(labels, dtype=torch.long)), 0, {}
     for name in PARTS:

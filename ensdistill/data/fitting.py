@@ -1,4 +1,4 @@
-"""Conversion of the images of one data set to the input shape of a network trained on another."""
+"""Conversion of the images of one data set to the input shape of a network that was trained on another data set."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601
-CHUNK = 1024  # images converted at a time, because floats take four times the memory of the images
+CHUNK = 1024  # number of images converted together, because floats require four times the memory of the images
 
 
 def fit_images(split: Split, shape: tuple[int, int, int]) -> Split:
     """Returns a split with images of a given shape; labels are unchanged.
 
-    Gray becomes RGB by repetition, RGB becomes gray by the luma of ITU-R BT.601. Images of another size are resized by
-    antialiased bilinear interpolation (the filter is a triangle as wide as the scale), each side separately. Values are
-    rounded once, at the end.
+    Gray is repeated to form RGB, and RGB is converted to gray by the ITU-R BT.601 luma. Images of another size are
+    resized by antialiased bilinear interpolation (the filter is a triangle as wide as the scale), separately for each
+    side. Values are rounded once, at the end.
 
     Args:
         split: Images uint8 (N,C,H,W) and labels (N,).
@@ -31,7 +31,7 @@ def fit_images(split: Split, shape: tuple[int, int, int]) -> Split:
         Images uint8 (N,*shape) and labels (N,); the same object if the images already have the shape.
 
     Raises:
-        DataError: The numbers of channels differ and are not 1 and 3.
+        DataError: The numbers of channels differ, and they are not 1 and 3.
     """
     channels = split.images.shape[1]
     if channels != shape[0] and {channels, shape[0]} != {1, 3}:

@@ -1,4 +1,4 @@
-"""A data set of the library `datasets` of Hugging Face, saved on disk."""
+"""A data set that was saved on disk by the Hugging Face library `datasets`."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ensdistill.settings.base import setting
 
 
 class HubDataset(EntrySource):
-    """A data set that `datasets` wrote with `save_to_disk`, with its parts under their usual names.
+    """A data set that `datasets` wrote with `save_to_disk`; the splits have their usual names.
 
-    Existing parts are used completely; missing parts are drawn from the training part. Nothing is downloaded.
+    Existing splits are used completely; missing splits are drawn from the training split. Nothing is downloaded.
     """
 
     kind: Literal["hub_dataset"] = "hub_dataset"
     path: str = setting(..., "Folder that `save_to_disk` wrote.", file=True, min_length=1)
-    image_column: str = setting("image", "Column of the images.", min_length=1)
-    label_column: str = setting("label", "Column of the labels.", min_length=1)
+    image_column: str = setting("image", "Name of the column that contains the images.", min_length=1)
+    label_column: str = setting("label", "Name of the column that contains the labels.", min_length=1)
 
     def entries(self) -> FoundEntries:
-        """Returns the rows of all parts.
+        """Returns the rows of all splits.
 
         Raises:
             ConfigError: The library is not installed.
@@ -42,28 +42,28 @@ class HubDataset(EntrySource):
         try:
             found = datasets.load_from_disk(str(folder))
         except Exception as error:  # the library raises many different errors
-            rule = f"{printable(str(folder))} is not a data set of the library datasets ({error})"
+            rule = f"{printable(str(folder))} is not a data set written by the library datasets ({error})"
             raise DataError(f"data.path: {rule}; write it with save_to_disk") from error
         tables = dict(found) if isinstance(found, Mapping) else {"train": found}
         known = self._known(tables)
         if "train" not in known:
-            raise DataError(f"data.path: no part train (available: {listed(tables)}); rename the training part")
+            raise DataError(f"data.path: no split train (available: {listed(tables)}); rename the training split")
         classes = {name: number for number, name in enumerate(self._class_names(known["train"]))} or numbered(
             self._texts(known["train"])
         )
         parts = {part: self._part(part, table, classes, datasets) for part, table in known.items()}
-        own = {name: (f"the {name} part", len(part.entries)) for name, part in parts.items()}
+        own = {name: (f"the {name} split", len(part.entries)) for name, part in parts.items()}
         warnings = [*self._left_out(tables), *self.ignored(own)]
         return FoundEntries(parts, tuple(classes), f"{folder.resolve()} {_stamp(folder)}", warnings)
 
     def _known(self, tables: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the table of each part; raises DataError if two tables are the same part."""
+        """Returns the table of each split; raises DataError if two tables are the same split."""
         names: dict[str, str] = {}
         for name in tables:
             part = part_of(name)
             if part in names:
                 both = listed([names[part], name])
-                raise DataError(f"data.path: {both} are the same part ({part}); keep one of them")
+                raise DataError(f"data.path: {both} are the same split ({part}); keep one of them")
             if part:
                 names[part] = name
         return {part: tables[name] for part, name in names.items()}
@@ -72,7 +72,7 @@ class HubDataset(EntrySource):
         column = table.features.get(self.image_column)
         if not isinstance(column, datasets.Image):
             raise DataError(
-                f"data.image_column: {self.image_column!r} of the {part} part must be a column of images; "
+                f"data.image_column: {self.image_column!r} of the {part} split must be a column of images; "
                 f"its columns are {listed(table.column_names)}"
             )
         undecoded = table.cast_column(self.image_column, datasets.Image(decode=False))
@@ -88,7 +88,7 @@ class HubDataset(EntrySource):
         return [class_name(name) for name in getattr(table.features.get(self.label_column), "names", None) or ()]
 
     def _texts(self, table: Any) -> list[str]:
-        """Returns the labels of a part as class names; numbers are decoded with the names of this part."""
+        """Returns the labels of a split as class names; numbers are decoded with the class names of the split."""
         if self.label_column not in table.column_names:
             raise DataError(
                 f"data.label_column: no column {self.label_column!r}; give one of {listed(table.column_names)}"
@@ -100,18 +100,18 @@ class HubDataset(EntrySource):
 
     def _left_out(self, tables: Mapping[str, Any]) -> list[ConfigIssue]:
         unknown = [name for name in tables if part_of(name) is None]
-        rule = f"parts that are not used: {listed(unknown)}"
+        rule = f"splits that are not used: {listed(unknown)}"
         return [ConfigIssue(("data", "path"), rule, hint="name them train, val, test or unlabeled")] if unknown else []
 
 
 @dataclass(frozen=True)
 class HubItem:
-    """One image of a data set of Hugging Face.
+    """One image in a Hugging Face data set.
 
     Attributes:
-        table: The part, with images that are not decoded.
-        column: Column of the images.
-        part: Name of the part.
+        table: The split, in which images are not decoded.
+        column: Name of the image column.
+        part: Name of the split.
         number: Number of the row.
     """
 
@@ -122,23 +122,23 @@ class HubItem:
 
     @property
     def stamp(self) -> str:
-        """Column of the image; the files of the data set are part of the origin."""
+        """Name of the image column; the origin of the source covers the files of the data set."""
         return self.column
 
     @property
     def name(self) -> str:
-        """Name in messages."""
+        """Name of the image in messages."""
         return f"{self.part}[{self.number}]"
 
     def sides(self) -> tuple[int, int]:
-        """Returns width and height of the image; (0, 0) if it cannot be read."""
+        """Returns the width and height of the image; (0, 0) if the image cannot be read."""
         try:
             return open_image(BytesIO(self._raw())).size
         except Exception:  # reading the image reports the error
             return 0, 0
 
     def read(self, shape: tuple[int, int, int], resize: Resize) -> Read:
-        """Returns the pixels as uint8 of a given shape (C,H,W).
+        """Returns the pixels as uint8 with the given shape (C,H,W).
 
         Raises:
             ImageError: The image cannot be read.
@@ -154,7 +154,7 @@ class HubItem:
 
 
 def _stamp(folder: Path) -> str:
-    """Returns a hash of names, sizes and times of all files of the folder."""
+    """Returns a hash of the names, sizes and times of all files in the folder."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     rows = [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return sha256(repr(rows).encode(errors="surrogateescape")).hexdigest()

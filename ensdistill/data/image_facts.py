@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HASH_BYTES = 16
-CHUNK = 1 << 24  # values converted together, because sums require eight times the memory of the images
+CHUNK = 1 << 24  # number of values converted together, because sums require eight times the memory of the images
 
 
 def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:
-    """Returns the hash of an image and its levels.
+    """Returns the hash and the levels of an image.
 
     Args:
         pixels: uint8 (C,H,W).
 
     Returns:
-        The first 16 bytes of the SHA-256 of the pixels; the sums of values and of their squares by channel and the
-        largest value, int64 (2C+1,).
+        The hash and the levels. The hash is the first 16 bytes of the SHA-256 hash of the pixels. The levels, int64
+        (2C+1,), are the sums of the values and of the squared values per channel, followed by the largest value.
     """
     pixels = np.ascontiguousarray(pixels)
     sums = pixels.reshape(len(pixels), -1).sum(1, dtype=np.uint32)
@@ -35,7 +35,7 @@ def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:
 
 
 def image_hashes(images: Tensor | SharedImages) -> list[bytes]:
-    """Returns the hash of the pixels of each image of uint8 (N,C,H,W)."""
+    """Returns the hash of the pixels of each image in uint8 (N,C,H,W)."""
     if isinstance(images, SharedImages):
         return images.hashes()
     return [sha256(image.data).digest()[:HASH_BYTES] for image in images.contiguous().cpu().numpy()]
@@ -49,7 +49,7 @@ def largest_values(images: Tensor | SharedImages) -> Tensor:
 
 
 def channel_sums(images: Tensor | SharedImages) -> tuple[Tensor, Tensor]:
-    """Returns the sums of values and of their squares by channel, int64 (C,) each; exact, so equal for any storage."""
+    """Returns the exact sums of the values and of the squared values per channel, int64 (C,), equal for any storage."""
     if isinstance(images, SharedImages):
         sums = torch.from_numpy(images.levels()[:, :-1].sum(0))
         first, second = sums.to(images.device).chunk(2)

@@ -1,4 +1,4 @@
-"""Reads image files. Training and prediction use the same code, so that their pixels are equal."""
+"""Reads image files. Training and prediction use the same code, so that they receive equal pixels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ensdistill.runtime.text import storable
 
 Resize = Literal["center_crop", "squash", "pad"]
 
-MODES = {1: "L", 3: "RGB"}  # Pillow's mode by number of channels; L is the luma of ITU-R BT.601
+MODES = {1: "L", 3: "RGB"}  # Pillow's mode, keyed by number of channels; L is the ITU-R BT.601 luma
 
 # Files with these suffixes must be images. For other files, the content decides.
 SUFFIXES = {
@@ -35,7 +35,7 @@ SUFFIXES = {
 _MARKED = {"PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "AVIF", "JPEG2000", "QOI", "PSD", "ICO", "SGI"}
 # Formats that Pillow recognizes but cannot read itself. An EPS file is a program, which Ghostscript would execute.
 _UNREAD = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-_SEVERAL_FRAMES = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}  # not MPO, whose other frames are previews
+_SEVERAL_FRAMES = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}  # not MPO, because its other frames are previews
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _DEPTHS = {"L;2": 85, "L;4": 17}  # factor by which Pillow multiplies the gray values of a PNG
 _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
@@ -45,12 +45,12 @@ SHALLOW = "16 bits, but all values up to 255, which are nearly black on the 16-b
 
 
 class ImageError(DataError):
-    """One image that cannot be read.
+    """The error for one image that cannot be read.
 
     Attributes:
         place: Full path of the file.
-        name: Path of the file below the folder or zip file.
-        cause: The cause as text, identical for all files with the same cause.
+        name: Path of the file, relative to the folder or zip file.
+        cause: The cause as a text that is identical for all files with the same cause.
     """
 
     def __init__(self, place: str, name: str, cause: str) -> None:
@@ -66,10 +66,10 @@ class ImageFile:
     """One image file that has not been read yet.
 
     Attributes:
-        root: The folder or zip file that contains it.
-        name: Its path below the root, with `/` between the parts.
+        root: The folder or zip file that contains the image file.
+        name: Path of the file relative to the root, with `/` as the separator.
         archive: The opened zip file, or None for a folder.
-        entry: The entry in the zip file, whose name can have another encoding.
+        entry: The entry in the zip file; its name can have another encoding.
     """
 
     root: Path
@@ -99,7 +99,7 @@ class ImageFile:
         return f"{status.st_size} {status.st_mtime_ns}"
 
     def sides(self) -> tuple[int, int]:
-        """Returns width and height of the image without reading its pixels; (0, 0) if the file is not readable."""
+        """Returns the width and height without reading the pixels of the image; (0, 0) if the file is not readable."""
         try:
             with quiet(), self.open() as stream:
                 return open_image(stream).size
@@ -107,20 +107,20 @@ class ImageFile:
             return 0, 0
 
     def pixels(self, shape: tuple[int, int, int], resize: Resize = "center_crop") -> np.ndarray:
-        """Returns the image as uint8 of a given shape; arguments and errors are those of `read`."""
+        """Returns the image as uint8 with the given shape; arguments and errors are the same as for `read`."""
         with quiet():
             return self.read(shape, resize).pixels
 
     def read(self, shape: tuple[int, int, int], resize: Resize = "center_crop") -> Read:
-        """Returns the pixels of the image as uint8 of a given shape, and remarks about the file.
+        """Returns the pixels of the image as uint8 with the given shape, and remarks about the file.
 
-        The image is rotated as its EXIF data require. Transparent pixels are drawn on white. 16-bit gray values are
-        divided by 257 and rounded. Pillow's bilinear interpolation with antialiasing resizes each side separately.
-        Pillow's warnings are not suppressed, because that affects other threads; see `quiet`.
+        The image is rotated as its EXIF data specify. Transparent pixels are drawn on white. 16-bit gray values are
+        divided by 257 and rounded. Each side is resized separately, by Pillow's antialiased bilinear interpolation.
+        Pillow's warnings are not suppressed, because this would affect other threads; see `quiet`.
 
         Args:
             shape: (C,H,W) with C one or three.
-            resize: How an image of another aspect ratio is fitted; see `fitted`.
+            resize: How an image with another aspect ratio is fitted; see `fitted`.
 
         Raises:
             ImageError: The file is not a readable image; the message states the cause.
@@ -149,7 +149,7 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Read:
-    """Content of an image file.
+    """Result of reading an image file.
 
     Attributes:
         pixels: uint8 (C,H,W).
@@ -161,12 +161,12 @@ class Read:
 
 
 def open_image(stream: IO[bytes], name: str | None = None) -> Image.Image:
-    """Returns the image of a file without reading its pixels.
+    """Returns the image in a file without reading its pixels.
 
     Args:
         stream: The file.
-        name: Name of the file. If given, only formats with a signature and the format of the suffix are considered,
-            because Pillow recognizes some other formats so weakly that it accepts text files.
+        name: Name of the file. If given, only formats with a signature and the format of the suffix are considered.
+            Pillow's tests for some other formats are so weak that they accept text files.
 
     Raises:
         UnidentifiedImageError: Pillow cannot read this format.
@@ -182,7 +182,7 @@ def is_image(stream: IO[bytes], name: str) -> bool:
     """Returns whether Pillow recognizes a file as an image.
 
     Args:
-        stream: The file. Exceptions of the file system and of zip files are not caught.
+        stream: The file. Exceptions from the file system and from zip files are not caught.
         name: Name of the file.
     """
     try:
@@ -201,7 +201,7 @@ def read_bytes(load: Callable[[], bytes], shape: tuple[int, int, int], resize: R
     Args:
         load: Returns the content of the file.
         shape: (C,H,W) with C one or three.
-        resize: How an image of another aspect ratio is fitted; see `fitted`.
+        resize: How an image with another aspect ratio is fitted; see `fitted`.
         name: Name of the image in messages.
 
     Raises:
@@ -225,15 +225,15 @@ def _decoded(raw: bytes, shape: tuple[int, int, int], resize: Resize) -> Read:
 
 
 def read_image(image: Image.Image, shape: tuple[int, int, int], resize: Resize) -> Read:
-    """Returns the pixels of an image of Pillow, as `ImageFile.read` does, and remarks about them.
+    """Returns the pixels of a Pillow image, as `ImageFile.read` does, and remarks about the image.
 
     Args:
         image: An image of any mode, opened or already in memory.
         shape: (C,H,W) with C one or three.
-        resize: How an image of another aspect ratio is fitted; see `fitted`.
+        resize: How an image with another aspect ratio is fitted; see `fitted`.
 
     Raises:
-        ValueError: Its values have no known scale. Damaged files raise a dozen different exceptions.
+        ValueError: The scale of the values is unknown. Damaged files raise a dozen different exceptions.
     """
     depth = _depth(image)
     image.load()
@@ -242,7 +242,7 @@ def read_image(image: Image.Image, shape: tuple[int, int, int], resize: Resize) 
 
 
 def fitted(image: Image.Image, shape: tuple[int, int, int], resize: Resize) -> np.ndarray:
-    """Returns the pixels of an opaque image as uint8 of a given shape (C,H,W).
+    """Returns the pixels of an opaque image as uint8 with the given shape (C,H,W).
 
     Args:
         image: The image.
@@ -270,7 +270,7 @@ def _readable() -> list[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppresses Pillow's warnings inside the block, for all threads; they name no file, and errors do."""
+    """Suppresses Pillow's warnings inside the block, for all threads; warnings do not name the file, but errors do."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -284,18 +284,18 @@ def _upright(image: Image.Image) -> Image.Image:
     """Returns the image, rotated according to its EXIF orientation; damaged EXIF data are ignored."""
     try:
         turned = image.getexif().get(_ORIENTATION, 1) != 1
-        return ImageOps.exif_transpose(image) if turned else image  # otherwise it copies the image
+        return ImageOps.exif_transpose(image) if turned else image  # it copies upright images
     except Exception:  # damaged EXIF data do not affect the pixels
         return image
 
 
 def _depth(image: Image.Image) -> object:
-    """Returns Pillow's raw mode of the pixels, for example `L;4`; available only until the pixels are read."""
+    """Returns Pillow's raw mode for the pixels, for example `L;4`; it is available only until the pixels are read."""
     return image.tile[0].args if isinstance(image, ImageFile_.ImageFile) and image.tile else None
 
 
 def _plain(image: Image.Image, depth: object) -> Image.Image:
-    """Returns the image without transparency, with 8 bits per channel; Pillow's own conversion clips values."""
+    """Returns the image without transparency and with 8 bits per channel; Pillow's conversion would clip values."""
     if image.mode == "F":
         return _from_floats(np.asarray(image))
     if image.mode.startswith("I"):
@@ -306,7 +306,7 @@ def _plain(image: Image.Image, depth: object) -> Image.Image:
 
 
 def _from_floats(pixels: np.ndarray) -> Image.Image:
-    if not (pixels.min() >= 0 and pixels.max() <= 1):  # in this form, NaN is rejected too
+    if not (pixels.min() >= 0 and pixels.max() <= 1):  # written as a negation, so that NaN is also rejected
         raise _RefusedError("some of its floats are outside 0 to 1, so their scale is unknown; save it with 8 bits")
     return Image.fromarray((pixels * 255).round().astype(np.uint8))
 
@@ -323,7 +323,7 @@ def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
 
 
 def _on_white(image: Image.Image, depth: object) -> Image.Image:
-    """Returns the image on white; Pillow converts other depths to 8 bits, but not the transparent color of a PNG."""
+    """Returns the image on white; Pillow converts other depths to 8 bits, except for a PNG's transparent color."""
     key = image.info.get("transparency")
     if isinstance(key, int) and depth in _DEPTHS:
         image.info["transparency"] = key * _DEPTHS[str(depth)]
@@ -333,11 +333,11 @@ def _on_white(image: Image.Image, depth: object) -> Image.Image:
 
 
 class _RefusedError(ValueError):
-    """An undamaged file that is not a usable image; the message is the cause."""
+    """The error for an undamaged file that is not a usable image; the message is the cause."""
 
 
 def _cause(error: Exception) -> str:
-    """Returns the reason why a file cannot be read, identical for all files with the same cause."""
+    """Returns the reason why a file cannot be read; the text is identical for all files with the same cause."""
     if isinstance(error, _RefusedError):
         return str(error)
     if isinstance(error, PermissionError):

@@ -1,4 +1,4 @@
-"""Image folders: a folder or zip file with one subfolder for each class."""
+"""Image folders: a folder or zip file that contains one subfolder for each class."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ensdistill.settings.base import setting
 
 
 class ImageFolder(EntrySource):
-    """Images in folders: `<class>/<image>`, or `train/<class>/<image>`, optionally with `val/`, `test/`, `unlabeled/`.
+    """Images in folders: `<class>/<image>`; or `train/<class>/<image>` and, optionally, `val/`, `test/`, `unlabeled/`.
 
-    Existing parts are used completely; missing parts are drawn from the labeled images.
+    Existing splits are used completely; missing splits are drawn from the labeled images.
     """
 
     kind: Literal["image_folder"] = "image_folder"
-    path: str = setting(..., "Folder or zip file of the images.", file=True, min_length=1)
+    path: str = setting(..., "Folder or zip file that contains the images.", file=True, min_length=1)
 
     def entries(self) -> FoundEntries:
-        """Returns the files, with warnings about files that are left out.
+        """Returns the image files, and warnings about files that are left out.
 
         Raises:
-            DataError: The path or folders cannot be read; the message lists all of them and their causes.
+            DataError: The path or folders cannot be read; the message lists all of them, with the causes.
         """
         path = own_path(self.path)
         try:
@@ -72,7 +72,7 @@ def _about_files(found: FoundFiles, layout: Layout) -> Iterator[ConfigIssue]:
 
 
 def _places(layout: Layout) -> dict[str, tuple[str, int]]:
-    """Returns folder and number of images of each part, for messages."""
+    """Returns the folder and the number of images of each split, for messages."""
     return {name: (f"{printable(part.folder)}/", len(part.files)) for name, part in layout.parts.items()}
 
 

@@ -27,8 +27,8 @@ _PLACES = {"train": "images", "validation": "validation", "test": "test", "unlab
 class Data(OwnSizes, DataSource):
     """Images that a Python program passes to `Data.from_arrays` or `Data.from_dataset`.
 
-    The settings contain only the hash of the images; the images remain in the memory of the program. A program that
-    resumes a run or a study must pass the same images again.
+    The settings contain only the hash of the images; the images themselves remain in the memory of the program. A
+    program that resumes a run or a study must pass the same images again.
     """
 
     kind: Literal["in_memory"] = "in_memory"
@@ -46,20 +46,20 @@ class Data(OwnSizes, DataSource):
         class_names: Sequence[str] | None = None,
         **sizes: Any,
     ) -> Data:
-        """Returns the settings of images in memory. The images are copied.
+        """Returns settings that refer to images in memory; the images are copied.
 
         Args:
             images: Tensor or array (N,H,W), (N,C,H,W) or (N,H,W,C) with C one or three; uint8, or floats in [0,1].
             labels: Whole numbers (N,) from 0.
-            validation: Validation images and labels; by default `val_size` of the images are drawn.
-            test: Test images and labels; by default `test_size` of the images are drawn.
+            validation: Validation images and labels; by default, `val_size` of the images are drawn.
+            test: Test images and labels; by default, `test_size` of the images are drawn.
             unlabeled: Images without labels.
-            class_names: Name of each label; by default the labels themselves.
-            sizes: The settings `train_size`, `val_size`, `test_size` and `seed` of all data sources.
+            class_names: Name of each label; by default, the labels themselves.
+            sizes: The settings `train_size`, `val_size`, `test_size` and `seed`, as for all data sources.
 
         Raises:
             DataError: Images or labels are invalid; the message begins with the name of the array.
-            ConfigError: A size is out of its range.
+            ConfigError: A size is out of range.
         """
         pairs = {"train": ("images", "labels")}
         arrays = {"images": _array(images), "labels": _array(labels)}
@@ -85,22 +85,22 @@ class Data(OwnSizes, DataSource):
         class_names: Sequence[str] | None = None,
         **sizes: Any,
     ) -> Data:
-        """Returns the settings of the images of a torch Dataset.
+        """Returns settings that refer to the images in a torch Dataset.
 
         Each item is read once. Large datasets show a progress bar.
 
         Args:
             dataset: A dataset of pairs of an image and a label. An image is a PIL image, or a tensor or array (C,H,W)
                 or (H,W), uint8 or floats in [0,1]. All images have the same size.
-            validation: Validation dataset; by default `val_size` of the images are drawn.
-            test: Test dataset; by default `test_size` of the images are drawn.
-            unlabeled: A dataset of images, or of pairs, whose labels are ignored.
-            class_names: Name of each label; by default `dataset.classes`, or the labels themselves.
-            sizes: The settings `train_size`, `val_size`, `test_size` and `seed` of all data sources.
+            validation: Validation dataset; by default, `val_size` of the images are drawn.
+            test: Test dataset; by default, `test_size` of the images are drawn.
+            unlabeled: A dataset of images, or of pairs whose labels are ignored.
+            class_names: Name of each label; by default, `dataset.classes`, or the labels themselves.
+            sizes: The settings `train_size`, `val_size`, `test_size` and `seed`, as for all data sources.
 
         Raises:
             DataError: An item is not such a pair, or images or labels are invalid.
-            ConfigError: A size is out of its range.
+            ConfigError: A size is out of range.
         """
         from ensdistill.data.datasets import read_dataset, read_images  # imported here, because it imports torch
 
@@ -113,7 +113,7 @@ class Data(OwnSizes, DataSource):
 
     @classmethod
     def _of(cls, raw: RawData, sizes: dict[str, Any]) -> Data:
-        """Returns settings with the hash of the images, which are stored in this process."""
+        """Stores the images in this process and returns settings that contain their hash."""
         parts = [part for part in (raw.pool, raw.validation, raw.test) if part is not None]
         where = [part is not None for part in (raw.validation, raw.test)]
         content = f"{content_hash(parts, (*raw.class_names, repr(where)), raw.unlabeled)}"
@@ -124,7 +124,7 @@ class Data(OwnSizes, DataSource):
         """Returns images uint8 (N,C,H,W).
 
         Raises:
-            DataError: This process does not have the images.
+            DataError: The images are not in the memory of this process.
         """
         raw: RawData | None = kept(self.content)
         if raw is None:

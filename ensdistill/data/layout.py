@@ -1,4 +1,4 @@
-"""Assignment of folders to the parts and classes of a data set."""
+"""Assignment of folders to the splits and classes of a data set."""
 
 import re
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ from ensdistill.errors import DataError
 from ensdistill.runtime.text import counted, listed, printable
 from ensdistill.settings.validation import closest_match
 
-_STEMS = ("train", "val", "test")  # prefixes of other names that probably denote a part: test_set, train2017
+_STEMS = ("train", "val", "test")  # prefixes of other names that probably denote a split: test_set, train2017
 
 NO_CLASS = "not in a class folder"
 NO_PART = "in a folder next to train/ other than val/, test/ and unlabeled/"
@@ -22,12 +22,12 @@ NO_PART = "in a folder next to train/ other than val/, test/ and unlabeled/"
 
 @dataclass
 class Part:
-    """The images of one part.
+    """The images of one split.
 
     Attributes:
-        folder: Path below the root; "" for the root itself.
-        files: Class and file of each image; the class is "" in a part without labels.
-        classes: Folders of each class, by the name of the class.
+        folder: Path relative to the root; "" for the root itself.
+        files: Class and file of each image; the class is "" in a split without labels.
+        classes: Folders of each class, keyed by class name.
     """
 
     folder: str
@@ -37,11 +37,11 @@ class Part:
 
 @dataclass
 class Layout:
-    """The parts of a folder or zip file.
+    """The splits in a folder or zip file.
 
     Attributes:
-        parts: The parts by name; `train` always exists.
-        left_out: Files and folders that belong to no part.
+        parts: The splits, keyed by name; `train` always exists.
+        left_out: Files and folders that belong to no split.
     """
 
     parts: dict[str, Part]
@@ -49,17 +49,17 @@ class Layout:
 
 
 def arrange(found: FoundFiles) -> Layout:
-    """Returns the parts of a folder or zip file: `<class>/...`, or `train/<class>/...` with other parts next to it.
+    """Returns the splits in a folder or zip file: `<class>/...`, or `train/<class>/...` next to other splits.
 
-    A single folder that contains everything else is skipped. All images below the folder of a class, at any depth,
-    belong to it.
+    A single folder that contains everything else is skipped. All images below a class folder, at any
+    depth, belong to the class.
 
     Args:
         found: The files of the folder or zip file.
 
     Raises:
-        DataError: A folder cannot be read, a class has no image, or the parts are ambiguous. All errors are reported
-            together.
+        DataError: A folder cannot be read, a class has no image, or the splits are ambiguous. All
+            errors are reported together.
     """
     if found.unreadable:
         raise DataError("\n".join(f"data.path: {line}" for line in _unreadable(found)))
@@ -81,15 +81,14 @@ def arrange(found: FoundFiles) -> Layout:
 def shared_folders(found: FoundFiles, layout: Layout) -> list[str]:
     """Returns the names of subfolders that exist in several classes.
 
-    Such folders may be the actual classes, or parts: `day/cat` and `night/cat`, or `cat/train` and `dog/train`.
+    Such folders may be the actual classes (`day/cat` and `night/cat`), or splits (`cat/train` and `dog/train`).
 
     Args:
         found: The files of the folder or zip file.
-        layout: Its parts.
+        layout: The splits of the folder or zip file.
 
     Returns:
-        At least two names; empty if there are fewer, or if an image of the training part lies directly in a class
-        folder.
+        At least two names; empty if there are fewer, or if a training image lies directly in a class folder.
     """
     part = layout.parts["train"]
     depth = len(PurePosixPath(part.folder).parts)
@@ -106,7 +105,7 @@ def _prefix(found: FoundFiles, depth: int) -> tuple[str, ...]:
 
 
 def _depth(found: FoundFiles) -> int:
-    """Returns the number of outer folders that contain everything; most zip files have one."""
+    """Returns the number of outer folders that contain everything; most zip files have one such folder."""
     depth = 0
     while True:
         tops = {folder[depth] for folder in found.folders if len(folder) > depth}
@@ -118,7 +117,7 @@ def _depth(found: FoundFiles) -> int:
 
 
 def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
-    """Returns the parts by name; without a training part with class folders, every top folder is a class."""
+    """Returns the splits, keyed by name; if `train/` has no class folders, every top folder is a class."""
     prefix = _prefix(found, depth)
     tops = sorted({folder[depth] for folder in found.folders if len(folder) > depth})
     named = [top for top in tops if top.lower() in PART_OF]
@@ -134,14 +133,14 @@ def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
         part = PART_OF[top.lower()]
         if part in parts:
             both = f"{printable(parts[part].folder)}/ and {printable('/'.join((*prefix, top)))}/"
-            raise DataError(f"data.path: {both} are the same part ({part}); keep one of them")
+            raise DataError(f"data.path: {both} are the same split ({part}); keep one of them")
         parts[part] = Part("/".join((*prefix, top)))
     parts.setdefault("train", Part("/".join(prefix)))
     return {name: parts[name] for name in PART_NAMES if name in parts}
 
 
 def _doubtful(found: FoundFiles, depth: int, tops: list[str]) -> list[str]:
-    """Returns top folders that are probably parts although train/ has no class folders: val/, test_set/, ..."""
+    """Returns top folders that are probably splits although train/ has no class folders: val/, test_set/, ..."""
     direct = {file.parts[depth] for file in found.files if len(file.parts) == depth + 2}
     labeled = [top for top in tops if PART_OF.get(top.lower()) != "unlabeled"]
     exact = [top for top in labeled if top.lower() in PART_OF]
@@ -153,7 +152,7 @@ def _doubtful(found: FoundFiles, depth: int, tops: list[str]) -> list[str]:
 
 
 def _part_of(by_folder: dict[str, str], parts: tuple[str, ...], depth: int) -> tuple[str | None, int]:
-    """Returns the part of a file or folder, and the number of folders above the classes of this part."""
+    """Returns the split of a file or folder, and the number of folders above the class folders of this split."""
     for above in (depth + 1, depth):
         name = by_folder.get("/".join(parts[:above])) if len(parts) >= above else None
         if name is not None:
@@ -190,7 +189,7 @@ def _errors(found: FoundFiles, layout: Layout) -> Iterator[str]:
 
 
 def _unknown(part: Part, train: Part) -> Iterator[str]:
-    """Yields an error if a part has classes that the training part lacks."""
+    """Yields an error if a split has classes that the training split lacks."""
     if unknown := sorted(set(part.classes) - set(train.classes)):
         folder, other = printable(part.folder), printable(train.folder)
         near = closest_match(unknown[0], train.classes)
@@ -199,7 +198,7 @@ def _unknown(part: Part, train: Part) -> Iterator[str]:
 
 
 def _unreadable(found: FoundFiles) -> Iterator[str]:
-    """Yields one error for each reason why folders cannot be listed."""
+    """Yields one error per reason why folders cannot be listed."""
     reasons = defaultdict[str, list[str]](list)
     for one in found.unreadable:
         reasons[one.reason].append(one.name)

@@ -1,4 +1,4 @@
-"""Normalization of the names of files and classes, so that they are equal on all systems."""
+"""Normalization of file and class names, so that they are equal on all systems."""
 
 import unicodedata
 from pathlib import Path
@@ -9,7 +9,7 @@ from ensdistill.runtime.text import printable, storable
 
 
 def class_name(folder: str) -> str:
-    """Returns the name of a class in Unicode's composed form, because macOS stores `e` and its accent separately."""
+    """Returns a class name in Unicode's composed form, because macOS stores letters and accents separately."""
     return unicodedata.normalize("NFC", folder)
 
 
@@ -32,7 +32,7 @@ def own_path(text: str) -> Path:
         path.stat()
     except FileNotFoundError:
         raise DataError(f"data.path: {printable(text)} does not exist") from None
-    except (OSError, ValueError) as error:  # ValueError: the path has a null byte
+    except (OSError, ValueError) as error:  # ValueError: the path contains a null byte
         cause = getattr(error, "strerror", None) or error
         raise DataError(f"data.path: {printable(text)} cannot be read: {cause}") from error
     return path

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.lib.npyio import NpzFile
 
 
-STEMS = {  # usual names of the parts
+STEMS = {  # usual names of the splits
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test",),
@@ -34,20 +34,20 @@ STEMS = {  # usual names of the parts
 class Npz(OwnSizes, DataSource):
     """Images and labels in one .npz file.
 
-    The training part is `x_train` and `y_train`, or `train_images` and `train_labels` as in MedMNIST, or `images` and
-    `labels`. Optional arrays are `x_val` and `x_test` with their labels, `x_unlabeled`, and `class_names`.
-    Existing parts are used completely; missing parts are drawn from the labeled images.
+    The training split consists of `x_train` and `y_train`, or `train_images` and `train_labels` as in MedMNIST, or
+    `images` and `labels`. Optional arrays are `x_val` and `x_test` with their labels, `x_unlabeled`, and `class_names`.
+    Existing splits are used completely; missing splits are drawn from the labeled images.
 
-    Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three. If both of the latter are possible, the last axis is
-    the channel axis, as is usual for NumPy. Images are uint8, or floats in [0,1]. Labels are whole numbers (N,)
-    or (N,1) from 0; without `class_names`, each label up to the largest must occur.
+    Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three. If the last two are both possible, the last axis is
+    the channel axis, as is usual in NumPy. Images are uint8, or floats in [0,1]. Labels are whole numbers (N,) or (N,1)
+    from 0; without `class_names`, every label up to the largest must occur.
     """
 
     kind: Literal["npz"] = "npz"
     path: str = setting(..., "Path of the .npz file.", file=True, min_length=1)
 
     def __call__(self) -> RawData:
-        """Returns images uint8 (N,C,H,W), with warnings about unused arrays. Nothing is unpickled.
+        """Returns images uint8 (N,C,H,W), and warnings about unused arrays; unpickles nothing.
 
         Raises:
             DataError: The file cannot be read, or an array is invalid; the message states the array and the broken
@@ -72,7 +72,7 @@ class Npz(OwnSizes, DataSource):
 
 
 def _pairs(there: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Returns the array names of images and labels of each part; the second name is "" for unlabeled images."""
+    """Returns the names of each split's image array and label array; the latter is "" for unlabeled images."""
     known = {name.lower(): name for name in reversed(list(there))}
     found = {}
     for part, stems in STEMS.items():
@@ -88,7 +88,7 @@ def _pairs(there: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[NpzFile]:
-    """Opens the file. Raises DataError, also for errors while it is read inside the block."""
+    """Opens the file; raises DataError, also if an error occurs while the file is read inside the block."""
     if not path.is_file():
         raise DataError(f"data.path: {printable(str(path))} is not a file; give a .npz file with x_train and y_train")
     try:
@@ -110,7 +110,7 @@ def _opened(path: Path) -> Iterator[NpzFile]:
 
 
 def _no_npz(head: bytes) -> str:
-    """Returns the type of a file by its first bytes; empty for a zip file or an unknown type."""
+    """Returns the type of a file, based on its first bytes; empty for a zip file or an unknown type."""
     known = {b"\x93NUMPY": "a single array, as written by numpy.save", b"\x80": "a pickle, which could run code"}
     return next((what for first, what in known.items() if head.startswith(first)), "")
 

@@ -25,10 +25,10 @@ def read(source: DataSource, studies: str | Path = "studies") -> tuple[RawData, 
 
     Args:
         source: The data source, built-in or user-defined.
-        studies: Folder of all results; decoded images are stored in its folder `datasets`.
+        studies: Folder of all results; decoded images are stored in its subfolder `datasets`.
 
     Raises:
-        DataError: The images cannot be read; or a user-defined source raises an exception or returns invalid data.
+        DataError: The images cannot be read, or a user-defined source raises an exception or returns invalid data.
     """
     load = partial(source.load, datasets_folder(studies)) if isinstance(source, EntrySource) else source
     if not is_own(source):
@@ -45,7 +45,7 @@ def read(source: DataSource, studies: str | Path = "studies") -> tuple[RawData, 
 
 
 def _broken(raw: Any, sizes: Any) -> list[str]:
-    """Returns the broken rules; only the first is reported."""
+    """Returns the broken rules; only the first rule is reported."""
     if not isinstance(raw, RawData):
         return [f"must return RawData, not a {type(raw).__name__}"]
     if not isinstance(sizes, SplitSizes):

@@ -1,4 +1,4 @@
-"""Usual names of the parts of a data set, and classes by name."""
+"""Usual names of the splits of a data set, and numbering of classes by name."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ from ensdistill.data.names import class_name
 from ensdistill.errors import DataError
 from ensdistill.runtime.text import counted, listed
 
-PART_NAMES = {  # compared without case
+PART_NAMES = {  # names are compared regardless of case
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
@@ -16,12 +16,12 @@ PART_OF = {name: part for part, names in PART_NAMES.items() for name in names}
 
 
 def part_of(name: str) -> str | None:
-    """Returns the part with a usual name; None for another name."""
+    """Returns the split that a usual name denotes; None for any other name."""
     return PART_OF.get(name.strip().lower())
 
 
 def numbered(labels: Iterable[str]) -> dict[str, int]:
-    """Returns the number of each class: in the order of the numbers if all labels are whole numbers, else of the names.
+    """Returns the number of each class: in numerical order if all labels are whole numbers, otherwise by name.
 
     Args:
         labels: Labels of the training images.
@@ -34,12 +34,12 @@ def numbered(labels: Iterable[str]) -> dict[str, int]:
         names.sort(key=int)
     if len(names) < 2:
         raise DataError(
-            f"data: the training images have {counted(len(names), 'class')}, at least two are required: {listed(names)}"
+            f"data: the training images have {counted(len(names), 'class')} ({listed(names)}), but two are required"
         )
     return {name: number for number, name in enumerate(names)}
 
 
 def unknown_labels(labels: Sequence[str], classes: dict[str, int], part: str) -> None:
-    """Raises DataError if a part has labels that no training image has."""
+    """Raises DataError if a split has labels that no training image has."""
     if missing := sorted({label for label in labels if class_name(label) not in classes}):
-        raise DataError(f"data: labels of the {part} part that no training image has: {listed(missing)}; correct them")
+        raise DataError(f"data: labels of the {part} split that no training image has: {listed(missing)}; correct them")

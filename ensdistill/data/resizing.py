@@ -1,4 +1,4 @@
-"""Resize of image batches as Pillow resizes image files, in a form that torch.export and ONNX support for any size."""
+"""Resizes image batches as Pillow resizes image files, in a form that torch.export and ONNX support for any size."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
-    """Returns images of another size, by antialiased bilinear interpolation (the filter is as wide as the scale).
+    """Resizes images by antialiased bilinear interpolation (the filter is as wide as the scale).
 
-    Each side is multiplied by a matrix of weights, x' = R x C^T, and rounded after each product as in Pillow. Some
-    versions of Pillow process the longer side of a tall image first, so that results can differ by one gray level.
-    Sizes are tensors, because torch.export would fix numbers.
+    Both sides are multiplied by weight matrices, x' = R x C^T, and the result of each product is rounded, as in Pillow.
+    Some versions of Pillow process the longer side of a tall image first, so results can differ by one gray level.
+    Sizes are tensors, because torch.export would treat numbers as constants.
 
     Args:
         images: Images (N,C,H,W).
@@ -25,11 +25,11 @@ def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
             `PIL.ImageOps.fit`; `pad` adds black at both ends of the shorter side, like `PIL.ImageOps.pad`.
 
     Returns:
-        Images float32 (N,C,*size), whole numbers.
+        Images float32 (N,C,*size); all values are whole numbers.
     """
     rows, columns = (torch.arange(n, dtype=torch.float64, device=images.device) for n in images.shape[2:])
     old, new = (rows[-1] + 1, columns[-1] + 1), [torch.full_like(rows[-1], side) for side in size]
-    used, shown = list(old), list(new)  # lengths in the old image that are used, and in the new image that show it
+    used, shown = list(old), list(new)  # used lengths in the old image, and lengths that show it in the new image
     for side, other in ((0, 1), (1, 0)):
         if kind == "center_crop":
             used[side] = torch.minimum(old[side], new[side] / new[other] * old[other])
@@ -41,13 +41,13 @@ def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
 
 
 def _weights(positions: Tensor, count: int, used: Tensor, shown: Tensor) -> Tensor:
-    """Returns the weight of each old position for each new one, float32 (count, positions); each row sums to 1 or 0.
+    """Returns the weight of each old position for each new position, float32 (count, positions); rows sum to 1 or 0.
 
     Args:
-        positions: 0, 1, ... in the old image.
+        positions: The positions 0, 1, ... in the old image.
         count: Number of new positions.
         used: Length of the central part of the old image that is used.
-        shown: Number of central new positions that show it; the others are black.
+        shown: Number of central new positions that show this part; the other positions are black.
     """
     index = torch.arange(count, dtype=torch.float64, device=positions.device) - ((count - shown) / 2).round()
     scale, start = used / shown.clamp(min=1), (positions[-1] + 1 - used) / 2

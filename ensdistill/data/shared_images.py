@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
     Index = Tensor | np.ndarray | slice | int
 
-IMAGES, HASHES, LEVELS = "images.npy", "hashes.npy", "levels.npy"  # files of a store, each a plain NumPy array
-GPU_SHARE = 4  # a set is copied to a GPU if it requires at most 1/GPU_SHARE of the free memory
+IMAGES, HASHES, LEVELS = "images.npy", "hashes.npy", "levels.npy"  # files of a store; each is a plain NumPy array
+GPU_SHARE = 4  # images are copied to a GPU if they require at most 1/GPU_SHARE of its free memory
 
 
 class StoreFile:
     """The images of one store, opened by this process.
 
-    While it is open, the process holds a shared lock, so that `ensdistill-tune clean` does not remove the store. A
-    process that receives a pickled object opens the file when it reads the first image.
+    While the file is open, the process holds a shared lock, so that `ensdistill-tune clean` does not remove the store.
+    A process that receives a pickled object opens the file when it reads the first image.
 
     Attributes:
         folder: Folder of the store.
-        shape: (N,C,H,W) of all its images.
+        shape: Shape (N,C,H,W) of all images in the store.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,14 +43,14 @@ class StoreFile:
 
     @property
     def available(self) -> bool:
-        """Whether this machine has the store."""
+        """Whether the store exists on this machine."""
         return (self.folder / IMAGES).is_file()
 
     def read_into(self, row: np.ndarray, number: int) -> None:
         """Reads one image.
 
         Args:
-            row: uint8 (C H W,), is overwritten.
+            row: uint8 (C H W,); it is overwritten.
             number: Number of the image in the store.
         """
         if os.preadv(self._descriptor, [row.data], self._start + number * row.nbytes) != row.nbytes:
@@ -62,7 +62,7 @@ class StoreFile:
             opened = os.open(self.folder / IMAGES, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             rule = f"{self.folder}: the decoded images are missing ({error.strerror})"
-            raise DataError(f"{rule}; start again, which decodes them again") from error
+            raise DataError(f"{rule}; start again to decode them again") from error
         fcntl.flock(opened, fcntl.LOCK_SH)
         return opened
 
@@ -75,11 +75,11 @@ class StoreFile:
 
 
 class SharedImages:
-    """Images uint8 (N,C,H,W) of a store; a selection of them, in any order, without a copy.
+    """A selection of the images uint8 (N,C,H,W) in a store, in any order, without a copy.
 
-    The images are read at their position in the file, not through a memory map. The page cache is shared in the same
-    way, but pages do not count as memory of the process, and a batch of 64 images of 224 px takes a quarter of the time
-    because no page faults occur.
+    The images are read at their positions in the file, not through a memory map. As with a memory map, processes share
+    the page cache. However, pages do not count as memory of the process, and without page faults, a batch of 64 images
+    of 224 px takes a quarter of the time.
 
     Attributes:
         file: The store.
@@ -87,11 +87,11 @@ class SharedImages:
     """
 
     def __init__(self, file: StoreFile, index: np.ndarray | None = None, device: str = "cpu") -> None:
-        """Selects images of a store.
+        """Selects images from a store.
 
         Args:
             file: The store.
-            index: Numbers of the images; None for all images in their order.
+            index: Numbers of the images; None selects all images in the order of the store.
             device: Device of the tensors that are returned.
         """
         self.file, self._device = file, device
@@ -125,7 +125,7 @@ class SharedImages:
         return len(self.index)
 
     def __getitem__(self, chosen: Index) -> Tensor:
-        """Returns the images with the given positions in the selection, uint8 (B,C,H,W), or (C,H,W) for a number."""
+        """Returns the images at these positions of the selection, uint8 (B,C,H,W), or (C,H,W) for a single number."""
         if isinstance(chosen, int):
             return self.read([chosen])[0].to(self.device)
         return self.read(chosen).to(self.device, non_blocking=True)
@@ -134,7 +134,7 @@ class SharedImages:
         """Returns images uint8 (B,C,H,W) on the CPU, in pinned memory if the device is a GPU.
 
         Args:
-            chosen: Their positions in the selection.
+            chosen: Positions of the images in the selection.
         """
         numbers, shape = self.index[_on_host(chosen)], self.file.shape[1:]
         images = torch.empty((len(numbers), *shape), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
@@ -143,11 +143,11 @@ class SharedImages:
         return images
 
     def take(self, chosen: Index) -> SharedImages:
-        """Returns a selection of this selection."""
+        """Returns a subset of this selection."""
         return SharedImages(self.file, self.index[_on_host(chosen)], self._device)
 
     def to(self, device: torch.device | str) -> Tensor | SharedImages:
-        """Returns the images for another device: a copy in the memory of a GPU if they fit, otherwise this selection.
+        """Returns the images for another device: a copy in the memory of a GPU if it fits, otherwise this selection.
 
         Args:
             device: The device.
@@ -165,17 +165,17 @@ class SharedImages:
         return images
 
     def hashes(self) -> list[bytes]:
-        """Returns the hash of the pixels of each image, see `image_facts`."""
+        """Returns the hash of the pixels of each image; see `image_facts`."""
         return [row.tobytes() for row in np.load(self.file.folder / HASHES, mmap_mode="r")[self.index]]
 
     def levels(self) -> np.ndarray:
-        """Returns the sums and the largest value of each image int64 (N,2C+1), see `image_facts`."""
+        """Returns the sums and the largest value of each image, int64 (N,2C+1); see `image_facts`."""
         levels: np.ndarray = np.load(self.file.folder / LEVELS, mmap_mode="r")[self.index]
         return levels
 
 
 def joined(parts: list[Tensor | SharedImages]) -> Tensor | SharedImages:
-    """Returns the images of several parts as one; without a copy if all are in one store."""
+    """Returns the images of several splits as one object; does not copy them if all are in one store."""
     shared = [part for part in parts if isinstance(part, SharedImages)]
     if len(shared) == len(parts) and len({part.file.folder for part in shared}) == 1:
         return SharedImages(shared[0].file, np.concatenate([part.index for part in shared]), str(shared[0].device))
@@ -187,7 +187,7 @@ def _on_host(chosen: Any) -> Any:
 
 
 def _header(file: Path) -> tuple[int, tuple[int, ...]]:
-    """Position of the first pixel, and the shape of the array."""
+    """Returns the position of the first pixel in the file, and the shape of the array."""
     try:
         with file.open("rb") as opened:
             np.lib.format.read_magic(opened)

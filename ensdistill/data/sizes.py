@@ -1,4 +1,4 @@
-"""Sizes of the parts of a data set: counts or shares."""
+"""Sizes of the splits of a data set: counts or shares."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -34,9 +34,9 @@ SizeOrNone = Annotated[int | float, PlainValidator(_size_or_none), _schema(0)]
 
 
 class SplitSizes(Settings):
-    """Sizes of the parts that are drawn from the labeled images of a source.
+    """Sizes of the splits that are drawn from the labeled images of a source.
 
-    Draws are stratified by class. A share is relative to all labeled images and yields at least one image per class.
+    Splits are stratified by class. A share is relative to all labeled images and gives at least one image per class.
     Images that are not drawn become unlabeled images.
     """
 
@@ -46,16 +46,16 @@ class SplitSizes(Settings):
     )
     val_size: Size = setting(5_000, "Number of validation images: a count or a share.")
     test_size: SizeOrNone = setting(
-        0, "Number of test images: a count or a share; ignored if the source has a test part."
+        0, "Number of test images: a count or a share; ignored if the source has a test split."
     )
 
     def sizes(self) -> "SplitSizes":
-        """Returns the seed and the three sizes, without other settings of the source."""
+        """Returns the seed and the three sizes, without the other settings of the source."""
         return SplitSizes(seed=self.seed, train_size=self.train_size, val_size=self.val_size, test_size=self.test_size)
 
 
 class OwnSizes(SplitSizes):
-    """Sizes with defaults for data sets of any size, which may already have validation and test parts."""
+    """Sizes with defaults for data sets of any size, which may already contain validation and test splits."""
 
     train_size: Size | None = setting(
         None, "Number of labeled training images: a count, a share of the labeled images, or null for the rest."
@@ -63,17 +63,18 @@ class OwnSizes(SplitSizes):
     val_size: Size = setting(
         0.1,
         "Number of validation images: a count or a share of the labeled images; ignored if the data have a validation "
-        "part.",
+        "split.",
     )
     test_size: SizeOrNone = setting(
-        0.1, "Number of test images: a count or a share of the labeled images; ignored if the data have a test part."
+        0.1, "Number of test images: a count or a share of the labeled images; ignored if the data have a test split."
     )
 
     def ignored(self, own: Mapping[str, tuple[str, int]]) -> Iterator[ConfigIssue]:
-        """Yields a warning for each size that is set but not used.
+        """Yields a warning for each size that is set but has no effect.
 
         Args:
-            own: Name and number of images of each part that the source has; the name is a folder or an array.
+            own: Name and number of images of each existing split of the source; the name is that
+                of a folder or an array.
         """
         for part, name in (("validation", "val_size"), ("test", "test_size")):
             value = getattr(self, name)
@@ -84,11 +85,11 @@ class OwnSizes(SplitSizes):
 
 
 def count_of(size: int | float, pool: int, classes: int) -> int:
-    """Returns a size as a number of images.
+    """Converts a size to a number of images.
 
     Args:
         size: A count or a share.
         pool: Number of labeled images.
-        classes: Number of classes, the minimum of a share.
+        classes: Number of classes; a share gives at least this number of images.
     """
     return size if isinstance(size, int) else max(round(size * pool), classes)

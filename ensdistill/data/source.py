@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class DataSource(Piece):
     """Base class of the settings of all data sources.
 
-    A source also inherits from `SplitSizes` or `OwnSizes`, which define `sizes`.
+    A source also inherits from `SplitSizes` or `OwnSizes`, which define the method `sizes`.
     """
 
     def __call__(self) -> RawData:
@@ -25,7 +25,7 @@ class DataSource(Piece):
         """
         raise NotImplementedError
 
-    if TYPE_CHECKING:  # not at run time: depending on the order of base classes, it would hide the method of SplitSizes
+    if TYPE_CHECKING:  # not at run time, because it could hide the method of SplitSizes
 
         def sizes(self) -> SplitSizes:
-            """Returns the sizes of the parts."""
+            """Returns the sizes of the splits."""

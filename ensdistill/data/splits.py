@@ -1,4 +1,4 @@
-"""Disjoint, stratified splits by seed, and their content hash."""
+"""Disjoint, stratified splits that depend on a seed, and their content hash."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # setting for the size of each part
+SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # setting of each split's size
 
 Shape = tuple[int, int, int]  # channels, height, width of an image
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one part. The tensors are never modified, because processes can share their memory.
+    """Images and labels of one split; the tensors are never modified, because processes can share their memory.
 
     Attributes:
-        images: uint8 (N,C,H,W), a tensor, or images in a file that processes share; both return batches by index.
+        images: uint8 (N,C,H,W), a tensor or images in a file that processes share; both return batches by index.
         labels: int64 (N,), -1 for images without a label.
     """
 
@@ -55,7 +55,7 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
-        """Returns mean and standard deviation per channel of the images in [0,1], as new tensors (C,)."""
+        """Returns the mean and standard deviation per channel of the images in [0,1], as new tensors (C,)."""
         mean, variance = self._moments
         return mean.float(), variance.clamp(min=1e-8).sqrt().float()
 
@@ -66,12 +66,12 @@ class Split:
 
     @cached_property
     def content(self) -> str:
-        """Content hash of the images and their order, without labels."""
+        """Hash of the content and order of the images, without labels."""
         return f"{tuple(self.images.shape)} {hashlib.sha256(b''.join(self.hashes)).hexdigest()}"
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance per channel in float64, cached because every network for these images uses them."""
+        """Mean and variance per channel in float64; cached, because every network for these images uses them."""
         sums, squares = (total.double() for total in channel_sums(self.images))
         pixels = max(1, len(self)) * self.images.shape[2] * self.images.shape[3]
         mean = sums / (255 * pixels)
@@ -80,7 +80,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSplits:
-    """The splits that training may use, without the test split.
+    """The splits that training may use; the test split is not included.
 
     Attributes:
         train: Labeled training images.
@@ -89,7 +89,7 @@ class DataSplits:
         class_names: Name of each class.
         identity: Content hash of all splits, including the test split.
         warnings: Warnings about implausible images and files.
-        own_validation: Whether the source has a validation part; if so, none was drawn.
+        own_validation: Whether the source has a validation split; otherwise, it was drawn from the labeled images.
     """
 
     train: Split
@@ -108,16 +108,16 @@ class DataSplits:
 
 @dataclass(frozen=True)
 class RawData:
-    """The content of a data source: one pool of labeled images and, optionally, separate parts.
+    """The content of a data source: one pool of labeled images and, optionally, separate splits.
 
-    Existing parts are used completely; missing parts are drawn from the pool.
+    Existing splits are used completely; missing splits are drawn from the pool.
 
     Attributes:
-        pool: Labeled images from which missing parts are drawn.
+        pool: Labeled images from which missing splits are drawn.
         class_names: Name of each class.
-        test: The test part, if the source has one.
-        validation: The validation part, if the source has one.
-        unlabeled: Unlabeled images; the images of the pool that no part uses are added to them.
+        test: The test split, if the source has one.
+        validation: The validation split, if the source has one.
+        unlabeled: Unlabeled images of the source; images in the pool that no split uses are added to them.
         warnings: Warnings about the files.
     """
 
@@ -129,10 +129,10 @@ class RawData:
     warnings: tuple[ConfigIssue, ...] = ()
 
     def own_parts(self, places: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-        """Returns the name and the number of images of each part of the source.
+        """Returns the name and the number of images of each existing split of the source.
 
         Args:
-            places: Names of all parts in messages, for example their folders.
+            places: Names to use for the splits in messages, for example their folders.
         """
         parts = {"validation": self.validation, "test": self.test, "unlabeled": self.unlabeled}
         return {name: (places[name], len(part)) for name, part in parts.items() if part is not None}
@@ -144,14 +144,15 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def split_source(source: RawData, sizes: SplitSizes) -> tuple[DataSplits, Split]:
-    """Splits the images of a source into disjoint, stratified parts.
+    """Divides the images of a source into disjoint, stratified splits.
 
-    Test and validation are drawn from the pool unless the source has them, then the training images; the remaining
-    images become unlabeled. The order test, validation, training keeps the test images independent of the other sizes.
+    The test and validation splits are drawn from the pool unless the source has them; then the training images are
+    drawn. The remaining images become unlabeled. The order test, validation, training makes the test images
+    independent of the other sizes.
 
     Args:
         source: The images of the source.
-        sizes: Sizes of the parts and seed of the split.
+        sizes: Sizes and seed of the splits.
 
     Returns:
         The splits for training, and the test split.
@@ -180,7 +181,7 @@ def _implausible(source: RawData, train: Split, validation: Split, test: Split) 
 
 
 class _Pool:
-    """Pool of labeled images from which parts are drawn without replacement."""
+    """Pool of labeled images from which splits are drawn without replacement."""
 
     def __init__(self, split: Split, class_names: tuple[str, ...], seed: int) -> None:
         self.split, self.labels, self.seed = split, split.labels.numpy(), seed
@@ -188,12 +189,12 @@ class _Pool:
         self.classes = len(np.unique(self.labels))
 
     def draw(self, part: str, size: int | float | None) -> Split:
-        """Draws a part, stratified by class.
+        """Draws a split, stratified by class.
 
-        The last remaining image of a class is drawn only for the training part.
+        The last remaining image of a class is drawn only for the training split.
 
         Args:
-            part: Name of the part.
+            part: Name of the split.
             size: A count or a share; None for all remaining images.
 
         Raises:
@@ -211,11 +212,11 @@ class _Pool:
         return self.split.take(drawn)
 
     def left(self) -> Split:
-        """Returns the images that were not drawn for a part."""
+        """Returns the images that were not drawn for any split."""
         return self.split.take(self.rest)
 
     def _alone(self) -> np.ndarray:
-        """Returns the indices of images that are the last of their class."""
+        """Returns the indices of images that are the last remaining image of their class."""
         counts = np.bincount(self.labels[self.rest], minlength=1)
         alone: np.ndarray = self.rest[counts[self.labels[self.rest]] == 1]
         return alone
@@ -233,7 +234,7 @@ class _Pool:
         if len(pool) - count < classes:
             fits = self._fits(part, classes)
             raise ConfigError(
-                f"data.{SETTING_OF[part]}: {wanted} leave fewer than one per class for the other parts; {fits}"
+                f"data.{SETTING_OF[part]}: {wanted} leave fewer than one per class for the other splits; {fits}"
             )
         from sklearn.model_selection import train_test_split  # imported here, because it is slow and rarely needed
 
@@ -242,7 +243,7 @@ class _Pool:
         return drawn
 
     def _fits(self, part: str, classes: int) -> str:
-        """Returns the remaining images and the allowed sizes, as part of an error message."""
+        """Returns the end of an error message: the number of remaining images and the allowed sizes."""
         left, some = len(self.rest), len(self.rest) - classes
         fits = [f"{left} or null (all of them)"] if part == "train" and left else []
         fits += [f"at most {some} (one per class for the rest)"] if some >= classes else []
@@ -251,10 +252,10 @@ class _Pool:
 
 
 def content_hash(parts: list[Split], class_names: tuple[str, ...], unlabeled: Split | None) -> str:
-    """Returns the first 16 hexadecimal digits of the SHA-256 of images, labels and class names.
+    """Returns the first 16 hexadecimal digits of the SHA-256 hash of images, labels and class names.
 
     Args:
-        parts: Labeled parts, in order.
+        parts: Labeled splits, in order.
         class_names: Name of each class.
         unlabeled: Unlabeled images of the source, if it has any.
     """

@@ -1,8 +1,9 @@
 """Decoded images of a data set: small sets in memory, larger ones in a file that all processes of a machine read.
 
-A store is a folder with three plain NumPy arrays (images, their hashes, sums of their values) and a manifest. Its name
-is a hash of the names, sizes and times of all files and of the form of the images, so that a changed, added or removed
-file leads to another store. It is written under a temporary name and renamed, so it is complete or missing.
+A store is a folder with three plain NumPy arrays (images, their hashes, sums of their values) and a manifest. The
+name of a store is a hash of the names, sizes and times of all files and of the form of the images, so that a changed,
+added or removed file leads to another store. A store is written under a temporary name and then renamed, so it is
+either complete or missing.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ if TYPE_CHECKING:
 
     from ensdistill.data.entries import Entry, FoundEntries
 
-IN_MEMORY = 16 << 20  # bytes of decoded images; up to this size a set is decoded into the memory of the process
-FORMAT = 1  # of a store; part of its name
+IN_MEMORY = 16 << 20  # bytes of decoded images; data sets up to this size are decoded into the memory of the process
+FORMAT = 1  # format of a store; part of its name
 MANIFEST = "manifest.json"
-RESERVE = 1 << 28  # bytes of the disk that remain free
+RESERVE = 1 << 28  # number of bytes on the disk that remain free
 
 
 def decoded(found: FoundEntries, form: ImageForm, datasets: Path) -> tuple[Tensor | SharedImages, Findings]:
-    """Returns the images of a source, decoded now or earlier, in the order of `FoundEntries.all`.
+    """Returns the decoded images of a source in the order of `FoundEntries.all`; uses an existing store if possible.
 
     Args:
         found: The images.
@@ -77,7 +78,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Returns the manifest of a store.
 
     Raises:
-        DataError: It is missing or damaged.
+        DataError: The manifest is missing or damaged.
     """
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
@@ -161,7 +162,7 @@ def _check_space(entries: Sequence[Entry], form: ImageForm, datasets: Path) -> N
     what = f"{len(entries):,} decoded images of {words} need {memory_size(need)} in {datasets}"
     if need + RESERVE > free:
         fix = f"free space, lower data.size, or set {VARIABLE} to a folder on another disk"
-        raise DataError(f"data: {what}, but {memory_size(free)} are free; {fix}")
+        raise DataError(f"data: {what}, but only {memory_size(free)} is free; {fix}")
     note(f"data: {what} ({memory_size(free)} free); all trials read them there")
 
 

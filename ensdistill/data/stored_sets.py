@@ -1,4 +1,4 @@
-"""Stores of decoded images as files: their sizes, whether a process uses them, and their removal."""
+"""Stores of decoded images on disk: lists them, returns their sizes and whether they are in use, removes them."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ from ensdistill.errors import DataError
 
 
 def stored_sets(datasets: Path) -> list[Path]:
-    """Returns the folders of all stores, and of builds that did not complete.
+    """Returns the folders of all stores, including incomplete builds.
 
     Args:
         datasets: Folder of all stores.
@@ -25,7 +25,7 @@ def stored_sets(datasets: Path) -> list[Path]:
 
 
 def size_on_disk(folder: Path) -> int:
-    """Returns the size of all files below a folder in bytes."""
+    """Returns the total size of all files below a folder, in bytes."""
     total = 0
     for file in folder.rglob("*"):
         with suppress(OSError):  # removed in the meantime
@@ -34,7 +34,7 @@ def size_on_disk(folder: Path) -> int:
 
 
 def describe(folder: Path) -> str:
-    """Returns number, shape and source of the images of a store."""
+    """Returns a text with the number, the shape and the source of the images in a store."""
     try:
         about = read_manifest(folder)
         return f"{about['images']:,} images of {'x'.join(map(str, about['shape']))} from {about['source']}"
@@ -43,7 +43,7 @@ def describe(folder: Path) -> str:
 
 
 def is_used(folder: Path) -> bool:
-    """Returns whether a process reads the store or builds it."""
+    """Returns whether a process reads or builds the store."""
     try:
         with _exclusive(folder):
             return False
@@ -55,12 +55,12 @@ def remove_store(folder: Path) -> None:
     """Removes a store.
 
     Raises:
-        DataError: A process uses it, or it cannot be removed.
+        DataError: A process uses the store, or the store cannot be removed.
     """
     with _exclusive(folder):
         try:
             doomed = folder.with_name(f".{folder.name.strip('.')}.writing-removed")
-            os.rename(folder, doomed)  # first, so that no process finds a part of it
+            os.rename(folder, doomed)  # renamed first, so that no process finds a partial store
             shutil.rmtree(doomed)
         except OSError as error:
             raise DataError(f"{folder}: cannot be removed ({error.strerror}); set its permissions") from error

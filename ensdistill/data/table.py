@@ -1,4 +1,4 @@
-"""Images named by a table: a CSV or Parquet file with a path and a label in each row."""
+"""Images listed in a table: a CSV or Parquet file with a path and a label in each row."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ from ensdistill.runtime.optional import need
 from ensdistill.runtime.text import listed, printable
 from ensdistill.settings.base import setting
 
-Row = tuple[str, str, str]  # path, label, part
+Row = tuple[str, str, str]  # path, label, split
 
 
 class Table(EntrySource):
-    """Image files listed in a CSV or Parquet file, with a path and a label in each row, optionally with a part.
+    """Image files listed in a CSV or Parquet file; each row has a path, a label and, optionally, a split.
 
-    Parts in `split_column` have the usual names (train, val, test, unlabeled, ...) and are used completely; without the
-    column, parts are drawn from all labeled rows. Rows without a label are unlabeled images.
+    Splits in `split_column` have the usual names (train, val, test, unlabeled, ...) and are used completely; without
+    this column, splits are drawn from all labeled rows. Rows without a label are unlabeled images.
     """
 
     kind: Literal["table"] = "table"
     path: str = setting(..., "CSV file (with a header line) or Parquet file.", file=True, min_length=1)
-    root: str = setting("", "Folder of relative image paths; empty for the folder of the table.", file=True)
-    image_column: str = setting("path", "Column of the paths of the images.", min_length=1)
-    label_column: str = setting("label", "Column of the labels: names or numbers of the classes.", min_length=1)
-    split_column: str | None = setting(None, "Column of the parts; null if parts are drawn.", min_length=1)
+    root: str = setting("", "Base folder for relative image paths; empty for the folder of the table.", file=True)
+    image_column: str = setting("path", "Name of the column that contains the image paths.", min_length=1)
+    label_column: str = setting("label", "Name of the column that contains class names or numbers.", min_length=1)
+    split_column: str | None = setting(
+        None, "Name of the column that contains the split; null to draw splits.", min_length=1
+    )
 
     def entries(self) -> FoundEntries:
-        """Returns the files of all rows.
+        """Returns the image files in all rows.
 
         Raises:
             DataError: The table cannot be read, a column is missing, or a value is invalid.
@@ -76,7 +78,7 @@ class Table(EntrySource):
         return rows, [issue] if unused else []
 
     def _row(self, number: int, row: dict[str, str]) -> Row:
-        """Returns path, label and part of a row; raises DataError if it is incomplete."""
+        """Returns the path, label and split of a row; raises DataError if the row is incomplete."""
         path, label = row.get(self.image_column, ""), row.get(self.label_column, "")
         given = row.get(self.split_column, "") if self.split_column else "train"
         part = part_of(given)
@@ -87,7 +89,7 @@ class Table(EntrySource):
         if label:
             return path, label, part
         if part in ("validation", "test"):
-            raise DataError(f"data.path: row {number} of the {part} part has no {self.label_column}; add it")
+            raise DataError(f"data.path: row {number} of the {part} split has no {self.label_column}; add it")
         return path, label, "unlabeled"
 
 

@@ -1,4 +1,4 @@
-"""A torch Dataset by its import path."""
+"""A torch Dataset, selected by its import path."""
 
 from __future__ import annotations
 
@@ -22,39 +22,40 @@ from ensdistill.runtime.text import counted
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.plugins import PluginError, import_object
 
-SAMPLE = 16  # items per part whose pixels are part of the name of a store
+SAMPLE = 16  # number of items per split whose pixels are hashed into the name of a store
 
 
 class DatasetCall(Settings):
     """A class or function that returns a torch Dataset, and its arguments."""
 
     path: str = setting(
-        ..., "`package.module:Name` of a class or function that returns the dataset; it is executed.", min_length=1
+        ..., "`package.module:Name` of a class or function that is executed to create the dataset.", min_length=1
     )
     arguments: dict[str, JsonValue] = setting({}, "Keyword arguments of the class or function.")
 
 
 class TorchDataset(EntrySource):
-    """Torch datasets by import path, such as `torchvision.datasets:Flowers102`, one for each part.
+    """Torch datasets, one for each split, selected by import path, such as `torchvision.datasets:Flowers102`.
 
-    An item is a pair of an image and a label. An image is a PIL image, or a tensor or array (C,H,W) or (H,W), uint8 or
-    floats in [0,1]. Items are read by one thread at a time. Decoded images are used again while path, arguments, code,
-    number of items and the pixels of 16 items of each part are the same; other changes are not detected.
+    An item is a pair of an image and a label. An image is a PIL image, or a tensor or array (C,H,W) or (H,W),
+    uint8 or floats in [0,1]. Items are read by one thread at a time. Decoded images are reused as long as the
+    path, the arguments, the code, the number of items and the pixels of 16 items of each split are the same. Other
+    changes are not detected.
     """
 
     kind: Literal["torch_dataset"] = "torch_dataset"
-    train: DatasetCall = setting(..., "Training part.")
-    validation: DatasetCall | None = setting(None, "Validation part; null to draw it from the training part.")
-    test: DatasetCall | None = setting(None, "Test part; null to draw it from the training part.")
-    unlabeled: DatasetCall | None = setting(None, "Unlabeled images, whose labels are ignored; null for none.")
+    train: DatasetCall = setting(..., "Training split.")
+    validation: DatasetCall | None = setting(None, "Validation split; null to draw it from the training split.")
+    test: DatasetCall | None = setting(None, "Test split; null to draw it from the training split.")
+    unlabeled: DatasetCall | None = setting(None, "Unlabeled images; any labels are ignored. Null for none.")
 
     def entries(self) -> FoundEntries:
-        """Returns the items of all parts.
+        """Returns the items of all splits.
 
-        A dataset without an attribute `targets` or `labels` is read completely for its labels.
+        A dataset without an attribute `targets` or `labels` is read completely to collect the labels.
 
         Raises:
-            DataError: A dataset cannot be made or read, or its labels are invalid.
+            DataError: A dataset cannot be created or read, or its labels are invalid.
         """
         calls = {"train": self.train, "validation": self.validation, "test": self.test, "unlabeled": self.unlabeled}
         made = {part: _made(part, call) for part, call in calls.items() if call is not None}
@@ -75,9 +76,9 @@ class DatasetItem:
 
     Attributes:
         dataset: The dataset.
-        part: Name of its part.
+        part: Name of the split.
         number: Number of the item.
-        lock: Held while an item is read, because datasets need not be safe for several threads.
+        lock: Held while an item is read, because datasets need not be thread-safe.
     """
 
     dataset: Any
@@ -88,7 +89,7 @@ class DatasetItem:
 
     @property
     def name(self) -> str:
-        """Name in messages."""
+        """Name of the item in messages."""
         return f"{self.part}[{self.number}]"
 
     def item(self) -> Any:
@@ -104,7 +105,7 @@ class DatasetItem:
             raise ImageError(self.name, self.name, f"its dataset fails ({cause_of(error)})") from error
 
     def sides(self) -> tuple[int, int]:
-        """Returns width and height of the image; (0, 0) if it cannot be read."""
+        """Returns the width and height of the image; (0, 0) if the image cannot be read."""
         try:
             width, height = _image(self.item()).size
         except (ImageError, ValueError):  # reading the image reports the error
@@ -112,7 +113,7 @@ class DatasetItem:
         return width, height
 
     def read(self, shape: tuple[int, int, int], resize: Resize) -> Read:
-        """Returns the pixels as uint8 of a given shape (C,H,W).
+        """Returns the pixels as uint8 with the given shape (C,H,W).
 
         Raises:
             ImageError: The image cannot be read.
@@ -125,7 +126,7 @@ class DatasetItem:
 
 
 def _made(part: str, call: DatasetCall) -> Any:
-    """The dataset of a part."""
+    """Returns the dataset of a split."""
     try:
         dataset = import_object(call.path)(**call.arguments)
         count = len(cast(Sized, dataset))
@@ -164,7 +165,7 @@ def _label_in(item: DatasetItem) -> Any:
 
 
 def _image(item: Any) -> Any:
-    """The image of an item as an image of Pillow. Raises ValueError if its values have no known scale."""
+    """Returns the image of an item as a Pillow image; raises ValueError if the scale of its values is unknown."""
     from PIL import Image
 
     value = item[0] if isinstance(item, tuple | list) else item
@@ -187,7 +188,7 @@ def _image(item: Any) -> Any:
 
 
 def _origin(call: DatasetCall, entries: list[Entry]) -> tuple[str, str, str, int, str]:
-    """Returns what determines the images of a part, as far as it is known without reading all of them."""
+    """Returns values that identify the images of a split, as far as possible without reading all images."""
     try:
         code = hashlib.sha256(Path(inspect.getfile(import_object(call.path))).read_bytes()).hexdigest()
     except (TypeError, OSError):

@@ -1,4 +1,4 @@
-"""Searches folders and zip files for images; every other file is listed with the reason why it is skipped."""
+"""Searches folders and zip files for images; lists every other file with the reason why it is skipped."""
 
 import os
 import stat
@@ -29,9 +29,9 @@ REPLACED = "replaced by a later entry with the same name"
 DENIED = "permission denied"
 TOO_DEEP = "nested in more than 100 folders"
 _DEEPEST = 100
-_MOST, _TIMES = 100_000, 10  # limits for other files, in total and per image; beyond them the path is probably wrong
+_MOST, _TIMES = 100_000, 10  # limits of other files, in total and per image; if exceeded, the path is probably wrong
 BOTH = "a file with the name of a folder"
-HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons for skipping a file that are no sign of missing images
+HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons for skipping a file that do not indicate missing images
 
 _EXTRACT = "extract the archive and give the folder"
 _HINTS = dict.fromkeys((".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"), _EXTRACT)
@@ -43,8 +43,8 @@ class LeftOut:
     """A file or folder that is not read.
 
     Attributes:
-        name: Path below the root.
-        reason: Reason why it is not read.
+        name: Path relative to the root.
+        reason: Reason why the file or folder is not read.
     """
 
     name: str
@@ -62,7 +62,7 @@ class FoundFiles:
 
     Attributes:
         root: The folder or zip file.
-        files: The images, in the order of their names.
+        files: The images, sorted by name.
         folders: Path components of every folder below the root, including empty folders.
         left_out: Files and folders that are not read.
         unreadable: Files and folders that cannot be examined or listed.
@@ -77,7 +77,7 @@ class FoundFiles:
     renamed: list[str] = field(default_factory=list)
 
     def sorted(self) -> "FoundFiles":
-        """Sorts all lists by name, in place, and returns the object."""
+        """Sorts all lists by name, in place, and returns this object."""
         self.files.sort(key=lambda file: file.parts)
         for group in (self.left_out, self.unreadable):
             group.sort(key=lambda one: one.parts)
@@ -139,7 +139,7 @@ def _walk(found: FoundFiles, folder: Path, parts: tuple[str, ...], above: frozen
 
 
 def _around(root: Path) -> frozenset[tuple[int, int]]:
-    """Returns identifiers of the folders that contain the root; a link to one of them is a loop."""
+    """Returns identifiers of the folders that contain the root; a link to such a folder is a loop."""
     around = set()
     for folder in root.resolve().parents:
         with suppress(OSError):
@@ -151,7 +151,7 @@ def _around(root: Path) -> frozenset[tuple[int, int]]:
 def _add_entry(
     found: FoundFiles, entry: os.DirEntry[str], parts: tuple[str, ...], above: frozenset[tuple[int, int]]
 ) -> None:
-    """Adds an entry of a folder and everything below it. Raises OSError if it cannot be examined."""
+    """Adds a folder entry and everything below it; raises OSError if the entry cannot be examined."""
     name = "/".join(parts)
     if entry.name.startswith("."):
         found.left_out.append(LeftOut(name, HIDDEN))
@@ -247,7 +247,7 @@ def _sort_out(found: FoundFiles, file: ImageFile, size: int) -> None:
     Files of size 0 are not opened: files in /proc have size 0, and reading them may never end.
 
     Raises:
-        DataError: Far more files are skipped than are images.
+        DataError: Far more files are skipped than recognized as images.
     """
     if PurePosixPath(file.name).suffix.lower() in SUFFIXES or (size and _content_is_image(file)):
         found.files.append(file)
@@ -259,9 +259,9 @@ def _sort_out(found: FoundFiles, file: ImageFile, size: int) -> None:
 
 
 def _content_is_image(file: ImageFile) -> bool:
-    """Returns whether the first bytes are those of an image; true for an unreadable file, so that reading it fails."""
+    """Returns whether the first bytes identify an image; true for an unreadable file, so that reading it fails."""
     try:
         with file.open() as stream:
             return is_image(stream, file.name)
-    except Exception:  # the file system, zip files and decoders raise different exceptions
+    except Exception:  # the file system, the zip module and decoders raise different exceptions
         return True

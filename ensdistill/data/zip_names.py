@@ -5,21 +5,21 @@ import zipfile
 import zlib
 
 _UTF8_FLAG = 0x800
-_UNICODE_PATH = 0x7075  # extra field of Info-ZIP: version, CRC-32 of the original name, the name in UTF-8
+_UNICODE_PATH = 0x7075  # Info-ZIP's extra field: version, CRC-32 of the original name, the name in UTF-8
 
 
 def readable_name(entry: zipfile.ZipInfo) -> tuple[str, bool]:
     """Returns the name of an entry, and whether its encoding is known.
 
-    A name is read as UTF-8 if the entry has the UTF-8 flag or Info-ZIP's Unicode field, or if the name is valid UTF-8,
-    because macOS and old versions of Info-ZIP did not set the flag. Any other name is read as cp437, as the zip
-    specification requires, although most programs used a local code page.
+    A name is read as UTF-8 if the entry has the UTF-8 flag or Info-ZIP's Unicode field. A valid UTF-8 name is also read
+    as UTF-8, because macOS and old versions of Info-ZIP did not set the flag. Any other name is read as cp437, as the
+    zip specification requires, although most programs use a local code page.
 
     Args:
         entry: The entry of a zip file.
 
     Returns:
-        The name; True if its encoding is known, False if it was read as cp437.
+        The name, and whether its encoding is known; False if the name was read as cp437.
     """
     name = entry.orig_filename.partition("\0")[0]
     if entry.flag_bits & _UTF8_FLAG or name.isascii():
@@ -37,7 +37,7 @@ def readable_name(entry: zipfile.ZipInfo) -> tuple[str, bool]:
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
-    """The name in Info-ZIP's extra field; None if the field is missing or belongs to another name."""
+    """Returns the name in Info-ZIP's extra field; None if the field is missing or refers to another name."""
     while len(extra) >= 4:
         kind, size = struct.unpack("<HH", extra[:4])
         content, extra = extra[4 : 4 + size], extra[4 + size :]

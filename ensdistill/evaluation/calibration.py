@@ -1,7 +1,7 @@
 """Metrics after temperature scaling, so that networks are compared independently of over- or under-confidence.
 
-All are computed in float64 on the CPU from log-probabilities (N,c): softmax(log p / tau) = softmax(logits / tau),
-because a softmax is invariant to a constant that is added to all logits.
+All metrics are computed in float64 on the CPU from log-probabilities (N,c): softmax(log p / tau) = softmax(logits /
+tau), because a constant that is added to all logits does not change the softmax.
 """
 
 import math
@@ -20,7 +20,7 @@ class Fitted(NamedTuple):
 
     Attributes:
         temperature: tau in [0.05, 20]; NaN if the log-probabilities contain NaN.
-        identified: False where NLL has no minimum inside these bounds.
+        identified: Whether NLL has a minimum inside these bounds.
     """
 
     temperature: float
@@ -30,12 +30,12 @@ class Fitted(NamedTuple):
 def fit(log_p: Tensor, labels: Tensor) -> Fitted:
     """Returns the temperature with the lowest NLL on these images: argmin_tau NLL(softmax(log_p / tau)).
 
-    NLL is convex in beta = 1/tau; tau is the root of its derivative, sum_n (sum_k q_nk log p_nk - log p_n(y_n)) with
-    q = softmax(beta log p).
+    NLL is convex in beta = 1/tau; tau is the root of the derivative of NLL, sum_n (sum_k q_nk log p_nk - log p_n(y_n))
+    with q = softmax(beta log p).
 
-    The temperature is not identified in two cases. If every label is the most likely class of its image (NLL falls with
-    tau, or does not depend on it), there is no root, and the temperature is 1. If the network is no better than chance,
-    or the root is outside the bounds, the temperature is the nearer bound. A zero probability is zero at every
+    The temperature is not identified in two cases. If every label is the most likely class of its image, NLL falls with
+    tau or does not depend on tau. There is then no root, and the temperature is 1. If the network is no better than
+    chance, or the root is outside the bounds, the temperature is the nearer bound. A zero probability is zero at every
     temperature, so an image whose label has zero probability does not influence tau.
 
     Args:
@@ -66,7 +66,7 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
 
 
 def fit_temperature(log_p: Tensor, labels: Tensor) -> float:
-    """Returns only the temperature of `fit`."""
+    """Returns the temperature from `fit`, without the flag `identified`."""
     return fit(log_p, labels).temperature
 
 
@@ -89,7 +89,7 @@ def calibrated_metrics(log_p: Tensor, labels: Tensor, temperature: float) -> dic
     Args:
         log_p: Log-probabilities (N,c) of the evaluated images.
         labels: Class indices (N,).
-        temperature: From `fit_temperature` on validation images.
+        temperature: Temperature fitted by `fit_temperature` on validation images.
     """
     log_q, labels = calibrated(log_p, temperature), labels.cpu()
     return {f"c{metric.__name__}": metric(log_q, labels) for metric in (nll, brier, ece)}
@@ -98,8 +98,9 @@ def calibrated_metrics(log_p: Tensor, labels: Tensor, temperature: float) -> dic
 def calibrated_nll(log_p: Tensor, labels: Tensor, fit_log_p: Tensor, fit_labels: Tensor) -> float:
     """Returns the calibrated NLL in nats, at the temperature fitted on other images.
 
-    With the same images twice it is the lowest NLL of any temperature. This is sufficient to rank trials, but
-    optimistic by about 1/N nats, the gain of one parameter fitted on N images. Never report it as a result.
+    If both sets of images are the same, the result is the lowest NLL at any temperature. This value is
+    sufficient to rank trials, but it is optimistic by about 1/N nats, the gain from one parameter fitted on N
+    images. Never report it as a result.
 
     Args:
         log_p: Log-probabilities (N,c) of the evaluated images.

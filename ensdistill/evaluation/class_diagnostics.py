@@ -1,4 +1,4 @@
-"""Diagnostics by class and by image: accuracies, confusion matrices, and thumbnails of the hardest images.
+"""Diagnostics per class and per image: accuracies, confusion matrices, and thumbnails of the hardest images.
 
 The amount of data is limited, because it is stored in a small file and shown on one page.
 """
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ensdistill.data import Split
 
-CLASSES = 15  # maximum number of rows of a confusion matrix
-EXAMPLES = 12  # maximum number of thumbnails of each kind
+CLASSES = 15  # maximum number of rows in a confusion matrix
+EXAMPLES = 12  # maximum number of thumbnails in each list
 PIXELS = 48  # longest side of a thumbnail in pixels
 
 
@@ -37,9 +37,9 @@ def class_accuracies(confusion: Tensor) -> list[float | None]:
 
 
 def most_confused(confusions: Sequence[Tensor]) -> list[int]:
-    """Returns the classes with the most errors in these matrices, at most `CLASSES`, in ascending order.
+    """Returns at most `CLASSES` classes, those with the most errors in these matrices, in ascending order.
 
-    An error counts for the true and for the predicted class, so that pairs of classes stay together.
+    An error is counted for both the true and the predicted class, so that confused pairs of classes stay together.
     """
     total = torch.stack(list(confusions)).sum(0)
     errors = total.sum(0) + total.sum(1) - 2 * total.diagonal()
@@ -47,7 +47,7 @@ def most_confused(confusions: Sequence[Tensor]) -> list[int]:
 
 
 def part_of(confusion: Tensor, classes: Sequence[int]) -> list[list[int]]:
-    """Returns the rows of these classes; the columns are these classes, then the sum of all other predictions."""
+    """Returns the rows of these classes; the columns are the same classes, then the sum of all other predictions."""
     rows = confusion[list(classes)]
     shown = rows[:, list(classes)]
     others = rows.sum(1, keepdim=True) - shown.sum(1, keepdim=True)
@@ -55,7 +55,7 @@ def part_of(confusion: Tensor, classes: Sequence[int]) -> list[list[int]]:
 
 
 def hardest_images(split: Split, student: Tensor, ensemble: Tensor | None) -> dict[str, list[dict[str, Any]]]:
-    """Returns the images on which a student fails, each with its predictions and a thumbnail.
+    """Returns the images on which a student fails, with predictions and a thumbnail of each image.
 
     Args:
         split: The images.
@@ -63,8 +63,8 @@ def hardest_images(split: Split, student: Tensor, ensemble: Tensor | None) -> di
         ensemble: Log-probabilities of the ensemble, (N,c); None without teachers.
 
     Returns:
-        `wrong`: misclassified images, largest negative log-likelihood (nats) first. `disputed`: images by
-        KL(ensemble || student) in nats, largest first. At most `EXAMPLES` each.
+        `wrong`: misclassified images, sorted by negative log-likelihood (nats), largest first. `disputed`: images
+        sorted by KL(ensemble || student) in nats, largest first. Each list has at most `EXAMPLES` images.
     """
     labels = split.labels.cpu()
     nll = -student.gather(1, labels.clamp(min=0)[:, None])[:, 0]
@@ -98,10 +98,11 @@ def _prediction(log_p: Tensor) -> tuple[int, float]:
 
 
 def thumbnail(image: Tensor) -> str:
-    """Returns an image as a PNG data URI, its longest side at most `PIXELS`.
+    """Returns an image as a PNG data URI; the longest side has at most `PIXELS` pixels.
 
     Args:
-        image: uint8 (C,H,W); with three channels RGB, otherwise the mean of the channels as gray.
+        image: uint8 (C,H,W). Three channels are interpreted as RGB; otherwise, the mean of the
+            channels is drawn in gray.
     """
     from PIL import Image  # imported here, because few commands draw images
 

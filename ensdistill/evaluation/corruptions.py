@@ -1,9 +1,9 @@
 """Image corruptions, computed on demand, to measure the robustness of a network.
 
-This is a small separate set, after Hendrycks and Dietterich 2019 (Benchmarking neural network robustness to common
-corruptions and perturbations). Noise, brightness and contrast use the constants of their CIFAR-10-C. Blur and
-pixelation are relative to the image side, so that they apply to images of any size. The set is NOT CIFAR-10-C, and
-results are not comparable with those on CIFAR-10-C.
+This is a small set of corruptions, after Hendrycks and Dietterich 2019 (Benchmarking neural network robustness to
+common corruptions and perturbations). Noise, brightness and contrast use the constants of their CIFAR-10-C. The
+strengths of blur and pixelation are relative to the image side, so that they apply to images of any size. The set is
+NOT CIFAR-10-C, and results are not comparable with results on CIFAR-10-C.
 """
 
 import math
@@ -19,7 +19,7 @@ from ensdistill.errors import ConfigError
 from ensdistill.settings.validation import closest_match
 
 SEVERITIES = range(1, 6)
-CHUNK = 1024  # images converted to float together; float requires four times the memory
+CHUNK = 1024  # number of images converted to float together; float requires four times the memory of uint8
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Corruption:
 
     Attributes:
         apply: Images (B,C,H,W) in [0,1], strength, generator -> images, to be clipped to [0,1].
-        strengths: Strength of each severity, 1 to 5.
+        strengths: Strengths for the severities 1 to 5.
     """
 
     apply: Callable[[Tensor, float, torch.Generator], Tensor]
@@ -48,7 +48,7 @@ def corrupt(images: Tensor, name: str, severity: int, seed: int) -> Tensor:
         Images uint8 (N,C,H,W) on the same device, in new memory.
 
     Raises:
-        ConfigError: Unknown name or severity.
+        ConfigError: The name or the severity is unknown.
     """
     _check(name, severity)
     corruption = CORRUPTIONS[name]
@@ -77,7 +77,7 @@ def gaussian_blur(x: Tensor, share: float, generator: torch.Generator) -> Tensor
 
 
 def brightness(x: Tensor, shift: float, generator: torch.Generator) -> Tensor:
-    """Changes the value V of HSV (maximum over channels) to min(V + shift, 1), with equal hue and saturation.
+    """Changes the HSV value V (maximum over channels) to min(V + shift, 1) and keeps hue and saturation.
 
     Black becomes gray.
     """
@@ -87,22 +87,22 @@ def brightness(x: Tensor, shift: float, generator: torch.Generator) -> Tensor:
 
 
 def contrast(x: Tensor, factor: float, generator: torch.Generator) -> Tensor:
-    """Returns mean + factor (x - mean), with the mean of each image and channel."""
+    """Returns mean + factor (x - mean), where the mean is computed for each image and channel."""
     mean = x.mean((2, 3), keepdim=True)
     return mean + factor * (x - mean)
 
 
 def pixelate(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Averages the image over the squares of a coarser grid with `share` times as many squares per side.
+    """Averages the image over the squares of a coarser grid, with `share` times as many squares as pixels per side.
 
-    A pixel on the border of two squares is a mixture of both, weighted by area.
+    A pixel on the border between two squares is a mixture of both squares, weighted by area.
     """
     rows, columns = (_coarse(side, max(1, round(share * side)), x) for side in x.shape[2:])
     return rows @ x @ columns
 
 
 def _coarse(side: int, cells: int, like: Tensor) -> Tensor:
-    """Returns the average over `cells` cells as a symmetric matrix (side,side) whose rows sum to one."""
+    """Returns a symmetric matrix (side,side) that averages over `cells` cells; each row sums to one."""
     pixel = torch.arange(side, device=like.device, dtype=like.dtype)
     edge = torch.arange(cells + 1, device=like.device, dtype=like.dtype)[:, None] * side / cells
     overlap = (torch.minimum(edge[1:], pixel + 1) - torch.maximum(edge[:-1], pixel)).clamp(min=0)  # (cells,side)

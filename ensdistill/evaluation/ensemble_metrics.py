@@ -1,6 +1,7 @@
 """Metrics of ensembles: deep-ensemble equivalent, diversity of members, and fidelity of a student to its ensemble.
 
-All are computed in float64 on the CPU from log-probabilities: (M,N,c) for members, (N,c) for an ensemble or a student.
+All metrics are computed in float64 on the CPU from log-probabilities: (M,N,c) for members, (N,c) for
+an ensemble or a student.
 """
 
 import math
@@ -19,17 +20,17 @@ def ensemble_curve(member_log_p: Tensor, labels: Tensor, fit_member_log_p: Tenso
     """Returns the calibrated NLL of ensembles of 1, 2, ..., M members.
 
     Each value is the mean over the M cyclic windows of consecutive members (one window for all M), so that all members
-    have equal weight at every size. Each window has its own temperature; M^2 - M + 1 temperatures are fitted.
+    have equal weight at every size. A separate temperature is fitted for each window, M^2 - M + 1 in total.
 
     Args:
         member_log_p: Log-probabilities (M,N,c) on the evaluated images.
         labels: Class indices (N,).
         fit_member_log_p: Log-probabilities (M,N',c) of the same members, in the same order, on the validation images
-            that determine the temperatures; they can be the same images.
+            that determine the temperatures; these images can be the evaluated images.
         fit_labels: Class indices (N',).
 
     Returns:
-        M numbers, in nats; the first is for one member.
+        M numbers, in nats; the first number is for one member.
 
     References:
         Ashukha et al. 2020.
@@ -51,14 +52,15 @@ def _cyclic_windows(members: int, size: int) -> list[list[int]]:
 
 
 def deep_ensemble_equivalent(cnll: float, curve: Sequence[float]) -> float:
-    """Returns the DEE: the size of an ensemble with the same calibrated NLL, by linear interpolation of the curve.
+    """Returns the DEE: the size of the ensemble with the same calibrated NLL, by linear interpolation of the curve.
 
-    The result saturates at 1 for students worse than one member, and at M for students better than all M members. Where
-    the curve rises because of noise, its running minimum is used; on a flat part, the smallest size.
+    The result saturates at 1 for students that are worse than one member, and at M for students that are better than
+    all M members. If the curve rises because of noise, its running minimum is used. On a flat part of the curve, the
+    smallest size is returned.
 
     Args:
         cnll: Calibrated NLL of the student, in nats.
-        curve: From `ensemble_curve`, on the same images.
+        curve: Result of `ensemble_curve` on the same images.
 
     Returns:
         A number in [1, M]; NaN if cnll or the curve contains NaN.
@@ -72,7 +74,7 @@ def deep_ensemble_equivalent(cnll: float, curve: Sequence[float]) -> float:
     if cnll >= best[0]:
         return 1.0
     for size, (worse, better) in enumerate(pairwise(best), start=1):
-        if cnll >= better:  # also below `worse`, because earlier sizes did not match
+        if cnll >= better:  # cnll is also below `worse`, because no earlier size matched
             return size + (worse - cnll) / (worse - better)
     return float(len(best))
 
@@ -84,8 +86,8 @@ def pairwise_kl(member_log_p: Tensor) -> float:
         member_log_p: Log-probabilities (M,N,c).
 
     Returns:
-        0 for equal members or a single member; infinite if a class has probability 0 for one member, but not for
-        another.
+        A number; 0 for equal members or a single member, and infinite if a class has probability 0 for one
+        member but not for another.
 
     References:
         Nam et al. 2021.
@@ -98,7 +100,7 @@ def pairwise_kl(member_log_p: Tensor) -> float:
 def mutual_information(member_log_p: Tensor) -> float:
     """Returns the mean over images of H(mean_m p_m) - mean_m H(p_m), in nats, from 0 (equal members) to log M.
 
-    This is the part of the uncertainty of the ensemble that is due to disagreement between members.
+    This is the part of the ensemble's uncertainty that is caused by disagreement between members.
 
     Args:
         member_log_p: Log-probabilities (M,N,c).
@@ -116,7 +118,7 @@ def disagreement(member_log_p: Tensor) -> Tensor:
 
 
 def top_1_agreement(log_p: Tensor, ensemble_log_p: Tensor) -> float:
-    """Returns the fraction of images, in [0, 1], with the same most likely class for student and ensemble.
+    """Returns the fraction of images, in [0, 1], for which student and ensemble have the same most likely class.
 
     Args:
         log_p: Log-probabilities (N,c) of the student.
@@ -142,6 +144,6 @@ def predictive_kl(log_p: Tensor, ensemble_log_p: Tensor) -> float:
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Returns KL(p || q) of each image, (...,c) -> (...); classes with p = 0 contribute 0 for any q."""
+    """Returns KL(p || q) for each image, (...,c) -> (...); classes with p = 0 contribute 0 for any q."""
     p = log_p.exp()
     return torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1)

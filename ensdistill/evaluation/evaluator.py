@@ -61,10 +61,10 @@ class Evaluator:
         """Computes the predictions of the teachers.
 
         Args:
-            ensemble: The teachers; None if they are not available. Students then have no metrics that compare them
-                with the ensemble (`dee`, `top1_agreement`, `kl_to_ensemble`).
-            data: The images; their validation part determines the temperatures.
-            split: The images of the evaluation.
+            ensemble: The teachers; None if they are not available. In that case, students have no metrics that compare
+                them with the ensemble (`dee`, `top1_agreement`, `kl_to_ensemble`).
+            data: The images; the validation split determines the temperatures.
+            split: The images on which networks are evaluated.
             metrics: User-defined metrics, computed for every network.
         """
         self.own = metrics
@@ -78,7 +78,7 @@ class Evaluator:
         )
 
     def student(self, network: nn.Module) -> Metrics:
-        """Returns the metrics of a merged student, compared with the teachers if available, and its cost."""
+        """Returns the metrics and the cost of a merged student, including comparisons with any available teachers."""
         on_validation, log_p = self._both(lambda part: predict(network, part))
         row = self._metrics(on_validation, log_p)
         if self.on_split is not None:
@@ -112,20 +112,20 @@ class Evaluator:
         return {"ensemble": ensemble | _diversity(self.on_split), "members": members, "curve": self.curve}
 
     def diagnostics(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
-        """Returns the data for the calibration and disagreement figures of the report, computed on the split.
+        """Returns the data for the report's calibration and disagreement figures, computed on the split.
 
         The images are sorted by the disagreement of the teachers, lowest first, and divided into ten parts; without
         teachers there are no parts.
 
         Args:
-            networks: Networks, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
+            networks: The networks, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
 
         Returns:
-            `images`: number of images. `networks`: for each network `ece`, the bins of its `reliability` diagram, and
-            its mean `entropy` in each part, in nats. `ensemble`: the same for the ensemble, or None. `teachers`: mean
-            mutual information of the teachers in each part, in nats. Data by class and by image (`class_diagnostics`):
-            `class_names`, the most `confused` classes; `class_accuracy` and `confusion` of these classes for each
-            network; the `wrong` and `disputed` images of the first network.
+            `images`: number of images. `networks`: for each network, the `ece`, the bins of the `reliability` diagram,
+            and the mean `entropy` in each part, in nats. `ensemble`: the same data for the ensemble, or None.
+            `teachers`: mean mutual information of the teachers in each part, in nats. Data per class and per image
+            (`class_diagnostics`): `class_names`; the most `confused` classes; for each network, `class_accuracy` and
+            `confusion` of these classes; the `wrong` and `disputed` images of the first network.
         """
         predictions = [predict(network, self.split).cpu() for network in networks]
         apart, tenths = torch.empty(0), list[Tensor]()
@@ -164,12 +164,12 @@ class Evaluator:
         return ensemble_curve(self.on_split, self.split.labels.cpu(), self.on_validation, self.validation.labels.cpu())
 
     def _both(self, compute: Callable[[Split], T]) -> tuple[T, T]:
-        """Applies `compute` to the validation part and to the split; only once if they are the same object."""
+        """Applies `compute` to the validation split and the evaluated split; only once if they are the same object."""
         on_validation = compute(self.validation)
         return on_validation, on_validation if self.split is self.validation else compute(self.split)
 
     def _metrics(self, on_validation: Tensor, log_p: Tensor) -> Metrics:
-        """Returns plain and calibrated metrics.
+        """Returns uncalibrated and calibrated metrics.
 
         `temperature_identified` is 1 if the validation images determine the temperature, otherwise 0. `at_chance` is 1
         if the predictions are no better than chance, otherwise 0.
@@ -187,14 +187,14 @@ def mean_metrics(rows: Sequence[Metrics]) -> Metrics:
 
 
 def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:
-    """Returns the size and the cost of a network in its inference form, as for teachers.
+    """Returns the size and the cost of a network in its inference form, the form in which teachers run.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
         shape: Channels, height and width of an image.
 
     Returns:
-        `parameters`, and `flops` per image: multiplications and additions of convolutions and matrix products. Empty
+        `parameters`, and `flops` per image: multiplications and additions in convolutions and matrix products. Empty
         for a teacher with stored predictions.
     """
     if isinstance(network, StoredTeacher):
@@ -210,7 +210,7 @@ def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:
 
 
 def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Metrics]]:
-    """Returns metrics on the corrupted images of a split.
+    """Returns the metrics on corrupted images of a split.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -227,7 +227,7 @@ def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Met
 
 
 def ood_auroc_of(network: nn.Module, split: Split, other: Split) -> float:
-    """Returns the AUROC of detecting out-of-distribution images by the entropy of the predictions.
+    """Returns the AUROC for the detection of out-of-distribution images by the entropy of the predictions.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -241,7 +241,7 @@ def ood_auroc_of(network: nn.Module, split: Split, other: Split) -> float:
 
 
 def _diversity(member_log_p: Tensor) -> Metrics:
-    """Returns measures of diversity in nats, from log-probabilities (M,N,c)."""
+    """Returns diversity measures in nats, computed from log-probabilities (M,N,c)."""
     return {"diversity": pairwise_kl(member_log_p), "mutual_information": mutual_information(member_log_p)}
 
 
@@ -256,7 +256,7 @@ def _subnetwork_predictions(network: CombinedClassifier, split: Split) -> Tensor
 
 
 class _SingleMember(nn.Module):
-    """One member of a combined classifier as a network with logits (1,B,c)."""
+    """One member of a combined classifier, as a network that returns logits (1,B,c)."""
 
     def __init__(self, network: CombinedClassifier, member: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Inference cost of networks: size of the weights, operations, and latency."""
+"""Inference cost of networks: size of the weights, number of operations, and latency."""
 
 import hashlib
 import platform
@@ -19,9 +19,9 @@ from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import deterministic
 
 BATCHES = (1, 128)
-PHOTO = (375, 500)  # height and width of the image of `resizing_price`
-WITH_RESIZE = f"student, {PHOTO[1]}x{PHOTO[0]} image"  # row of the student that resizes this image first
-LEAST, MOST, SECONDS = 5, 50, 3.0  # runs per network: at least LEAST, at most MOST, at most SECONDS
+PHOTO = (375, 500)  # height and width of the image in `resizing_price`
+WITH_RESIZE = f"student, {PHOTO[1]}x{PHOTO[0]} image"  # table row of the student that first resizes this image
+LEAST, MOST, SECONDS = 5, 50, 3.0  # at least LEAST and at most MOST runs per network, for at most SECONDS
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class InferenceCost:
     Attributes:
         bytes: Size of all weights and buffers.
         parameters: Number of parameters.
-        flops: Operations per image.
-        milliseconds: Median time of one batch, by batch size; only measured sizes.
+        flops: Number of operations per image.
+        milliseconds: Median time of one batch, keyed by batch size; contains only measured sizes.
     """
 
     bytes: int
@@ -41,7 +41,7 @@ class InferenceCost:
     milliseconds: dict[int, float]
 
     def in_words(self) -> list[str]:
-        """Returns weights, parameters, operations and times as text, one per column."""
+        """Returns the weights, parameters, operations and times as text, one string per column."""
         times = [f"{self.milliseconds[b]:,.3g}" if b in self.milliseconds else "" for b in BATCHES]
         return [file_size(self.bytes), f"{self.parameters:,.0f}", in_millions(self.flops), *times]
 
@@ -50,7 +50,7 @@ def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device
     """Returns the inference cost of each network in its inference form, on one thread.
 
     Args:
-        networks: Networks by name.
+        networks: The networks, keyed by name.
         shape: Channels, height and width of an image.
         device: Device of the measurement.
     """
@@ -66,10 +66,10 @@ def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device
 
 
 def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, device: torch.device) -> InferenceCost:
-    """Returns the cost of a network with its preprocessing: the time of one uint8 image of size PHOTO.
+    """Returns the cost of a network with preprocessing: the time for one uint8 image of size PHOTO.
 
     Args:
-        bare: Cost of the network alone, whose sizes and operations are kept: interpolation has no parameters.
+        bare: Cost of the network alone; the sizes and operations are kept, because interpolation has no parameters.
         classifier: Images uint8 (N,H,W,C) of any size -> any outputs.
         channels: Channels of an image.
         device: Device of the measurement.
@@ -80,9 +80,9 @@ def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, de
 
 
 def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
-    """Returns the milliseconds of one image in the inference form, on one thread.
+    """Returns the time in milliseconds for one image in the inference form, on one thread.
 
-    It is the time of the fastest of up to 50 runs, which other processes disturb least.
+    The result is the time of the fastest of up to 50 runs, because this run is disturbed least by other processes.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -95,14 +95,14 @@ def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
 
 
 def architecture_of(network: nn.Module) -> str:
-    """Returns a hash of a network's layers and tensor shapes, independent of the values."""
+    """Returns a hash of a network's layers and tensor shapes, independent of tensor values."""
     network = inference_form(network)
     shapes = [(name, tuple(tensor.shape)) for name, tensor in network.state_dict().items()]
     return hashlib.sha256(f"{network}{shapes}".encode()).hexdigest()[:16]
 
 
 def machine_name(device: torch.device) -> str:
-    """Returns the model of the GPU, or that of the CPU with the number of threads."""
+    """Returns the model name of the GPU, or the model name of the CPU with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -119,7 +119,7 @@ def _milliseconds(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str
 
 
 def _run_times(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, list[float]]:
-    """Returns the seconds of each run of each network; runs alternate, so that other load affects all networks."""
+    """Returns the seconds of each run, keyed by network; runs alternate, so that other load affects all networks."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     begun = time.perf_counter()
     for turn in range(MOST + 1):

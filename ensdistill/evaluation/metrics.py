@@ -1,6 +1,7 @@
-"""Metrics of classification, computed in float64 from log-probabilities (B,classes) and labels (B,).
+"""Classification metrics, computed in float64 from log-probabilities (B,classes) and labels (B,).
 
-`BUILT_IN` lists the metrics. Evaluation, objectives, their directions, report and help are generated from it.
+`BUILT_IN` lists the metrics. The evaluation, the objectives and their directions, the report and the help are
+generated from this list.
 """
 
 from __future__ import annotations
@@ -30,21 +31,21 @@ def accuracy(log_p: Tensor, labels: Tensor) -> float:
 
 
 def nll(log_p: Tensor, labels: Tensor) -> float:
-    """Returns the negative log-likelihood, mean -log p(label), in nats."""
+    """Returns the negative log-likelihood: the mean of -log p(label), in nats."""
     return float(-log_p.gather(-1, labels[:, None]).double().mean())
 
 
 def brier(log_p: Tensor, labels: Tensor) -> float:
-    """Returns the Brier score, mean over images of sum_k (p_k - 1[y = k])^2, in [0, 2].
+    """Returns the Brier score: the mean over images of sum_k (p_k - 1[y = k])^2, in [0, 2].
 
-    It is not divided by the number of classes.
+    The score is not divided by the number of classes.
     """
     p = log_p.double().exp()
     return float((p - torch.nn.functional.one_hot(labels, p.shape[-1])).square().sum(-1).mean())
 
 
 def ece(log_p: Tensor, labels: Tensor) -> float:
-    """Returns the expected calibration error in [0, 1], with 15 equal bins (lo, hi] of the largest probability.
+    """Returns the expected calibration error, in [0, 1], with 15 equal bins (lo, hi] of the largest probability.
 
     References:
         Guo et al. 2017.
@@ -54,7 +55,7 @@ def ece(log_p: Tensor, labels: Tensor) -> float:
 
 
 def reliability(log_p: Tensor, labels: Tensor) -> list[tuple[float, float, int]]:
-    """Returns the non-empty bins of `ece`: mean confidence, accuracy, number of images.
+    """Returns the mean confidence, the accuracy and the number of images of each non-empty bin of `ece`.
 
     References:
         Guo et al. 2017, figure 4.
@@ -64,7 +65,7 @@ def reliability(log_p: Tensor, labels: Tensor) -> list[tuple[float, float, int]]
 
 
 def _binned(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns sum of confidences, number of correct predictions and number of images per bin, (15,) float64 each."""
+    """Returns the sum of confidences and the numbers of correct predictions and images per bin, (15,) float64 each."""
     confidence, predicted = log_p.double().exp().max(-1)
     edges = torch.linspace(0, 1, ECE_BINS + 1, dtype=torch.float64, device=log_p.device)
     bins = torch.bucketize(confidence.clamp(max=1), edges[1:-1])
@@ -76,8 +77,8 @@ def _binned(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def top5_accuracy(log_p: Tensor, labels: Tensor) -> float:
     """Returns the fraction of images whose label is among the five most likely classes, in [0, 1].
 
-    Among equal probabilities the first class ranks higher, as in `accuracy`. With five classes or fewer the metric is 1
-    for every network, so `all_metrics` omits it.
+    Among equal probabilities, the first class ranks highest, as in `accuracy`. With five or fewer classes, the metric
+    is 1 for every network, so `all_metrics` omits it.
     """
     own = log_p.gather(-1, labels[:, None])
     earlier = torch.arange(log_p.shape[-1], device=log_p.device) < labels[:, None]
@@ -88,8 +89,8 @@ def top5_accuracy(log_p: Tensor, labels: Tensor) -> float:
 def macro_f1(log_p: Tensor, labels: Tensor) -> float:
     """Returns the mean over classes of F1 = 2 correct / (labels + predictions), in [0, 1].
 
-    As in scikit-learn, the mean is over the classes that occur among labels or predictions; a class that is only
-    predicted has F1 = 0.
+    As in scikit-learn, the mean is over the classes that occur in labels or predictions; a class that occurs only in
+    predictions has F1 = 0.
     """
     right, labeled, predicted = _counts(log_p, labels)
     occurs = labeled + predicted > 0
@@ -97,9 +98,9 @@ def macro_f1(log_p: Tensor, labels: Tensor) -> float:
 
 
 def balanced_accuracy(log_p: Tensor, labels: Tensor) -> float:
-    """Returns the mean over classes of their accuracy, in [0, 1].
+    """Returns the mean of the accuracies of all classes, in [0, 1].
 
-    Classes without images on this split are ignored, as in scikit-learn.
+    Classes without images in the split are ignored, as in scikit-learn.
     """
     return float(_recalls(log_p, labels).mean())
 
@@ -107,7 +108,7 @@ def balanced_accuracy(log_p: Tensor, labels: Tensor) -> float:
 def worst_class_accuracy(log_p: Tensor, labels: Tensor) -> float:
     """Returns the lowest accuracy over all classes, in [0, 1].
 
-    Classes without images on this split are ignored, as in `balanced_accuracy`.
+    Classes without images in the split are ignored, as in `balanced_accuracy`.
     """
     return float(_recalls(log_p, labels).min())
 
@@ -119,7 +120,7 @@ def _recalls(log_p: Tensor, labels: Tensor) -> Tensor:
 
 
 def _counts(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the numbers of correct predictions, labels and predictions by class, (c,) float64 each."""
+    """Returns the numbers of correct predictions, labels and predictions per class, (c,) float64 each."""
     predicted, classes = log_p.argmax(-1), log_p.shape[-1]
     parts = (labels[predicted == labels], labels, predicted)
     right, labeled, guessed = (torch.bincount(part, minlength=classes).double() for part in parts)
@@ -131,11 +132,11 @@ class Metric:
     """A metric of one network.
 
     Attributes:
-        name: Name in files and settings; `val/<name>` on validation images.
+        name: Name in files and settings; `val/<name>` for validation images.
         label: Name in sentences.
-        higher_is_better: Whether it is maximized as an objective.
-        compute: Log-probabilities (B,c) and labels (B,) -> value; None if it depends on other inputs.
-        min_classes: Minimum number of classes; with fewer the metric is meaningless and omitted.
+        higher_is_better: Whether the metric is maximized as an objective.
+        compute: Log-probabilities (B,c) and labels (B,) -> value; None if the metric depends on other inputs.
+        min_classes: Minimum number of classes; with fewer classes, the metric is meaningless and omitted.
     """
 
     name: str
@@ -161,9 +162,9 @@ BUILT_IN = {metric.name: metric for metric in _TABLE}
 
 
 def all_metrics(log_p: Tensor, labels: Tensor) -> dict[str, float]:
-    """Returns every metric of `BUILT_IN` that depends only on predictions and labels.
+    """Returns every metric in `BUILT_IN` that depends only on predictions and labels.
 
-    All are computed on the CPU, where the order of summation is fixed.
+    All metrics are computed on the CPU, where the order of summation is fixed.
 
     Args:
         log_p: Log-probabilities (B,c).
@@ -178,10 +179,11 @@ def all_metrics(log_p: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def at_chance(log_p: Tensor, labels: Tensor) -> bool:
-    """Returns whether the accuracy is no better than that of random guesses with the same class frequencies.
+    """Returns whether the accuracy is no better than the accuracy of random guesses with the same class frequencies.
 
     Such guesses are correct with probability p = sum_k share_k(predictions) share_k(labels). The same holds for
-    predictions that do not depend on the image, such as a constant class. One-sided test at 1 %, normal approximation.
+    predictions that do not depend on the image, such as a constant class. The test is one-sided at the 1 % level and
+    uses the normal approximation.
 
     Args:
         log_p: Log-probabilities (N,c).
@@ -195,7 +197,7 @@ def at_chance(log_p: Tensor, labels: Tensor) -> bool:
 
 
 def entropy(log_p: Tensor) -> Tensor:
-    """Returns H(p) = -sum_k p_k log p_k of each image, in nats, from 0 to log c.
+    """Returns the entropy H(p) = -sum_k p_k log p_k for each image, in nats, from 0 to log c.
 
     Args:
         log_p: Log-probabilities (...,c).
@@ -208,10 +210,10 @@ def entropy(log_p: Tensor) -> Tensor:
 
 
 def ood_auroc(log_p_in: Tensor, log_p_out: Tensor) -> float:
-    """Returns the area under the ROC curve of detecting out-of-distribution images by the entropy of predictions.
+    """Returns the area under the ROC curve for detecting out-of-distribution images by prediction entropy.
 
-    It is P(H(out) > H(in)) + P(H(out) = H(in)) / 2, where H is the `entropy` of the prediction for one image drawn from
-    each set.
+    The area is P(H(out) > H(in)) + P(H(out) = H(in)) / 2, where H is the `entropy` of the prediction for one
+    image drawn from each set.
 
     Args:
         log_p_in: Log-probabilities (N,c) of in-distribution images.
@@ -225,7 +227,7 @@ def ood_auroc(log_p_in: Tensor, log_p_out: Tensor) -> float:
     """
     scores = torch.cat([entropy(log_p_in.cpu()), entropy(log_p_out.cpu())])
     if scores.isnan().any():
-        return math.nan  # NaN, as for all other metrics, where scikit-learn raises an error
+        return math.nan  # NaN, as in all other metrics; scikit-learn would raise an error
     from sklearn.metrics import roc_auc_score  # imported here, because it is slow and rarely used
 
     foreign = torch.arange(len(scores)) >= len(log_p_in)

@@ -13,18 +13,18 @@ from ensdistill.methods.metrics import Metric
 from ensdistill.runtime.boundary import cause_of
 from ensdistill.settings.calls import misfit
 
-# Names of other metrics of the evaluator, which user-defined metrics must not have.
+# Names of other metrics that the evaluator computes; user-defined metrics must not use these names.
 OTHERS = {"cnll", "cbrier", "cece", "dee", "top1_agreement", "kl_to_ensemble", "diversity", "mutual_information"}
 OTHERS |= {"temperature", "temperature_identified", "at_chance", "parameters", "flops"}
 
 
 def metric_directions(config: Config) -> dict[str, bool]:
-    """Returns for each user-defined metric, by name, whether a higher value is better."""
+    """Returns whether a higher value is better, for each user-defined metric, keyed by name."""
     return {metric.name: metric.higher_is_better for metric in config.metrics}
 
 
 def own_metrics(metrics: Sequence[Metric], log_p: Tensor, labels: Tensor) -> dict[str, float]:
-    """Returns the values of metrics by name.
+    """Returns the values of metrics, keyed by name.
 
     Args:
         metrics: The metrics.
@@ -39,7 +39,7 @@ def own_metrics(metrics: Sequence[Metric], log_p: Tensor, labels: Tensor) -> dic
 
 
 def check_metrics(metrics: Sequence[Metric], classes: int) -> None:
-    """Computes metrics of uniform predictions, to find errors before training.
+    """Computes metrics for uniform predictions, to find errors before training.
 
     Args:
         metrics: The metrics.

@@ -34,10 +34,10 @@ def is_shown(name: str, *rows: Metrics) -> bool:
 
 
 def is_identified(row: Metrics) -> bool:
-    """Returns whether the validation images determine the temperature of a network.
+    """Returns whether the validation images determine the temperature of a network's predictions.
 
-    A trial record has no `temperature_identified`, but validation metrics. On validation images, the temperature is not
-    identified if all images are classified correctly.
+    A trial record contains validation metrics but not `temperature_identified`. On validation images, the temperature
+    is not identified if all images are classified correctly.
     """
     return row.get("temperature_identified", float(row.get("accuracy", 0.0) < 1)) == 1
 
@@ -95,7 +95,7 @@ def _temperature_not_identified(student: Metrics, teachers: TeacherMetrics, _: i
 
 
 def _numbered(members: Sequence[int]) -> str:
-    """Returns `teacher 1` or `teachers 1, 3`, with numbers from 1."""
+    """Returns `teacher 1` or `teachers 1, 3`; teachers are numbered from 1."""
     return teacher_name(members[0]) if len(members) == 1 else f"teachers {', '.join(str(m + 1) for m in members)}"
 
 

@@ -10,22 +10,22 @@ from ensdistill.data import Split
 from ensdistill.evaluation.metrics import all_metrics, log_mean_probability
 from ensdistill.runtime.modes import evaluating
 
-BATCH = 1000  # images of a batch
-VALUES = 1 << 24  # values of a batch, so that large images do not exhaust the memory: 111 images of 3x224x224
+BATCH = 1000  # number of images in a batch
+VALUES = 1 << 24  # number of values in a batch, which limits memory for large images: 111 images of 3x224x224
 
 
 def batches(split: Split) -> Iterator[slice]:
-    """Yields the positions of the batches in which a split is evaluated; they are the same on all devices."""
+    """Yields the slices of a split that are evaluated as batches; the slices are the same on all devices."""
     size = min(BATCH, max(1, VALUES // max(1, math.prod(split.images.shape[1:]))))
     return (slice(start, start + size) for start in range(0, len(split), size))
 
 
 def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
-    """Returns the metrics of `all_metrics` on a split.
+    """Returns the metrics from `all_metrics` on a split.
 
     Args:
-        network: Images (B,C,H,W) in [0,1] -> logits (B,classes), or logits (members,B,classes) of several members,
-            whose probabilities are averaged.
+        network: Images (B,C,H,W) in [0,1] -> logits (B,classes), or logits (members,B,classes) of several members;
+            member probabilities are averaged.
         split: Images and labels.
     """
     return all_metrics(predict(network, split), split.labels)
@@ -35,8 +35,8 @@ def predict(network: nn.Module, split: Split) -> Tensor:
     """Returns the log-probabilities of a network in evaluation mode.
 
     Args:
-        network: Images (B,C,H,W) in [0,1] -> logits (B,classes), or logits (members,B,classes) of several members,
-            whose probabilities are averaged.
+        network: Images (B,C,H,W) in [0,1] -> logits (B,classes), or logits (members,B,classes) of several members;
+            member probabilities are averaged.
         split: The images.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Tables of metrics of students and teachers, for terminals and in Markdown."""
+"""Tables of student and teacher metrics, for terminals and in Markdown."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -33,13 +33,13 @@ class TeacherSummary:
 
 
 def summarize_teachers(metrics: Mapping[str, Any]) -> TeacherSummary | None:
-    """Returns the summary of the result of `Evaluator.teachers`; None without teachers."""
+    """Returns a summary of teacher metrics from `Evaluator.teachers`; None without teachers."""
     members = metrics.get("members")
     return TeacherSummary(len(members), metrics["ensemble"], mean_metrics(members)) if members else None
 
 
 def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
-    """Returns the rows of the ensemble and of the mean single teacher, by label; empty without teachers.
+    """Returns the rows for the ensemble and for the mean of single teachers, keyed by label; empty without teachers.
 
     Args:
         metrics: Result of `Evaluator.teachers`.
@@ -49,7 +49,7 @@ def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
 
 
 def teachers_in_words(metrics: Mapping[str, Any]) -> str:
-    """Returns the calibrated NLL of 1, 2, ..., M teachers and the diversity of the ensemble as text.
+    """Returns a text with the calibrated NLL of 1, 2, ..., M teachers and the diversity of the ensemble.
 
     Args:
         metrics: Result of `Evaluator.teachers`.
@@ -64,7 +64,7 @@ def teachers_in_words(metrics: Mapping[str, Any]) -> str:
 
 
 def student_in_words(metrics: Metrics) -> str:
-    """Returns the cost of a student as text, and the diversity of its subnetworks if it has several.
+    """Returns a text with the cost of a student and, if it has several subnetworks, their diversity.
 
     Args:
         metrics: Result of `Evaluator.student`.
@@ -78,11 +78,11 @@ def student_in_words(metrics: Metrics) -> str:
 def metrics_table(split: str, rows: Mapping[str, Metrics], own: Sequence[str] = ()) -> Table:
     """Returns a table with one row per network.
 
-    A cell is empty if the row lacks the metric, or if the network is at chance and the metric therefore meaningless.
+    A cell is empty if the row lacks the metric, or if the metric is meaningless because the network is at chance.
 
     Args:
-        split: Name of the images in the title.
-        rows: Metrics of each network, by label.
+        split: Name of the split in the title.
+        rows: Metrics of each network, keyed by label.
         own: Names of user-defined metrics.
     """
     names = (*SHOWN, *own)
@@ -97,10 +97,10 @@ def metrics_table(split: str, rows: Mapping[str, Metrics], own: Sequence[str] = 
 
 
 def corruption_table(worse: Mapping[str, Mapping[str, Sequence[Metrics]]]) -> Table:
-    """Returns a table with one row per corruption and one for the mean, for each network.
+    """Returns a table with one row per corruption and one row for the mean, for each network.
 
     Args:
-        worse: Results of `evaluate_corruptions`, by label of the network.
+        worse: Results of `evaluate_corruptions`, keyed by the label of the network.
     """
     table = Table(title="under corruption: accuracy / NLL", title_justify="left")
     for column in ("", "corruption", *(f"severity {severity}" for severity in SEVERITIES)):
@@ -123,11 +123,11 @@ def price_table(prices: Mapping[str, InferenceCost]) -> Table:
 
 
 def file_table(sizes: Mapping[str, int], differences: Mapping[str, float]) -> Table:
-    """Returns a table with one row per exported file: size, and largest difference from a logit of the student.
+    """Returns a table with one row per exported file: size, and largest difference from the student's logits.
 
     Args:
-        sizes: Size of each file in bytes, by name.
-        differences: Largest absolute difference of a logit, by name of the file.
+        sizes: Size of each file in bytes, keyed by file name.
+        differences: Largest absolute difference of a logit, keyed by file name.
     """
     table = Table(title="files", title_justify="left")
     for column in ("", "size", "largest logit difference"):

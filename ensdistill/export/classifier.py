@@ -1,4 +1,4 @@
-"""Exported student as a classifier, loaded from any export format."""
+"""An exported student as a classifier, loaded from any export format."""
 
 import logging
 import warnings
@@ -25,14 +25,14 @@ ClassifierOutput = tuple[np.ndarray, np.ndarray]  # logits and probabilities, fl
 
 @dataclass(frozen=True)
 class Classifier:
-    """Classifier of images of any size, on the CPU.
+    """Classifier for images of any size, on the CPU.
 
     Attributes:
         path: The exported file.
-        shape: Channels, height and width of the images of the network; images of another size are resized to it.
+        shape: Channels, height and width of the network's input images; images of another size are resized.
         class_names: Names of the classes in the order of the outputs.
         answer: Images uint8 (N,H,W,C) from 0 to 255 -> logits and probabilities.
-        resize: How images of another aspect ratio were fitted in the training.
+        resize: How images with another aspect ratio were fitted during training.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class Classifier:
     resize: Resize = DEFAULT_RESIZE
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of images.
+        """Returns the class probabilities of images.
 
         Args:
             images: Images uint8 (N,H,W,C) from 0 to 255, of any height and width.
@@ -76,19 +76,20 @@ def open_classifier(path: str | Path) -> Classifier:
     opens = {".safetensors": open_safetensors, ".onnx": open_onnx, ".pt2": open_pt2}
     if path.suffix not in opens:
         raise DataError(
-            f"{path}: must be a file that `ensdistill export` writes ({', '.join(opens)}); give one, or its folder"
+            f"{path}: must be a file written by `ensdistill export` ({', '.join(opens)}); "
+            "pass such a file or its folder"
         )
     return opens[path.suffix](path)
 
 
 def open_safetensors(path: Path, run_imported: bool = False) -> Classifier:
-    """Returns the classifier of a safetensors file; arguments and errors are those of `load_deployable`."""
+    """Returns the classifier in a safetensors file; arguments and errors are the same as for `load_deployable`."""
     network, notes = load_deployable(path, run_imported), read_metadata(path)
     return Classifier(path, *parse_metadata(path, notes), _by_torch(network), resize_in(path, notes))
 
 
 def open_onnx(path: Path) -> Classifier:
-    """Returns the classifier of an ONNX file, run by ONNX Runtime.
+    """Returns the classifier in an ONNX file, which ONNX Runtime runs.
 
     Raises:
         ConfigError: ONNX Runtime is not installed.
@@ -99,7 +100,7 @@ def open_onnx(path: Path) -> Classifier:
     options.log_severity_level = 4  # errors are raised as exceptions, so log lines are redundant
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime raises a dozen different errors for a damaged file
+    except Exception as error:  # ONNX Runtime raises a dozen different errors for a damaged file
         raise DataError(f"{path}: damaged, or not an ONNX file; export the student again") from error
     notes = session.get_modelmeta().custom_metadata_map
 
@@ -110,7 +111,7 @@ def open_onnx(path: Path) -> Classifier:
 
 
 def open_pt2(path: Path) -> Classifier:
-    """Returns the classifier of a file of torch.export, which can execute code.
+    """Returns the classifier in a torch.export file; loading such a file can execute code.
 
     Raises:
         DataError: The file is damaged, or was not written by `ensdistill export`.
@@ -120,13 +121,13 @@ def open_pt2(path: Path) -> Classifier:
         with quietly():
             program = torch.export.load(path, extra_files=notes).module()
     except Exception as error:  # torch raises a dozen different errors for a damaged file
-        raise DataError(f"{path}: damaged, or not a file of torch.export; export the student again") from error
+        raise DataError(f"{path}: damaged, or not a torch.export file; export the student again") from error
     return Classifier(path, *parse_metadata(path, notes), _by_torch(program), resize_in(path, notes))
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Suppresses warnings and log lines inside the block: those of torch's exporters are meant for their developers."""
+    """Suppresses warnings and log lines inside the block; those of torch's exporters are intended for developers."""
     before = logging.root.manager.disable
     logging.disable()
     try:
@@ -138,7 +139,7 @@ def quietly() -> Iterator[None]:
 
 
 def _by_torch(network: torch.nn.Module) -> Callable[[np.ndarray], ClassifierOutput]:
-    """Returns a function of NumPy arrays that runs a torch network."""
+    """Returns a function on NumPy arrays that runs a torch network."""
 
     def answer(images: np.ndarray) -> ClassifierOutput:
         with torch.no_grad():
@@ -149,7 +150,7 @@ def _by_torch(network: torch.nn.Module) -> Callable[[np.ndarray], ClassifierOutp
 
 
 def _file_of(path: Path) -> Path:
-    """Returns the file itself, or the first exported file in a folder; raises DataError if there is none."""
+    """Returns the file itself, or the first exported file in a folder; raises DataError if there is no such file."""
     if not path.exists():
         raise DataError(f"{path}: no such model; give a file or folder written by `ensdistill export`")
     if path.is_file():

@@ -26,18 +26,18 @@ CARD_FILE, LABELS_FILE = "MODEL_CARD.md", "labels.json"
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Content of the folder of an export.
+    """Result of an export.
 
     Attributes:
-        folder: The folder.
+        folder: Folder that contains the exported files.
         sizes: Size of each file in bytes.
-        differences: Largest difference of a logit from the student, for each file with a network.
-        resized: Largest difference of a probability on images of other sizes, which the files resize.
+        differences: Largest difference from the student's logits, for each file that contains a network.
+        resized: Largest difference from the student's probabilities on images of other sizes, which the files resize.
         checked: Number of validation images in the comparison.
-        metrics: Metrics on validation images by network.
+        metrics: Metrics on validation images, keyed by network.
         prices: Inference cost of `student`, `WITH_RESIZE` and, if available, `ensemble`.
         device: Device of the time measurement.
-        warnings: Warnings about images, teachers and student, as rows of `ConfigIssue.as_row`.
+        warnings: Warnings about images, teachers and student, as rows from `ConfigIssue.as_row`.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class ExportResult:
     warnings: list[dict[str, Any]]
 
     def in_words(self) -> str:
-        """Returns the conditions of the measurements as text."""
+        """Returns a text that states the conditions of the measurements."""
         sizes = " and ".join(f"{width}x{height}" for height, width in PHOTOS)
         return (
             f"logits: compared on {self.checked} validation images, in batches of {', '.join(map(str, BATCHES))}\n"
@@ -68,13 +68,13 @@ def export_student(
     findings: StudyContext | None = None,
     formats: Sequence[str] = FORMATS,
 ) -> ExportResult:
-    """Writes settings, student and model card: all files, or none if one of them fails verification.
+    """Writes the settings, the student and the model card; writes no file if any file fails verification.
 
     Args:
         run: The student, its settings and its data.
         out: Folder of the export.
-        weights_license: License of the weights, an SPDX identifier; empty if not stated.
-        findings: Information of a study for the model card.
+        weights_license: License of the weights, as an SPDX identifier; empty if not stated.
+        findings: Information from a study, for the model card.
         formats: Names from FORMATS.
 
     Raises:
@@ -85,7 +85,7 @@ def export_student(
     settings = _settings(run)
     folder = claim_folder(Path(out), run.metadata, lambda file: file.read_text(encoding="utf-8") == settings)
     for library in ("onnxscript", "onnxruntime") if "onnx" in formats else ():
-        need(library)  # checked before any measurement
+        need(library)  # imported before any measurement, to fail early
     with deterministic(run.config.training.threads):
         evaluator = Evaluator(run.ensemble, run.data, run.data.validation, run.config.metrics)
         student, teachers = evaluator.student(run.network), evaluator.teachers()

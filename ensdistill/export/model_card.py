@@ -1,4 +1,4 @@
-"""Model card of an exported student in the format of Hugging Face: front matter, then Markdown."""
+"""Model card of an exported student in Hugging Face format: front matter, then Markdown."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,19 +20,19 @@ from ensdistill.runtime.text import counted
 from ensdistill.settings.yaml_loader import to_yaml_text
 from ensdistill.version import __version__
 
-Rows = Mapping[str, Mapping[str, float | Sequence[float]]]  # metrics by network; one value, or one per seed
+Rows = Mapping[str, Mapping[str, float | Sequence[float]]]  # metrics keyed by network; one value, or one value per seed
 
 
 @dataclass(frozen=True)
 class StudyContext:
-    """Information of a study about a student, in addition to the student's validation metrics.
+    """Information from a study about a student, in addition to the student's validation metrics.
 
     Attributes:
         study: Name of the study.
         trial: Name of the trial.
         verdict: Result of the confirmation, as text.
-        tables: Tables of metrics by heading, such as "Test images, 5 seeds".
-        warnings: Warnings about the students of the study.
+        tables: Tables of metrics, keyed by heading, such as "Test images, 5 seeds".
+        warnings: Warnings about the students in the study.
     """
 
     study: str = ""
@@ -56,12 +56,12 @@ def model_card(
 
     Args:
         run: The student, its settings and its data.
-        metrics: Metrics on validation images by network; those of the student have the name `student`.
-        costs: Inference cost by network.
-        differences: Largest difference of a logit by file.
-        resized: Largest difference of a probability on images that the files resize.
-        weights_license: License of the weights, an SPDX identifier; empty if not stated.
-        findings: Information of a study.
+        metrics: Metrics on validation images, keyed by network; the key of the student is `student`.
+        costs: Inference cost, keyed by network.
+        differences: Largest difference from the student's logits, keyed by file.
+        resized: Largest difference from the student's probabilities on images that the files resize.
+        weights_license: License of the weights, as an SPDX identifier; empty if not stated.
+        findings: Information from a study.
         warnings: Warnings about images, teachers and student.
     """
     findings = findings or StudyContext()
@@ -180,7 +180,7 @@ def _data(run: DistillationRun) -> str:
 
 
 def _settings(run: DistillationRun) -> str:
-    """Returns the section about teachers and settings."""
+    """Returns the section about the teachers and settings."""
     config = run.config
     teachers = [_words(config.teachers.model_of(m)) for m in range(config.teachers.count)]
     teachers += [f"{_words(file.model)} from a file" for file in config.teachers.checkpoints]
@@ -199,18 +199,18 @@ def _settings(run: DistillationRun) -> str:
 
 
 def _start(config: Config) -> str:
-    """Returns the weights from which the training started, as the end of a clause."""
+    """Returns the end of a clause that states the initial weights of the training."""
     return f" and the initial weights with SHA-256 `{config.model.weights_hash}`" if config.model.weights else ""
 
 
 def _plugins(config: Config) -> str:
-    """Returns the code that has to be installed, as the end of a paragraph."""
+    """Returns the end of a paragraph that states the required code outside of this package."""
     code = [f"`{name}` ({as_text(what)})" for name, what in config.plugins.items()]
     return f" It requires code outside of ensdistill: {', '.join(code)}." if code else ""
 
 
 def _limits(run: DistillationRun) -> str:
-    """Returns the section about the limits."""
+    """Returns the section about the limits of the student."""
     _, height, width = run.shape
     return (
         "The student assigns one of these classes to every image, including images of other classes. Images of other "
@@ -256,7 +256,7 @@ def _words(piece: BaseModel) -> str:
 
 
 def _placeholders(run: DistillationRun) -> dict[str, Any]:
-    """Returns the values of the example for ONNX Runtime."""
+    """Returns the values for the placeholders in the ONNX Runtime example."""
     channels = run.shape[0]
     return {"mode": "L" if channels == 1 else "RGB", "channels": channels}
 
@@ -269,13 +269,13 @@ def _table(rows: Rows, own: Iterable[str]) -> str:
 
 
 def _own_metrics(own: Mapping[str, bool]) -> str:
-    """Returns the list of user-defined metrics, as the end of a paragraph."""
+    """Returns the end of a paragraph that lists the user-defined metrics."""
     listed = [f"`{name}` ({'higher' if higher else 'lower'} is better)" for name, higher in own.items()]
     return f" User-defined metrics: {', '.join(listed)}." if listed else ""
 
 
 def _figure(value: float | Sequence[float] | None) -> str:
-    """Returns a metric as text; for several seeds, mean and standard deviation."""
+    """Returns a metric as text; for several seeds, the mean and standard deviation."""
     if value is None:
         return ""
     return f"{mean_and_spread(value)} (n={len(value)})" if isinstance(value, Sequence) else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""Files of a student's network, each compared with the student before it is published."""
+"""Files that contain a student's network; each file is compared with the student before it is published."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,25 +21,25 @@ from ensdistill.export.classifier import (
 from ensdistill.export.student_file import DeployableClassifier, DistillationRun
 from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 
-LIMIT = 1e-4  # maximum difference between a logit of the student and of its file
+LIMIT = 1e-4  # maximum difference between the logits of the student and of a file
 BATCHES = (1, 7, 128)  # batch sizes of the comparison
-PHOTOS = ((300, 451), (451, 300))  # heights and widths of the enlarged images of the second comparison
+PHOTOS = ((300, 451), (451, 300))  # heights and widths of the enlarged images in the second comparison
 RESIZED_LIMIT = (
-    0.01  # maximum difference of a probability: two runtimes can round a pixel differently, by one gray level
+    0.01  # maximum difference of a probability: rounding of a pixel can differ by one gray level between runtimes
 )
 
 
 def write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -> tuple[dict[str, float], float]:
-    """Writes and verifies the files of the network.
+    """Writes and verifies the files that contain the network.
 
     Args:
         run: The student, its settings and its data.
-        folder: Folder of the files.
+        folder: Folder to which the files are written.
         formats: Names from FORMATS.
 
     Returns:
-        The largest difference of a logit for each file on validation images, and the largest difference of a
-        probability on enlarged validation images, which the files resize.
+        The largest logit difference of each file on validation images, and the largest probability difference on
+        enlarged validation images, which the files resize.
 
     Raises:
         ExportError: A file cannot be written, or differs by more than LIMIT or RESIZED_LIMIT.
@@ -63,10 +63,11 @@ def write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -
 
 
 def _program(student: DeployableClassifier, run: DistillationRun) -> torch.export.ExportedProgram:
-    """Returns the student as one graph for batches of any size of images of any size."""
+    """Returns the student as one graph that accepts any batch size and any image size."""
     channels, height, width = run.shape
-    images = torch.zeros(2, height + 3, width + 5, channels, dtype=torch.uint8)  # no 1 and no two equal sizes: torch
-    try:  # would treat them as constants
+    # No size is 1 and no two sizes are equal, because torch would treat such sizes as constants.
+    images = torch.zeros(2, height + 3, width + 5, channels, dtype=torch.uint8)
+    try:
         with quietly():
             return torch.export.export(student, (images,), dynamic_shapes=_any_size())
     except Exception as error:  # torch raises a dozen different errors for networks that it cannot trace
@@ -74,7 +75,7 @@ def _program(student: DeployableClassifier, run: DistillationRun) -> torch.expor
 
 
 def _any_size() -> dict[str, Any]:
-    """Returns the names of the dimensions that may have any size."""
+    """Returns the names of the dimensions with variable size."""
     names = ("batch", "height", "width")
     return {"images": {axis: torch.export.Dim(name) for axis, name in enumerate(names)}}
 
@@ -98,13 +99,13 @@ def _write_onnx(program: Any, file: Path, metadata: Mapping[str, str]) -> None:
 
 
 def _cannot(formats: str, error: Exception) -> ExportError:
-    """Returns the error of a network that a format does not support."""
+    """Returns the error for a network that a format does not support."""
     reason = " ".join(str(error).split())[:200]
     return ExportError(f"this network cannot be written as {formats} ({reason}); select other formats with --formats")
 
 
 def _checked(student: DeployableClassifier, file: Classifier, images: Tensor) -> float:
-    """Returns the largest difference of a logit; raises ExportError if it is above LIMIT."""
+    """Returns the largest difference of a logit; raises ExportError if the difference exceeds LIMIT."""
     worst, start = 0.0, 0
     for size in BATCHES:
         batch = images[start : start + size].permute(0, 2, 3, 1)
@@ -117,7 +118,7 @@ def _checked(student: DeployableClassifier, file: Classifier, images: Tensor) ->
 
 
 def _checked_resized(student: DeployableClassifier, file: Classifier, images: Tensor) -> float:
-    """Returns the largest difference of a probability on enlarged images; raises ExportError above RESIZED_LIMIT."""
+    """Returns the largest probability difference on enlarged images; raises ExportError if it exceeds RESIZED_LIMIT."""
     worst = float(np.max([_difference(student, file, _enlarged(images, *size), 1) for size in PHOTOS]))  # NaN stays NaN
     if not worst <= RESIZED_LIMIT:
         raise _differs(file, f"{worst:.3g} in a probability of a resized image, more than {RESIZED_LIMIT:g}")
@@ -125,20 +126,20 @@ def _checked_resized(student: DeployableClassifier, file: Classifier, images: Te
 
 
 def _enlarged(images: Tensor, height: int, width: int) -> Tensor:
-    """Returns images (N,C,H,W) with repeated pixels, as (N,height,width,C)."""
+    """Returns images (N,C,H,W), enlarged by repeating pixels, as (N,height,width,C)."""
     rows, columns = (torch.arange(n) * old // n for n, old in zip((height, width), images.shape[2:], strict=True))
     return images[:, :, rows][:, :, :, columns].permute(0, 2, 3, 1)
 
 
 def _difference(student: DeployableClassifier, file: Classifier, batch: Tensor, output: int) -> float:
-    """Returns the largest difference of an output, 0 for logits and 1 for probabilities."""
+    """Returns the largest difference of one output; `output` is 0 for logits and 1 for probabilities."""
     with torch.no_grad():
         expected = student(batch)[output].numpy()
     return float(np.abs(file.answer(batch.numpy())[output] - expected).max())
 
 
 def _differs(file: Classifier, difference: str) -> ExportError:
-    """Returns the error of a file that does not reproduce the student."""
+    """Returns the error for a file that does not reproduce the student."""
     return ExportError(
         f"{file.path.name}: differs from the student by {difference}; nothing was written. Select other formats with "
         "--formats"

@@ -37,7 +37,7 @@ def locate_run(options: argparse.Namespace) -> LocatedRun:
         options: Options with `config`, `set`, `device`, `student` and `studies_dir`.
 
     Raises:
-        DataError: The student does not exist yet, or belongs to other settings or images.
+        DataError: The student does not exist yet, or was trained with other settings or images.
     """
     options.config = _settings_in(options.config)
     config = load_config(options.config, options.set)
@@ -49,19 +49,20 @@ def locate_run(options: argparse.Namespace) -> LocatedRun:
     if found is None:
         alone = f"dee, top1_agreement and cost require the teachers: `{next_command('teachers', options)}` trains them"
     elif run.ensemble is None:
-        alone = "no dee, top1_agreement and cost: this student was trained with other teachers than the available ones"
+        alone = "no dee, top1_agreement and cost, because this student was trained with other teachers"
     return LocatedRun(run, path, alone)
 
 
 def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
     """Returns the default folder of a run: `<studies>/runs/<hash of the settings>`.
 
-    The hash does not include paths. If the folder contains a student of other images, a hash of the images is appended.
+    The hash does not include paths. If the folder contains a student that was trained on other images, a hash
+    of the images is appended.
 
     Args:
         studies: Folder of all results.
         config: Settings of the run.
-        data: Identity of its images; if empty, the folder of the first run is returned.
+        data: Identity of the images; if empty, the folder of the first run is returned.
     """
     first = Path(studies) / "runs" / config.hash
     if not data or not (first / STUDENT_FILE).is_file():
@@ -73,13 +74,13 @@ def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
 
 
 def next_command(name: str, options: argparse.Namespace, *more: Option) -> str:
-    """Returns another command line with the same settings and the same folder of results, ready to run."""
+    """Returns another command line with the same settings and the same results folder, ready to run."""
     changes = [("--set", change) for change in options.set]
     return command_line("ensdistill", name, options.config, options=[*changes, *more], studies=options.studies_dir)
 
 
 def _settings_in(name: str) -> str:
-    """Returns the settings file in the folder of a run or an export; any other name is returned unchanged."""
+    """Returns the settings file in the folder of a run or an export; returns any other name unchanged."""
     if name in presets() or not Path(name).is_dir():
         return name
     file = Path(name, CONFIG_FILE)

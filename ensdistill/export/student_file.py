@@ -1,4 +1,4 @@
-"""Deployable student: its network, and a weights file with all metadata required for its use."""
+"""Deployable student: the network, and a weights file with all metadata required to use it."""
 
 import json
 import math
@@ -28,25 +28,25 @@ from ensdistill.settings.validation import validate
 from ensdistill.training.new_student import new_student
 from ensdistill.version import __version__
 
-CONFIG_FILE = "config.yaml"  # settings of a student, next to its weights
-HEAD, NO_HEAD = "head", "none"  # metadata of a student whose user-defined loss has no head
-HASHES = ("settings", "data", "ensemble")  # hashes of the inputs of its training, in the metadata of a student
-LARGEST = 1 << 28  # maximum number of values of an image, because an untrusted file determines the allocated memory
+CONFIG_FILE = "config.yaml"  # settings file of a student, next to the weights file
+HEAD, NO_HEAD = "head", "none"  # metadata value of a student whose user-defined loss has no head
+HASHES = ("settings", "data", "ensemble")  # hashes of the training inputs in the metadata of a student
+LARGEST = 1 << 28  # maximum number of values in an image, because an untrusted file determines the allocated memory
 _Side = Annotated[int, Field(strict=True, ge=1)]
-DEFAULT_RESIZE: Resize = "squash"  # of students whose source does not resize
+DEFAULT_RESIZE: Resize = "squash"  # for students whose data source does not resize images
 _RESIZE = TypeAdapter(Resize)
 _SHAPE, _NAMES = TypeAdapter(tuple[_Side, _Side, _Side]), TypeAdapter(list[Annotated[str, Field(strict=True)]])
 
 
 @dataclass(frozen=True)
 class DistillationRun:
-    """A distilled student and the inputs of its training.
+    """A distilled student and the inputs with which it was trained.
 
     Attributes:
-        config: Settings.
+        config: Settings of the run.
         data: The images.
         network: Merged network: images (B,C,H,W) in [0,1] -> logits (B,classes).
-        learnt_from: Identity of the ensemble.
+        learnt_from: Identity of the teacher ensemble.
         ensemble: The ensemble itself, if it is available.
     """
 
@@ -63,7 +63,7 @@ class DistillationRun:
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """Networks by name: `student` and, if the ensemble is available and accepts any image, `ensemble`."""
+        """Networks keyed by name: `student` and, if the ensemble is available and accepts any image, `ensemble`."""
         networks: dict[str, nn.Module] = {"student": self.network}
         if self.ensemble is not None and self.ensemble.takes_any_image:
             networks["ensemble"] = self.ensemble
@@ -81,12 +81,12 @@ class DistillationRun:
 
 
 def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict[str, str]:
-    """Returns the metadata of a weights file: hashes of the inputs and everything required for use, as JSON.
+    """Returns the metadata for a weights file: hashes of the inputs, and everything required for use, as JSON.
 
     Args:
         config: Settings of the student.
         data: The images.
-        learnt_from: Identity of the ensemble.
+        learnt_from: Identity of the teacher ensemble.
     """
     plain = is_own(config.loss) and config.loss.head() is None
     return {
@@ -103,12 +103,12 @@ def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict
 
 
 def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path], bool]) -> Path:
-    """Returns the folder for the files of one student, created if missing; never overwrites another student.
+    """Returns the folder for the files of one student; creates a missing folder and never overwrites another student.
 
     Args:
         folder: Folder of the files.
-        mine: Known metadata of the student.
-        its_own: Function that returns whether an existing settings file belongs to this student.
+        mine: The known metadata of the student.
+        its_own: Function that returns whether an existing settings file describes this student.
 
     Raises:
         DataError: The folder contains another student or its settings, or cannot be written.
@@ -129,7 +129,7 @@ def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path]
 
 
 def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnsemble | None = None) -> DistillationRun:
-    """Returns the run of a stored student, on the device of the data.
+    """Returns the run that produced a stored student, on the device of the data.
 
     Args:
         config: Settings of the student.
@@ -138,7 +138,7 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
         found: Available teachers; they are part of the run only if the student was trained with them.
 
     Raises:
-        DataError: The student does not exist, or belongs to other settings or images.
+        DataError: The student does not exist, or was trained with other settings or images.
     """
     network = new_student(config, data).merged().eval()
     metadata = load_weights(weights, network, data.train.images.device)
@@ -146,7 +146,7 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
         if config.model.weights_hash == "missing":
             raise DataError(
                 f"{config.model.weights}: no such weights file (model.weights), so it is unknown whether {weights} "
-                "belongs to these settings; restore the file"
+                "was trained with these settings; restore the file"
             )
         raise DataError(
             f"{weights}: this student was trained with other settings ({metadata.get('settings')}, now {config.hash}); "
@@ -165,7 +165,7 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
 class DeployableClassifier(nn.Module):
     """A student with preprocessing: uint8 images (N,H,W,C) of any size -> logits and probabilities (N,classes).
 
-    The layout is that of image libraries: `numpy.asarray(PIL_image)[None]` is a batch of one color image.
+    The array layout is the same as in image libraries: `numpy.asarray(PIL_image)[None]` is a batch of one color image.
     """
 
     def __init__(self, network: nn.Module, shape: Shape, kind: Resize) -> None:
@@ -173,8 +173,8 @@ class DeployableClassifier(nn.Module):
 
         Args:
             network: Images (N,C,H,W) in [0,1] -> logits (N,classes).
-            shape: Channels, height and width of the images of the network.
-            kind: How images of another aspect ratio are resized.
+            shape: Channels, height and width of the network's input images.
+            kind: How images with another aspect ratio are resized.
         """
         super().__init__()
         self.network = deepcopy(network).cpu()
@@ -188,11 +188,11 @@ class DeployableClassifier(nn.Module):
 
 
 def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassifier:
-    """Returns the student of a weights file on the CPU, built from the metadata of the file.
+    """Returns the student in a weights file, built from the metadata in the file, on the CPU.
 
     Args:
         path: The weights file.
-        run_imported: Whether to execute code named in the file (`model.kind: custom` or `kind: module:Name`).
+        run_imported: Whether to execute code that the file names (`model.kind: custom` or `kind: module:Name`).
 
     Raises:
         DataError: The file is missing or damaged, or its metadata are incomplete.
@@ -210,14 +210,14 @@ def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassif
 
 
 def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tuple[str, ...]]:
-    """Returns the shape of the images and the names of the classes.
+    """Returns the image shape and the class names that are stored in metadata.
 
     Args:
         path: The file, for the message.
-        metadata: Its metadata.
+        metadata: Metadata of the file.
 
     Raises:
-        DataError: The metadata are not those of an exported student.
+        DataError: The metadata do not describe an exported student.
     """
     try:
         shape, names = _SHAPE.validate_json(metadata["shape"]), _NAMES.validate_json(metadata["class_names"])
@@ -232,12 +232,12 @@ def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tupl
 
 
 def resize_of(config: Config) -> Resize:
-    """Returns how images of another aspect ratio are fitted."""
+    """Returns how images with another aspect ratio are fitted."""
     return config.data.resize if isinstance(config.data, EntrySource) else DEFAULT_RESIZE
 
 
 def resize_in(path: Path, metadata: Mapping[str, str]) -> Resize:
-    """Returns how images of another aspect ratio were fitted in the training; arguments are those of `parse_metadata`.
+    """Returns how images with another aspect ratio were fitted during training; arguments as in `parse_metadata`.
 
     Raises:
         DataError: The value is unknown.
@@ -249,7 +249,7 @@ def resize_in(path: Path, metadata: Mapping[str, str]) -> Resize:
 
 
 def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> Config:
-    """Returns the settings in the metadata; raises DataError if they are invalid or name untrusted code."""
+    """Returns the settings in the metadata; raises DataError if the settings are invalid or name untrusted code."""
     try:
         tree = _needed(json.loads(metadata.get("config", "")), metadata.get(HEAD) != NO_HEAD)
         if not run_imported and (code := [kind for kind in own_kinds(Config, tree).values() if ":" in kind]):
@@ -266,9 +266,9 @@ def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> C
 
 
 def _needed(tree: Any, head: bool) -> Any:
-    """Returns the settings without sections that name external code and do not affect the network.
+    """Returns the settings without sections that name external code but do not affect the network.
 
-    `head` is whether the loss can affect it.
+    `head` states whether the loss can affect the network.
     """
     if not isinstance(tree, Mapping):
         return tree
@@ -278,7 +278,7 @@ def _needed(tree: Any, head: bool) -> Any:
 
 
 def _empty_network(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Module:
-    """Returns the merged network of these settings without weights; requires neither images nor published weights."""
+    """Returns the merged network for these settings, without weights; requires neither images nor published weights."""
     nothing = Split(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.long))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # these warnings were already issued during training
@@ -287,6 +287,6 @@ def _empty_network(config: Config, shape: Shape, class_names: tuple[str, ...]) -
 
 
 def _shape(data: DataSplits) -> Shape:
-    """Returns channels, height and width of an image."""
+    """Returns the channels, height and width of an image."""
     channels, height, width = data.train.images.shape[1:]
     return channels, height, width

@@ -1,7 +1,7 @@
-"""Assignment of M teachers to K subnetworks, defined only in this module.
+"""Assignment of M teachers to K subnetworks; no other module defines it.
 
-Teacher m teaches subnetwork m mod K. With K < M a subnetwork learns from the mean of its teachers.
-With K > M teachers are reused in order: subnetwork k learns from teacher k mod M.
+Teacher m teaches subnetwork m mod K. If K < M, a subnetwork learns from the mean of its teachers. If K > M, teachers
+are reused in order: subnetwork k learns from teacher k mod M.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def teachers_of(subnetwork: int, subnetworks: int, teachers: int) -> list[int]:
-    """Returns the indices of the teachers of one subnetwork.
+    """Returns the indices of the teachers that teach one subnetwork.
 
     Args:
         subnetwork: Index k of the subnetwork, in [0, K).
@@ -28,7 +28,7 @@ def teachers_of(subnetwork: int, subnetworks: int, teachers: int) -> list[int]:
 
 
 def subnetwork_targets(teachers: Tensor, subnetworks: int) -> Tensor:
-    """Returns the target of each subnetwork: the mean over its own teachers.
+    """Returns the target of each subnetwork: the mean over the teachers that are assigned to it.
 
     Args:
         teachers: Probabilities or logits of the teachers, (M,B,c).
@@ -42,10 +42,10 @@ def subnetwork_targets(teachers: Tensor, subnetworks: int) -> Tensor:
 
 
 def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns a random ordered pair of different teachers (uniform) and the pair of subnetworks that they teach.
+    """Returns a uniformly random ordered pair of different teachers, and the pair of subnetworks that they teach.
 
-    With K = M both pairs contain the same two indices. With K < M the two subnetworks can coincide. With K > M one of
-    the subnetworks of each teacher is drawn.
+    If K = M, both pairs contain the same two indices. If K < M, the two subnetworks can coincide. If K > M, one of each
+    teacher's subnetworks is drawn.
 
     Args:
         teachers: Number of teachers M, at least 2.
@@ -63,7 +63,7 @@ def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> 
 
 
 def _sample_subnetwork(teacher: int, teachers: int, subnetworks: int, generator: torch.Generator) -> int:
-    """Returns the index of a subnetwork of this teacher, drawn uniformly if there are several."""
+    """Returns the index of a subnetwork that a teacher teaches, drawn uniformly if there are several."""
     candidates = [k for k in range(subnetworks) if teacher in teachers_of(k, subnetworks, teachers)]
     if len(candidates) == 1:
         return candidates[0]

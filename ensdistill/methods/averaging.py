@@ -37,17 +37,17 @@ class WeightAverage(Protocol):
         Args:
             student: The student in training.
             progress: Completed fraction of the training, in (0, 1].
-            judge: Function that returns the validation metrics of a student.
+            judge: Function that returns the validation metrics of a given student.
         """
 
     def averaged(self, student: Student) -> Student:
         """Returns the student to evaluate and export: a separate copy, or the unchanged student in training."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns a state from which `load_state_dict` resumes bit for bit."""
+        """Returns a state; after `load_state_dict`, results are equal bit for bit."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that was saved with the same settings and the same student."""
+        """Restores a state that was saved with the same settings and the same kind of student."""
 
 
 class AveragingSettings(Piece):
@@ -58,12 +58,12 @@ class AveragingSettings(Piece):
     )
 
     def __call__(self, student: Student) -> WeightAverage:
-        """Returns an average before the first training step of the student."""
+        """Returns a new average; called before the student's first training step."""
         raise NotImplementedError
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether the average of an epoch depends on the number of epochs of the training."""
+        """Whether the average after an epoch depends on the total number of epochs."""
         return True
 
 
@@ -76,21 +76,21 @@ class NoAveraging(AveragingSettings):
     )
 
     def __call__(self, student: Student) -> WeightAverage:
-        """Returns an average that is always the student itself."""
+        """Returns an average that always equals the student itself."""
         return _NoAverage()
 
     @property
     def depends_on_length(self) -> bool:
-        """False: the average depends on the epochs so far only."""
+        """False: the average depends only on the epochs so far."""
         return False
 
 
 class Ema(AveragingSettings):
     """Exponential moving average over steps: theta' <- d theta' + (1 - d) theta.
 
-    With `debias` the average starts at zero and is divided by 1 - d^n after n steps (Kingma and Ba 2015, section 3), so
-    that the first weights do not dominate. Without it, the average starts at the first weights. Buffers are copied from
-    the student.
+    With `debias`, the average starts at zero and is divided by 1 - d^n after n steps (Kingma and Ba 2015, section 3),
+    so that the first weights do not dominate. Without `debias`, the average starts at the first weights. Buffers are
+    copied from the student.
     """
 
     kind: Literal["ema"] = "ema"
@@ -152,21 +152,21 @@ class Lawa(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """False: the average depends on the epochs so far only."""
+        """False: the average depends only on the epochs so far."""
         return False
 
 
 class GreedySoup(AveragingSettings):
     """Greedy soup: the mean of the weights at the end of selected epochs.
 
-    Epochs are added in the order of their validation metric; an epoch is kept if the mean does not get worse.
+    Epochs are added in the order of their validation metric; an epoch is kept if it does not make the mean worse.
     Wortsman et al. 2022 (Model soups), recipe 1, applied to the epochs of one run.
 
     The selection uses the validation images, so the validation metrics of a soup are slightly optimistic.
     """
 
     kind: Literal["greedy_soup"] = "greedy_soup"
-    max_candidates: int = setting(5, "Number of best epochs so far that are candidates.", ge=1, le=100)
+    max_candidates: int = setting(5, "Number of best epochs that are candidates for the soup.", ge=1, le=100)
     metric: Literal["accuracy", "nll"] = setting("accuracy", "Validation metric that ranks and selects the epochs.")
 
     def __call__(self, student: Student) -> WeightAverage:
@@ -175,7 +175,7 @@ class GreedySoup(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """False: the average depends on the epochs so far only."""
+        """False: the average depends only on the epochs so far."""
         return False
 
 
@@ -233,7 +233,7 @@ class _EpochAverage(_StepAverage):
 
 
 class _WindowAverage(_NoAverage):
-    """The mean of the weights at the end of the last `last` epochs, including BatchNorm statistics."""
+    """The mean of the weights, including BatchNorm statistics, at the end of each of the last `last` epochs."""
 
     def __init__(self, last: int) -> None:
         self.window = last
@@ -253,7 +253,7 @@ class _WindowAverage(_NoAverage):
 
 
 class _GreedySoupAverage(_NoAverage):
-    """The states of the best epochs, best first, and the indices of those in the soup."""
+    """The states of the best epochs, best first, and the indices of the states that are in the soup."""
 
     def __init__(self, candidates: int, metric: str) -> None:
         self.max_candidates, self.metric = candidates, metric
@@ -272,7 +272,7 @@ class _GreedySoupAverage(_NoAverage):
         self._select(student, judge)
 
     def _select(self, student: Student, judge: Validator) -> None:
-        """Adds each kept state to the soup if the validation score does not get worse."""
+        """Adds each candidate state to the soup if the validation score does not get worse."""
         self.chosen, best = [0], self.scores[0]
         for n in range(1, len(self.kept)):
             tried = [*self.chosen, n]
@@ -304,7 +304,7 @@ def _with_mean(student: Student, states: list[Weights]) -> Student:
     """Returns a copy of the student with the mean of the states.
 
     Integer buffers come from the last state. Tensors that are equal in all states, such as frozen weights, are copied,
-    because the rounded mean of equal numbers can differ from them.
+    because the rounded mean of equal numbers can differ from the numbers.
     """
     average = deepcopy(student)
     average.load_state_dict({name: _mean([state[name] for state in states]) for name in states[-1]})
@@ -312,7 +312,7 @@ def _with_mean(student: Student, states: list[Weights]) -> Student:
 
 
 def _mean(tensors: list[Tensor]) -> Tensor:
-    """Returns the mean of tensors of one shape; the last one if it is not a floating-point tensor."""
+    """Returns the mean of tensors with one shape; returns the last tensor if they are not floating-point tensors."""
     last = tensors[-1]
     if not last.is_floating_point() or all(torch.equal(last, tensor) for tensor in tensors):
         return last

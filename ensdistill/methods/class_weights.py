@@ -1,4 +1,4 @@
-"""Weights of classes in the label term, for data with rare classes."""
+"""Class weights of the label term, for data with rare classes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ ClassWeights = Annotated[str | list[float], PlainValidator(_class_weights), With
 def weights_of_classes(setting: str | list[float], labels: Tensor, names: Sequence[str]) -> Tensor | None:
     """Returns the weight of each class in the label term, (c,), on the device of the labels; None without weights.
 
-    `balanced` is N / (c n_k) for n_k of the N training images in class k: the mean over all training images is 1.
+    `balanced` gives class k the weight N / (c n_k), where n_k of the N training images belong to class k. The mean
+    weight of the training images is then 1.
 
     Args:
         setting: `none`, `balanced`, or one weight for each class.
@@ -44,7 +45,7 @@ def weights_of_classes(setting: str | list[float], labels: Tensor, names: Sequen
         names: Names of the c classes.
 
     Raises:
-        ConfigError: The list has another length.
+        ConfigError: The length of the list is not c.
     """
     if setting == "none":
         return None

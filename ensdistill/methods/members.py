@@ -19,7 +19,7 @@ from ensdistill.models.stored_predictions import StoredTeacher
 class MultiClassifier(nn.Module):
     """Several classifiers with one input: images (B,C,H,W) in [0,1] -> logits (members,B,classes).
 
-    `len()` returns the number of members. Logits have the type of the images, also under autocast.
+    `len()` returns the number of members. Logits have the data type of the images, also under autocast.
     """
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
@@ -27,10 +27,10 @@ class MultiClassifier(nn.Module):
 
         Args:
             x: Images (B,C,H,W) in [0,1].
-            members: Indices of the members to run, in [0, len(self)); all of them if None.
+            members: Indices of the members to run, in [0, len(self)); None runs all members.
 
         Returns:
-            Logits (len(members),B,classes), of the type of x.
+            Logits (len(members),B,classes), with the data type of x.
         """
         raise NotImplementedError
 
@@ -38,7 +38,7 @@ class MultiClassifier(nn.Module):
         raise NotImplementedError
 
     def for_images(self, part: slice) -> "MultiClassifier":
-        """Returns the classifiers for a part of a batch; only stored outputs depend on it."""
+        """Returns the classifiers for a part of a batch; only classifiers with stored outputs depend on the part."""
         return self
 
 
@@ -49,10 +49,10 @@ class TeacherEnsemble(MultiClassifier):
 
     Attributes:
         networks: Inference-optimized copies of the networks, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
-        classes: Number of classes of an ensemble without networks.
+        classes: Number of classes; set only for an ensemble without networks.
         warnings: Issues found in these teachers.
-        given: Whether a program passed the networks in Python; such networks have not been checked yet.
-        identity: Content hash of the networks, 16 hexadecimal digits, or the hash that the caller passed.
+        given: Whether a Python program passed the networks; such networks have not been checked yet.
+        identity: Content hash of the networks (16 hexadecimal digits), or the hash that the caller passed.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class TeacherEnsemble(MultiClassifier):
         Args:
             networks: Each maps images (B,C,H,W) in [0,1] to logits (B,classes).
             classes: Number of classes; needed only for an ensemble without networks.
-            identity: Hash of everything that determines the networks; by default the hash of the networks themselves.
+            identity: Hash of everything that determines the networks; by default, the hash of the networks themselves.
             warnings: Issues found in these teachers.
-            mean: Mean of each channel, in [0,1], with which the training images of the networks were normalized.
+            mean: Mean of each channel, in [0,1], that was used to normalize the training images of the networks.
                 Required only for networks that do not normalize their input.
-            std: Standard deviation of each channel, in the same case.
+            std: Standard deviation of each channel; required in the same case as `mean`.
 
         Raises:
             ValueError: Only one of mean and std is given.
@@ -98,13 +98,13 @@ class TeacherEnsemble(MultiClassifier):
         return self
 
     def as_settings(self) -> dict[str, Any]:
-        """Returns settings for `Config(teachers=...)` that refer to these networks in the memory of this process."""
+        """Returns settings for `Config(teachers=...)` that refer to these networks, which stay in this process."""
         networks = [InMemoryTeacher.of(network).model_dump() for network in self.networks]
         return {"count": 0, "networks": networks}
 
     @property
     def takes_any_image(self) -> bool:
-        """Whether all teachers accept any image; stored predictions exist only for the images of the data set."""
+        """Whether all teachers accept any image; stored predictions are limited to the images of the data set."""
         return not any(isinstance(network, StoredTeacher) for network in self.networks)
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""User-defined metrics, computed from the predictions of students and teachers in addition to the built-in metrics."""
+"""User-defined metrics: they supplement the built-in metrics and use the predictions of students and teachers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ class Metric(Piece):
 
     Attributes:
         higher_is_better: Whether a higher value is better; every metric must define it.
-        name: Name of the metric in tables, files and MLflow. The default is the class name in snake case
-            (`WorstClass` -> `worst_class`); a class can define another name, or a property that derives it from
-            settings.
+        name: Name of the metric in tables, files and MLflow. The default is the class name in snake case (`WorstClass`
+            -> `worst_class`); a class can define another name, or a property that derives the name from settings.
     """
 
     higher_is_better: ClassVar[bool]
@@ -31,7 +30,7 @@ class Metric(Piece):
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
     def __call__(self, log_p: Tensor, labels: Tensor) -> float:
-        """Returns the metric of the predictions on one split, a finite number.
+        """Returns the metric for the predictions on one split, a finite number.
 
         Args:
             log_p: Log-probabilities (N,c), float64, on the CPU.

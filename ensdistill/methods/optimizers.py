@@ -1,6 +1,6 @@
-"""Optimizers: settings classes that return an optimizer of torch for the parameter groups of a student.
+"""Optimizers: settings classes that return a torch optimizer for the parameter groups of a student.
 
-To add an optimizer, add one class to this file. Every optimizer of `torch.optim` can also be selected by its name, see
+To add an optimizer, add one class to this file. Every optimizer in `torch.optim` can also be selected by name; see
 `TorchOptim`.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Groups = list[dict[str, Any]]  # parameter groups, each with `params` and `weight_decay`
 _SET_ELSEWHERE = ("params", "lr", "weight_decay")
-_UNSUITABLE = ("Optimizer", "LBFGS", "SparseAdam")  # they require a closure, or sparse gradients
+_UNSUITABLE = ("Optimizer", "LBFGS", "SparseAdam")  # they require a closure or sparse gradients
 
 
 class OptimizerPiece(Piece):
@@ -40,11 +40,11 @@ class OptimizerPiece(Piece):
     )
 
     def __call__(self, groups: Groups) -> Optimizer:
-        """Returns an optimizer of parameter groups.
+        """Returns an optimizer for the given parameter groups.
 
         Args:
-            groups: Parameter groups of torch: `params` and `weight_decay` of each. The training sets `lr` of each group
-                before every step, and multiplies its gradients by its `grad_scale`.
+            groups: Torch parameter groups, each with `params` and `weight_decay`. Before every step, the training sets
+                the `lr` of each group and multiplies the group's gradients by its `grad_scale`.
         """
         raise NotImplementedError
 
@@ -61,8 +61,9 @@ class Sgd(OptimizerPiece):
     def __call__(self, groups: Groups) -> Optimizer:
         """Returns torch's SGD.
 
-        With or without momentum, K times the gradient with decay d equals K times the learning rate with decay d / K,
-        which needs no pass over the gradients.
+        The `grad_scale` K of a group is folded into its learning rate and decay, which saves a pass over the
+        gradients. With or without momentum, a gradient multiplied by K with decay d is equivalent to a learning rate
+        multiplied by K with decay d / K.
         """
         nesterov = self.nesterov and self.momentum > 0
         folded = [_folded(group) for group in groups]
@@ -77,7 +78,7 @@ def _folded(group: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Adaptive(OptimizerPiece):
-    """Base of the optimizers with two running averages of the gradient."""
+    """Base of the optimizers that keep running averages of the gradient and of the squared gradient."""
 
     beta1: float = setting(0.9, "Decay rate of the average gradient.", ge=0, lt=1)
     beta2: float = setting(0.999, "Decay rate of the average squared gradient.", ge=0, lt=1)
@@ -118,7 +119,7 @@ class NAdam(_Adaptive):
     kind: Literal["nadam"] = "nadam"
     lr: float = setting(2e-3, "Peak learning rate.", gt=0, le=100)
     momentum_decay: float = setting(4e-3, "Decay of the momentum over steps.", ge=0, le=1)
-    decoupled: bool = setting(False, "Use decoupled weight decay, as AdamW.")
+    decoupled: bool = setting(False, "Use decoupled weight decay, as in AdamW.")
 
     def __call__(self, groups: Groups) -> Optimizer:
         """Returns torch's NAdam."""
@@ -130,7 +131,7 @@ class RAdam(_Adaptive):
     """Adam with a rectified step size in the first steps. Liu et al. 2020."""
 
     kind: Literal["radam"] = "radam"
-    decoupled: bool = setting(False, "Use decoupled weight decay, as AdamW.")
+    decoupled: bool = setting(False, "Use decoupled weight decay, as in AdamW.")
 
     def __call__(self, groups: Groups) -> Optimizer:
         """Returns torch's RAdam."""
@@ -159,19 +160,19 @@ class RmsProp(OptimizerPiece):
 
 
 class TorchOptim(OptimizerPiece):
-    """Any other optimizer of `torch.optim`, by its name, with the defaults of torch."""
+    """Any other optimizer in `torch.optim`, selected by name, with torch's default arguments."""
 
     kind: Literal["torch_optim"] = "torch_optim"
     name: str = setting("Adamax", "Name of the class, such as Adamax, Adagrad or Adafactor.", min_length=1)
     arguments: dict[str, JsonValue] = setting(
-        {}, "Further keyword arguments of the class; lr and weight_decay are set."
+        {}, "Further keyword arguments of the class, except lr and weight_decay, which are separate settings."
     )
 
     def __call__(self, groups: Groups) -> Optimizer:
-        """Returns the optimizer of this name.
+        """Returns an optimizer of the class with this name.
 
         Raises:
-            ConfigError: The class or an argument does not exist, or the class refuses the parameters.
+            ConfigError: The class or an argument does not exist, or the class rejects the parameters.
         """
         make = self._class()
         takes = inspect.signature(make).parameters
@@ -195,7 +196,7 @@ class TorchOptim(OptimizerPiece):
         return known[self.name]
 
     def _unknown_argument(self, name: str, takes: Any) -> ConfigError:
-        """Returns the error of an argument that the class does not have, or that another setting sets."""
+        """Returns the error for an argument that the class does not accept, or that another setting sets."""
         known = [one for one in takes if one not in _SET_ELSEWHERE]
         if name in _SET_ELSEWHERE:
             return _issue("arguments", f"{name} is a separate setting", hint=f"set training.optimizer.{name}")
@@ -204,14 +205,14 @@ class TorchOptim(OptimizerPiece):
 
 
 def _of_torch() -> Iterator[tuple[str, type]]:
-    """Yields name and class of the optimizers of torch for dense gradients and without a closure."""
+    """Yields the name and class of each torch optimizer that accepts dense gradients and requires no closure."""
     for name, found in vars(torch.optim).items():
         if inspect.isclass(found) and issubclass(found, torch.optim.Optimizer) and name not in _UNSUITABLE:
             yield name, found
 
 
 def _issue(name: str, rule: str, value: object = NO_VALUE, hint: str | None = None) -> ConfigError:
-    """Returns the error of one setting of the optimizer."""
+    """Returns the error for one setting of the optimizer."""
     return ConfigError(ConfigIssue(("training", "optimizer", name), rule, value, hint))
 
 

@@ -1,4 +1,4 @@
-"""Parameter groups of the optimizer of a student: which weights decay, at which learning rate, and which are frozen."""
+"""Parameter groups of a student's optimizer: learning rate of each weight, and which weights decay or are frozen."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def parameter_groups(student: Student, optimizer: OptimizerPiece) -> list[dict[str, Any]]:
-    """Returns the groups of the student, divided by weight decay and learning rate, without frozen parameters.
+    """Returns the student's parameter groups, divided by weight decay and learning rate, without frozen parameters.
 
     Args:
-        student: The student; `Student.parameter_groups` defines its groups.
+        student: The student; `Student.parameter_groups` defines the initial groups.
         optimizer: Settings of the optimizer.
 
     Returns:
         Groups with `params`, `weight_decay`, `lr_scale` and `grad_scale`.
     """
-    # a module may have the attribute `lr_scale`: the learning rate of its own parameters, relative to the others
+    # a module may have the attribute `lr_scale`: the learning rate of its direct parameters, relative to the others
     scales = {
         id(p): getattr(module, "lr_scale", 1.0)
         for module in student.modules()
@@ -40,7 +40,7 @@ def parameter_groups(student: Student, optimizer: OptimizerPiece) -> list[dict[s
 
 
 def _norms_and_biases(network: nn.Module) -> set[int]:
-    """Returns the identities of vectors and scalars, such as the gains of normalization layers, and of all biases."""
+    """Returns the ids of all biases, vectors and scalars, such as the gains of normalization layers."""
     return {id(p) for name, p in network.named_parameters() if p.ndim < 2 or name.endswith("bias")}
 
 

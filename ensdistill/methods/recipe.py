@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 
 
 class Training(Settings):
-    """Length, batches and optimizer of one training run, of a teacher or of a student."""
+    """Training recipe of one teacher or student: length, batches, optimizer and precision."""
 
-    epochs: int = setting(20, "Passes over the training images.", ge=1, le=100_000)
-    batch_size: int = setting(32, "Images per step; the last incomplete batch is dropped.", ge=1, le=65_536)
-    # The defaults of settings with `exclude_if` change no content hash.
+    epochs: int = setting(20, "Number of passes over the training images.", ge=1, le=100_000)
+    batch_size: int = setting(32, "Number of images per step; an incomplete last batch is dropped.", ge=1, le=65_536)
+    # The defaults of settings with `exclude_if` do not change any content hash.
     gradient_accumulation: int = setting(
         1,
-        "Number of equal parts in which a batch is processed to save memory; their gradients are added before the "
-        "step. BatchNorm uses the statistics of each part.",
+        "Number of equal parts into which a batch is divided to save memory; the gradients of the parts are added "
+        "before the step. BatchNorm uses the statistics of each part.",
         ge=1,
         le=65_536,
         exclude_if=lambda parts: parts == 1,
     )
-    optimizer: OptimizerSetting = setting(Sgd(), "Optimizer of the weights.")
+    optimizer: OptimizerSetting = setting(Sgd(), "Optimizer that updates the weights.")
     max_grad_norm: float | None = setting(
         None, "Maximum L2 norm of the gradient over all parameters; a larger gradient is scaled down to it.", gt=0
     )
     lr_schedule: Literal["cosine", "linear", "multistep", "constant"] = setting(
         "cosine",
-        "Learning rate after the warm-up: half a cosine; constant until half of the training, then linear decay until "
-        "90 % of it; divided by 10 at 5/8, 6/8 and 7/8 of the training; or constant.",
+        "Learning rate after the warm-up: half a cosine; constant for half of the training and then decreased linearly "
+        "until 90 % of the training; divided by 10 at 5/8, 6/8 and 7/8 of the training; or constant.",
     )
-    warmup_epochs: int = setting(1, "Epochs of linear warm-up.", ge=0, le=100_000)
+    warmup_epochs: int = setting(1, "Number of epochs of linear warm-up.", ge=0, le=100_000)
     warmup_steps: int | None = setting(
         None,
-        "Steps of linear warm-up, in place of `warmup_epochs`; requires `lr_update: step`.",
+        "Number of steps of linear warm-up; replaces `warmup_epochs` and requires `lr_update: step`.",
         ge=0,
         le=100_000_000,
         exclude_if=lambda steps: steps is None,
@@ -59,8 +59,8 @@ class Training(Settings):
     lr_update: Literal["step", "epoch"] = setting("step", "How often the learning rate is updated.")
     label_smoothing: float = setting(
         0.0,
-        "Probability that the targets of the label term give to all classes equally; the distillation term is "
-        "unchanged.",
+        "Probability that is distributed equally over all classes in the targets of the label term; the distillation "
+        "term is unchanged.",
         ge=0,
         lt=1,
         exclude_if=operator.not_,
@@ -68,7 +68,7 @@ class Training(Settings):
     class_weights: ClassWeights = setting(
         "none",
         "Weights of the classes in the label term: none; `balanced`, inversely proportional to the number of training "
-        "images of each class; or a list with one number for each class, in their order.",
+        "images in each class; or a list with one number for each class, in the order of the classes.",
         exclude_if=lambda weights: weights == "none",
     )
     unlabeled_batch_size: int = setting(
@@ -77,20 +77,20 @@ class Training(Settings):
     augmentation: Augmentation = setting(StandardAugmentation(), "Random augmentation of each batch of images.")
     precision: Literal["float32", "bfloat16", "float16", "auto"] = setting(
         "float32",
-        "Compute precision of the training step; `float16`: with a gradient scaler, on GPUs only; `auto`: bfloat16 "
-        "where the device is fast at it. Weights, losses and all evaluation stay in float32.",
+        "Compute precision of the training step. `float16` uses a gradient scaler and applies only to GPUs; `auto` is "
+        "bfloat16 on devices with hardware support for it. Weights, losses and all evaluation stay in float32.",
         exclude_if=lambda precision: precision == "float32",
     )
     select_epoch: Literal["last", "best_nll", "best_accuracy"] = setting(
         "last",
-        "Epoch whose weights are evaluated and exported: the last one, or the best one so far on the validation "
+        "Epoch whose weights are evaluated and exported: the last epoch, or the best epoch so far on the validation "
         "images.",
         exclude_if=lambda epoch: epoch == "last",
     )
     patience: int | None = setting(
         None,
-        "Epochs without an improvement on the validation images (NLL, or accuracy with `select_epoch: best_accuracy`) "
-        "after which training ends; for teachers only.",
+        "Number of epochs without an improvement on the validation images after which training ends; applies only to "
+        "teachers. The metric is NLL, or accuracy with `select_epoch: best_accuracy`.",
         ge=1,
         exclude_if=lambda patience: patience is None,
     )
@@ -110,7 +110,7 @@ class Training(Settings):
         return self
 
     def new_optimizer(self, student: Student) -> Optimizer:
-        """Returns a new optimizer of all parameters of the student that are not frozen.
+        """Returns a new optimizer for all parameters of the student that are not frozen.
 
         Raises:
             ConfigError: The optimizer cannot be used.
@@ -123,12 +123,13 @@ class Training(Settings):
     def autocast(self, device: torch.device, scaled: bool = True) -> torch.autocast:
         """Returns a context in which matrix products and convolutions are computed in the selected precision.
 
-        The weight cache of autocast is disabled: otherwise a cache filled without gradients is reused in the pass with
-        gradients.
+        The weight cache of autocast is disabled, because a pass with gradients would otherwise reuse weights that were
+        cached without gradients.
 
         Args:
             device: Device of the step.
-            scaled: Whether gradients inside are scaled; float16 is used for these only, because others underflow.
+            scaled: Whether gradients in the context are scaled; float16 is used only if they are, because
+                unscaled gradients underflow.
         """
         if self.scales_gradients(device):
             return torch.autocast(device.type, torch.float16, enabled=scaled, cache_enabled=False)
@@ -136,15 +137,15 @@ class Training(Settings):
         return torch.autocast(device.type, torch.bfloat16, enabled=on, cache_enabled=False)
 
     def scales_gradients(self, device: torch.device) -> bool:
-        """Returns whether steps are computed in float16, whose small gradients require a scaler."""
+        """Returns whether steps are computed in float16; its small gradients require a scaler."""
         return self.precision == "float16" and device.type != "cpu"
 
     def new_scaler(self, device: torch.device) -> torch.amp.GradScaler:
-        """Returns a new gradient scaler; without effect in other precisions than float16."""
+        """Returns a new gradient scaler, which has an effect only in float16."""
         return torch.amp.GradScaler(device.type, enabled=self.scales_gradients(device))
 
     def clip_gradient(self, student: Student) -> None:
-        """Scales the gradient of all parameters in place to an L2 norm of at most `max_grad_norm`.
+        """Scales the gradient of all parameters, in place, so that its L2 norm is at most `max_grad_norm`.
 
         References:
             Pascanu et al. 2013.
@@ -153,21 +154,21 @@ class Training(Settings):
             torch.nn.utils.clip_grad_norm_(student.parameters(), self.max_grad_norm)
 
     def selected_epoch(self, number: int | None = None) -> str:
-        """Returns which epoch the weights of a student come from, as text.
+        """Returns a text that states which epoch a student's weights come from.
 
         Args:
-            number: Number of this epoch, if it is known.
+            number: Number of the epoch, if it is known.
         """
         metric = {"best_nll": "NLL", "best_accuracy": "accuracy"}.get(self.select_epoch)
         if number is None:
             return f"the epoch with the best {metric} on the validation images" if metric else "the last epoch"
         return f"epoch {number}, " + (
-            f"the best one by {metric} on the validation images" if metric else "the last one"
+            f"the best epoch by {metric} on the validation images" if metric else "the last epoch"
         )
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether the learning rate of an epoch depends on the number of epochs of the training."""
+        """Whether the learning rate of an epoch depends on the total number of epochs."""
         return self.lr_schedule != "constant"
 
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
@@ -175,12 +176,12 @@ class Training(Settings):
 
         Args:
             step: Index of the step in the whole training: 0, 1, ...
-            steps_per_epoch: Number of steps of one epoch.
+            steps_per_epoch: Number of steps in one epoch.
 
         References:
             Nam et al. 2022, official code: warm-up of 5 of 200 epochs from 0, then `cosine` to 0, updated every step.
             Nam et al. 2021, official code: warm-up of 5 of 300 epochs from 1 %, then `linear` to 1 %, updated every
-            epoch, with the peak in the fifth.
+            epoch, with the peak in the fifth epoch.
         """
         if self.lr_update == "step":
             steps = self.warmup_epochs * steps_per_epoch if self.warmup_steps is None else self.warmup_steps
@@ -192,7 +193,7 @@ class Training(Settings):
         return self.optimizer.lr * self._share(now, warmup, total)
 
     def _share(self, now: int, warmup: int, total: int) -> float:
-        """Returns the fraction of lr after the warm-up; arguments are all in steps or all in epochs, `now` from 0."""
+        """Returns the fraction of lr after the warm-up; all arguments are in steps or all in epochs, `now` from 0."""
         if self.lr_schedule == "cosine":
             height = 0.5 * (1 + math.cos(math.pi * (now - warmup) / max(1, total - warmup)))
         elif self.lr_schedule == "linear":

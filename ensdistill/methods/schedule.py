@@ -1,7 +1,7 @@
 """Schedule of settings that change during the training of a student.
 
-The schedule is itself a setting. A student that continued from the checkpoint of another trial with new values can
-therefore be trained again from its first epoch, with results that are equal bit for bit.
+The schedule is itself a setting. A student that was continued from another trial's checkpoint with new values can
+therefore be retrained from the first epoch, with bit-for-bit equal results.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _SECTIONS = ("perturbation", "loss")
 
 
 def can_change(name: str) -> bool:
-    """Returns whether a setting can change during training: it is read at every step and used nowhere else.
+    """Returns whether a setting can change during training, because it is read at every step and used nowhere else.
 
     Args:
         name: Dotted name of the setting, such as `loss.alpha`.
@@ -28,15 +28,15 @@ class ScheduledChange(Settings):
 
     after_epoch: int = setting(..., "Last epoch before the change.", ge=1)
     set: dict[str, Any] = setting(
-        ..., "New values by dotted names; each is valid until its next change or the end.", min_length=1
+        ..., "New values, keyed by dotted name; each is valid until its next change or the end.", min_length=1
     )
 
     def issues(self, last: int, epochs: int) -> Iterator[ConfigIssue]:
-        """Yields the issues of the epoch and the names; values are validated elsewhere.
+        """Yields issues about the epoch and the names; the values are validated elsewhere.
 
         Args:
-            last: `after_epoch` of the previous change; 0 for the first one.
-            epochs: Number of epochs of the training.
+            last: `after_epoch` of the previous change; 0 for the first change.
+            epochs: Total number of epochs of the training.
         """
         if not last < self.after_epoch < epochs:
             rule = f"must be above {last} and below {epochs} (training.epochs), not {{value}}"

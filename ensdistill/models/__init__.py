@@ -1,4 +1,4 @@
-"""Network architectures; every network normalizes its input. To add one, add a class to a module of this folder."""
+"""Network architectures; every network normalizes its input. To add a network, add a class to a module here."""
 
 from typing import Annotated
 

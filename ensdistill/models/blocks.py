@@ -1,4 +1,4 @@
-"""Residual blocks of networks for small images."""
+"""Residual blocks for networks that process small images."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class ZeroPadded(nn.Module):
 
 
 def _shortcut(channels: int, width: int, stride: int, shortcut: str) -> nn.Module:
-    """Returns the shortcut of a block; the identity where the shape does not change."""
+    """Returns the shortcut of a block; the identity if the shape does not change."""
     if stride == 1 and channels == width:
         return nn.Identity()
     if shortcut == "identity":
@@ -49,7 +49,7 @@ def _shortcut(channels: int, width: int, stride: int, shortcut: str) -> nn.Modul
 class PreActivationBlock(nn.Module):
     """Computes shortcut(x) + residual(x): (B,channels,H,W) -> (B,width,H/stride,W/stride), sides rounded up.
 
-    Where the shape changes, the shortcut is a 1x1 convolution of the raw input, before BatchNorm and ReLU.
+    If the shape changes, the shortcut is a 1x1 convolution of the raw input, before BatchNorm and ReLU.
     """
 
     def __init__(self, channels: int, width: int, stride: int) -> None:

@@ -19,7 +19,7 @@ def build(model: NetworkPiece, data: DataSplits, seed: int, head: nn.Module | No
         model: Architecture.
         data: Images; the network normalizes its input with the mean and standard deviation of the training images.
         seed: Seed of the weights; equal seeds give equal weights.
-        head: Module to append to the network, see `DistillationLoss.head`.
+        head: Module to append to the network; see `DistillationLoss.head`.
 
     Returns:
         A network: images (B,C,H,W) in [0,1] -> logits (B,classes).

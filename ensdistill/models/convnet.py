@@ -14,12 +14,12 @@ from ensdistill.settings.base import setting
 class Convnet(NetworkPiece):
     """A small convolutional network: blocks, global average pooling and a linear classifier.
 
-    A block is a 3x3 convolution, BatchNorm, 2x2 max pooling (except in the last block) and ReLU. Each block has twice
-    the channels of the previous block.
+    A block consists of a 3x3 convolution, BatchNorm, 2x2 max pooling (except in the last block) and ReLU. Each block
+    has twice as many channels as the previous block.
     """
 
     kind: Literal["convnet"] = "convnet"
-    width: int = setting(16, "Channels of the first block.", ge=1, le=4096)
+    width: int = setting(16, "Number of channels of the first block.", ge=1, le=4096)
     blocks: int = setting(3, "Number of blocks; each block except the last halves the resolution.", ge=1, le=8)
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""A user-defined network or a network of another library, by import path."""
+"""A user-defined network, or a network from another library, selected by its import path."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from ensdistill.settings.plugins import PluginError, import_object
 
 
 class CustomModel(NetworkPiece):
-    """A class or function that is imported by its path and called with the arguments.
+    """A class or function that is imported by its path and called with the given arguments.
 
-    Unless the arguments set them, the number of classes is passed as `num_classes` (or `classes`), and the image's
-    `shape` (channels, height, width) and `in_channels` if the signature has parameters with these names.
+    The number of classes is passed as `num_classes` (or `classes`). If the signature has parameters with these
+    names, the image's `shape` (channels, height, width) and `in_channels` are passed as well. Values in
+    `arguments` take precedence.
     """
 
     kind: Literal["custom"] = "custom"
     path: str = setting(
-        ..., "`package.module:Name` of a class or function that returns the network; it is executed.", min_length=1
+        ..., "`package.module:Name` of a class or function that is executed to create the network.", min_length=1
     )
     arguments: dict[str, JsonValue] = setting({}, "Keyword arguments of the class or function.")
 
@@ -39,7 +40,7 @@ class CustomModel(NetworkPiece):
             classes: Number of classes.
 
         Raises:
-            ConfigError: The path cannot be imported or called, or its network does not return such logits.
+            ConfigError: The path cannot be imported or called, or the network does not return such logits.
         """
         make = self._import()
         arguments = self._arguments(make, shape, classes)
@@ -52,14 +53,14 @@ class CustomModel(NetworkPiece):
         )
 
     def code(self) -> str:
-        """Returns the SHA-256 of the source file, without its imports; empty if the file cannot be read."""
+        """SHA-256 hash of the source file, without imported modules; empty if the file cannot be read."""
         try:
             return hashlib.sha256(Path(inspect.getfile(self._import())).read_bytes()).hexdigest()
         except (TypeError, OSError):
             return ""
 
     def _import(self) -> Any:
-        """Returns the class or function of the path."""
+        """Returns the class or function at the path."""
         try:
             make = import_object(self.path)
         except PluginError as error:
@@ -74,7 +75,7 @@ class CustomModel(NetworkPiece):
         return make
 
     def _arguments(self, make: Callable[..., Any], shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-        """Returns the arguments of the settings, and the known values for which the signature has parameters."""
+        """Returns the arguments from the settings, and the known values for which the signature has parameters."""
         signature = self._signature(make)
         takes = signature.parameters
         open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())

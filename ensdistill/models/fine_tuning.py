@@ -1,4 +1,4 @@
-"""Start of a training: weights from a file, frozen parts, and a lower learning rate of the body."""
+"""Prepares a training: initial weights from a file, frozen parts, and a lower learning rate for the body."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     from ensdistill.models.network import NetworkPiece
 
-NETWORK = 1  # position of the network after its normalization, see `build`
+NETWORK = 1  # index of the network, which follows its normalization; see `build`
 
 
 def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) -> None:
-    """Loads the weights from which a training starts, and marks what is frozen or trained slowly; in place.
+    """Loads the weights from which a training starts, and marks frozen and slowly trained parts; in place.
 
-    A classifier that does not fit the weights keeps its random weights, with a warning.
+    If the classifier does not fit the weights, it keeps its random weights, and a warning is issued.
 
     Args:
         network: Result of `build`.
@@ -40,7 +40,7 @@ def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) 
         classes: Number of classes.
 
     Raises:
-        DataError: The weights are missing, damaged, or belong to another network.
+        DataError: The weights are missing or damaged, or they are the weights of another network.
         ConfigError: A pattern of `freeze` matches nothing, or nothing is left to train.
     """
     inner = network[NETWORK]
@@ -83,12 +83,12 @@ def _load(network: nn.Sequential, model: NetworkPiece, classifier: str) -> None:
             if left:
                 warnings.warn(str(_replaced(path, classifier)), stacklevel=2)
             return
-    hint = "; a published first layer needs model.stem: original" if getattr(model, "stem", "") == "small" else ""
+    hint = "; a published first layer requires model.stem: original" if getattr(model, "stem", "") == "small" else ""
     raise DataError(f"model.weights: {path} does not fit the network ({reasons[-1]}){hint}")
 
 
 def _fill(target: nn.Module, found: list[Any], path: Path) -> None:
-    """Copies the most likely weights of a file; raises DataError if others are as likely, or values are not finite."""
+    """Copies the most likely weights of a file; raises DataError if there is a tie or a value is not finite."""
     if unclear(found):
         raise DataError(
             f"model.weights: {path} contains the weights of {len(found)} networks that fit ({found[0]}, {found[1]}); "
@@ -101,13 +101,13 @@ def _fill(target: nn.Module, found: list[Any], path: Path) -> None:
 
 
 def _replaced(path: Path, classifier: str) -> ConfigIssue:
-    """Returns the warning about a classifier that is not the one of the file."""
-    rule = f"the classifier ({classifier}) starts from random weights, because that of {path.name} has other classes"
+    """Returns the warning about a classifier whose weights do not come from the file."""
+    rule = f"the classifier ({classifier}) starts from random weights, because {path.name} is for other classes"
     return ConfigIssue(("model", "weights"), rule)
 
 
 def _warn_of_random(names: Collection[str]) -> None:
-    """Issues a warning with the layers that published weights did not fill."""
+    """Issues a warning that lists the layers without published weights."""
     layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
     if layers:
         shown = ", ".join(layers[:4]) + (f" and {len(layers) - 4} more" if len(layers) > 4 else "")
@@ -122,14 +122,14 @@ def _classifier(network: nn.Module, classes: int) -> str:
 
 
 def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yields name and module of all convolutional and linear layers."""
+    """Yields the name and module of each convolutional or linear layer."""
     for name, module in network.named_modules():
         if name and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
             yield name, module
 
 
 def _required_classifier(network: nn.Module, classes: int) -> str:
-    """Returns `_classifier`; raises ConfigError if there is none."""
+    """Returns the result of `_classifier`; raises ConfigError if there is no classifier."""
     if not (name := _classifier(network, classes)):
         rule = f"this network has no linear or convolutional layer with {classes} outputs as its classifier"
         raise ConfigError(ConfigIssue(("model", "body_lr"), rule, hint="leave body_lr at 1, and use freeze"))
@@ -165,7 +165,7 @@ def _ancestors(name: str) -> Iterator[str]:
 
 
 def _freeze(network: nn.Module, frozen: Collection[str]) -> None:
-    """Freezes parameters, and the statistics of completely frozen normalization layers; in place."""
+    """Freezes parameters, and the statistics of normalization layers that are completely frozen; in place."""
     for name, p in network.named_parameters():
         p.requires_grad_(name not in frozen)
     for prefix, module in network.named_modules():
@@ -178,38 +178,38 @@ def _freeze(network: nn.Module, frozen: Collection[str]) -> None:
 
 
 class FrozenStatistics:
-    """Mixin of a normalization layer that always uses its stored statistics, also in training mode."""
+    """Mixin for a normalization layer that always uses its stored statistics, also in training mode."""
 
     def train(self, mode: bool = True) -> Any:
         """Returns the layer in evaluation mode."""
         return super().train(False)  # type: ignore[misc]
 
     def reset_running_stats(self) -> None:
-        """Keeps the statistics; `torch.optim.swa_utils.update_bn` resets those of all other layers."""
+        """Keeps the statistics; `torch.optim.swa_utils.update_bn` resets the statistics of all other layers."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Returns how to make a copy: the class itself exists only in this process."""
+        """Returns a constructor and its arguments for copies, because the class itself exists only in this process."""
         return _new_frozen, (type(self).__bases__[1],), self.__dict__
 
     def _get_name(self) -> str:
-        """Returns the name of the layer in texts, which is part of the identity of an architecture."""
+        """Returns the name of the layer in its text form, which is part of the identity of an architecture."""
         return str(type(self).__bases__[1].__name__)
 
 
 def _new_frozen(kind: Any) -> Any:
-    """Returns a layer with frozen statistics before its state is set."""
+    """Returns a layer with frozen statistics whose state has not been set yet."""
     made = _with_frozen_statistics(kind)
     return made.__new__(made)
 
 
 @cache
 def _with_frozen_statistics(kind: Any) -> Any:
-    """Returns the class of a normalization layer with frozen statistics."""
+    """Returns a subclass of a normalization layer that has frozen statistics."""
     return type(f"Frozen{kind.__name__}", (FrozenStatistics, kind), {})
 
 
 def _slow_down(network: nn.Module, scale: float, classifier: str) -> None:
-    """Sets the learning rate of all modules except the classifier, relative to that of the optimizer."""
+    """Sets the learning rate of all modules except the classifier, relative to the optimizer's learning rate."""
     for name, module in network.named_modules():
         if name != classifier:
             module.lr_scale = scale

@@ -1,4 +1,4 @@
-"""Classification networks of timm (PyTorch Image Models), an optional package."""
+"""Classification networks from timm (PyTorch Image Models), an optional package."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ensdistill.settings.validation import closest_match, did_you_mean
 
 
 class Timm(NetworkPiece):
-    """A network of timm, by name, with random weights or those of the file in `weights`.
+    """A timm network, selected by name, with random weights or the weights from the file in `weights`.
 
-    Nothing is downloaded. Networks with a fixed input size are built for the size of the images.
+    Nothing is downloaded. Networks with a fixed input size are built for the size of the given images.
     """
 
     kind: Literal["timm"] = "timm"
@@ -52,7 +52,7 @@ class Timm(NetworkPiece):
         )
 
     def _arguments(self, timm: ModuleType, shape: tuple[int, int, int]) -> dict[str, Any]:
-        """Returns the arguments of the settings, and the size of the images where the network is built for one."""
+        """Returns the arguments from the settings; adds the image size if the network has a fixed input size."""
         published = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
         fixed = {"img_size": shape[1:]} if published is not None and published.fixed_input_size else {}
         return {**fixed, **self.arguments}

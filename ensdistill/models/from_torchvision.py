@@ -1,4 +1,4 @@
-"""Classification networks of torchvision, adapted to small images."""
+"""Classification networks from torchvision, adapted to small images."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
 
 class Torchvision(NetworkPiece):
-    """A network of torchvision, by name.
+    """A torchvision network, selected by name.
 
     With the small stem, a first convolution with a stride is replaced by a 3x3 convolution with stride 1, and max
-    pooling before the second convolution is removed. A vision transformer has smaller patches, at least eight per side.
-    Published weights are copied into all layers with unchanged shape; a changed stem, and a classifier with a different
-    number of classes, keep random weights.
+    pooling before the second convolution is removed. A vision transformer uses smaller patches, at least eight per
+    side. Published weights are copied into all layers whose shape is unchanged. A changed stem, and a classifier with a
+    different number of classes, keep random weights.
     """
 
     kind: Literal["torchvision"] = "torchvision"
     name: str = setting("resnet18", "Name of the network, such as mobilenet_v3_small or vit_b_16.", min_length=1)
     stem: Literal["small", "original"] = setting(
-        "small", "First layers: as published, or adapted to small images, so that they keep the resolution."
+        "small", "First layers: `original`, or `small`, which preserves the resolution of small images."
     )
     pretrained: str = setting(
         "",
-        "Published weights from which the training starts, such as IMAGENET1K_V1 or DEFAULT, in a file in the cache of "
-        "torch hub; nothing is downloaded. Empty: none.",
+        "Published weights from which the training starts, such as IMAGENET1K_V1 or DEFAULT; empty for random weights. "
+        "They are read from a file in the torch hub cache; nothing is downloaded.",
     )
 
     @model_validator(mode="after")
     def _one_start(self) -> Torchvision:
         if self.weights and self.pretrained:
-            rule = "the training cannot start from published weights and from the file of weights"
+            rule = "the training cannot start from both published weights and a weights file"
             raise SettingError(ConfigIssue(("pretrained",), rule, hint="remove one of them"))
         return self
 
@@ -80,7 +80,7 @@ class Torchvision(NetworkPiece):
         """Returns the published weights.
 
         Raises:
-            ConfigError: The network has no weights with this name.
+            ConfigError: The network has no published weights with this name.
             DataError: The file of published weights is missing or damaged.
         """
         return published_weights(_torchvision_models(), self.name, self.pretrained) if self.pretrained else {}
@@ -115,7 +115,7 @@ def _torchvision_models() -> ModuleType:
 
 
 def _vision_transformer(models: ModuleType, name: str, sides: list[int], classes: int, small: bool) -> nn.Module:
-    """Returns the published transformer, adapted to another image size. The small stem also uses smaller patches."""
+    """Returns the published transformer, adapted to another image size; the small stem also uses smaller patches."""
     side = sides[0]
     if side != sides[1]:
         raise ConfigError(f"model.name: {name} requires square images, not {side}x{sides[1]}; use another network")

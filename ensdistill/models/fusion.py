@@ -11,9 +11,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def inference_form(network: nn.Module) -> nn.Module:
-    """Returns a copy in evaluation mode with BatchNorm folded into the preceding convolution; equal up to rounding.
+    """Returns a copy in evaluation mode with BatchNorm folded into the preceding convolution.
 
-    Networks with data-dependent control flow keep their BatchNorm layers.
+    The outputs of the copy are equal up to rounding. Networks with data-dependent control flow keep BatchNorm layers.
 
     Args:
         network: A trained network; it is not changed.
@@ -27,7 +27,7 @@ def inference_form(network: nn.Module) -> nn.Module:
 
 
 def _foldable(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yields the names of a convolution that runs once and feeds only one BatchNorm, and of that BatchNorm."""
+    """Yields pairs of names: a convolution that runs once and feeds only one BatchNorm, and this BatchNorm."""
     try:
         nodes = _Tracer().trace(deepcopy(network)).nodes  # a copy, because a call can change state
     except Exception:  # arbitrary networks raise any kind of error when traced
@@ -43,7 +43,7 @@ def _foldable(network: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 class _Tracer(fx.Tracer):
-    """Tracer that enters all modules with submodules; all others are leaves."""
+    """Tracer that enters all modules with submodules and treats all other modules as leaves."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return next(module.children(), None) is None

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of images, as settings of networks that other images trained."""
+"""Mean and standard deviation of images, as settings for networks that were trained on other images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ensdistill.runtime.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SCALE = "divide mean and std on the scale 0 to 255 by 255"
+_SCALE = "divide mean and std by 255 if they are on the scale 0 to 255"
 
 
 def _means_of_images(mean: list[float]) -> list[float]:
@@ -35,16 +35,16 @@ Deviations = Annotated[list[float], AfterValidator(_deviations_of_images)]
 def statistics(
     mean: Sequence[float], std: Sequence[float], like: tuple[Tensor, Tensor], name: str
 ) -> tuple[Tensor, ...]:
-    """Returns mean and standard deviation of each channel: the given ones, or those of the training images.
+    """Returns the mean and standard deviation of each channel: given values, or statistics of the training images.
 
     Args:
-        mean: Mean of each channel; empty for those of the training images.
-        std: Standard deviation of each channel, likewise.
+        mean: Mean of each channel; empty for the means of the training images.
+        std: Standard deviation of each channel; empty for the standard deviations of the training images.
         like: Mean and standard deviation of the training images, (C,) each.
-        name: Setting and file, for the message.
+        name: Setting and file, for the error message.
 
     Raises:
-        ConfigError: Only one of them is given, or one for another number of channels.
+        ConfigError: Only one of mean and std is given, or the number of channels is different.
     """
     own = tuple(torch.tensor(values, device=like[0].device) for values in (mean, std) if values)
     if len(own) == 1 or any(values.shape != like[0].shape for values in own):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class InMemoryTeacher(Settings):
-    """A network that a Python program passed (see `ensdistill.TeacherEnsemble`). The settings contain its hash."""
+    """A network that a Python program passed (see `ensdistill.TeacherEnsemble`); the settings contain its hash."""
 
     content: str = setting(..., "Hash of a network that a Python program passes.", min_length=1)
 
@@ -36,7 +36,7 @@ class InMemoryTeacher(Settings):
 
     @property
     def there(self) -> bool:
-        """True if the network is in the memory of this process."""
+        """Whether the network is in the memory of this process."""
         return kept(self.content) is not None
 
     def __call__(self, data: DataSplits) -> LoadedTeacher:

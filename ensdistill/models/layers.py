@@ -1,4 +1,4 @@
-"""Building blocks of the built-in networks: layers with their initialization, stages and the classifier."""
+"""Building blocks of the built-in networks: initialized layers, stages and the classifier."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Block = Callable[[int, int, int], nn.Module]  # (channels in, channels out, stri
 class Conv2d(nn.Conv2d):
     """A convolution with Kaiming normal initialization (fan-in, ReLU) and zero bias.
 
-    The initialization is in `reset_parameters`, so that a layer that is reset later has the same initialization.
+    The initialization is in `reset_parameters`, so that a later reset of the layer uses the same initialization.
 
     References:
         He et al. 2015 (Delving deep into rectifiers), section 2.2.
@@ -29,7 +29,7 @@ class Linear(nn.Linear):
 
 
 def _kaiming_normal(layer: nn.Conv2d | nn.Linear) -> None:
-    """Initializes a layer in place."""
+    """Initializes the weights and the bias of a layer, in place."""
     nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -50,7 +50,7 @@ def stages(block: Block, channels: int, widths: list[int], blocks: int) -> dict[
         blocks: Number of blocks per stage.
 
     Returns:
-        Stages by the names stage1, stage2, ...
+        Stages with the names stage1, stage2, ...
     """
     found: dict[str, nn.Module] = {}
     for n, width in enumerate(widths):

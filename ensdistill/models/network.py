@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 class NetworkPiece(Piece):
     """Base of the settings of all networks."""
 
-    # Excluded from dumps by default, so that they change no content hash.
+    # Excluded from dumps by default, so that these settings do not change any content hash.
     weights: str = setting(
         "",
-        "Weights file from which the training starts (.safetensors, or a torch file, read weights-only); a classifier "
-        "for other classes starts from random weights. Empty: random weights.",
+        "Weights file from which the training starts (.safetensors, or a torch file, read weights-only); empty for "
+        "random weights. A classifier for other classes starts from random weights.",
         file=True,
         exclude_if=operator.not_,
     )
     mean: Means = setting(
         [],
-        "Mean of each channel with which the images of the initial weights were normalized, for images in [0,1]; "
-        "empty: that of the training images.",
+        "Mean of each channel that was used to normalize images in [0,1] when the initial weights were trained; empty "
+        "for the mean of the current training images.",
         exclude_if=operator.not_,
     )
-    std: Deviations = setting([], "Standard deviation of each channel, as for mean.", exclude_if=operator.not_)
+    std: Deviations = setting([], "Standard deviation of each channel; see mean.", exclude_if=operator.not_)
     freeze: list[str] = setting(
         [],
         "Parts of the network that are not trained: names of modules or parameters, or patterns with *. BatchNorm "
@@ -43,14 +43,15 @@ class NetworkPiece(Piece):
     )
     body_lr: float = setting(
         1.0,
-        "Learning rate of all layers but the classifier, relative to that of the optimizer; 0 freezes them.",
+        "Learning rate of all layers except the classifier, relative to the optimizer's learning rate; 0 freezes the "
+        "layers.",
         ge=0,
         le=100,
         exclude_if=lambda scale: scale == 1,
     )
 
     def __call__(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """Returns a network with random weights, drawn from the global generator of torch.
+        """Returns a network with random weights, drawn from torch's global generator.
 
         Args:
             shape: Channels, height and width of an image.
@@ -62,10 +63,10 @@ class NetworkPiece(Piece):
         raise NotImplementedError
 
     def published(self) -> Mapping[str, Tensor]:
-        """Returns published weights by name, which are copied into the layers of equal shape; empty by default."""
+        """Returns published weights, keyed by name, to copy into tensors of equal shape; empty by default."""
         return {}
 
     @property
     def weights_hash(self) -> str:
-        """Content hash of the weights file; empty without one, `missing` if the file does not exist."""
+        """Content hash of the weights file; empty if no file is set, `missing` if the file does not exist."""
         return cached_fingerprint(user_path(self.weights)) if self.weights else ""

@@ -1,4 +1,4 @@
-"""Normalization as the first layer of a network: networks take images in [0,1], so perturbations act on pixels."""
+"""Normalization as the first layer of a network, so that networks accept images in [0,1], which can be perturbed."""
 
 from torch import Tensor, nn
 

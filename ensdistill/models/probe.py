@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def tried(construct: Callable[[], Any], shape: tuple[int, int, int], classes: int, name: str, fix: str) -> nn.Module:
     """Returns the constructed network, in training mode, after a check that it maps images to logits.
 
-    A network that ends in a softmax is refused, because every loss applies a softmax to the logits.
+    A network that ends in a softmax is rejected, because every loss applies a softmax to the logits.
 
     Args:
         construct: Function that returns the network.
         shape: Channels, height and width of an image.
         classes: Number of classes.
-        name: Setting and value, the start of the error message.
-        fix: Fix, the end of the error message.
+        name: Setting and value, with which the error message starts.
+        fix: Fix, with which the error message ends.
 
     Raises:
         ConfigError: The constructor or the network fails, or the outputs are not logits (2,classes).
@@ -44,15 +44,15 @@ def tried(construct: Callable[[], Any], shape: tuple[int, int, int], classes: in
     if not logits.is_meta and are_probabilities(logits):  # meta tensors have no values
         raise ConfigError(
             f"{on_images} returns probabilities (from 0 to 1, with sum 1), not logits; remove its last softmax, "
-            "because every loss applies one"
+            "because every loss applies a softmax"
         )
     return network
 
 
 def are_probabilities(outputs: Tensor) -> bool:
-    """Returns whether outputs of several classes are from 0 to 1 and sum to 1 for each image.
+    """Returns whether outputs for several classes are in [0, 1] and sum to 1 for each image.
 
-    Log-probabilities are accepted as logits: their softmax is the probabilities themselves.
+    Log-probabilities are accepted as logits, because their softmax equals the probabilities.
 
     Args:
         outputs: Outputs (B,classes) of a network.
@@ -63,12 +63,12 @@ def are_probabilities(outputs: Tensor) -> bool:
 
 
 def one_line_error(error: Exception) -> str:
-    """Returns the type and message of an error in one line."""
+    """Returns the type and message of an error on one line."""
     return " ".join([f"{type(error).__name__}:", *str(error).split()])
 
 
 def _logits(network: nn.Module, shape: tuple[int, int, int]) -> Any:
-    """Returns the outputs for a black image and a gradient, in evaluation mode to keep the BatchNorm statistics."""
+    """Returns the outputs for a black image and a gradient image, in evaluation mode to keep BatchNorm statistics."""
     black, shades = torch.zeros(shape), torch.linspace(0, 1, math.prod(shape)).view(shape)
     network.eval()
     with torch.no_grad():

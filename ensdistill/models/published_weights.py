@@ -1,4 +1,4 @@
-"""Published weights of torchvision, read from a file on disk; nothing is downloaded."""
+"""Published torchvision weights, read from a file on disk; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def fill_matching(network: nn.Module, published: Mapping[str, Tensor]) -> list[str]:
-    """Copies every published tensor whose name and shape match those of the network; other tensors are unchanged.
+    """Copies every published tensor whose name and shape match a tensor of the network; other tensors are unchanged.
 
-    Tensors that are not finite are skipped: published weights of a feature extractor have NaN in the classifier.
+    Tensors that are not finite are skipped, because the classifier in published feature extractors contains NaN.
 
     Args:
         network: Network to change in place.
-        published: Name to tensor.
+        published: Published tensors, keyed by name.
 
     Returns:
         The names of the unchanged tensors.
@@ -40,7 +40,7 @@ def fill_matching(network: nn.Module, published: Mapping[str, Tensor]) -> list[s
 
 
 def options(name: str, sides: Sequence[int]) -> dict[str, Any]:
-    """Returns the constructor arguments that some networks of torchvision require.
+    """Returns the constructor arguments that some torchvision networks require.
 
     Args:
         name: Name of the network.
@@ -59,13 +59,13 @@ def published_weights(models: ModuleType, name: str, weights: str) -> dict[str, 
     """Returns the state dict of a published network.
 
     Args:
-        models: The module torchvision.models.
+        models: The module `torchvision.models`.
         name: Name of the network.
         weights: Name of the weights, such as IMAGENET1K_V1.
 
     Raises:
         ConfigError: The network has no weights with this name.
-        DataError: The file of the weights is missing, damaged or that of another network.
+        DataError: The weights file is missing or damaged, or contains the weights of another network.
     """
     known = models.get_model_weights(name).__members__
     if weights not in known:
@@ -77,7 +77,7 @@ def published_weights(models: ModuleType, name: str, weights: str) -> dict[str, 
         raise DataError(
             f"model.pretrained: {file} does not exist, and nothing is downloaded; save {url} there, or leave it empty"
         )
-    # Loaded into the published network, because its layers convert the names of older files.
+    # Loaded into the published network, because its layers convert the tensor names of older files.
     network: nn.Module = models.get_model(name, weights=None, **options(name, known[weights].meta["min_size"]))
     try:
         state = _with_todays_names(torch.load(file, map_location="cpu", weights_only=True))
@@ -90,7 +90,7 @@ def published_weights(models: ModuleType, name: str, weights: str) -> dict[str, 
 
 
 def _with_todays_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the old keys of published DenseNets (norm.1 to norm1), in place to keep the version metadata."""
+    """Renames the old keys of published DenseNets (norm.1 to norm1); works in place to keep the version metadata."""
     for name in list(state):
         state[re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)", r"\1", name)] = state.pop(name)
     return state

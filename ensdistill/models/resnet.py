@@ -14,16 +14,16 @@ from ensdistill.settings.base import setting
 class ResNet(NetworkPiece):
     """Residual network for small images.
 
-    A 3x3 convolution, three stages of residual blocks, global average pooling and a linear classifier. Each stage has
-    twice the channels of the previous stage at half the resolution. Convolutions have no bias, and BatchNorm follows
-    each. He et al. 2016 (Deep residual learning), section 4.2.
+    The network consists of a 3x3 convolution, three stages of residual blocks, global average pooling and a linear
+    classifier. Each stage has twice as many channels as the previous stage, at half the resolution. Convolutions have
+    no bias and are followed by BatchNorm. He et al. 2016 (Deep residual learning), section 4.2.
     """
 
     kind: Literal["resnet"] = "resnet"
     depth: int = setting(20, "Number of layers with weights: 6n+2 for n blocks per stage.", ge=8, le=1202)
-    width: int = setting(16, "Channels of the first stage.", ge=1, le=4096)
+    width: int = setting(16, "Number of channels of the first stage.", ge=1, le=4096)
     shortcut: Literal["identity", "projection"] = setting(
-        "identity", "Shortcut of blocks that change the shape: zeros as new channels (published), or a 1x1 convolution."
+        "identity", "Shortcut in blocks that change the shape: zeros as new channels (published), or a 1x1 convolution."
     )
 
     @field_validator("depth")
@@ -55,10 +55,10 @@ class ResNet(NetworkPiece):
 
 
 def refuse_depth_unless_6n_plus(rest: int, depth: int) -> int:
-    """Returns the depth if it is 6n + rest, that is, if three stages have equal numbers of blocks.
+    """Returns the depth if it equals 6n + rest, so that the three stages have equal numbers of blocks.
 
     Raises:
-        ValueError: Any other depth; the message names the closest valid depths.
+        ValueError: The depth has another value; the message states the closest valid depths.
     """
     if below := (depth - rest) % 6:
         raise ValueError(f"{depth} layers are not 6n+{rest}; use {depth - below} or {depth - below + 6}")

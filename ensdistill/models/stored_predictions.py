@@ -1,4 +1,4 @@
-"""Teachers that are not torch networks: their predictions for all images of a data set, stored in a file."""
+"""Teachers that are not torch networks: a file stores their predictions for all images of a data set."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ SETTING = "teachers.predictions"
 
 
 class PredictionTable:
-    """Logits of M teachers, indexed by the content of the image."""
+    """Logits of M teachers, indexed by image content."""
 
     def __init__(self, logits: Tensor, places: dict[bytes, int]) -> None:
         """Stores the table.
 
         Args:
             logits: Logits (M,N,classes).
-            places: Hash of each image to its index in [0, N).
+            places: Index of each image in [0, N), keyed by the hash of the image.
         """
         self.logits, self.places = logits, places
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PredictionTable:
-        return self  # immutable, so that copies of networks share it
+        return self  # immutable, so copies of networks can share the table
 
     def look_up(self, teacher: int, images: Tensor) -> Tensor:
-        """Returns the logits (B,classes) of a teacher for images (B,C,H,W) in [0,1].
+        """Returns the logits (B,classes) of one teacher for images (B,C,H,W) in [0,1].
 
         Raises:
             DataError: An image is not part of the data set.
@@ -54,7 +54,7 @@ class PredictionTable:
 
 
 class StoredTeacher(nn.Module):
-    """One teacher of a table: images (B,C,H,W) in [0,1] -> logits (B,classes)."""
+    """One teacher from a prediction table: images (B,C,H,W) in [0,1] -> logits (B,classes)."""
 
     def __init__(self, table: PredictionTable, teacher: int) -> None:
         super().__init__()
@@ -65,12 +65,13 @@ class StoredTeacher(nn.Module):
 
 
 def read_predictions(path: str, raw: RawData) -> list[LoadedTeacher]:
-    """Returns the teachers of a .npz file.
+    """Returns the teachers whose predictions a .npz file contains.
 
     Args:
-        path: The file. Its arrays `train_logits` or `train_probabilities` (M,N,classes) are the predictions of M
-            teachers for the labeled images of the data source, in its order and before any split. `validation_...`,
-            `test_...` and `unlabeled_...` are those for the other parts, if the source has them.
+        path: The file. The array `train_logits` or `train_probabilities` (M,N,classes) contains the predictions
+            of M teachers for the labeled images of the data source. The images are in the order of the source,
+            before any split. Likewise, `validation_...`, `test_...` and `unlabeled_...` contain predictions for
+            the other splits of the source.
         raw: The images.
 
     Raises:
@@ -83,12 +84,12 @@ def read_predictions(path: str, raw: RawData) -> list[LoadedTeacher]:
     logits = {name: _part(arrays, name, part, classes) for name, part in there.items() if _wanted(arrays, name)}
     if unused := sorted(set(arrays) - {f"{name}_{kind}" for name in there for kind in _KINDS}):
         raise DataError(
-            f"{SETTING}: {unused[0]} belongs to no part of this data set; its parts are {', '.join(there)}; remove it"
+            f"{SETTING}: {unused[0]} matches no split of this data set, which has {', '.join(there)}; remove the array"
         )
     counts = {name: len(array) for name, array in logits.items()}
     if len(set(counts.values())) > 1:
         raise DataError(
-            f"{SETTING}: all parts must have the same number of teachers, but have {counts}; add the missing "
+            f"{SETTING}: all splits must have the same number of teachers, but have {counts}; add the missing "
             "predictions"
         )
     keys = [key for name in logits for key in there[name].hashes]
@@ -101,12 +102,12 @@ _KINDS = ("logits", "probabilities")
 
 
 def _wanted(arrays: dict[str, np.ndarray], name: str) -> bool:
-    """Returns whether to read a part; predictions for unlabeled images are optional."""
+    """Returns whether predictions for a split are read; predictions for unlabeled images are optional."""
     return name != "unlabeled" or any(f"{name}_{kind}" in arrays for kind in _KINDS)
 
 
 def _table(every: Tensor, keys: list[bytes]) -> PredictionTable:
-    """Returns the table of logits (M,N,classes) of images with these N hashes; the first of equal images is used.
+    """Returns the table of logits (M,N,classes) for images with these N hashes; of equal images, the first is used.
 
     Raises:
         DataError: Equal images have different logits.
@@ -117,8 +118,8 @@ def _table(every: Tensor, keys: list[bytes]) -> PredictionTable:
     apart = (logits[:, [places[key] for key in keys]] - every).abs().amax((0, 2)) > 1e-3
     if apart.any():
         raise DataError(
-            f"{SETTING}: equal images must have equal predictions, but those of {counted(int(apart.sum()), 'image')} "
-            "differ from those of an equal image; correct them"
+            f"{SETTING}: equal images must have equal predictions, but {counted(int(apart.sum()), 'image')} and an "
+            "equal image have different predictions; correct them"
         )
     return PredictionTable(logits, places)
 
@@ -137,11 +138,13 @@ def _read(file: Path) -> dict[str, np.ndarray]:
 
 
 def _part(arrays: dict[str, np.ndarray], name: str, part: Split, classes: int) -> Tensor:
-    """Returns the logits (M,N,classes) of one part; raises DataError if they are missing or invalid."""
+    """Returns the logits (M,N,classes) for one split; raises DataError if they are missing or invalid."""
     found = [f"{name}_{kind}" for kind in _KINDS if f"{name}_{kind}" in arrays]
     if len(found) != 1:
-        state = "has both" if found else f"has neither ({', '.join(arrays) or 'it is empty'})"
-        raise DataError(f"{SETTING}: the file {state} of {name}_logits and {name}_probabilities; give one of them")
+        there = f"only {', '.join(arrays)}" if arrays else "no array"
+        state = "both; remove one of them" if found else f"{there}; add one of them"
+        rule = f"the file must contain either {name}_logits or {name}_probabilities"
+        raise DataError(f"{SETTING}: {rule}, but contains {state}")
     array, wanted = arrays[found[0]], ("M", len(part), classes)
     if array.ndim != 3 or array.shape[1:] != wanted[1:] or not len(array) or array.dtype.kind != "f":
         rule = f"(M,{wanted[1]},{wanted[2]}) for M teachers, {wanted[1]} images and {classes} classes"

@@ -1,4 +1,4 @@
-"""Pretrained teachers: checkpoints of networks whose architecture the settings can describe."""
+"""Pretrained teachers: checkpoints of networks whose architectures can be described by settings."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class LoadedTeacher(NamedTuple):
 
     Attributes:
         network: Network on the device of the data: images (B,C,H,W) in [0,1] -> logits (B,classes).
-        origin: Everything that identifies the network; it is part of the content hash.
-        warnings: Issues of the file.
+        origin: Values that identify the network; they are part of the content hash.
+        warnings: Issues found in the file.
     """
 
     network: nn.Module
@@ -38,24 +38,24 @@ class LoadedTeacher(NamedTuple):
 
 
 class TeacherFile(Settings):
-    """A pretrained network: its state dict in a file of torch or safetensors. Code in the file is never executed."""
+    """A pretrained network: a state dict in a torch or safetensors file; code in the file is never executed."""
 
     path: str = setting(
         ..., "Weights file (.safetensors, or a torch file, read weights-only).", file=True, min_length=1
     )
     model: Model = setting(Convnet(), "Architecture of the network.")
     mean: Means = setting(
-        [], "Mean of each channel with which its training images were normalized; empty: that of the training images."
+        [], "Mean of each channel that was used to train the network; empty for the mean of the given training images."
     )
-    std: Deviations = setting([], "Standard deviation of each channel, as for mean.")
-    # Excluded if empty, so that they do not affect content hashes by default.
+    std: Deviations = setting([], "Standard deviation of each channel; see mean.")
+    # Excluded if empty, so that these settings do not affect content hashes by default.
     key: str = setting(
         "",
-        "Dotted key of the weights in a file with several networks; by default found by parameter names.",
+        "Dotted key of the weights in a file with several networks; by default, found by parameter names.",
         exclude_if=operator.not_,
     )
     prefix: str = setting(
-        "", "Prefix of the parameter names in the file; by default found automatically.", exclude_if=operator.not_
+        "", "Prefix of the parameter names in the file; by default, found automatically.", exclude_if=operator.not_
     )
 
     @field_validator("model")
@@ -63,14 +63,15 @@ class TeacherFile(Settings):
     def _is_complete(cls, model: NetworkPiece) -> NetworkPiece:
         for name in ("weights", "pretrained", "freeze", "mean", "std"):
             if value := getattr(model, name, None):
-                raise SettingError(ConfigIssue((name,), "is for networks that are trained here", value, "remove it"))
+                rule = "applies only to networks that are trained here"
+                raise SettingError(ConfigIssue((name,), rule, value, "remove it"))
         return model
 
     def __call__(self, data: DataSplits) -> LoadedTeacher:
-        """Returns the network of the file, on the device of the data.
+        """Returns the network in the file, on the device of the data.
 
         Raises:
-            DataError: The file is missing, damaged or belongs to another network.
+            DataError: The file is missing or damaged, or contains the weights of another network.
             ConfigError: mean or std is invalid.
         """
         path = user_path(self.path)
@@ -98,7 +99,7 @@ class TeacherFile(Settings):
         return LoadedTeacher(network, identity, self._warnings(found))
 
     def _warnings(self, found: list[Weights]) -> tuple[ConfigIssue, ...]:
-        """Returns a warning if other weights in the file also fit; raises DataError if none is the most likely."""
+        """Returns a warning if other weights in the file also fit; raises DataError if several are equally likely."""
         others = [other for other in found[1:] if not _equal(other.state, found[0].state)]
         if not others:
             return ()
@@ -110,7 +111,7 @@ class TeacherFile(Settings):
         return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; using those at {found[0]}", hint=hint),)
 
     def _normalize(self, data: DataSplits) -> nn.Module:
-        """Returns the normalization of the settings, or that of the training images; checks the settings."""
+        """Returns a normalization with mean and std from the settings or the training images; checks the settings."""
         from ensdistill.models.normalization import Normalize  # imported here, because it imports torch
 
         name = f"teachers.checkpoints: mean and std of {self.path}"

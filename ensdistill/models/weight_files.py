@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Keys under which training scripts store the weights of the network; preferred to averaged weights and to other keys.
+# Keys under which training scripts store the network's weights; preferred over averaged weights and other keys.
 _WRAPPERS = ("", "state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
-_PREFIXES = {"module", "_orig_mod", "model", "net", "network"}  # prefixes that wrappers of a network add
-_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # also added to parts of a network
+_PREFIXES = {"module", "_orig_mod", "model", "net", "network"}  # prefixes that network wrappers add
+_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # added to its parts as well
 _COUNTER = "num_batches_tracked"  # counter of BatchNorm; no effect in evaluation mode
 _LEFT_BEHIND = (_COUNTER, "total_ops", "total_params", "n_averaged")  # tensors that profilers and averaging tools add
 _DEEPEST = 4  # maximum nesting of mappings
@@ -32,10 +32,10 @@ _RUNS_CODE = ("builtins.", "__builtin__.", "subprocess.", "shutil.", "importlib.
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights from a file that fit a network, under the names of the network.
+    """Weights from a file that fit a network, keyed by the tensor names of the network.
 
     Attributes:
-        state: Name to tensor.
+        state: Tensors, keyed by name.
         place: Dotted key of the weights in the file, such as "model.ema"; empty for the top level.
         prefix: Prefix of the names in the file.
     """
@@ -51,7 +51,7 @@ class Weights:
 
 
 class _Ignored:
-    """Inert placeholder for any object in a file that is not a tensor."""
+    """Inert placeholder that replaces any object in a file that is not a tensor."""
 
     def __new__(cls, *_: Any, **__: Any) -> _Ignored:
         return super().__new__(cls)
@@ -61,7 +61,7 @@ class _Ignored:
 
 
 def read_checkpoint_file(path: Path, setting: str = "teachers.checkpoints") -> Mapping[str, Any]:
-    """Returns the content of a safetensors file, or of a torch file read weights-only; no code in it is executed.
+    """Returns the content of a safetensors file, or of a torch file read weights-only; executes no code from the file.
 
     Objects other than tensors (settings, numbers, argparse.Namespace, NumPy scalars, ...) are ignored.
 
@@ -102,7 +102,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _read_torch(path: Path) -> Any:
-    """Returns the content of a torch file, with `_Ignored` in place of unknown objects that cannot run code."""
+    """Returns the content of a torch file; `_Ignored` objects replace unknown objects that cannot run code."""
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
     with warnings.catch_warnings():
@@ -124,19 +124,19 @@ def find_weights(
     prefix: str = "",
     replaced: Collection[str] = (),
 ) -> tuple[list[Weights], str]:
-    """Returns all weights of a file that fit a network.
+    """Returns all weights in a file that fit a network.
 
     Several weights can be equally likely, such as those with the prefixes `student.` and `teacher.`; see `unclear`.
 
     Args:
-        content: From `read_checkpoint_file`.
-        network: Names and shapes of its tensors determine which weights fit.
+        content: Result of `read_checkpoint_file`.
+        network: The network; the names and shapes of its tensors determine which weights fit.
         key: Dotted key of the weights in the file; empty to search the whole file.
         prefix: Prefix of the names in the file; empty to accept any prefix.
-        replaced: Names of the network that the file may lack or hold in another shape; they are left out.
+        replaced: Names of tensors that the file may lack or contain in another shape; these tensors are omitted.
 
     Returns:
-        The weights that fit, most likely first; if there are none, also the reason why the closest ones do not fit.
+        The weights that fit, most likely first, and, if no weights fit, the reason why the closest match does not fit.
     """
     own = {name: tensor for name, tensor in network.state_dict().items() if name not in replaced}
     found, closest_match = list[Weights](), (-2, "the file contains no state dict; save the network's state_dict()")
@@ -155,16 +155,16 @@ def find_weights(
 
 
 def unclear(found: list[Weights]) -> bool:
-    """Returns whether several weights fit and none is more likely to be those of the network itself.
+    """Returns whether several weights fit and it is unclear which of them belong to the network itself.
 
     Args:
-        found: Weights in the order of `find_weights`.
+        found: Weights in the order that `find_weights` returns.
     """
     return len(found) > 1 and _unlikeliness(found[0])[:2] == _unlikeliness(found[1])[:2]
 
 
 def _unlikeliness(weights: Weights) -> tuple[int, int, int]:
-    """Returns a sort key: the network itself before averages and other networks of the same file."""
+    """Returns a sort key: the network itself before averages and other networks in the same file."""
     parts = weights.place.split(".")
     place = _WRAPPERS.index(parts[-1]) if parts[-1] in _WRAPPERS else len(_WRAPPERS)
     place += len(_WRAPPERS) * any("ema" in part.lower() or "averag" in part.lower() for part in parts)
@@ -175,7 +175,7 @@ def _unlikeliness(weights: Weights) -> tuple[int, int, int]:
 def _state_dicts(
     content: Mapping[Any, Any], place: str = "", depth: int = 0
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yields every mapping of names to tensors in a file, with its dotted key; other objects are ignored."""
+    """Yields the dotted key and content of every mapping from names to tensors in a file; ignores other objects."""
     tensors = {
         name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, torch.Tensor)
     }
@@ -191,14 +191,14 @@ def _fitting(
 ) -> tuple[list[tuple[str, dict[str, Tensor]]], int, str]:
     """Returns the prefixes whose removal makes a state dict fit the network, each with the weights.
 
-    The other results are the largest number of matching names, and the reason why that match does not fit.
+    The other results are the largest number of matching names, and the reason why the closest match does not fit.
     """
     fitting: list[tuple[str, dict[str, Tensor]]] = []
     best = (-1, "it has none of the network's parameter names")
     for dropped in (set[str](), _WITHIN, {*_WITHIN, "module"}):  # these prefixes can also occur inside a name
         names = {_without(name, dropped): name for name in state}
         if len(names) < len(state):
-            continue  # two names would become equal
+            continue  # two different names would become equal
         targets = {_without(name, dropped): name for name in own}
         for prefix in _prefixes(names, targets):
             if wanted and prefix != _without(wanted.rstrip(".") + ".", dropped):
@@ -226,7 +226,7 @@ def _without(name: str, dropped: set[str]) -> str:
 
 
 def _prefixes(names: Mapping[str, str], targets: Mapping[str, str]) -> list[str]:
-    """Returns the prefixes of names that end like names of the network, most frequent first."""
+    """Returns the prefixes of names that end in a tensor name of the network, most frequent first."""
     counts: dict[str, int] = {}
     for name in names:
         parts = name.split(".")

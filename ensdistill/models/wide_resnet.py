@@ -11,15 +11,15 @@ from ensdistill.models.resnet import refuse_depth_unless_6n_plus
 from ensdistill.runtime.lazy import nn
 from ensdistill.settings.base import setting
 
-STEM = 16  # channels of the first convolution, for every widening factor
+STEM = 16  # number of channels of the first convolution, for every widening factor
 
 
 class WideResNet(NetworkPiece):
     """Wide residual network WRN-depth-width with pre-activation blocks.
 
-    A 3x3 convolution to 16 channels without BatchNorm; three stages of blocks with 16, 32 and 64 times `width`
-    channels; BatchNorm and ReLU; global average pooling and a linear classifier. The layout is that of the official
-    code of Nam et al. 2022. Zagoruyko and Komodakis 2016 (Wide residual networks), table 1.
+    The network consists of a 3x3 convolution to 16 channels without BatchNorm; three stages of blocks with 16, 32 and
+    64 times `width` channels; BatchNorm and ReLU; global average pooling and a linear classifier. The layout follows
+    the official code of Nam et al. 2022. Zagoruyko and Komodakis 2016 (Wide residual networks), table 1.
     """
 
     kind: Literal["wide_resnet"] = "wide_resnet"

@@ -13,9 +13,9 @@ def disable_malloc_trim() -> None:
     """Configures glibc to keep freed memory for the lifetime of the process.
 
     By default, glibc returns the memory of large tensors to the system, and each new tensor is mapped again page by
-    page. This took a fifth of a training step on a CPU. On a GPU, torch caches freed memory itself. With another C
-    library, the function does nothing. Only commands and workers call it, because a library must not change the process
-    of its caller.
+    page. On a CPU, this mapping took a fifth of the time of a training step. On a GPU, torch caches freed memory
+    itself. With another C library, the function does nothing. Only commands and workers call it, because a library must
+    not change the process of its caller.
     """
     with suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -16,17 +16,17 @@ from ensdistill.runtime.secrets import without_secrets
 def run_command(work: Callable[[], int], failure: int = 1) -> int:
     """Runs a command and returns its exit code.
 
-    Each issue of an error of this project is printed as one line on standard error; an exception of another library is
-    printed as one line with its cause. Passwords are hidden in all output, and characters that the stream cannot encode
-    are escaped.
+    Each issue in an error raised by this project is printed on a separate line of standard error. An exception raised
+    by another library is printed on one line, with its cause. Passwords are hidden in all output, and characters that
+    the stream cannot encode are escaped.
 
     Args:
         work: The command, including the parsing of its arguments; returns the exit code.
-        failure: Exit code if a training failed or an error is unexpected.
+        failure: Exit code after a failed training or an unexpected error.
 
     Returns:
-        The exit code of the command; `failure` if a training failed or an error is unexpected, 2 for invalid input or a
-        module that cannot be imported, 130 if interrupted.
+        The exit code of the command; `failure` after a failed training or an unexpected error, 2 for invalid input or a
+        module that cannot be imported, 130 after an interruption.
     """
     _ignore_invalid_terminal_size()
     with _streams():
@@ -50,15 +50,16 @@ def run_command(work: Callable[[], int], failure: int = 1) -> int:
 
 
 def cause_of(error: BaseException) -> str:
-    """Returns the cause of an exception in one line.
+    """Returns the cause of an exception as one line.
 
     Args:
         error: The exception.
 
     Returns:
-        Path and reason for a file system error, `out of memory`, or the type and the first line of the message.
+        The path and the reason for a file system error; `out of memory` if memory is exhausted; otherwise the type of
+        the exception and the first line of its message.
     """
-    cause = getattr(error, "cause", None)  # of errors of Ray, whose own message is a traceback
+    cause = getattr(error, "cause", None)  # set by errors of Ray, whose message is a traceback
     if isinstance(cause, BaseException) and cause is not error:
         return cause_of(cause)
     if isinstance(error, MemoryError):
@@ -72,14 +73,14 @@ def cause_of(error: BaseException) -> str:
 
 
 def _ignore_invalid_terminal_size() -> None:
-    """Removes COLUMNS and LINES with digits that `int` rejects, such as superscript 2; Rich fails on them."""
+    """Unsets COLUMNS and LINES if they contain digits that `int` rejects, such as superscript 2; Rich fails on them."""
     for name in ("COLUMNS", "LINES"):
         if os.environ.get(name, "").isdigit() and not os.environ[name].isdecimal():
             del os.environ[name]
 
 
 def _unexpected(error: Exception, failure: int) -> int:
-    """Prints an unexpected error and returns its exit code: that of a failure, or 2 if the fix is known."""
+    """Prints an unexpected error and returns its exit code: `failure`, or 2 if the fix is known."""
     if os.environ.get(TRACEBACK):
         traceback.print_exc(file=sys.stderr)
     if isinstance(error, OSError | MemoryError):
@@ -97,7 +98,7 @@ def _print_lines(text: str) -> None:
 
 @contextlib.contextmanager
 def _streams() -> Iterator[None]:
-    """Replaces standard output and error by filtered streams inside the block, and prints warnings as one line."""
+    """Replaces standard output and error with filtered streams inside the block; prints each warning as one line."""
     before = sys.stdout, sys.stderr, warnings.showwarning
     out, err = (_Outgoing(stream or _nowhere()) for stream in before[:2])  # None: closed by the parent process
     sys.stdout, sys.stderr = out, err
@@ -118,13 +119,13 @@ def _streams() -> Iterator[None]:
 
 
 class _Outgoing:
-    """A wrapper of a text stream that hides secrets and escapes characters that the stream cannot encode."""
+    """A text stream wrapper that hides secrets and escapes characters that the stream cannot encode."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes a text without secrets and returns the number of characters written."""
+        """Writes the text with its secrets masked, and returns the number of characters written."""
         text = without_secrets(text)
         try:
             return self._stream.write(text)
@@ -133,7 +134,7 @@ class _Outgoing:
             return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
     def writelines(self, lines: list[str]) -> None:
-        """Writes each line without secrets."""
+        """Writes each line with its secrets masked."""
         for line in lines:
             self.write(line)
 

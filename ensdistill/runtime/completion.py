@@ -1,4 +1,4 @@
-"""Completion in bash and zsh: a script generated from the parsers. Completing a word does not start Python.
+"""Shell completion for bash and zsh: a script generated from the parsers. Completing a word does not start Python.
 
 Examples:
     eval "$(ensdistill-tune completion bash)"    # in ~/.bashrc
@@ -13,7 +13,7 @@ from ensdistill.runtime.command_line import STUDIES
 from ensdistill.runtime.help_parser import HelpParser
 
 FILES = ("FILE", "DIR", "IMAGES", "MODEL", "CONFIG")  # metavars of files and folders
-STUDY, SETTING = "STUDY", "NAME=VALUE"  # metavars of the name of a study and of a setting
+STUDY, SETTING = "STUDY", "NAME=VALUE"  # metavars of a study name and of a setting
 ZSH = "autoload -U +X compinit bashcompinit && compinit -u && bashcompinit\n"
 
 SCRIPT = """\
@@ -67,7 +67,7 @@ def script(parser: HelpParser, shell: str) -> str:
 
     Args:
         parser: The parser of the program.
-        shell: `bash`, or `zsh`, which runs the script of bash.
+        shell: `bash` or `zsh`; zsh runs the bash script.
     """
     commands = parser.commands
     text = SCRIPT.format(
@@ -84,7 +84,7 @@ def script(parser: HelpParser, shell: str) -> str:
 
 
 def _values(name: str, command: HelpParser) -> Iterator[str]:
-    """Yields a case for each option that takes a value: choices, files, names of studies, or nothing."""
+    """Yields a shell case for each option with a value; it completes choices, files, study names or nothing."""
     for action in command.actions:
         if action.option_strings and action.nargs != 0:
             given = "|".join(f'"{name} {option}"' for option in action.option_strings)
@@ -92,7 +92,7 @@ def _values(name: str, command: HelpParser) -> Iterator[str]:
 
 
 def _value(action: argparse.Action, command: HelpParser) -> str:
-    """Returns shell assignments that define what may follow an option."""
+    """Returns the shell assignments that define what may follow an option."""
     words = f"words={shlex.quote(' '.join(_completions(action, command)))}"
     rest = " files=1" if action.metavar in FILES else " assign=1" if action.metavar == SETTING else ""
     return words + rest
@@ -107,7 +107,7 @@ def _words(command: HelpParser) -> str:
 
 
 def _completions(action: argparse.Action, command: HelpParser) -> list[str]:
-    """Returns the known values of an argument; the script itself looks up names of studies."""
+    """Returns the known values of an argument; the script itself looks up study names."""
     metavar = str(action.metavar)
     found = command.completions[metavar]() if metavar in command.completions else action.choices or ()
     return [STUDY] if metavar == STUDY else [f"{word}=" if metavar == SETTING else str(word) for word in found]

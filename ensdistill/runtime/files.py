@@ -14,12 +14,12 @@ from ensdistill.runtime.secrets import cleaned
 
 
 def user_path(name: str) -> Path:
-    """Returns the path of a user's input with `~` expanded; `~name` without such a user is an ordinary folder name."""
+    """Returns the path that a user entered, with `~` expanded; `~name` is kept if there is no user with this name."""
     return Path(os.path.expanduser(name))
 
 
 def stand_in(head: bytes) -> str:
-    """Returns a description, with a fix, of a placeholder that was downloaded instead of the file itself.
+    """Returns the description of a placeholder that was downloaded instead of the file itself, and the fix.
 
     Args:
         head: First bytes of the file, at least 100.
@@ -72,7 +72,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
 
 
 def sync_directory(folder: Path) -> None:
-    """Synchronizes the names of a folder to disk, so that they survive a power failure.
+    """Synchronizes the file names of a folder to disk, so that they survive a power failure.
 
     A file system that cannot synchronize folders is accepted.
     """
@@ -118,7 +118,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes a JSON file without secrets, atomically; NaN and infinity raise ValueError."""
+    """Writes a JSON file with its secrets masked, atomically; NaN and infinity raise ValueError."""
     write_text(path, json.dumps(cleaned(value), indent=2, allow_nan=False) + "\n")
 
 

@@ -22,17 +22,17 @@ def in_millions(count: float) -> str:
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """Returns a share as a percentage.
+    """Returns a share as a percentage, as text.
 
     Args:
-        share: The share, 1 for 100 %.
+        share: The share; 1 corresponds to 100 %.
         digits: Number of decimal places; 0.034 is `3 %` with 0 and `3.4 %` with 1.
     """
     return f"{100 * share:.{digits}f} %"
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
-    """Returns mean and standard deviation as text: `0.1039 +- 0.0038`.
+    """Returns the mean and the standard deviation as text: `0.1039 +- 0.0038`.
 
     Args:
         values: At least one value; for a single value only the mean is returned.

@@ -1,4 +1,4 @@
-"""Parsers of commands: options in groups, examples, settings, and commands listed by task."""
+"""Command-line parsers whose help contains option groups, examples and settings, and lists commands by task."""
 
 import argparse
 from collections.abc import Callable, Iterable
@@ -10,14 +10,15 @@ _FORMATTER: Any = partial(argparse.RawDescriptionHelpFormatter, max_help_positio
 
 
 class HelpParser(argparse.ArgumentParser):
-    """A parser of one command, or of a program.
+    """A parser for one command or for a whole program.
 
     Attributes:
         examples: Complete command lines that the help shows.
-        epilog_of: Function that returns the rest of the help. It is called only when help is printed, because settings
-            import all plugins.
-        commands: Parsers of the commands of a program, by name.
-        completions: Functions that return the words a shell completes, by the metavar of their argument.
+        epilog_of: Function that returns the rest of the help. It is called only when help is printed, because listing
+            the settings imports all plugins.
+        commands: Parsers of a program's commands, keyed by name.
+        completions: Functions that return the possible values of an argument for shell completion,
+            keyed by its metavar.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -34,24 +35,24 @@ class HelpParser(argparse.ArgumentParser):
         return self._actions
 
     def group(self, title: str) -> Any:
-        """Returns the option group with this title, which is created on first use."""
+        """Returns the option group with this title; creates the group on first use."""
         if title not in self._groups:
             self._groups[title] = self.add_argument_group(title)
         return self._groups[title]
 
     def format_help(self) -> str:
-        """Returns the help with examples and epilog."""
+        """Returns the help text, including the examples and the epilog."""
         examples = "\n".join(["examples:", *(f"  {line}" for line in self.examples)]) if self.examples else ""
         self.epilog = "\n\n".join(filter(None, [examples, self.epilog_of() if self.epilog_of else ""]))
         return super().format_help()
 
 
 class Program:
-    """A program with commands, which its help lists by task.
+    """A program with several commands; its help lists them by task.
 
     Attributes:
         parser: The parser of the program.
-        tasks: Title of each task with the names of its commands.
+        tasks: Names of the commands for each task, keyed by the title of the task.
     """
 
     def __init__(self, name: str, description: str, version: str) -> None:
@@ -65,10 +66,10 @@ class Program:
         """Adds a command.
 
         Args:
-            task: Title under which the help of the program lists it.
+            task: Title under which the program's help lists the command.
             name: Name of the command.
             sentence: What the command does, in one sentence.
-            function: `MODULE:NAME` of its function, which is imported only if the command runs.
+            function: `MODULE:NAME` of the function to run; it is imported only if the command runs.
             examples: Complete command lines.
 
         Returns:

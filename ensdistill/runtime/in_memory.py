@@ -1,4 +1,4 @@
-"""Objects that a Python program passes instead of files, stored in this process by their content hash.
+"""Objects that a Python program passes instead of files; this process stores them by content hash.
 
 Settings are plain values, so that they can be stored, compared and searched. A setting that refers to an object in
 memory contains a hash of its content; this module maps the hash to the object.
@@ -13,7 +13,7 @@ def keep(content: str, value: Any) -> None:
     """Stores an object.
 
     Args:
-        content: Hash of its content. An object that is already stored under this hash is kept.
+        content: Hash of the object's content. If an object is already stored under this hash, it is kept.
         value: The object.
     """
     _KEPT.setdefault(content, value)

@@ -17,7 +17,7 @@ __all__ = ["F", "nn", "np", "torch"]
 
 
 class LazyModule(ModuleType):
-    """A placeholder of a module that is imported on the first access to an attribute."""
+    """A placeholder for a module; the first access to an attribute imports the module."""
 
     @cached_property
     def _module(self) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Locks of files between processes."""
+"""File locks between processes."""
 
 from pathlib import Path
 

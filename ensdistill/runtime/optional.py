@@ -7,12 +7,12 @@ from ensdistill.errors import ConfigError
 
 
 def need(name: str, extra: str = "export", otherwise: str = "") -> Any:
-    """Returns a module of an extra.
+    """Returns a module that is installed by an extra of this package.
 
     Args:
         name: Name of the module.
         extra: Name of the extra that installs it.
-        otherwise: Another fix, which ends the message.
+        otherwise: An alternative fix to append to the message.
 
     Raises:
         ConfigError: The module cannot be imported; the message states how to install it.

@@ -1,4 +1,4 @@
-"""Progress of long work on standard error: a bar on a terminal, otherwise one line for each tenth."""
+"""Progress of long tasks on standard error: a bar on a terminal, otherwise one line per tenth of the task."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ Advance = Callable[[int, str], None]  # (number of completed parts, note next to
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Suppresses progress and warnings about images, teachers and students, for this thread inside the block."""
+    """Suppresses progress and warnings about images, teachers and students in this thread inside the block."""
     token = _quiet.set(True)
     try:
         yield
@@ -33,8 +33,8 @@ def console(stderr: bool = False) -> Console:
     """Returns a console.
 
     It prints text unchanged: brackets in a path are not markup, and `:x:` is not an emoji. In a notebook it prints
-    plain lines. Inside `silence` it prints nothing. If the stream is not a terminal, the console has 150 columns,
-    enough for the tables of this project.
+    plain lines. Inside `silence` it prints nothing. If the stream is not a terminal, the console has 150 columns, which
+    is enough for the tables of this project.
 
     Args:
         stderr: Whether the console writes to standard error instead of standard output.
@@ -72,7 +72,7 @@ def progress(title: str, total: int) -> Iterator[Advance]:
 
     Args:
         title: Name of the task.
-        total: Number of its parts.
+        total: Number of parts of the task.
 
     Yields:
         A function to call after each part, with the number of completed parts and a note.

@@ -1,4 +1,4 @@
-"""Reproducible numbers: random streams that are pure functions of (seed, purpose, epoch), and deterministic sums.
+"""Reproducibility: random streams that are pure functions of (seed, purpose, epoch), and deterministic sums.
 
 Resuming a training therefore requires no saved generator state.
 """
@@ -27,7 +27,7 @@ class RandomStreams:
 
     @classmethod
     def of(cls, seed: int, purpose: str, epoch: int, device: torch.device) -> RandomStreams:
-        """Returns the streams of one purpose in one epoch.
+        """Returns the streams for one purpose in one epoch.
 
         Streams with different seeds, purposes or epochs are independent.
 
@@ -43,7 +43,7 @@ class RandomStreams:
 
 
 def derive_seed(seed: int, purpose: str, epoch: int = 0) -> int:
-    """Returns a 63-bit seed from the SHA-256 of (seed, purpose, epoch).
+    """Returns a 63-bit seed that is derived from the SHA-256 hash of (seed, purpose, epoch).
 
     Args:
         seed: Seed of the run.
@@ -72,7 +72,7 @@ def temporary_seed(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def temporary_numpy_seed(seed: int | Sequence[int]) -> Iterator[None]:
-    """Seeds NumPy's global generator inside the block and restores it afterwards, for libraries that use it."""
+    """Seeds NumPy's global generator inside the block, for libraries that use it, and restores its state afterwards."""
     before = np.random.get_state()
     np.random.seed(seed)
     try:

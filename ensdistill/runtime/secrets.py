@@ -1,8 +1,8 @@
 """Removal of passwords and tokens from text.
 
-Every text that leaves the process passes through `without_secrets`: text that is printed, logged, written to the files
-of a study or sent to MLflow. Three kinds of secrets are hidden: credentials in any URI of the text, secrets of URIs
-that were registered with `register`, and values of environment variables such as MLFLOW_TRACKING_TOKEN.
+All text that leaves the process passes through `without_secrets`: it is printed, logged, written to the files of a
+study or sent to MLflow. Three kinds of secrets are hidden: credentials in any URI of the text, secrets registered with
+`register`, and values of environment variables such as MLFLOW_TRACKING_TOKEN.
 """
 
 import base64
@@ -17,7 +17,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 T = TypeVar("T")
 
 HIDDEN = "***"
-ANYWHERE, SHORTEST = 6, 4  # minimum length of hidden secrets: inside longer words, elsewhere
+ANYWHERE, SHORTEST = 6, 4  # minimum length of a secret to hide: inside a longer word, elsewhere
 _PLAIN = frozenset(  # common words, which are hidden only inside URIs
     """true false none null token default local auto password user root admin test train data model student teacher
     mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - a list would have one word per line
@@ -51,7 +51,7 @@ _registered: set[str] = set()
 
 
 def register(uri: str) -> None:
-    """Registers the credentials of a URI, which are then hidden in all text, however they are quoted.
+    """Registers the credentials of a URI; they are then hidden in all text, however they are quoted.
 
     Args:
         uri: The URI.
@@ -60,7 +60,7 @@ def register(uri: str) -> None:
 
 
 def without_secrets(text: str) -> str:
-    """Returns a text with every password and token replaced by `***`."""
+    """Returns the text with every password and token replaced by `***`."""
     text = _in_uris(text)
     for pattern in (*_PAIRS, _HEADER, _TOKEN):
         text = pattern.sub(_hidden, text)
@@ -69,13 +69,13 @@ def without_secrets(text: str) -> str:
 
 
 def _hidden(found: re.Match[str]) -> str:
-    """Returns the match of a pattern with the second group hidden; quotes are kept, so that JSON stays valid."""
+    """Returns the match of a pattern with the second group hidden; keeps quotes, so that JSON remains valid."""
     quote_mark = found[2][0] if found[2][0] in "\"'" else ""
     return f"{found[1]}{quote_mark}{HIDDEN}{quote_mark}"
 
 
 def cleaned(value: T) -> T:
-    """Returns a tree of JSON values without secrets: strings are filtered, numbers and names are unchanged."""
+    """Returns a tree of JSON values with secrets hidden in strings; numbers and keys are unchanged."""
     if isinstance(value, str):
         return without_secrets(value)  # type: ignore[return-value]
     if isinstance(value, Mapping):
@@ -84,7 +84,7 @@ def cleaned(value: T) -> T:
 
 
 def without_credentials(uri: str) -> str:
-    """Returns a URI with its credentials replaced by `***`; the user name of a database is kept."""
+    """Returns the URI with its credentials replaced by `***`; the user name of a database is kept."""
     scheme, colon, rest = uri.partition("://")
     if not colon:
         return uri
@@ -102,7 +102,7 @@ def userinfo(scheme: str, rest: str) -> str | None:
 
     Args:
         scheme: The part of the URI before `://`.
-        rest: The part after it. A password may contain "/", "?", "#" or "@" without the required quoting.
+        rest: The part of the URI after `://`. A password may contain "/", "?", "#" or "@" without the required quoting.
 
     Returns:
         The text before the host; None if the URI has no user information.
@@ -117,7 +117,7 @@ def userinfo(scheme: str, rest: str) -> str | None:
 
 
 def secrets_of(uri: str) -> set[str]:
-    """Returns the passwords and tokens in a URI, decoded and as other programs would quote them."""
+    """Returns the passwords and tokens in a URI, both decoded and quoted as other programs would quote them."""
     scheme, colon, rest = uri.partition("://")
     if not colon:
         return set()
@@ -125,7 +125,7 @@ def secrets_of(uri: str) -> set[str]:
     if user is not None:
         name, with_password, password = user.partition(":")
         found += [password] if password else []
-        # The user name can be a token: alone, with an empty password, or with a fixed word as password.
+        # The user name is a token if it stands alone, with an empty password, or with a fixed word as the password.
         found += [name] if _is_http(scheme) and (not with_password or password in ("", "x-oauth-basic")) else []
         found += [base64.b64encode(unquote(user).encode()).decode()] if with_password and password else []
     found += [value for _, value in _PARAMETER.findall(rest)]

@@ -6,7 +6,7 @@ SHOWN = 10  # number of names in a message; further names are only counted
 
 
 def storable(text: str) -> str:
-    r"""Returns a text that UTF-8 can encode: bytes of a file name that are not UTF-8 are written as `\xe9`."""
+    r"""Returns a text that UTF-8 can encode: bytes of a file name that are not UTF-8 become escapes such as `\xe9`."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a surrogate pair, which cannot be part of a file name
@@ -14,9 +14,9 @@ def storable(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Returns a text on one line with control characters escaped: a line break in a name is written as `\n`.
+    r"""Returns the text on one line with control characters escaped: a line break in a name is written as `\n`.
 
-    File names are untrusted input, and a terminal executes control characters.
+    File names are untrusted input, and terminals interpret control characters.
     """
     letters = (a if a.isprintable() else a.encode("unicode_escape").decode("ascii") for a in storable(text))
     return "".join(letters)

@@ -27,7 +27,7 @@ def save_weights(path: str | Path, network: nn.Module, metadata: dict[str, str] 
     Args:
         path: The file.
         network: The network; its parameters and buffers are stored under their names.
-        metadata: Texts to store in the header of the file.
+        metadata: Strings to store in the file header.
 
     Raises:
         DataError: The file cannot be written.
@@ -63,7 +63,7 @@ def load_weights(path: str | Path, network: nn.Module, device: torch.device | st
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: damaged, or not a safetensors file") from error
     except (RuntimeError, ValueError) as error:
-        raise DataError(f"{path}: the weights belong to another network; check the settings model and data") from error
+        raise DataError(f"{path}: contains the weights of another network; check model and data") from error
     return metadata
 
 
@@ -91,7 +91,7 @@ def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
 
     Args:
         network: The network.
-        state: Parameters and buffers by name.
+        state: Parameters and buffers, keyed by name.
     """
     versioned = OrderedDict(state)
     versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
@@ -99,12 +99,12 @@ def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Returns the SHA-256 of a file's content, 64 hexadecimal digits."""
+    """Returns the SHA-256 hash of a file's content, 64 hexadecimal digits."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def cached_fingerprint(path: Path) -> str:
-    """Returns `fingerprint`, computed once for each version of a file in this process; `missing` without the file."""
+    """Returns the fingerprint of a file, computed once per process and file version; `missing` without the file."""
     try:
         state = path.stat()
         return _fingerprint(path, state.st_mtime_ns, state.st_size)

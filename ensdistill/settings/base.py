@@ -15,15 +15,15 @@ FILE = "path"  # format of settings that name a file, also in the JSON schema
 
 
 def setting(default: Any, sentence: str, *, file: bool = False, **limits: Any) -> Any:
-    """Returns a field of a settings class.
+    """Returns a field for a settings class.
 
-    Help, schema and documentation are generated from the field, so each setting is described only here.
+    The help, the schema and the documentation are generated from the field, so each setting is described only here.
 
     Args:
         default: Default value; `...` for a required setting.
         sentence: Description of the setting.
         file: Whether the setting names a file or folder; see `ensdistill.settings.paths`.
-        limits: Arguments of pydantic's `Field`, for example the range `ge`, `gt`, `le`, `lt`.
+        limits: Further arguments of pydantic's `Field`, for example the bounds `ge`, `gt`, `le` and `lt`.
     """
     extra: dict[str, Any] = {"json_schema_extra": {"format": FILE}} if file else {}
     return Field(default, description=sentence, **limits, **extra)

@@ -8,14 +8,14 @@ from ensdistill.settings.pieces import Piece
 
 
 def misfit(piece: Piece, *arguments: Any) -> str | None:
-    """Returns the reason why a piece cannot be called with given arguments.
+    """Returns the reason why a piece cannot be called with the given arguments.
 
     Args:
         piece: A user-defined piece.
         arguments: Positional arguments of its `__call__`.
 
     Returns:
-        A sentence without full stop; None if the signature accepts the arguments.
+        A sentence without a full stop; None if the signature accepts the arguments.
     """
     call: Callable[..., Any] = piece.__call__  # type: ignore[operator]
     try:

@@ -37,7 +37,7 @@ UNKNOWN_KIND = "unknown_kind"  # issue code: no piece has this kind
 
 
 def family_of(field: FieldInfo) -> PieceFamily | None:
-    """Returns the family of the pieces in a field, directly or in a list; None if the field has no pieces."""
+    """Returns the family of the pieces that a field contains, directly or in a list; None if it contains no pieces."""
     inside = getattr(field.annotation, "__args__", ())
     held = [*field.metadata, *(mark for one in inside for mark in getattr(one, "__metadata__", ()))]
     return next((mark for mark in held if isinstance(mark, PieceFamily)), None)
@@ -49,7 +49,7 @@ class PieceFamily:
     Attributes:
         group: The group of entry points.
         base: The class from which every piece inherits.
-        default: Kind of settings that name none; empty if they must name it.
+        default: Kind to use if the settings do not name a kind; empty if a kind is required.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class PieceFamily:
             base: The class from which every piece inherits.
             package: Package whose modules are imported to define the pieces; empty for none.
             skip: Name patterns of modules without pieces, which are not imported because they import torch.
-            default: Kind of settings that name none; if empty, settings must name it.
+            default: Kind to use if the settings do not name a kind; empty if a kind is required.
         """
         self.group, self.base, self.default = f"{PACKAGE}.{name}", base, default
         base.piece_group = self.group
@@ -75,7 +75,7 @@ class PieceFamily:
 
     @cached_property
     def built_in(self) -> dict[str, type[Piece]]:
-        """Built-in pieces by kind, in the order of their definition."""
+        """Built-in pieces keyed by kind, in definition order."""
         return built_in_pieces(self.group)
 
     @property
@@ -84,7 +84,7 @@ class PieceFamily:
         return [*self.built_in, *(name for name in group_of(self.group) if name not in self.built_in)]
 
     def installed(self) -> Iterator[type[Piece]]:
-        """Yields the pieces of entry points; warns about each entry point that cannot be used."""
+        """Yields the pieces that entry points provide; warns about each entry point that cannot be used."""
         for name, entries in group_of(self.group).items():
             try:
                 if name in self.built_in:
@@ -95,7 +95,7 @@ class PieceFamily:
                 warnings.warn(f"{self.group}: {error.issue.sentence}", stacklevel=2)
 
     def find(self, kind: Any) -> type[Piece]:
-        """Returns the class of a kind.
+        """Returns the class that a kind selects.
 
         Args:
             kind: A built-in kind, the name of an entry point, or `module:Name`.

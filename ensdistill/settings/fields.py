@@ -1,4 +1,4 @@
-"""Pieces that settings fields accept, and pieces that given settings name."""
+"""Finds the pieces that a settings field accepts, and the pieces that given settings select."""
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
@@ -19,7 +19,7 @@ def pieces_of(field: FieldInfo, own: Collection[type[Piece]] = ()) -> list[type[
 
     Args:
         field: A field of a settings class.
-        own: User-defined pieces to include if they belong to the family of the field.
+        own: User-defined pieces to include if they are members of the field's family.
     """
     if family := family_of(field):
         return [*family.built_in.values(), *(piece for piece in own if issubclass(piece, family.base))]
@@ -31,7 +31,7 @@ def pieces_of(field: FieldInfo, own: Collection[type[Piece]] = ()) -> list[type[
 
 @cache
 def families_of(model: type[BaseModel]) -> tuple[PieceFamily, ...]:
-    """Returns the families of pieces below a settings class."""
+    """Returns the piece families that the fields of a settings class accept, at any depth."""
     found: dict[PieceFamily, None] = {}
     for field in model.model_fields.values():
         family = family_of(field)
@@ -42,18 +42,18 @@ def families_of(model: type[BaseModel]) -> tuple[PieceFamily, ...]:
 
 
 def installed_pieces(model: type[BaseModel]) -> list[type[Piece]]:
-    """Returns the pieces of installed plugins below a settings class; warns about each plugin that cannot be used."""
+    """Returns the plugin pieces that fields of a settings class accept; warns about each plugin that cannot be used."""
     return [piece for family in families_of(model) for piece in family.installed()]
 
 
 def own_pieces(model: type[BaseModel], tree: Any) -> dict[Path, type[Piece]]:
-    """Returns the user-defined pieces that settings name, by the paths of their settings.
+    """Returns the user-defined pieces that settings select, keyed by the path of the setting.
 
     Pieces that cannot be imported are skipped.
 
     Args:
         model: The settings class.
-        tree: Its settings, nested, or an instance.
+        tree: Nested settings of this class, or an instance.
     """
     found: dict[Path, type[Piece]] = {}
     for path, field, value in _values(model, tree):
@@ -66,11 +66,11 @@ def own_pieces(model: type[BaseModel], tree: Any) -> dict[Path, type[Piece]]:
 
 
 def own_kinds(model: type[BaseModel], tree: Mapping[str, Any]) -> dict[Path, str]:
-    """Returns the kinds that are not built in, by the paths of their settings; imports nothing.
+    """Returns the kinds that are not built in, keyed by the path of the setting; imports nothing.
 
     Args:
         model: The settings class.
-        tree: Its settings, nested.
+        tree: Nested settings of this class.
     """
     found: dict[Path, str] = {}
     for path, field, value in _values(model, tree):
@@ -84,7 +84,7 @@ def own_kinds(model: type[BaseModel], tree: Mapping[str, Any]) -> dict[Path, str
 
 
 def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo, Any]]:
-    """Yields path, field and value of each field of settings classes, or of each item if the field is a list."""
+    """Yields the path, field and value of each field that contains settings; a list yields one entry per item."""
     for name, field, is_list in _fields(model):
         value = tree.get(name) if isinstance(tree, Mapping) else getattr(tree, name, None)
         if isinstance(value, list) and is_list:
@@ -95,7 +95,7 @@ def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo
 
 @cache
 def _fields(model: type[BaseModel]) -> tuple[tuple[str, FieldInfo, bool], ...]:
-    """Returns name and field of each field of settings classes, and whether it is a list."""
+    """Returns the name and field of each field that contains settings, and whether the field is a list."""
     return tuple(
         (name, field, get_origin(field.annotation) is list)
         for name, field in model.model_fields.items()
@@ -108,7 +108,7 @@ def piece_at(field: FieldInfo, value: Any) -> type[Piece] | None:
 
     Args:
         field: A field of a settings class.
-        value: Its value, a mapping or an instance.
+        value: The value of the field, a mapping or an instance.
 
     Returns:
         The class; None if the value is not a piece, or its class cannot be found.

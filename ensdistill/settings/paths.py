@@ -1,4 +1,4 @@
-"""Settings that name files: their paths are made absolute when they are read, and excluded from every hash."""
+"""Settings that name files: the paths become absolute when settings are read, and are excluded from every hash."""
 
 import os
 import re
@@ -18,14 +18,14 @@ _IN_MEMORY = (":memory:", "file:")
 
 @cache
 def file_settings(model: type[BaseModel], prefix: str = "") -> frozenset[str]:
-    """Returns the dotted names of all settings below a class that name a file.
+    """Returns the dotted names of all settings in a settings class that name a file.
 
     Args:
         model: The settings class.
-        prefix: Prefix of each name.
+        prefix: String to prepend to each name.
 
     Returns:
-        Dotted names; `*` stands for an index of a list.
+        Dotted names; `*` stands for a list index.
     """
     return frozenset(_file_settings(model, prefix))
 
@@ -40,15 +40,15 @@ def _file_settings(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def files_in(model: type[BaseModel], tree: Any, prefix: str = "") -> frozenset[str]:
-    """Returns the dotted names of all settings that name a file, including those of user-defined pieces.
+    """Returns the dotted names of all settings that name a file, including settings of user-defined pieces.
 
     Args:
         model: The settings class.
-        tree: Its settings, nested, or an instance.
-        prefix: Prefix of each name.
+        tree: Nested settings of this class, or an instance.
+        prefix: String to prepend to each name.
 
     Returns:
-        Dotted names; `*` stands for an index of a list.
+        Dotted names; `*` stands for a list index.
     """
     own = (
         name
@@ -59,10 +59,10 @@ def files_in(model: type[BaseModel], tree: Any, prefix: str = "") -> frozenset[s
 
 
 def absolute(tree: Any, folder: str | Path, names: frozenset[str], name: str = "") -> Any:
-    """Returns settings with all file paths absolute.
+    """Returns the settings with all file paths made absolute.
 
     Args:
-        tree: Settings as written, nested or with dotted names, or the value of one of them.
+        tree: Settings as written, nested or with dotted names, or the value of a single setting.
         folder: The folder against which relative paths are resolved.
         names: The settings that name a file, as returned by `file_settings`.
         name: Dotted name of the value.
@@ -77,10 +77,10 @@ def absolute(tree: Any, folder: str | Path, names: frozenset[str], name: str = "
 
 
 def without_files(tree: Any, names: frozenset[str], name: str = "") -> Any:
-    """Returns settings without file paths, because a result depends on the content of a file and not on its path.
+    """Returns the settings without file paths, because results depend on the content of files and not on their paths.
 
     Args:
-        tree: Nested settings, or the value of one of them.
+        tree: Nested settings, or the value of a single setting.
         names: The settings that name a file, as returned by `file_settings`.
         name: Dotted name of the value.
     """
@@ -102,6 +102,6 @@ def _absolute(value: str, folder: str | Path) -> str:
 
 
 def _tidy(path: str) -> str:
-    """Returns the path without `.` and `..`, or unchanged if, due to a link, the shorter path is another file."""
+    """Returns the path without `.` and `..`; unchanged if, because of a link, the shorter path is another file."""
     tidy = os.path.normpath(path)
     return tidy if os.path.realpath(tidy) == os.path.realpath(path) else path

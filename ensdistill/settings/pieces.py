@@ -1,4 +1,4 @@
-"""Pieces: settings classes that a setting selects by their `kind`, built-in or user-defined."""
+"""Pieces: built-in or user-defined settings classes that a setting selects by `kind`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from ensdistill.settings.base import Settings
 from ensdistill.settings.plugins import MAIN, PluginError, described, distribution_of, group_of, load, source_hash
 
 PACKAGE = __name__.partition(".")[0]
-_built_in: list[type[Piece]] = []  # in the order of their definition
-_unreachable: WeakValueDictionary[str, type[Piece]] = WeakValueDictionary()  # classes that cannot be imported, by path
+_built_in: list[type[Piece]] = []  # in definition order
+# Classes that cannot be imported, keyed by path.
+_unreachable: WeakValueDictionary[str, type[Piece]] = WeakValueDictionary()
 
 
 class Piece(Settings):
@@ -29,7 +30,7 @@ class Piece(Settings):
     """
 
     kind: str = ""
-    piece_group: ClassVar[str] = ""  # group of entry points; set by the family
+    piece_group: ClassVar[str] = ""  # entry-point group; set by the family
     piece_source_hash: ClassVar[str] = ""  # stored on the class, so that it survives pickling the class by value
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -64,16 +65,16 @@ def is_built_in(piece: type[Piece]) -> bool:
 
 
 def built_in_pieces(group: str) -> dict[str, type[Piece]]:
-    """Returns the built-in pieces of a family by kind, in the order of their definition.
+    """Returns the built-in pieces of a family, keyed by kind, in definition order.
 
     Args:
-        group: Group of entry points of the family.
+        group: Entry-point group of the family.
     """
     return {kind_of(piece): piece for piece in _built_in if piece.piece_group == group and kind_of(piece)}
 
 
 def unreachable_piece(path: str) -> type[Piece] | None:
-    """Returns the class with a path that cannot be imported; None if this process has not defined it.
+    """Returns the class at a path that cannot be imported; None if this process has not defined such a class.
 
     Args:
         path: `module:QualName` of the class.
@@ -92,7 +93,7 @@ def path_of(piece: type) -> str:
 
 
 def is_unreachable(piece: type) -> bool:
-    """Returns whether a class is defined in a script, notebook or function: other processes cannot import it."""
+    """Returns whether other processes cannot import a class, because a script, notebook or function defines it."""
     return piece.__module__ == MAIN or "<locals>" in piece.__qualname__
 
 
@@ -125,13 +126,14 @@ def group_name(piece: type[Piece]) -> str:
 
 @cache
 def piece_code(piece: type[Piece]) -> str:
-    """Returns an identifier of the code of a piece.
+    """Returns an identifier for the code of a piece.
 
     Args:
         piece: The class.
 
     Returns:
-        Name and version of its distribution, or `sha256:` and the hash of its source file; empty for a built-in piece.
+        Name and version of the piece's distribution, or `sha256:` and the hash of the source file;
+        empty for a built-in piece.
     """
     if is_built_in(piece):
         return ""

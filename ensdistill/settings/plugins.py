@@ -1,8 +1,8 @@
-"""Imports code from outside this package, by entry point or as `module:Name`, and identifies its version.
+"""Imports code from other packages, by entry point or as `module:Name`, and identifies the version of the code.
 
-An entry point is `NAME = module:Class` in the group of a family of pieces, such as `ensdistill.losses`. Groups are read
-only for a name that is not built in, or for a list of all names. A plugin is imported only if its name is used or all
-pieces are listed.
+An entry point is an entry `NAME = module:Class` in the group of a piece family, such as `ensdistill.losses`. Groups are
+read only to find a name that is not built in, or to list all names. A plugin is imported only if its name is used or
+all pieces are listed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class PluginError(Exception):
 
 @cache
 def group_of(group: str) -> dict[str, tuple[EntryPoint, ...]]:
-    """Returns the entry points of a group by name.
+    """Returns the entry points of a group, keyed by name.
 
     Args:
         group: Name of the group, for example `ensdistill.losses`.
 
     Returns:
-        All entry points of each name, in a fixed order; several if distributions use the same name.
+        The entry points of each name, in a fixed order; a name has several if several distributions use it.
     """
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value, owner(entry))):
@@ -46,17 +46,17 @@ def group_of(group: str) -> dict[str, tuple[EntryPoint, ...]]:
 
 
 def owner(entry: EntryPoint) -> str:
-    """Returns name and version of the distribution of an entry point."""
+    """Returns the name and version of the distribution that provides an entry point."""
     return described(entry.dist) if entry.dist else "an unknown distribution"
 
 
 def described(distribution: Distribution) -> str:
-    """Returns name and version of a distribution."""
+    """Returns the name and version of a distribution."""
     return f"{distribution.name} {distribution.version}"
 
 
 def load(entry: EntryPoint) -> Any:
-    """Returns the object of an entry point.
+    """Returns the object to which an entry point refers.
 
     Args:
         entry: The entry point.
@@ -71,10 +71,10 @@ def load(entry: EntryPoint) -> Any:
 
 
 def import_object(path: str) -> Any:
-    """Returns the object of a path `package.module:Name`.
+    """Returns the object at a path `package.module:Name`.
 
-    The current folder is appended to `sys.path`, which does not contain it in an installed command. It comes last, so
-    its files never hide an installed module.
+    The current folder is appended to `sys.path`, because the path of an installed command does not contain it. As the
+    last entry, it never hides an installed module.
 
     Args:
         path: Module and qualified name, separated by a colon.
@@ -96,14 +96,14 @@ def import_object(path: str) -> Any:
 
 @cache
 def distribution_of(module: str) -> Distribution | None:
-    """Returns the installed distribution of a module.
+    """Returns the installed distribution that contains a module.
 
     Args:
         module: Full name of an imported module.
 
     Returns:
-        The distribution; None if the module has none, or if the distribution is editable, so that its code can change
-        while its version does not.
+        The distribution; None if the module has no distribution, or if the distribution is editable. The code of an
+        editable distribution can change without a change of version.
     """
     top = module.partition(".")[0]
     file = getattr(sys.modules.get(top), "__file__", None)
@@ -118,7 +118,7 @@ def distribution_of(module: str) -> Distribution | None:
 
 
 def source_hash(owner: type) -> str:
-    """Returns the SHA-256 of the file that defines a class, in hexadecimal digits.
+    """Returns the SHA-256 hash of the file that defines a class, in hexadecimal digits.
 
     Modules that this file imports are not included. For a class without a file, for example in a notebook, the compiled
     methods are hashed.

@@ -1,4 +1,4 @@
-"""Validation errors as issues with rule, value and fix, and the table of all settings."""
+"""Converts validation errors to issues with rule, value and fix; lists all settings in a table."""
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ def validate(model: type[T], tree: Mapping[str, Any]) -> T:
         tree: Nested settings.
 
     Raises:
-        ConfigError: Settings are invalid; the error lists every issue with name, rule, value and fix.
+        ConfigError: Settings are invalid; the error lists the name, rule, value and fix of every issue.
     """
     try:
         return model.model_validate(tree)
@@ -50,18 +50,18 @@ def validate(model: type[T], tree: Mapping[str, Any]) -> T:
 
 
 def config_error(model: type[BaseModel], tree: Mapping[str, Any], error: ValidationError) -> ConfigError:
-    """Converts a validation error of pydantic to a ConfigError with all issues.
+    """Converts a pydantic validation error to a ConfigError with all issues.
 
     Args:
         model: The settings class.
-        tree: The settings that were validated, nested.
-        error: The error of pydantic.
+        tree: The nested settings that were validated.
+        error: The pydantic error.
     """
     return ConfigError([_issue(model, tree, detail) for detail in error.errors()])
 
 
 def closest_match(name: str, known: Iterable[str]) -> str | None:
-    """Returns the known name that is most similar to a name, or None if none is similar."""
+    """Returns the known name that is most similar to `name`, or None if no known name is similar."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return close[0] if close else None
 
@@ -72,9 +72,9 @@ class SettingDoc:
 
     Attributes:
         name: Dotted name of the setting.
-        kind: Kind of the piece that has the setting; empty if all pieces have it.
+        kind: Kind of the piece that has the setting; empty if every piece has the setting.
         default: Default value as text, or `required`.
-        limits: Range or choices as text.
+        limits: Range or choices, as text.
         sentence: Description of the setting.
     """
 
@@ -86,11 +86,11 @@ class SettingDoc:
 
 
 def settings_table(model: type[BaseModel], prefix: str = "", own: Collection[type[Piece]] = ()) -> Iterator[SettingDoc]:
-    """Yields every setting below a settings class with name, default, range and description.
+    """Yields the name, default, range and description of every setting in a settings class, at any depth.
 
     Args:
         model: The settings class.
-        prefix: Prefix of each name.
+        prefix: String to prepend to each name.
         own: User-defined pieces to include.
     """
     for name, field in model.model_fields.items():
@@ -110,7 +110,7 @@ def settings_table(model: type[BaseModel], prefix: str = "", own: Collection[typ
 
 
 def settings_help(model: type[BaseModel], title: str) -> str:
-    """Returns every setting below a settings class with default, range and description, as text.
+    """Returns a text that lists every setting in a settings class, with its default, range and description.
 
     Settings of installed plugins are included; a plugin that cannot be used causes a warning.
 
@@ -127,12 +127,12 @@ def settings_help(model: type[BaseModel], title: str) -> str:
 
 
 def setting_names(model: type[BaseModel]) -> list[str]:
-    """Returns the dotted names of all settings below a settings class."""
+    """Returns the dotted names of all settings in a settings class, at any depth."""
     return list(dict.fromkeys(row.name for row in settings_table(model)))
 
 
 def format_constraints(field: FieldInfo) -> str:
-    """Returns the range or the choices of a field with a plain value as text."""
+    """Returns the range or the choices of a field as text, for a field with a plain value."""
     if get_origin(field.annotation) is Literal:
         return " | ".join(str(choice) for choice in get_args(field.annotation))
     bounds = [
@@ -151,7 +151,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails) -> ConfigIssue:
-    """Returns an error of pydantic as an issue."""
+    """Returns the issue that corresponds to a pydantic error."""
     parts, holder = _locate(model, tree, detail["loc"])
     path, value = tuple(parts), detail["input"]
     kind, context = detail["type"], detail.get("ctx", {})
@@ -188,7 +188,7 @@ def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails
 def _unknown(
     model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str], own: Iterable[type[Piece]]
 ) -> ConfigIssue:
-    """Returns the issue of an unknown setting, with the kinds that accept it, its section, or a similar name."""
+    """Returns the issue for an unknown setting; states the kinds or the section that accept it, or a similar name."""
     table = list(settings_table(model, own=list(own)))
     known = list(holder.model_fields) if holder else []
     rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")
@@ -218,7 +218,7 @@ def same_name_elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | No
         path: Parts of the dotted name of an unknown setting.
 
     Returns:
-        The shortest such name, preferably in the same section; None if none exists.
+        The shortest such name, preferably in the same section; None if there is no such name.
     """
     found = (row.name for row in settings_table(model) if row.name.split(".")[-1] == path[-1])
     return min(found, key=lambda name: (not name.startswith(f"{path[0]}."), len(name)), default=None)
@@ -246,7 +246,7 @@ def _kinds(holder: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
 def _locate(
     model: type[BaseModel], tree: Any, location: tuple[int | str, ...]
 ) -> tuple[list[str], type[BaseModel] | None]:
-    """Returns the path of an invalid setting, without pydantic's names of union members, and its settings class."""
+    """Returns the path of an invalid setting, without pydantic's union-member names, and the setting's class."""
     path: list[str] = []
     holder: type[BaseModel] | None = model
     options: list[type[BaseModel]] = []  # classes that the value at the current path can have
@@ -259,7 +259,7 @@ def _locate(
             holder, options = chosen[0], []
             continue
         if path and (isinstance(tree, str | int | float) or (tree is None and str(part).startswith("literal["))):
-            continue  # a plain value has no parts, so this is pydantic's name of a union member
+            continue  # a plain value has no parts, so this part is pydantic's name for a union member
         path.append(str(part))
         inside = isinstance(tree, Mapping) or (isinstance(tree, list) and isinstance(part, int) and part < len(tree))
         tree = (tree.get(part) if isinstance(tree, Mapping) else tree[part]) if inside else None

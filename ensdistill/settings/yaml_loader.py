@@ -1,4 +1,4 @@
-"""Parser of YAML 1.2 to plain values: executes nothing, rejects duplicate names, reports errors with their line."""
+"""Parses YAML 1.2 to plain values: executes nothing, rejects duplicate names, reports errors with line numbers."""
 
 import io
 import re
@@ -20,7 +20,7 @@ YamlDict = dict[str, Any]
 
 _CORE = "tag:yaml.org,2002:"
 _MERGE = f"{_CORE}merge"
-_MAX_VALUES = 100_000  # values of one file; each alias counts as all values that it repeats
+_MAX_VALUES = 100_000  # values in one file; an alias counts as all values that it repeats
 _PLAIN = {"str": "text", "int": "number", "float": "number", "bool": "truth value"}
 
 
@@ -73,7 +73,7 @@ _HELP = {
 
 
 class _Resolver(BaseResolver):
-    """Resolves the tags of scalars by the core schema only, regardless of the version that a file declares."""
+    """Resolves scalar tags by the core schema only, regardless of the version that a file declares."""
 
     def __init__(self, version: Any = None, loader: Any = None) -> None:
         super().__init__(loader)
@@ -81,11 +81,11 @@ class _Resolver(BaseResolver):
 
     @property
     def processing_version(self) -> tuple[int, int]:
-        """Version of the syntax."""
+        """Version of the YAML syntax."""
         return 1, 2
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        """Returns the tag of a node; a plain scalar has the first tag whose pattern matches."""
+        """Returns the tag of a node; for a plain scalar, the first tag whose pattern matches."""
         if kind is ScalarNode and implicit[0]:
             return Tag(suffix=next(tag for tag, pattern in _PATTERNS if pattern.fullmatch(value)))
         return super().resolve(kind, value, (False, False))
@@ -106,7 +106,7 @@ class _Representer(SafeRepresenter):
     """Writes floats in a form that YAML 1.1 and 1.2 read as numbers: 1.0e-05, because 1e-05 is text in YAML 1.1."""
 
     def represent_float(self, data: float) -> Any:
-        """Returns the node of a float."""
+        """Returns the node that represents a float."""
         node = super().represent_float(data)
         if "e" in node.value and "." not in node.value:
             node.value = node.value.replace("e", ".0e")
@@ -120,8 +120,8 @@ class _Values:
     """Converts the nodes of one text to plain values and collects all errors."""
 
     def __init__(self) -> None:
-        self.errors: dict[tuple[int, str], None] = {}  # ordered and unique: an error in an alias is listed once
-        self._made: dict[Node, tuple[Any, int]] = {}  # values and their sizes, also of aliases
+        self.errors: dict[tuple[int, str], None] = {}  # ordered and unique: an error in a repeated alias is listed once
+        self._made: dict[Node, tuple[Any, int]] = {}  # values and their sizes, including those of aliases
         self._open: set[Node] = set()
 
     def of(self, node: Node) -> Any:
@@ -154,7 +154,7 @@ class _Values:
     def _scalar(self, node: ScalarNode, convert: Callable[[str], Any]) -> Any:
         try:
             return convert(node.value)
-        except (ValueError, KeyError):  # an explicit tag that does not match, or a number of more than 4,300 digits
+        except (ValueError, KeyError):  # an explicit tag that does not match, or a number with more than 4,300 digits
             text = node.value if len(node.value) < 40 else f"{node.value[:20]}... ({len(node.value)} characters)"
             self._note(node, f"{text} cannot be read as !!{str(node.tag).removeprefix(_CORE)}")
             return None
@@ -167,14 +167,14 @@ class _Values:
         return size
 
     def _pairs(self, node: MappingNode) -> dict[str, Node]:
-        """Returns names and value nodes; an invalid name is recorded and skipped, so that the rest is checked, too."""
+        """Returns names and value nodes; records and skips an invalid name, so that the rest is also checked."""
         first: dict[str, int] = {}
         merged: dict[str, Node] = {}
         own: dict[str, Node] = {}
         for key, value in node.value:
             name, line = self.of(key), _line(key.start_mark)
             if not isinstance(name, str):
-                self._note(key, f"{_written(key)}: names in a mapping must be texts; put it in quotes")
+                self._note(key, f"{_written(key)}: names in a mapping must be strings; put this name in quotes")
             elif name in first:
                 self._note(key, f"{name} is given twice (first in line {first[name]})")
             elif key.tag == _MERGE:
@@ -184,7 +184,7 @@ class _Values:
         return merged | own
 
     def _merged(self, node: Node) -> dict[str, Node]:
-        """Returns names and value nodes that `<<` adds from mappings, of which earlier ones take precedence."""
+        """Returns names and value nodes that `<<` adds from mappings; earlier mappings take precedence."""
         sources = list(node.value) if isinstance(node, SequenceNode) else [node]
         found: dict[str, Node] = {}
         for source in reversed(sources):
@@ -215,10 +215,11 @@ class LineIndex:
         """Returns the line of a setting.
 
         Args:
-            name: Dotted name; `a.0` is the first value of the list `a`. The text itself may contain dotted names.
+            name: Dotted name; `a.0` is the first value of the list `a`. The YAML text may also contain dotted names.
 
         Returns:
-            Number of the line, from 1, with the setting or the longest prefix of its name; None if no prefix exists.
+            Number of the line, from 1, that contains the setting or the longest existing prefix of its name; None if
+            there is no such prefix.
         """
         line, node, parts = None, self._root, name.split(".")
         while parts and (found := _find(node, parts)):
@@ -227,7 +228,7 @@ class LineIndex:
 
 
 def _find(node: Node | None, parts: list[str]) -> tuple[int, Node, list[str]] | None:
-    """Returns line and value of the longest prefix of a path in a node, and the rest of the path."""
+    """Returns the line and value at the longest prefix of a path that exists in a node, and the rest of the path."""
     if isinstance(node, SequenceNode) and parts[0].isdigit() and int(parts[0]) < len(node.value):
         value = node.value[int(parts[0])]
         return _line(value.start_mark), value, parts[1:]
@@ -273,14 +274,14 @@ def to_yaml_text(tree: YamlDict) -> str:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Returns the value of a YAML text.
+    """Returns the value that a YAML text represents.
 
     Args:
         text: The text.
-        where: Origin of the text (a file or an option), with which error messages start.
+        where: Origin of the text (a file or an option); error messages start with it.
 
     Raises:
-        ConfigError: The text is not valid YAML, or has tags that create objects; the message states the lines.
+        ConfigError: The text is not valid YAML, or contains tags that create objects; the message states the lines.
     """
     values = _Values()
     try:
@@ -294,7 +295,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def _described(error: Exception, text: str) -> str:
-    """Returns line, problem and fix of an error of the parser, in the form `, line 3: ...`."""
+    """Returns the line, problem and fix for a parser error, in the form `, line 3: ...`."""
     mark, before = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or " ".join(str(error).split())
     if isinstance(error, ReaderError):
@@ -308,14 +309,14 @@ def _described(error: Exception, text: str) -> str:
 
 
 def parse_mapping(text: str, where: str) -> YamlDict:
-    """Returns the settings of a YAML text.
+    """Returns the settings in a YAML text.
 
     Args:
         text: The text.
-        where: Origin of the text (a file or an option), with which error messages start.
+        where: Origin of the text (a file or an option); error messages start with it.
 
     Raises:
-        ConfigError: The text is empty, invalid, or not a mapping of names to values.
+        ConfigError: The text is empty, invalid, or not a mapping from names to values.
     """
     value = parse_yaml(text, where)
     if not isinstance(value, dict):
@@ -343,7 +344,7 @@ def read_text(path: str | Path) -> str:
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
-    """Returns the position at which a text is not UTF-8, or its actual encoding."""
+    """Returns a text that states where a file is not UTF-8, or which encoding it has."""
     raw = error.object
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return ": is UTF-16. Save it as UTF-8."
@@ -354,12 +355,12 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
 
 
 def read_yaml(path: str | Path) -> YamlDict:
-    """Returns the settings of a YAML file.
+    """Returns the settings in a YAML file.
 
     Args:
         path: The file.
 
     Raises:
-        ConfigError: The file cannot be read, or is not a mapping of names to values.
+        ConfigError: The file cannot be read, or is not a mapping from names to values.
     """
     return parse_mapping(read_text(path), str(path))

@@ -1,11 +1,11 @@
-"""Contract suites: requirements on every piece of a family, as classes of tests for pytest.
+"""Contract suites: requirements for all pieces of a family, as pytest test classes.
 
     from ensdistill.testing import LossContract
 
     class TestFocal(LossContract):
         pieces = [Focal(), Focal(gamma=0.5)]
 
-Each test runs once per piece. Instead of `pieces`, a class can have a fixture `piece`.
+Each test runs once per piece. Instead of `pieces`, a class can define a fixture `piece`.
 """
 
 import pytest
@@ -14,7 +14,7 @@ _SUITES = (
     *("augmentations", "averaging", "contract", "data", "losses", "metrics", "models", "optimizers"),
     *("perturbations", "students"),
 )
-pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))  # failed assertions then show values
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))  # so that failed assertions show values
 
 from ensdistill.testing.augmentations import AugmentationContract  # noqa: E402
 from ensdistill.testing.averaging import AveragingContract  # noqa: E402

@@ -1,4 +1,4 @@
-"""Contract of augmentations: images of the same shape in bytes, and no other changes."""
+"""Contract for augmentations: uint8 images of the same shape, and no side effects."""
 
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 class AugmentationContract(Contract):
-    """Tests of augmentations.
+    """Tests for augmentations.
 
     Attributes:
         without_chance: Kinds of augmentations that draw no random numbers.
@@ -30,7 +30,7 @@ class AugmentationContract(Contract):
 
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("count", [0, 1, 20])
-    def test_shape_and_type_are_kept(self, piece: Any, channels: int, count: int) -> None:
+    def test_shape_and_type_are_preserved(self, piece: Any, channels: int, count: int) -> None:
         augmented = piece(images(channels)[:count], seeded())
         assert augmented.shape == (count, channels, 8, 8)
         assert augmented.dtype == torch.uint8
@@ -47,7 +47,7 @@ class AugmentationContract(Contract):
     def test_same_seed_gives_the_same_images(self, piece: Any) -> None:
         assert torch.equal(piece(images(), seeded(3)), piece(images(), seeded(3)))
 
-    def test_other_seeds_and_later_batches_give_other_images(self, piece: Any) -> None:
+    def test_different_seeds_and_later_batches_give_different_images(self, piece: Any) -> None:
         generator = seeded(0)
         first, later, other = piece(images(), generator), piece(images(), generator), piece(images(), seeded(1))
         different = not torch.equal(first, other) and not torch.equal(first, later)

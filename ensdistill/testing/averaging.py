@@ -1,4 +1,4 @@
-"""Contract of averages: a student to evaluate, and an unchanged student in training."""
+"""Contract for averages: they return a student to evaluate, and do not change the student in training."""
 
 import copy
 import io
@@ -23,15 +23,15 @@ def student() -> Student:
 
 
 def move(pupil: Student, average: WeightAverage, steps: int, total: int = 6, first: int = 0) -> None:
-    """Changes a student by random steps, and updates the average after each step as after an epoch.
+    """Changes a student by random steps, and updates the average after each step as if an epoch had ended.
 
-    Step n depends only on n, so that a run in two parts has the same steps as a run in one.
+    Step n depends only on n, so that a run in two parts has the same steps as a run in one part.
 
     Args:
         pupil: The student to change in place.
         average: Average of the student.
-        steps: Number of steps.
-        total: Number of steps of the whole training.
+        steps: Number of steps to make.
+        total: Number of steps in the whole training.
         first: Index of the first step.
     """
     for n in range(first, first + steps):
@@ -44,7 +44,7 @@ def move(pupil: Student, average: WeightAverage, steps: int, total: int = 6, fir
 
 
 def judge(pupil: Student) -> dict[str, float]:
-    """Returns validation metrics that prefer weights with a small norm."""
+    """Returns validation metrics that are better for weights with a smaller norm."""
     length = float(sum(p.detach().square().sum() for p in pupil.parameters()))
     return {"accuracy": -length, "nll": length}
 
@@ -65,7 +65,7 @@ def gradients_of(pupil: Student) -> list[Tensor]:
 
 
 class AveragingContract(Contract):
-    """Tests of averages."""
+    """Tests for averages."""
 
     def test_average_is_a_student_of_the_same_kind(self, piece: Any) -> None:
         pupil = student()

@@ -14,18 +14,18 @@ class Contract:
     """Base of all contract suites.
 
     Attributes:
-        pieces: Instances to test. If empty, the class must have a fixture `piece`.
+        pieces: Instances to test. If empty, the class must define a fixture `piece`.
     """
 
     pieces: ClassVar[Sequence[Any]] = ()
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Parametrizes each test with an argument `piece` over all pieces."""
+        """Parametrizes each test that has an argument `piece` over all pieces."""
         if self.pieces and "piece" in metafunc.fixturenames:
             metafunc.parametrize("piece", self.pieces, ids=_id)
 
     def test_piece_is_restored_from_its_dump(self, piece: Piece) -> None:
-        """The kind and the settings in a dump determine an equal piece."""
+        """The kind and the settings in a dump restore an equal piece."""
         dumped = piece.model_dump(mode="json")
         family = next(one for one in families_of(Config) if isinstance(piece, one.base))
         found = family.find(dumped["kind"])
@@ -33,13 +33,13 @@ class Contract:
         assert found.model_validate(dumped) == piece
 
     def test_every_setting_has_a_description(self, piece: Piece) -> None:
-        """`--help` prints it."""
+        """Every setting has a description, which `--help` prints."""
         fields = type(piece).model_fields
         assert [name for name, field in fields.items() if name != "kind" and not field.description] == []
 
 
 def _id(piece: Any) -> str | None:
-    """Returns the name of a piece in test ids: its kind and its changed settings."""
+    """Returns the name of a piece in test ids: its kind and its non-default settings."""
     if not isinstance(piece, Piece):
         return None
     changed = [f"{name}={getattr(piece, name)}" for name in piece.model_fields_set - {"kind"}]

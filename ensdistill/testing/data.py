@@ -1,4 +1,4 @@
-"""Contract of data sources: uint8 images and labels that can be split into disjoint parts."""
+"""Contract for data sources: uint8 images and labels that can be divided into disjoint splits."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from ensdistill.testing.contract import Contract
 
 
 class DataSourceContract(Contract):
-    """Tests of data sources. The sizes of a piece must leave images for all parts, including the test part."""
+    """Tests for data sources; the sizes of a piece must leave images for all splits, including the test split."""
 
     def test_images_are_bytes_and_labels_are_classes(self, piece: Any) -> None:
         data = load_data(piece)
@@ -22,7 +22,7 @@ class DataSourceContract(Contract):
             assert part.labels.max() < len(data.class_names)
         assert (data.unlabeled.labels == -1).all()
 
-    def test_drawn_parts_have_the_requested_sizes(self, piece: Any) -> None:
+    def test_drawn_splits_have_the_requested_sizes(self, piece: Any) -> None:
         raw, sizes, data = piece(), piece.sizes(), load_data(piece)
         found = {"train_size": len(data.train)}
         found |= {"val_size": len(data.validation)} if raw.validation is None else {}
@@ -30,7 +30,7 @@ class DataSourceContract(Contract):
         counts = {name: size for name in found if isinstance(size := getattr(sizes, name), int)}
         assert {name: found[name] for name in counts} == counts
 
-    def test_no_image_is_in_two_parts(self, piece: Any) -> None:
+    def test_no_image_is_in_two_splits(self, piece: Any) -> None:
         data = load_data(piece)
         parts = [data.train, data.validation, data.unlabeled, load_test(piece)]
         images = [image.numpy().tobytes() for part in parts for image in part.images[:]]
@@ -40,7 +40,7 @@ class DataSourceContract(Contract):
         assert len(images) == len(set(images)) == len(there)
         assert set(images) == set(there)
 
-    def test_data_depend_on_the_seed_only(self, piece: Any) -> None:
+    def test_data_depend_only_on_the_seed(self, piece: Any) -> None:
         data, same = load_data(piece), load_data(piece.model_copy())
         assert same.identity == data.identity
         assert torch.equal(same.train.images[:], data.train.images[:])
@@ -49,7 +49,7 @@ class DataSourceContract(Contract):
             assert other.identity != data.identity
             assert not torch.equal(other.train.images[:], data.train.images[:])
 
-    def test_every_class_is_in_every_labeled_part(self, piece: Any) -> None:
+    def test_every_class_is_in_every_labeled_split(self, piece: Any) -> None:
         data = load_data(piece)
         for part in (data.train, data.validation, load_test(piece)):
             assert set(part.labels.tolist()) == set(range(len(data.class_names)))

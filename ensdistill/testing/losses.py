@@ -1,4 +1,4 @@
-"""Contract of losses: a finite scalar that is differentiable in the student, for any K, M and labels."""
+"""Contract for losses: a finite scalar that is differentiable with respect to the student, for any K, M and labels."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from ensdistill.testing.contract import Contract
 
-SIZES = [(1, 3), (3, 2)]  # (subnetworks, teachers): fewer and more subnetworks than teachers
+SIZES = [(1, 3), (3, 2)]  # (subnetworks, teachers), with fewer and with more subnetworks than teachers
 OTHER_SIZES = [(1, 1), (2, 3), (3, 3), (4, 1)]
 every_size = pytest.mark.parametrize(("subnetworks", "teachers"), [*SIZES, *OTHER_SIZES])
 two_sizes = pytest.mark.parametrize(("subnetworks", "teachers"), SIZES)
@@ -23,19 +23,19 @@ def logits(members: int, seed: int, scale: float = 2.0, dtype: torch.dtype = tor
 
 
 def gradient(tensor: Tensor) -> Tensor:
-    """Returns the gradient of a tensor, which must have one."""
+    """Returns the gradient of a tensor; fails if the tensor has no gradient."""
     assert tensor.grad is not None
     return tensor.grad
 
 
 class LossContract(Contract):
-    """Tests of losses.
+    """Tests for losses.
 
     Attributes:
-        constant_weights: Classes of losses with weights that are constants in the gradient; finite differences do not
-            apply to them.
-        densities: Classes of losses that can be negative and depend on the logits themselves, not on their differences.
-        pairs: Classes of losses that assign each subnetwork its own teacher, so that the order of teachers matters.
+        constant_weights: Loss classes whose weights are constants in the gradient; finite differences do
+            not apply to these losses.
+        densities: Loss classes that can be negative and depend on the logits themselves, not on differences of logits.
+        pairs: Loss classes that assign a separate teacher to each subnetwork, so that the order of teachers matters.
     """
 
     constant_weights: ClassVar[tuple[type, ...]] = ()
@@ -55,7 +55,7 @@ class LossContract(Contract):
         assert repr(piece.head()) == repr(type(piece)().head())
 
     @two_sizes
-    def test_gradient_is_that_of_finite_differences(self, piece: Any, subnetworks: int, teachers: int) -> None:
+    def test_gradient_equals_finite_differences(self, piece: Any, subnetworks: int, teachers: int) -> None:
         if isinstance(piece, self.constant_weights):
             pytest.skip("the loss has weights that are constants in the gradient")
         s, on_labels = logits(subnetworks, 0).requires_grad_(), logits(subnetworks, 2).requires_grad_()
@@ -117,7 +117,7 @@ class LossContract(Contract):
         shift = torch.tensor([1.0, -2, 3, 0]).view(1, 4, 1)
         assert_close(piece(s + shift, t - shift, LABELS, s + shift), piece(s, t, LABELS, s))
 
-    def test_order_of_the_teachers_matters_only_where_each_subnetwork_has_its_own(self, piece: Any) -> None:
+    def test_order_of_teachers_matters_only_if_subnetworks_have_separate_teachers(self, piece: Any) -> None:
         s, t = logits(3, 0), logits(3, 1)
         loss, shuffled = piece(s, t, LABELS, s), piece(s, t[[2, 0, 1]], LABELS, s)
         assert torch.isclose(loss, shuffled, rtol=1e-9) != isinstance(piece, self.pairs)

@@ -1,4 +1,4 @@
-"""Contract of metrics: a finite number that depends only on the predictions and the labels."""
+"""Contract for metrics: a finite number that depends only on the predictions and the labels."""
 
 import math
 from typing import Any
@@ -26,9 +26,9 @@ def predictions(right: float = 0.0) -> Tensor:
 
 
 class MetricContract(Contract):
-    """Tests of metrics."""
+    """Tests for metrics."""
 
-    def test_settings_accept_its_name_and_direction(self, piece: Any) -> None:
+    def test_settings_accept_the_name_and_the_direction(self, piece: Any) -> None:
         assert Config(metrics=[piece]).metrics == [piece]
         check_metrics([piece], CLASSES)
 

@@ -1,4 +1,4 @@
-"""Contract of networks: finite logits that depend only on one image, and weights that depend only on the seed."""
+"""Contract for networks: finite logits that depend only on one image, and weights that depend only on the seed."""
 
 import copy
 from typing import Any
@@ -20,12 +20,12 @@ def images() -> Tensor:
 
 
 def network(piece: Any, seed: int = 0) -> nn.Module:
-    """Returns a new network of a piece."""
+    """Returns a new network that a piece builds."""
     return build(piece, DATA, seed)
 
 
 class ModelContract(Contract):
-    """Tests of networks. A piece must be able to build one for gray images of 8x8 pixels."""
+    """Tests for networks; a piece must be able to build a network for gray images of 8x8 pixels."""
 
     def test_logits_are_finite_with_one_row_per_image(self, piece: Any) -> None:
         logits = network(piece).eval()(images())
@@ -33,7 +33,7 @@ class ModelContract(Contract):
         assert logits.dtype == torch.float32
         assert logits.isfinite().all()
 
-    def test_weights_depend_on_the_seed_only(self, piece: Any) -> None:
+    def test_weights_depend_only_on_the_seed(self, piece: Any) -> None:
         one, same, other = (network(piece, seed).eval()(images()) for seed in (0, 0, 1))
         assert torch.equal(one, same)
         assert not torch.equal(one, other)

@@ -1,4 +1,4 @@
-"""Contract of optimizers: all parameters are trained, at the rate of their group, and a run resumes exactly."""
+"""Contract for optimizers: all parameters are trained at the rate of their group, and runs resume exactly."""
 
 import io
 from typing import Any
@@ -24,7 +24,7 @@ def start(piece: OptimizerPiece) -> tuple[Student, Optimizer]:
 
 
 def move(student: Student, optimizer: Optimizer, first: int, steps: int, lr: float = 0.01) -> None:
-    """Makes steps with random gradients; those of step n depend on n only."""
+    """Makes steps with random gradients; the gradients of step n depend only on n."""
     for n in range(first, first + steps):
         generator = torch.Generator().manual_seed(n)
         set_lr(optimizer, lr)
@@ -39,7 +39,7 @@ def weights(student: Student) -> list[Tensor]:
 
 
 class OptimizerContract(Contract):
-    """Tests of optimizers."""
+    """Tests for optimizers."""
 
     def test_every_parameter_is_in_one_group(self, piece: Any) -> None:
         student, optimizer = start(piece)

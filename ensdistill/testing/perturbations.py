@@ -1,4 +1,4 @@
-"""Contract of perturbations: images of the same shape, type and range, and no other changes."""
+"""Contract for perturbations: images of the same shape, type and range, and no side effects."""
 
 import copy
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ def images() -> Tensor:
 
 
 class PerturbationContract(Contract):
-    """Tests of perturbations.
+    """Tests for perturbations.
 
     Attributes:
         without_chance: Classes of perturbations that draw no random numbers.
@@ -37,7 +37,7 @@ class PerturbationContract(Contract):
 
     @pytest.mark.parametrize("teachers", [2, 3])
     @pytest.mark.parametrize("subnetworks", [1, 2, 3, 4])
-    def test_shape_type_and_range_are_kept(self, piece: Any, teachers: int, subnetworks: int) -> None:
+    def test_shape_type_and_range_are_preserved(self, piece: Any, teachers: int, subnetworks: int) -> None:
         shown = piece(images(), toy_ensemble(DATA, teachers), student(subnetworks), streams())
         assert shown.shape == images().shape
         assert shown.dtype == images().dtype
@@ -64,7 +64,7 @@ class PerturbationContract(Contract):
         first, second = (piece(images(), ENSEMBLE, student(), streams(3)) for _ in range(2))
         assert torch.equal(first, second)
 
-    def test_other_seeds_give_other_images(self, piece: Any) -> None:
+    def test_different_seeds_give_different_images(self, piece: Any) -> None:
         shown = [piece(images(), ENSEMBLE, student(), streams(seed)) for seed in range(5)]
         different = any(not torch.equal(shown[0], other) for other in shown[1:])
         assert different != isinstance(piece, self.without_chance)
@@ -88,7 +88,7 @@ class PerturbationContract(Contract):
         assert all(module.training == training for module in pupil.modules())
         assert all(p.grad is None for p in [*pupil.parameters(), *ENSEMBLE.parameters()])
 
-    def test_float64_gives_the_images_of_float32(self, piece: Any) -> None:
+    def test_float64_and_float32_give_nearly_equal_images(self, piece: Any) -> None:
         single = piece(images(), ENSEMBLE, student(), streams())
         teachers, pupil = copy.deepcopy(ENSEMBLE).double(), student().double()
         double = piece(images().double(), teachers, pupil, streams())

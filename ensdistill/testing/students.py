@@ -1,4 +1,4 @@
-"""Contract of students: K subnetworks behind one call, and one plain network after the merge."""
+"""Contract for students: K subnetworks that run in one call, and one plain network after the merge."""
 
 import copy
 from typing import Any
@@ -25,12 +25,12 @@ def state(module: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def unchanged(before: dict[str, Tensor], module: torch.nn.Module) -> bool:
-    """Returns whether the state of a module is equal to a copy."""
+    """Returns whether the state of a module equals an earlier copy."""
     return all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
 class StudentContract(Contract):
-    """Tests of students."""
+    """Tests for students."""
 
     def test_logits_are_finite_with_one_set_per_subnetwork(self, piece: Any) -> None:
         student = toy_student(piece, DATA)
@@ -69,7 +69,7 @@ class StudentContract(Contract):
         assert sorted(ids) == sorted(id(p) for p in student.parameters())
         assert all(group["lr_scale"] > 0 and 0 <= group["weight_decay"] <= 0.01 for group in groups)
 
-    def test_merged_student_is_one_network(self, piece: Any) -> None:
+    def test_merged_student_is_a_single_network(self, piece: Any) -> None:
         merged = toy_student(piece, DATA).merged().eval()
         assert merged(images()).shape == (6, CLASSES)
         assert merged(images()).isfinite().all()

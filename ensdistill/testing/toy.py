@@ -16,7 +16,7 @@ MODEL = Convnet(width=4, blocks=2)
 
 
 def toy_data(images: int = 24) -> DataSplits:
-    """Returns random 1x8x8 images of five classes, ten of them for validation.
+    """Returns random 1x8x8 images of five classes for training, and ten validation images.
 
     Args:
         images: Number of training images.
@@ -55,7 +55,7 @@ def toy_student(settings: Any, data: DataSplits, seed: int = 0, spread: bool = T
 
 
 def toy_config(**pieces: Any) -> Config:
-    """Returns settings with the toy network and these pieces."""
+    """Returns settings that contain the toy network and the given pieces."""
     return Config().model_copy(update={"model": MODEL, **pieces})
 
 

@@ -1,4 +1,4 @@
-"""Images of batches; those of a store are read ahead by a thread, so that training does not wait for them."""
+"""Images of batches; a thread reads images from a store ahead of time, so that training does not wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ensdistill.data.shared_images import SharedImages
 
-AHEAD = 2  # batches that are read before they are used
+AHEAD = 2  # number of batches that are read ahead
 
 Images = Tensor | SharedImages
 
@@ -21,14 +21,15 @@ def batch_images(parts: Sequence[Images], orders: Sequence[Sequence[Tensor]]) ->
     """Yields the images of each batch as uint8 (B,C,H,W) on the device of the parts.
 
     Args:
-        parts: Images of the parts, all on one device.
+        parts: Images of each part (labeled, unlabeled), all on one device.
         orders: For each part, the indices (n,) of its images in every batch; the images of a batch are joined.
     """
     batches = list(zip(*orders, strict=True))
     if not any(isinstance(part, SharedImages) for part in parts):
         yield from (torch.cat([part[own] for part, own in zip(parts, batch, strict=True)]) for batch in batches)
         return
-    on_host = [[own.cpu() for own in batch] for batch in batches]  # now: later it would wait for the GPU
+    # The indices are copied now, because a later copy would wait for the GPU.
+    on_host = [[own.cpu() for own in batch] for batch in batches]
     with ThreadPoolExecutor(1, "read-ahead") as reader:
         waiting: deque[Future[list[Tensor]]] = deque()
         try:
@@ -44,6 +45,6 @@ def batch_images(parts: Sequence[Images], orders: Sequence[Sequence[Tensor]]) ->
 
 
 def _read(parts: Sequence[Images], batch: Sequence[Tensor]) -> list[Tensor]:
-    """The images of each part; those of a store on the host."""
+    """Returns the images of each part; images from a store are on the host."""
     pairs = zip(parts, batch, strict=True)
     return [part.read(own) if isinstance(part, SharedImages) else part[own.to(part.device)] for part, own in pairs]

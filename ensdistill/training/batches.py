@@ -1,4 +1,4 @@
-"""Batches of a training: their order, augmentation, and the teachers or cached logits for them."""
+"""Training batches: their order, their augmentation, and the teachers or cached logits for each batch."""
 
 import math
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.training.batch_images import batch_images
 from ensdistill.training.teacher_logits import CachedTeachers, TeacherLogitCache
 
-UNLABELED_STREAM = "unlabelled"  # part of the seed of their order; renaming it changes all results
+UNLABELED_STREAM = "unlabelled"  # part of the seed that determines the order; renaming it changes all results
 
 
 class Batch(NamedTuple):
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Batches of one run. Those of an epoch are a function of the settings, the data and the number of the epoch.
+    """Batches of one run; the batches of an epoch are a function of the settings, the data and the epoch number.
 
     Attributes:
         steps: Number of batches in an epoch.
@@ -59,8 +59,8 @@ class Batches:
     def refresh(self) -> Iterator[Tensor]:
         """Returns all training images once, without augmentation, to compute BatchNorm statistics.
 
-        The order is random, because image folders are sorted by class and the statistics of a batch of one class are
-        not representative. It is the same in every epoch.
+        The order is random, because image folders are sorted by class, and statistics from a batch with a single class
+        are not representative. The order is the same in every epoch.
         """
         train = self._data.train
         order = self._order("refresh", 0, len(train), self._config.training.batch_size)
@@ -74,7 +74,7 @@ class Batches:
 
     @cached_property
     def _logits(self) -> Tensor | None:
-        """Teacher logits of all images, if no step changes an image; a schedule cannot make steps change images."""
+        """Teacher logits of all images; None if steps change images, which does not depend on the schedule."""
         return self._cache.logits(self._data, self._config)
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> list[Tensor]:

@@ -13,17 +13,17 @@ from ensdistill.runtime.files import atomic_write
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Complete state of a run between two epochs; random streams are functions of seed and epoch.
+    """Complete state of a run between two epochs; random streams are functions of seed and epoch and need no state.
 
     Attributes:
-        identity: Hashes of everything that determined the epochs so far: settings, ensemble, data.
+        identity: Hashes of the settings, the ensemble and the data, which determined the epochs so far.
         epoch: Number of completed epochs.
-        student: State of the network in training; after a merge, that of one network.
+        student: State of the network in training; after a merge, the state of the merged network.
         optimizer: State of the optimizer.
         average: State of the weight average.
         merged: Whether the subnetworks have been merged.
         scaler: State of the gradient scaler; empty except in float16.
-        selection: State of the selection of an epoch.
+        selection: State of the epoch selection.
     """
 
     identity: Mapping[str, str]
@@ -58,7 +58,7 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
 
 
 def check_identity(path: Path, checkpoint: Checkpoint, mine: Mapping[str, str]) -> None:
-    """Checks that a checkpoint belongs to a run.
+    """Checks that a checkpoint was written by a given run.
 
     Args:
         path: The file, for the message.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-INTERVAL_S = 2.0  # seconds before the first and between two reports; a shorter epoch has no report
+INTERVAL_S = 2.0  # seconds before the first report and between reports; a shorter epoch is not reported
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class EpochProgress:
 
     Attributes:
         epoch: Number of the epoch; 1 is the first.
-        share: Fraction of steps that are completed, in (0, 1].
+        share: Fraction of completed steps, in (0, 1].
         loss: Mean training loss of the completed steps.
         images_per_second: Images per second in the completed steps, including unlabeled images.
     """
@@ -31,19 +31,19 @@ OnProgress = Callable[[EpochProgress], None]
 
 
 class EpochWatch:
-    """Reports the progress of one epoch every few seconds. A report reads the losses, so it synchronizes the device."""
+    """Reports the progress of one epoch every few seconds; each report reads the losses and synchronizes the device."""
 
     def __init__(self, report: OnProgress | None, epoch: int, steps: int, images: int) -> None:
         """Starts the clock of an epoch.
 
         Args:
-            report: Called with the progress; None: no reports.
+            report: Called with the progress; None disables reports.
             epoch: Number of the epoch; 1 is the first.
             steps: Number of steps in the epoch.
             images: Number of images per step.
         """
         self._report, self._epoch, self._steps, self._images = report, epoch, steps, images
-        self._sum, self._read = 0.0, 0  # sum and number of the losses already read
+        self._sum, self._read = 0.0, 0  # sum and number of the losses read so far
         self._began = time.perf_counter()
         self._due = self._began + INTERVAL_S if report else float("inf")
 

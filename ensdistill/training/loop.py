@@ -42,14 +42,14 @@ class EpochResult:
 
     Attributes:
         number: Number of the epoch; 1 is the first.
-        epochs: Number of epochs of the training.
+        epochs: Total number of epochs of the training.
         loss: Mean training loss.
-        val: Validation metrics of the merged student of the selected epoch. `cnll` uses the temperature that is best on
-            the validation images; `at_chance` is 0 or 1.
-        subnetworks: Validation metrics of the mean probability of the subnetworks.
+        val: Validation metrics of the merged student of the selected epoch. `cnll` uses the temperature with the lowest
+            NLL on the validation images; `at_chance` is 0 or 1.
+        subnetworks: Validation metrics of the mean probabilities of the subnetworks.
         seconds: Duration of training and evaluation in this epoch.
-        selected: Number of the selected epoch: this one, or the best one so far (`training.select_epoch`).
-        last: Whether this is the last epoch: the number is reached, or training ended early (`training.patience`).
+        selected: Number of the selected epoch: this epoch, or the best epoch so far (`training.select_epoch`).
+        last: Whether this is the last epoch: all epochs are completed, or training stopped early (`training.patience`).
     """
 
     number: int
@@ -74,10 +74,10 @@ def distill(
 
 
 class Distiller(Iterator[EpochResult]):
-    """A run that trains one student, one epoch per iteration, on the device of data and teachers.
+    """A run that trains one student, one epoch per iteration, on the device of the data and the teachers.
 
-    The iterator yields the metrics of each epoch. `student` and `save_checkpoint` refer to the last epoch that it
-    yielded.
+    The iterator yields the metrics of each epoch. `student` and `save_checkpoint` refer to the
+    last epoch that was yielded.
 
     Attributes:
         done: Number of completed epochs.
@@ -96,16 +96,17 @@ class Distiller(Iterator[EpochResult]):
 
         Args:
             config: All settings.
-            teachers: The ensemble; without teachers the student learns from the labels only.
+            teachers: The ensemble; without teachers, the student is trained on the labels only.
             data: Training, validation and unlabeled images.
-            resume: A checkpoint written by `save_checkpoint` in a run with the same teachers, data and settings up to
-                its epoch. The following epochs are the same as in an uninterrupted run (on the CPU, bit for bit).
-            cache: Logits of these teachers, shared with other runs. It saves time and does not affect results.
+            resume: A checkpoint that `save_checkpoint` wrote in a run with the same teachers and data, and with the
+                same settings up to the epoch of the checkpoint. The remaining epochs equal those of an uninterrupted
+                run (bit for bit on the CPU).
+            cache: Logits of these teachers, shared with other runs. The cache saves time and does not affect results.
 
         Raises:
-            ConfigError: The settings are incompatible with the data, or the checkpoint belongs to another run.
+            ConfigError: The settings are incompatible with the data, or the checkpoint was written by another run.
             DataError: The checkpoint is missing or damaged.
-            ValueError: The cache belongs to another ensemble.
+            ValueError: The cache contains the logits of another ensemble.
         """
         if cache is not None and cache.ensemble is not teachers:
             raise ValueError("cache: contains the logits of another ensemble; create one for these teachers")
@@ -129,7 +130,7 @@ class Distiller(Iterator[EpochResult]):
         """Trains and evaluates the next epoch.
 
         Raises:
-            DivergedError: The loss became infinite or NaN. After any error the run has ended.
+            DivergedError: The loss became infinite or NaN. After any error, the run cannot be continued.
         """
         if self._broken or self._ended:
             raise StopIteration
@@ -150,7 +151,7 @@ class Distiller(Iterator[EpochResult]):
             return network
 
     def save_checkpoint(self, path: str | Path) -> None:
-        """Writes a checkpoint from which a run resumes exactly."""
+        """Writes a checkpoint from which the run can be resumed exactly."""
         checkpoint = Checkpoint(
             identity=self._identity(self.done),
             epoch=self.done,
@@ -164,7 +165,7 @@ class Distiller(Iterator[EpochResult]):
         write_checkpoint(path, checkpoint)
 
     def _restore(self, path: Path) -> None:
-        """Restores the state of a checkpoint."""
+        """Restores the state from a checkpoint."""
         checkpoint = read_checkpoint(path, self.device)
         check_identity(path, checkpoint, self._identity(checkpoint.epoch))
         if checkpoint.merged:
@@ -187,7 +188,7 @@ class Distiller(Iterator[EpochResult]):
         self._merged = True
 
     def _begin(self, student: Student) -> None:
-        """Sets the student, in the fastest memory layout, with a new optimizer, average and gradient scaler."""
+        """Sets the student, in the fastest memory layout, and creates a new optimizer, average and gradient scaler."""
         config = self.config
         self._student = student.to(memory_format=torch.channels_last)
         self._optimizer, self._average = config.training.new_optimizer(self._student), config.averaging(self._student)
@@ -195,7 +196,7 @@ class Distiller(Iterator[EpochResult]):
 
     @property
     def _ended(self) -> bool:
-        """Whether no epoch follows."""
+        """Whether no further epoch follows."""
         return self.done >= self.config.training.epochs or self._selection.ends
 
     def _epoch(self, number: int) -> EpochResult:
@@ -284,14 +285,14 @@ class Distiller(Iterator[EpochResult]):
 
 
 def _contiguous(network: nn.Module) -> nn.Module:
-    """Changes the memory layout of all tensors of a network to the one of a loaded file, in place; returns it."""
-    for tensor in chain(network.parameters(), network.buffers()):  # `to` does not change layouts with one channel
+    """Changes the memory layout of all tensors in a network to that of a loaded file, in place; returns the network."""
+    for tensor in chain(network.parameters(), network.buffers()):  # `to` skips tensors with one channel
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     return network
 
 
 def _mean_if_finite(losses: Tensor, epoch: int) -> float:
-    """Returns the mean of losses (steps,); raises DivergedError at the first that is not finite."""
+    """Returns the mean of the losses (steps,); raises DivergedError for the first loss that is not finite."""
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
         raise DivergedError(epoch, int(bad[0]) + 1, float(losses[bad[0]]))

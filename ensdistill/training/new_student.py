@@ -1,4 +1,4 @@
-"""Construction of a new student, and checks that data and network are suitable for its training."""
+"""Construction of a new student, and checks that the data and the network are suitable for training."""
 
 import warnings
 
@@ -23,11 +23,12 @@ def new_student(config: Config, data: DataSplits, start: bool = False) -> Studen
     Args:
         config: The settings.
         data: The images.
-        start: Whether the student will be trained: it then has the weights of `model.weights`, and frozen parts.
+        start: Whether the student will be trained; if so, it starts from `model.weights`, with the
+            required parts frozen.
 
     Raises:
         ConfigError: The model or the student is incompatible with the images.
-        DataError: The file of weights is missing or damaged.
+        DataError: The weights file is missing or damaged.
     """
     device = data.train.images.device
     network = build(config.model, data, config.seed, config.loss.head())
@@ -42,10 +43,10 @@ def new_student(config: Config, data: DataSplits, start: bool = False) -> Studen
 
 
 def check_data(config: Config, data: DataSplits) -> None:
-    """Checks that the data have enough images for the training of the student.
+    """Checks that the data contain enough images to train the student.
 
     Raises:
-        ConfigError: There are fewer training images than in a batch, or no unlabeled images.
+        ConfigError: There are fewer training images than the batch size, or no unlabeled images.
     """
     _check_batch("training", config.training.batch_size, data)
     _check_class_weights("training", config.training, data)
@@ -56,14 +57,14 @@ def check_data(config: Config, data: DataSplits) -> None:
 
 
 def _check_batch(name: str, batch_size: int, data: DataSplits) -> None:
-    """Raises ConfigError if a batch has more images than the training part."""
+    """Raises ConfigError if a batch has more images than the training split."""
     if batch_size > len(data.train):
         rule = f"{batch_size} is more than the {len(data.train)} training images"
         raise ConfigError(f"{name}.batch_size: {rule}; set it to {len(data.train)} or less")
 
 
 def _check_class_weights(name: str, training: Training, data: DataSplits) -> None:
-    """Raises ConfigError unless there are no class weights, or one for each class."""
+    """Raises ConfigError unless there are no class weights, or exactly one for each class."""
     try:
         weights_of_classes(training.class_weights, data.train.labels, data.class_names)
     except ConfigError as error:
@@ -71,7 +72,7 @@ def _check_class_weights(name: str, training: Training, data: DataSplits) -> Non
 
 
 def warn_of_unused(config: Config, data: DataSplits) -> None:
-    """Issues a warning for each setting of the training that has no effect with this loss or on this device."""
+    """Issues a warning for each training setting that has no effect with this loss or on this device."""
     training, device = config.training, data.train.images.device
     found = []
     if training.precision == "float16" and not training.scales_gradients(device):
@@ -101,7 +102,8 @@ def check_student(config: Config, data: DataSplits) -> None:
     """Checks that a student can be built and trained with these data, without training it.
 
     Raises:
-        ConfigError: There are too few images, the network cannot be this kind of student, or a piece violates a rule.
+        ConfigError: There are too few images, the network cannot be used in this kind of student,
+            or a piece violates a rule.
     """
     check_data(config, data)
     if config.teachers.count:

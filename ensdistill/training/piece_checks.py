@@ -1,7 +1,7 @@
 """Checks user-defined pieces: each is called once with a few images, before teachers are trained.
 
 Built-in pieces are not checked, because the contracts in `ensdistill.testing` cover them. A piece that passes can still
-fail later; the error is then also a single line, but training time is lost.
+fail later. In that case, the error is also a single line, but training time is lost.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ensdistill.settings.calls import misfit
 from ensdistill.settings.pieces import Piece, is_own
 
 T = TypeVar("T")
-TEACHERS = 2  # number of copies of the student in place of trained teachers
+TEACHERS = 2  # number of student copies that replace trained teachers
 
 
 def called(section: str, piece: Piece, *arguments: Any) -> Any:
@@ -59,10 +59,10 @@ def check_pieces(config: Config, data: DataSplits, student: Student) -> None:
     Args:
         config: The settings.
         data: The images.
-        student: A student of these settings, in training mode.
+        student: A student built with these settings, in training mode.
 
     Raises:
-        ConfigError: A piece violates a rule; the message names both.
+        ConfigError: A piece violates a rule; the message states the piece and the rule.
     """
     classes = len(data.class_names)
     check_metrics(config.metrics, classes)
@@ -86,7 +86,7 @@ def check_pieces(config: Config, data: DataSplits, student: Student) -> None:
 
 
 def _pieces_of(config: Config) -> tuple[Piece, ...]:
-    """Returns the pieces that a step calls."""
+    """Returns the pieces that a training step calls."""
     return (config.training.augmentation, config.student, config.perturbation, config.loss, config.averaging)
 
 
@@ -151,7 +151,7 @@ def _check_optimizer(piece: OptimizerPiece, student: Student) -> None:
 
 
 def _check_average(piece: Averaging, student: Student) -> None:
-    """Checks that all methods of the average can be called, and that it returns a student."""
+    """Checks that all methods of a weight average can be called, and that `averaged` returns a student."""
     average: WeightAverage = called("averaging", piece, student)
 
     def some_steps() -> Any:
@@ -187,5 +187,5 @@ def _run(section: str, piece: Piece, work: Callable[[], T]) -> T:
 
 
 def _issue(section: str, rule: str) -> ConfigError:
-    """Returns the error of a piece that violates a rule."""
+    """Returns the error for a piece that violates a rule."""
     return ConfigError(ConfigIssue(tuple(section.split(".")), rule, hint="fix this piece"))

@@ -1,4 +1,4 @@
-"""Selection of the epoch whose weights are evaluated and exported, and early stopping, on the validation images."""
+"""Selects the epoch whose weights are evaluated and exported, and stops early, based on the validation images."""
 
 import math
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ Metrics = dict[str, float]
 
 
 class EpochSelection:
-    """State of the selection during one run.
+    """State of the epoch selection during one run.
 
     Attributes:
         epoch: Number of the selected epoch; 0 before the first.
         val: Validation metrics of the selected epoch.
-        subnetworks: Those of its subnetworks.
-        weights: State dict of its exported network; empty if the last epoch is always the selected one.
+        subnetworks: Validation metrics of the subnetworks in the selected epoch.
+        weights: State dict of the exported network of the selected epoch; empty if the last epoch is always selected.
     """
 
     def __init__(self, training: Training) -> None:
@@ -29,21 +29,21 @@ class EpochSelection:
 
     @property
     def ends(self) -> bool:
-        """True if the last `patience` epochs gave no improvement."""
+        """Whether none of the last `patience` epochs improved the metric."""
         return self._patience is not None and self._done - self._best_epoch >= self._patience
 
     def selects(self, val: Mapping[str, float]) -> bool:
-        """Returns whether an epoch with these validation metrics becomes the selected one; of equals, the first is."""
+        """Returns whether an epoch with these metrics replaces the selected epoch; a tie keeps the selected epoch."""
         return self._select == "last" or self._score(val) > self._best
 
     def add(self, epoch: int, val: Metrics, subnetworks: Metrics, network: nn.Module) -> None:
-        """Adds an epoch.
+        """Adds an epoch to the selection.
 
         Args:
             epoch: Number of the epoch.
-            val: Its validation metrics.
-            subnetworks: Those of its subnetworks; used only if the epoch is selected.
-            network: Its exported network.
+            val: Validation metrics of the epoch.
+            subnetworks: Validation metrics of the subnetworks; used only if the epoch is selected.
+            network: Exported network of the epoch.
         """
         if self.selects(val):
             self.epoch, self.val, self.subnetworks = epoch, val, subnetworks
@@ -62,5 +62,5 @@ class EpochSelection:
         return dict(vars(self))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores a state of a run with the same settings."""
+        """Restores the state of a run with the same settings."""
         vars(self).update(state)

@@ -1,4 +1,4 @@
-"""One step of distillation: all four components of a method in one function."""
+"""One distillation step: all four components of a method in one function."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class StepContext:
         optimizer: Optimizer of the student.
         average: Weight average of the student.
         streams: Random streams of the perturbation.
-        scaler: Gradient scaler of the run; without effect except in float16.
+        scaler: Gradient scaler of the run; has an effect only in float16.
         label_term: Label smoothing and class weights.
     """
 
@@ -80,7 +80,7 @@ def distill_step(
 def _parts(
     count: int, teachers: MultiClassifier, images: Tensor, labels: Tensor
 ) -> Iterator[tuple[MultiClassifier, Tensor, Tensor]]:
-    """Yields the equal parts of a batch; labeled and unlabeled images are divided equally, so every n-th is taken."""
+    """Yields equal parts of a batch, each with every n-th image, so that all have equal numbers of labeled images."""
     if count == 1:
         yield teachers, images, labels
         return

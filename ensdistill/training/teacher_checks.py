@@ -1,4 +1,4 @@
-"""Checks of the outputs of teachers on real images, before distillation."""
+"""Checks the outputs of teachers on real images before distillation."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models.probe import are_probabilities, one_line_error
 from ensdistill.runtime.modes import evaluating
 
-IMAGES = 256  # number of images per part; evenly spaced, because image folders are sorted by class
-ABSURD = 100.0  # nats; an NLL above it corresponds to p(label) below e^-100 on average
+IMAGES = 256  # number of images per split; evenly spaced, because image folders are sorted by class
+ABSURD = 100.0  # nats; a higher NLL corresponds to p(label) below e^-100 on average
 
 
 def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: DataSplits) -> tuple[ConfigIssue, ...]:
-    """Returns the issues of the outputs of teachers on some training and validation images.
+    """Checks the outputs of teachers on some training and validation images, and returns the issues.
 
     Args:
         networks: Networks in evaluation mode, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
-        names: Names of the networks in messages.
+        names: Names to use for the networks in messages.
         data: The images.
 
     Raises:
@@ -39,7 +39,7 @@ def check_given(ensemble: TeacherEnsemble, data: DataSplits) -> None:
     """Checks teachers that a program passed, and issues a Python warning for each issue.
 
     Raises:
-        DataError: As for `check_teachers`.
+        DataError: In the same cases as in `check_teachers`.
     """
     if ensemble.given and len(ensemble):
         for issue in check_teachers(list(ensemble.networks), list(map(teacher_name, range(len(ensemble)))), data):
@@ -47,7 +47,7 @@ def check_given(ensemble: TeacherEnsemble, data: DataSplits) -> None:
 
 
 def check_numbers(networks: Sequence[nn.Module], split: Split, size: int = 1000) -> None:
-    """Checks that the outputs of all teachers on a split are numbers, to find the cause of a diverged student.
+    """Checks that the outputs of all teachers on a split are numbers; locates the cause if a student has diverged.
 
     Args:
         networks: Networks in evaluation mode, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -67,7 +67,7 @@ def check_numbers(networks: Sequence[nn.Module], split: Split, size: int = 1000)
 
 
 def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
-    """Returns the issue of logits (N,classes), if any; raises DataError if they cannot be used."""
+    """Returns an issue if logits (N,classes) look suspicious, otherwise None; raises DataError if they are unusable."""
     if not _are_numbers(outputs):
         bad = int((~_rows_of_numbers(outputs)).sum())
         raise DataError(
@@ -85,7 +85,7 @@ def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
             "of a file, or train it again with a lower teachers.training.optimizer.lr"
         )
     if len(outputs) > 1 and bool(((outputs >= 0) & (outputs <= 1)).all()):
-        rule = f"outputs of {name} are all from 0 to 1, like those of a sigmoid, and are used as logits"
+        rule = f"outputs of {name} are all from 0 to 1, as after a sigmoid, but are used as logits"
         return ConfigIssue(("teachers",), rule, hint="remove the last activation of the network")
     return None
 
@@ -106,7 +106,7 @@ def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tenso
     if found != (len(images), classes):
         raise DataError(
             f"{name}: returns {found} for {len(images)} images, not logits {(len(images), classes)}; give a network "
-            f"of these {classes} classes"
+            f"for these {classes} classes"
         )
     return logits
 
@@ -125,10 +125,10 @@ def _outputs(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _are_numbers(outputs: Tensor) -> bool:
-    """Returns whether outputs (N,classes) give probabilities for all images."""
+    """Returns whether outputs (N,classes) can be converted to probabilities for all images."""
     return bool(_rows_of_numbers(outputs).all())
 
 
 def _rows_of_numbers(outputs: Tensor) -> Tensor:
-    """Returns the mask (N,) of images with a valid softmax: some logits of an image can be -inf, but not all."""
+    """Returns the mask (N,) of images with a valid softmax: some, but not all, logits of an image can be -inf."""
     return ~outputs.log_softmax(-1).isnan().any(-1)

@@ -33,7 +33,7 @@ class CachedTeachers(MultiClassifier):
 
 
 class TeacherLogitCache:
-    """Logits of one ensemble for all training images, shared by all runs with that ensemble.
+    """Logits of one ensemble for all training images, shared by all runs that use the ensemble.
 
     The cache can be pickled, so that workers receive the logits that were computed before they started. Whether a
     training uses the cache depends only on its settings, and logits are always computed in the same way (float32, fixed
@@ -41,8 +41,8 @@ class TeacherLogitCache:
 
     Attributes:
         ensemble: The teachers.
-        arrays: Logits (M,N,classes) by content of the images, device and threads. They can be in shared memory; never
-            write to them.
+        arrays: Logits (M,N,classes), keyed by image content, device and number of threads. They can be in shared
+            memory; never write to them.
     """
 
     def __init__(self, ensemble: TeacherEnsemble) -> None:
@@ -50,7 +50,7 @@ class TeacherLogitCache:
         self.arrays: dict[tuple[str, ...], np.ndarray] = {}
 
     def logits(self, data: DataSplits, config: Config) -> Tensor | None:
-        """Returns the logits of the teachers for all training images, followed by the unlabeled ones if used.
+        """Returns the teacher logits for all training images, followed by those for unlabeled images if these are used.
 
         Args:
             data: The images.

@@ -1,7 +1,8 @@
 """Teacher ensemble: trained once, cached under a content hash of its inputs, then loaded from the cache.
 
-A teacher is trained by the same loop as a student, without an ensemble. Each teacher has its own folder
-`<store>/<hash>/` with `network.safetensors` and `teacher.json`, so that a larger ensemble reuses a smaller one.
+A teacher is trained by the same loop as a student, without an ensemble. Each teacher has a separate folder
+`<store>/<hash>/` with `network.safetensors` and `teacher.json`, so that a larger ensemble reuses the teachers of a
+smaller ensemble.
 """
 
 import json
@@ -49,16 +50,16 @@ TEACHER_RECIPE_VERSION = 1
 
 
 def train_teachers(config: Config, data: DataSplits, store: Path, progress: ProgressCallback | None = None) -> None:
-    """Trains the teachers that are missing in the store, one after the other in this process.
+    """Trains the teachers that are missing from the store, one after the other, in this process.
 
     Args:
         config: Settings of the run.
         data: The images.
         store: Folder of the teachers.
-        progress: Called with the index of a teacher and the number of its completed epochs.
+        progress: Called with the index of a teacher and the number of epochs that it has completed.
     """
     for teacher in range(config.teachers.count):
-        # Always closed, because a notebook keeps the frames of an interrupted call, and with them the lock.
+        # Always closed, because a notebook keeps the frames of an interrupted call and thereby keeps the lock.
         with closing(train_teacher(config, teacher, data, store)) as epochs:
             for done in epochs:
                 if progress:
@@ -72,7 +73,7 @@ def get_ensemble(
     progress: ProgressCallback | None = None,
     train: Trainer = train_teachers,
 ) -> TeacherEnsemble:
-    """Returns the ensemble of these settings, on the device of the data; trains and stores missing teachers.
+    """Returns the ensemble that the settings describe, on the device of the data; trains and stores missing teachers.
 
     If several processes require the same teacher at the same time, one of them trains it. A damaged teacher is trained
     again.
@@ -81,14 +82,14 @@ def get_ensemble(
         config: Settings of the run.
         data: The images.
         store: Folder of the teachers.
-        progress: Called with the index of a teacher and the number of its completed epochs.
+        progress: Called with the index of a teacher and the number of epochs that it has completed.
         train: Function that trains the missing teachers.
 
     Raises:
         DataError: The store cannot be written, or the outputs of a teacher are implausible.
     """
     folder = ensure_writable_dir(store)
-    # first, so that errors are reported before any training
+    # opened first, so that errors are reported before any training
     files, found = open_teacher_files(config, data, folder.parent)
     train(config, data, folder, progress)
     members = [_load(config, m, data, folder) for m in range(config.teachers.count)]
@@ -102,15 +103,15 @@ def get_ensemble(
 def open_teacher_files(
     config: Config, data: DataSplits, studies: str | Path = "studies"
 ) -> tuple[list[LoadedTeacher], list[ConfigIssue]]:
-    """Returns the pretrained teachers of the settings, and their issues.
+    """Returns the pretrained teachers that the settings list, and the issues with them.
 
     Args:
         config: Settings of the run.
         data: The images.
-        studies: Folder of all results, which has the decoded images.
+        studies: Folder of all results, which contains the decoded images.
 
     Raises:
-        DataError: A file is missing, damaged or belongs to another network, a network is not in this process, or the
+        DataError: A file is missing, is damaged or contains another network; a network is not in this process; or the
             outputs of a teacher are implausible.
         ConfigError: mean or std is invalid.
     """
@@ -134,7 +135,7 @@ def file_warnings(config: Config, data: DataSplits) -> list[ConfigIssue]:
         return []
     rule = (
         f"pretrained teachers may have been trained on the {len(data.validation)} validation images, which are drawn "
-        "from the training part; in that case, the selection of settings, calibration and DEE are biased"
+        "from the training split; in that case, the selection of settings, calibration and DEE are biased"
     )
     hint = "provide validation images that they were not trained on: val/ next to train/, or x_val in a .npz file"
     return [ConfigIssue(("teachers",), rule, hint=hint)]
@@ -149,13 +150,13 @@ def find_ensemble(config: Config, data: DataSplits, store: str | Path) -> Teache
 
 
 def missing_teachers(config: Config, data: DataSplits, store: Path) -> list[int]:
-    """Returns the indices of the teachers that are missing in the store or damaged."""
+    """Returns the indices of the teachers that are damaged or missing from the store."""
     homes = {m: store / teacher_hash(config, m, data) for m in range(config.teachers.count)}
     return [teacher for teacher, home in homes.items() if _intact(home) is None]
 
 
 def teacher_config(config: Config, teacher: int) -> Config:
-    """Returns the settings of the training of one teacher; its seed is independent of the seeds of students."""
+    """Returns the settings with which one teacher is trained; the seed is independent of the seeds of students."""
     return config.model_copy(
         update={
             "seed": derive_seed(config.teachers.seed + teacher, "teacher"),
@@ -172,10 +173,10 @@ def teacher_config(config: Config, teacher: int) -> Config:
 
 
 def check_trained_teachers(config: Config, data: DataSplits) -> None:
-    """Checks that the teachers can be built and trained with these data, each architecture once, without training.
+    """Checks, once for each architecture, that the teachers can be built and trained with these data; trains nothing.
 
     Raises:
-        ConfigError: Settings are incompatible with the images; the names begin with `teachers`.
+        ConfigError: Settings are incompatible with the images; the names of the settings begin with `teachers`.
         DataError: A file of initial weights is missing or damaged.
     """
     for teacher in range(min(config.teachers.count, max(1, len(config.teachers.models)))):
@@ -199,14 +200,14 @@ def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
     pieces: dict[str, Settings] = {"augmentation": own.training.augmentation, "optimizer": own.training.optimizer}
     made_by |= {name: code for name, piece in pieces.items() if (code := piece_code(type(piece)))}
     made_by |= {"weights": own.model.weights_hash} if own.model.weights else {}
-    model = own.model.model_dump(exclude={"weights"})  # its path does not matter
+    model = own.model.model_dump(exclude={"weights"})  # the path of the file does not matter
     return content_hash({**made_by, "model": model, "training": own.training.model_dump()})
 
 
 def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -> Generator[int, None, None]:
-    """Trains one teacher and stores it, unless the store already has it.
+    """Trains one teacher and stores it, unless the store already contains it.
 
-    The generator holds the lock of the teacher until it is exhausted or closed.
+    The generator holds the lock of the teacher until the generator is exhausted or closed.
 
     Args:
         config: Settings of the run.
@@ -215,7 +216,7 @@ def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -
         store: Folder of the teachers.
 
     Yields:
-        The number of completed epochs; once, with all epochs, for a stored teacher.
+        The number of completed epochs after each epoch; for a stored teacher, once, with all epochs.
 
     Raises:
         DivergedError: The loss became infinite or NaN; the message names the teacher.
@@ -245,7 +246,7 @@ def _load(config: Config, teacher: int, data: DataSplits, store: Path) -> tuple[
 
 
 def _intact(home: Path) -> str | None:
-    """Returns the fingerprint of the weights of a stored teacher; None if it is missing or damaged."""
+    """Returns the fingerprint of a stored teacher's weights; None if the teacher is missing or damaged."""
     try:
         record: Any = json.loads((home / "teacher.json").read_text())
         weights = fingerprint(home / "network.safetensors")
@@ -255,7 +256,7 @@ def _intact(home: Path) -> str | None:
 
 
 def _train(config: Config, teacher: int, data: DataSplits, home: Path) -> Iterator[int]:
-    """Trains one teacher and stores it; replaces a damaged one."""
+    """Trains one teacher and stores it; replaces a damaged teacher."""
     own = teacher_config(config, teacher)
     try:
         distiller = distill(own, TeacherEnsemble([], len(data.class_names), "none"), data)

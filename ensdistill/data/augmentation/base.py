@@ -1,4 +1,4 @@
-"""Interface of augmentations."""
+"""Interface of all augmentations."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class ImageAugmentation(Piece):
-    """Base of all augmentations: random changes of training images, seen by teachers and student alike.
+    """Base of all augmentations: random changes of training images, identical for teachers and student.
 
-    Validation, test and BatchNorm statistics use the images without augmentation.
+    Validation, testing and the computation of BatchNorm statistics use images without augmentation.
     """
 
     @property
     def changes_images(self) -> bool:
-        """Whether any image can change; if not, teacher logits are cached."""
+        """Whether the augmentation can change any image; if not, teacher logits are cached."""
         return True
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -27,8 +27,8 @@ class ImageAugmentation(Piece):
 
         Args:
             images: uint8 (B,C,H,W); never written to.
-            generator: The only source of random numbers, on the device of the images. Its state follows from seed and
-                epoch, so a resumed training continues exactly.
+            generator: The only source of random numbers, on the device of the images. Its state is a function of seed
+                and epoch, so a resumed training continues exactly.
 
         Returns:
             uint8 (B,C,H,W) on the same device.

@@ -1,6 +1,6 @@
-"""Changes of brightness, contrast, saturation and sharpness; each image has its own factor.
+"""Changes of brightness, contrast, saturation and sharpness, with a separate factor for each image.
 
-All are x' = clip(base + factor (x - base), 0, 255), with pixels in [0,255]; they differ in the base.
+All changes have the form x' = clip(base + factor (x - base), 0, 255), with pixels in [0,255], and differ in the base.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow and torchvision
 
 
 def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Returns images with random brightness, then contrast, then saturation.
+    """Returns images with randomly changed brightness, contrast and saturation, changed in this order.
 
-    The factor of each image and of each of the three is uniform in [1 - strength, 1 + strength].
+    A separate factor is drawn for each image and each property, uniformly from [1 - strength, 1 + strength].
 
     Args:
         images: uint8 (B,C,H,W).
@@ -37,26 +37,26 @@ def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tenso
 
 
 def brightness(pixels: Tensor, factor: Tensor) -> Tensor:
-    """Returns pixels times the factor, clipped: (B,C,H,W) in [0,255], factor (B,)."""
+    """Returns the pixels multiplied by the factor, clipped: (B,C,H,W) in [0,255], factor (B,)."""
     return (pixels * factor[:, None, None, None]).clamp_(0, 255)
 
 
 def contrast(pixels: Tensor, factor: Tensor) -> Tensor:
-    """Returns pixels with their distance to the mean gray of the image times the factor; shapes as `brightness`."""
+    """Multiplies the distance of each pixel from the image's mean gray by the factor; shapes as in `brightness`."""
     return _blend(_gray(pixels).mean((2, 3), keepdim=True), pixels, factor)
 
 
 def saturation(pixels: Tensor, factor: Tensor) -> Tensor:
-    """Returns pixels with their distance to gray times the factor; gray images are unchanged."""
+    """Multiplies the distance of each pixel from its gray value by the factor; gray images are unchanged."""
     return _blend(_gray(pixels), pixels, factor) if pixels.shape[1] == 3 else pixels
 
 
 def sharpness(pixels: Tensor, factor: Tensor) -> Tensor:
-    """Returns pixels with their distance to a smoothed image times the factor; the border is unchanged."""
+    """Multiplies the distance of each pixel from a smoothed image by the factor; the border is unchanged."""
     height, width = pixels.shape[2:]
     if min(height, width) < 3:
         return pixels
-    kernel = torch.tensor([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]], device=pixels.device) / 13  # that of Pillow
+    kernel = torch.tensor([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]], device=pixels.device) / 13  # Pillow's kernel
     smooth = pixels.clone()
     channels = pixels.flatten(0, 1)[:, None]
     smooth[:, :, 1:-1, 1:-1] = F.conv2d(channels, kernel[None, None]).view(*pixels.shape[:2], height - 2, width - 2)
@@ -64,7 +64,7 @@ def sharpness(pixels: Tensor, factor: Tensor) -> Tensor:
 
 
 def _gray(pixels: Tensor) -> Tensor:
-    """Returns the luma of color images, the mean of the channels of others: (B,1,H,W)."""
+    """Returns the luma of color images, or the channel mean of other images: (B,1,H,W)."""
     if pixels.shape[1] != 3:
         return pixels.mean(1, keepdim=True)
     red, green, blue = (weight * pixels[:, n : n + 1] for n, weight in enumerate(LUMA))

@@ -1,4 +1,4 @@
-"""Crops, flips and erased rectangles of whole batches; each image has its own random numbers."""
+"""Crops, flips and erased rectangles for whole batches, with separate random numbers for each image."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ensdistill.runtime.lazy import F, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-DRAWS = 10  # sizes drawn for a rectangle, as in torchvision; the first that fits into the image is taken
+DRAWS = 10  # number of sizes drawn for a rectangle, as in torchvision; the first size that fits is used
 
 
 class Boxes(NamedTuple):
-    """One rectangle of each image, in whole pixels.
+    """One rectangle per image, in whole pixels.
 
     Attributes:
         top: First row, int64 (B,).
@@ -30,14 +30,14 @@ class Boxes(NamedTuple):
 
 
 def random_boxes(images: Tensor, area: tuple[float, float], ratio: float, generator: torch.Generator) -> Boxes:
-    """Returns a random rectangle of each image, with a uniform area and a log-uniform aspect ratio, anywhere.
+    """Returns a random rectangle in each image, with a uniform position and area and a log-uniform aspect ratio.
 
-    Of ten sizes drawn for an image, the first that fits into it is taken.
+    Ten sizes are drawn for each image, and the first size that fits into the image is used.
 
     Args:
         images: Images (B,C,H,W).
-        area: Smallest and largest area as shares of the image.
-        ratio: Largest aspect ratio; width / height is between 1 / ratio and ratio.
+        area: Smallest and largest area, as fractions of the image area.
+        ratio: Largest aspect ratio; width / height is from 1 / ratio to ratio.
         generator: Random generator on the device of the images.
     """
     count, height, width = len(images), *images.shape[2:]
@@ -55,16 +55,16 @@ def random_boxes(images: Tensor, area: tuple[float, float], ratio: float, genera
 
 
 def _start(place: Tensor, last: Tensor) -> Tensor:
-    """Returns a whole number in [0, last] for each place in [0,1), int64 (B,)."""
+    """Returns a whole number in [0, last] for each position in [0,1), int64 (B,)."""
     return (place * (last + 1)).long().minimum(last)  # the product can be rounded up to last + 1
 
 
 def random_resized_crop(images: Tensor, scale: float, ratio: float, generator: torch.Generator) -> Tensor:
-    """Returns a random crop of each image, resized to the size of the image; the image itself if no crop fits.
+    """Returns a random crop of each image, resized to the image size; returns the image itself if no crop fits.
 
     Args:
         images: uint8 (B,C,H,W).
-        scale: Smallest area of a crop as a share of the image; the largest is 1.
+        scale: Smallest area of a crop, as a fraction of the image area; the largest is 1.
         ratio: Largest aspect ratio of a crop.
         generator: Random generator on the device of the images.
 
@@ -80,15 +80,15 @@ def random_resized_crop(images: Tensor, scale: float, ratio: float, generator: t
 def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
     """Returns a crop of each image, resized to the size of the image by bilinear interpolation.
 
-    A crop is at most as high and as wide as the image, so no axis shrinks, and antialiasing has no effect.
-    Pixels outside of the crop have no influence.
+    A crop is at most as high and as wide as the image, so no axis shrinks, and antialiasing has no effect. Pixels
+    outside of the crop do not affect the result.
 
     Args:
         images: uint8 (B,C,H,W).
-        boxes: The crops; a box without pixels stands for the whole image.
+        boxes: The crops; a box without pixels represents the whole image.
 
     Returns:
-        uint8 (B,C,H,W), rounded to the nearest number.
+        uint8 (B,C,H,W), rounded to the nearest integer.
     """
     height, width = images.shape[2:]
     y = _centers(boxes.top, torch.where(boxes.height > 0, boxes.height, height), height)
@@ -98,7 +98,7 @@ def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
 
 
 def _centers(start: Tensor, size: Tensor, length: int) -> Tensor:
-    """Returns the place of each output pixel on one axis of the image, in [-1,1] as in `grid_sample`: (B,length)."""
+    """Returns the position of each output pixel on one image axis, in [-1,1] as in `grid_sample`: (B,length)."""
     size = size[:, None]
     place = (torch.arange(length, device=start.device) + 0.5) * (size / length) - 0.5
     return (2 * (place.clamp(min=0).minimum(size - 1) + start[:, None]) + 1) / length - 1
@@ -113,19 +113,20 @@ def pad_and_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor
 
 
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Returns images that are mirrored horizontally with probability one half, uint8 (B,C,H,W)."""
+    """Returns images, each mirrored horizontally with probability one half: uint8 (B,C,H,W)."""
     mirrored = torch.rand(len(images), generator=generator, device=images.device) < 0.5
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
 def erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Returns images in which a random rectangle consists of random pixels, with a probability.
+    """Returns images in which, with a given probability, a random rectangle is replaced by random pixels.
 
-    Area 2 to 33 % of the image, aspect ratio 1/3.3 to 3.3, as in torchvision; nothing is erased if no rectangle fits.
+    As in torchvision, the area is 2 to 33 % of the image, and the aspect ratio is 1/3.3 to 3.3. If no
+    rectangle fits, nothing is erased.
 
     Args:
         images: uint8 (B,C,H,W).
-        probability: Probability that an image has a rectangle, in [0,1].
+        probability: Probability that a rectangle is erased in an image, in [0,1].
         generator: Random generator on the device of the images.
 
     Returns:
@@ -144,31 +145,31 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
 
 
 def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Returns images with a black square that starts at center - side // 2; the center is any pixel.
+    """Returns images with a black square that starts at center - side // 2; the center is a random pixel.
 
     The square is clipped at the borders.
 
     References:
-        DeVries and Taylor 2017, section 3.2. There the pixels are normalized, so their zero is the mean; here it is
-        black.
+        DeVries and Taylor 2017, section 3.2. The paper uses normalized pixels, so that zero is the
+        mean; here, zero is black.
     """
     rows, columns = (_band(images, axis, side, generator) for axis in (2, 3))
     return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
 
 
 def _band(images: Tensor, axis: int, side: int, generator: torch.Generator) -> Tensor:
-    """Returns a mask of the positions on an axis that the square of each image covers: bool (B,length)."""
+    """Returns a mask of the positions on one axis that the square in each image covers: bool (B,length)."""
     length = images.shape[axis]
     center = torch.randint(length, (len(images),), generator=generator, device=images.device)
     return _inside(center - side // 2, torch.full_like(center, side), length)
 
 
 def _inside(start: Tensor, size: Tensor, length: int) -> Tensor:
-    """Returns a mask of the positions on an axis that are in the interval of each image: bool (B,length)."""
+    """Returns a mask of the positions on one axis that lie in the interval of each image: bool (B,length)."""
     offset = torch.arange(length, device=start.device) - start[:, None]
     return (offset >= 0) & (offset < size[:, None])
 
 
 def to_bytes(pixels: Tensor) -> Tensor:
-    """Returns pixels in [0,255], rounded to the nearest number, as uint8; overwrites its argument."""
+    """Returns pixels in [0,255], rounded to the nearest integer, as uint8; overwrites its argument."""
     return pixels.round_().clamp_(0, 255).to(torch.uint8)

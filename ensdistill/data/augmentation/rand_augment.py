@@ -1,7 +1,7 @@
-"""RandAugment: random operations on each image, all with the same strength.
+"""RandAugment: random operations on each image, all with the same magnitude.
 
-torchvision and kornia draw the operations once for each batch. Here each image has its own operations; images of a
-batch with the same operation are processed together.
+torchvision and kornia draw the operations once per batch. Here, operations are drawn for each image, and all images in
+a batch with the same operation are processed together.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def rand_augment(images: Tensor, operations: int, magnitude: float, generator: torch.Generator) -> Tensor:
-    """Returns images after a number of operations, each drawn from `OPERATIONS` with equal probability.
+    """Returns images to which operations were applied, each drawn from `OPERATIONS` with equal probability.
 
     Args:
         images: uint8 (B,C,H,W).
         operations: Number of operations on each image.
-        magnitude: Strength as a share of the strongest, in [0,1]; its sign is random.
+        magnitude: Strength as a fraction of the maximum, in [0,1]; the sign is random.
         generator: Random generator on the device of the images.
 
     Returns:
@@ -31,7 +31,7 @@ def rand_augment(images: Tensor, operations: int, magnitude: float, generator: t
     References:
         Cubuk et al. 2020, RandAugment: Practical automated data augmentation with a reduced search space, section 3;
         operations and ranges as in torchvision. Images are rotated and sheared about their center, with bilinear
-        interpolation and black outside of the image.
+        interpolation; pixels outside of the image are black.
     """
     shape, device = (operations, len(images)), images.device
     kinds = torch.randint(len(OPERATIONS), shape, generator=generator, device=device)
@@ -42,7 +42,7 @@ def rand_augment(images: Tensor, operations: int, magnitude: float, generator: t
 
 
 def _apply(images: Tensor, kinds: Tensor, strengths: Tensor) -> Tensor:
-    """Returns images (B,C,H,W), each after the operation with its index (B,) and its strength (B,) in [-1,1]."""
+    """Applies to each image (B,C,H,W) the operation with the given index (B,) and strength (B,) in [-1,1]."""
     changed = images.clone()
     order, counts = kinds.argsort(stable=True), kinds.bincount(minlength=len(OPERATIONS)).tolist()
     for operation, chosen in zip(OPERATIONS, torch.split(order, counts), strict=True):
@@ -55,29 +55,29 @@ def _apply(images: Tensor, kinds: Tensor, strengths: Tensor) -> Tensor:
 
 
 def identity(images: Tensor, strength: Tensor) -> Tensor:
-    """Returns the images."""
+    """Returns the images unchanged."""
     return images
 
 
 def shear_x(images: Tensor, strength: Tensor) -> Tensor:
-    """Shifts rows against each other, up to 0.3 pixels per row."""
+    """Shifts rows relative to each other, by up to 0.3 pixels per row."""
     height, width = images.shape[2:]
     return _resample(images, xy=0.3 * strength * height / width)
 
 
 def shear_y(images: Tensor, strength: Tensor) -> Tensor:
-    """Shifts columns against each other, up to 0.3 pixels per column."""
+    """Shifts columns relative to each other, by up to 0.3 pixels per column."""
     height, width = images.shape[2:]
     return _resample(images, yx=0.3 * strength * width / height)
 
 
 def translate_x(images: Tensor, strength: Tensor) -> Tensor:
-    """Moves images horizontally, up to 150/331 of their width."""
+    """Moves images horizontally by up to 150/331 of the image width."""
     return _resample(images, x=2 * 150 / 331 * strength)
 
 
 def translate_y(images: Tensor, strength: Tensor) -> Tensor:
-    """Moves images vertically, up to 150/331 of their height."""
+    """Moves images vertically by up to 150/331 of the image height."""
     return _resample(images, y=2 * 150 / 331 * strength)
 
 
@@ -98,29 +98,29 @@ def _resample(
     yy: Tensor | float = 1.0,
     y: Tensor | float = 0.0,
 ) -> Tensor:
-    """Returns images whose pixel at (u, v) is that at (xx u + xy v + x, yx u + yy v + y); coordinates in [-1,1]."""
+    """Returns images whose pixel at (u, v) comes from (xx u + xy v + x, yx u + yy v + y); coordinates in [-1,1]."""
     entries = [torch.as_tensor(one, device=images.device).float().expand(len(images)) for one in (xx, xy, x, yx, yy, y)]
     grid = F.affine_grid(torch.stack(entries, 1).view(-1, 2, 3), list(images.shape), align_corners=False)
     return to_bytes(F.grid_sample(images.float(), grid, align_corners=False))
 
 
 def change_brightness(images: Tensor, strength: Tensor) -> Tensor:
-    """Brightness times 0.1 to 1.9."""
+    """Multiplies the brightness by 0.1 to 1.9."""
     return to_bytes(brightness(images.float(), 1 + 0.9 * strength))
 
 
 def change_contrast(images: Tensor, strength: Tensor) -> Tensor:
-    """Contrast times 0.1 to 1.9."""
+    """Multiplies the contrast by 0.1 to 1.9."""
     return to_bytes(contrast(images.float(), 1 + 0.9 * strength))
 
 
 def change_color(images: Tensor, strength: Tensor) -> Tensor:
-    """Saturation times 0.1 to 1.9."""
+    """Multiplies the saturation by 0.1 to 1.9."""
     return to_bytes(saturation(images.float(), 1 + 0.9 * strength))
 
 
 def change_sharpness(images: Tensor, strength: Tensor) -> Tensor:
-    """Sharpness times 0.1 to 1.9."""
+    """Multiplies the sharpness by 0.1 to 1.9."""
     return to_bytes(sharpness(images.float(), 1 + 0.9 * strength))
 
 
@@ -131,20 +131,20 @@ def posterize(images: Tensor, strength: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, strength: Tensor) -> Tensor:
-    """Inverts pixels at or above a threshold, 255 to 0."""
+    """Inverts pixels at or above a threshold, which decreases from 255 to 0 with the strength."""
     threshold = 255 * (1 - strength.abs())[:, None, None, None]
     return torch.where(images >= threshold, 255 - images, images)
 
 
 def autocontrast(images: Tensor, strength: Tensor) -> Tensor:
-    """Stretches each channel to black and white; a channel of one value is unchanged."""
+    """Stretches each channel to the range from black to white; a channel with a single value is unchanged."""
     low, high = images.amin((2, 3), keepdim=True).float(), images.amax((2, 3), keepdim=True).float()
     stretched = to_bytes((images - low) * (255 / (high - low).clamp(min=1)))
     return torch.where(high > low, stretched, images)
 
 
 def equalize(images: Tensor, strength: Tensor) -> Tensor:
-    """Gives each channel a uniform histogram, by the rule of Pillow."""
+    """Equalizes the histogram of each channel, by Pillow's rule."""
     flat = images.flatten(2).long()
     count = torch.zeros(*flat.shape[:2], 256, dtype=torch.long, device=images.device)
     count.scatter_add_(2, flat, torch.ones_like(flat))

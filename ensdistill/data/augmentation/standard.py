@@ -1,4 +1,4 @@
-"""The built-in augmentation: a fixed sequence of operations, each of which is off by default."""
+"""The built-in augmentation: a fixed sequence of operations, all disabled by default."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class StandardAugmentation(ImageAugmentation):
-    """A random crop, a random flip, changes of color and geometry, then erased parts.
+    """A random crop, a random flip, changes of color and geometry, and erased regions.
 
-    The operations are applied in the order of the settings. Each image has its own random numbers. With the default
-    settings, images are unchanged.
+    The operations are applied in the order of the settings, with separate random numbers for each image. With the
+    default settings, images are unchanged.
 
-    `pad: 4` with `flip: true` is the augmentation of the papers on ensemble distillation, applied to raw pixels.
+    `pad: 4` with `flip: true` is the augmentation used in papers on ensemble distillation, applied to raw pixels.
     `crop_scale: 0.08` with `flip: true` is the usual augmentation for ImageNet.
 
     References:
@@ -41,34 +41,38 @@ class StandardAugmentation(ImageAugmentation):
     )
     crop_scale: float = setting(
         0.0,
-        "Smallest area of a random crop that is resized to the original size, as a share of the image; 0 for no crop.",
+        "Smallest area of a random crop, as a fraction of the image area; the crop is resized to the original size. "
+        "0 for no crop.",
         ge=0,
         le=1,
     )
     crop_ratio: float = setting(
         4 / 3,
-        "Largest aspect ratio of a random resized crop, width / height or height / width.",
+        "Largest aspect ratio (width / height or height / width) of a random resized crop.",
         ge=1,
         le=10,
     )
     flip: bool = setting(False, "Mirror each image horizontally with probability one half.")
     color_jitter: float = setting(
         0.0,
-        "Largest relative change of brightness, of contrast and of saturation, each random; 0 for none.",
+        "Largest relative change of brightness, contrast and saturation, which change independently; 0 for none.",
         ge=0,
         le=1,
     )
     rand_augment: int = setting(
-        0, "Number of RandAugment operations on each image, drawn from 14; 0 for none.", ge=0, le=10
+        0, "Number of RandAugment operations per image, drawn from 14 operations; 0 for none.", ge=0, le=10
     )
     magnitude: float = setting(
-        0.3, "Strength of the RandAugment operations, as a share of the strongest; 0.3 is 9 of 30.", ge=0, le=1
+        0.3,
+        "Strength of the RandAugment operations, as a fraction of the maximum; 0.3 corresponds to magnitude 9 of 30.",
+        ge=0,
+        le=1,
     )
     erasing: float = setting(
-        0.0, "Probability that a random rectangle of an image becomes random pixels; 0 for none.", ge=0, le=1
+        0.0, "Probability that a random rectangle in an image is replaced by random pixels; 0 for none.", ge=0, le=1
     )
     cutout: int = setting(
-        0, "Side in pixels of a square that is set to zero at a random place of each image; 0 for none.", ge=0, le=1024
+        0, "Side in pixels of a square that is set to zero at a random position per image; 0 for none.", ge=0, le=1024
     )
 
     @property

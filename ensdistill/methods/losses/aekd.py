@@ -1,4 +1,4 @@
-"""Adaptive teacher weights: a step along the gradient improves the student with respect to all teachers."""
+"""Adaptive teacher weights, with which a gradient step brings the student closer to all teachers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class AeKd(TeacherWeightedLoss):
 
     w = argmin |sum_m w_m g_m|  with  sum w = 1,  0 <= w_m <= C,   g_m = d KD_m / ds averaged over the batch.
 
-    g_m has the closed form (T/B) mean_b (softmax(s_b/T) - softmax(t_mb/T)), so no additional backward pass is needed.
-    w is solved exactly at every step, separately for each subnetwork, and is a constant in the gradient. The CPU solves
-    it from M x M numbers; this is the only synchronization of a step with the device. With C = 1/M the loss is the mean
-    over teachers.
+    g_m has the closed form (T/B) mean_b (softmax(s_b/T) - softmax(t_mb/T)), so no additional backward pass is required.
+    At every step, the problem for w is solved exactly and separately for each subnetwork; w is a constant in the
+    gradient. The CPU computes w from M x M numbers; a step synchronizes with the device only for this computation. With
+    C = 1/M, the loss is the mean over teachers.
 
     Du et al. 2020 (AE-KD), equations 9 to 11, and their official code. The official solver stops at its starting point
-    where gradients are small; this one does not depend on their scale. The official code has two variants; this is the
-    one on logits. The one on features (hint term) is not implemented.
+    if gradients are small; this solver does not depend on the scale of the gradients. The official code has two
+    variants; only the variant on logits is implemented, not the variant on features (hint term).
     """
 
     kind: Literal["aekd"] = "aekd"
@@ -34,7 +34,7 @@ class AeKd(TeacherWeightedLoss):
     tolerance: float = setting(0.6, "Maximum weight C of one teacher; 1/M or less gives equal weights.", gt=0, le=1)
 
     def distillation(self, student: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
-        """Returns sum_m w_m KD_m, averaged over subnetworks."""
+        """Returns sum_m w_m KD_m, averaged over subnetworks, a scalar."""
         tempered = (teachers / self.temperature).softmax(-1)
         losses = kl_per_example(tempered.unsqueeze(0), student.unsqueeze(1), self.temperature).mean(-1)  # (K,M)
         return (self.teacher_weights(student, teachers) * losses).sum(-1).mean()

@@ -1,4 +1,4 @@
-"""Base classes of the losses: interface, and the balance between labels and teachers."""
+"""Base classes of the losses: the interface, and the weighting of the label term and the distillation term."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DistillationLoss(Piece):
     def head(self) -> nn.Module | None:
         """Returns a module to append to the network of the student, or None.
 
-        It maps the outputs (B,classes) to logits (B,classes) whose softmax is the prediction of the student.
+        The module maps outputs (B,classes) to logits (B,classes); their softmax is the prediction of the student.
         """
         return None
 
@@ -30,7 +30,8 @@ class DistillationLoss(Piece):
             student: Logits (K,B,c) of the student on the images of the distillation term.
             teachers: Logits (M,B,c) of the teachers on the same images.
             labels: Class indices (B,), -1 for an unlabeled image.
-            on_labels: Logits (K,B,c) of the student on the images of the label term, often the tensor `student`.
+            on_labels: Logits (K,B,c) of the student on the images of the label term; often the same tensor as
+                `student`.
         """
         raise NotImplementedError
 
@@ -38,14 +39,14 @@ class DistillationLoss(Piece):
 class WeightedDistillationLoss(DistillationLoss):
     """L = (1 - alpha) CE(labels, student) + alpha * distillation(student, teachers).
 
-    With `logit_standardization`, the distillation term is computed from (z - mean(z)) / sd(z) instead of the logits z
-    of each image and network. The scale of the student's logits is then arbitrary: compare calibrated metrics. Sun et
-    al. 2024 (CVPR); the runs of the official code also multiply the weight of the term by 9.
+    With `logit_standardization`, the distillation term uses (z - mean(z)) / sd(z) instead of the logits z of each image
+    and network. The scale of the student's logits is then arbitrary, so only calibrated metrics are comparable. Sun et
+    al. 2024 (CVPR); the official code also multiplies the weight of the term by 9.
     """
 
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
     alpha: float = setting(0.9, "Weight alpha of the distillation term; the label term has 1 - alpha.", ge=0, le=1)
-    logit_standardization: bool = setting(False, "Standardize the logits of each image in the distillation term.")
+    logit_standardization: bool = setting(False, "Standardize each image's logits in the distillation term.")
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
         return weighted_sum(
@@ -67,7 +68,7 @@ class WeightedDistillationLoss(DistillationLoss):
 
 
 class TeacherWeightedLoss(DistillationLoss):
-    """L = a CE(labels, student) + b * distillation(student, teachers, labels), which weights the teachers."""
+    """L = a CE(labels, student) + b * distillation(student, teachers, labels); `distillation` weights the teachers."""
 
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
     label_weight: float = setting(1.0, "Weight a of the label term.", ge=0, le=1000)

@@ -1,4 +1,4 @@
-"""Teacher weights by confidence in the label of each image."""
+"""Teacher weights that depend on the confidence of each teacher in the label of each image."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class CaMkd(TeacherWeightedLoss):
-    """Teachers that predict the label well have more weight, separately for each image.
+    """Teachers that predict the label of an image better have a larger weight for this image.
 
     L = a CE(y, s) + b mean_b sum_m w_mb T^2 KL(teacher_m || s),   w_mb = (1 - softmax_m(CE(y_b, t_mb))) / (M - 1)
 
-    The cross-entropy of a teacher is computed at temperature 1. Weights of an image sum to 1, and none exceeds
-    1/(M - 1). They are equal for an unlabeled image. A single teacher has weight 1.
+    The cross-entropy of a teacher is computed at temperature 1. The weights for an image sum to 1, and no weight
+    exceeds 1/(M - 1). For an unlabeled image, all weights are equal. A single teacher has weight 1.
 
     Zhang, Chen and Wang 2022 (CA-MKD, ICASSP, arXiv 2201.00007). The official code also divides the distillation term
-    by M. The term on features (hint term) is not implemented.
+    by M. The feature term (hint term) is not implemented.
     """
 
     kind: Literal["camkd"] = "camkd"

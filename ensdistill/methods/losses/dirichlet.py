@@ -1,4 +1,4 @@
-"""Distribution distillation: the student predicts a Dirichlet distribution, which includes the ensemble's diversity."""
+"""Distribution distillation: the student predicts a Dirichlet distribution that represents the ensemble's diversity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-LARGEST = 30.0  # maximum of |log alpha|; beyond it rounding removes all digits of the loss
+LARGEST = 30.0  # maximum of |log alpha|; beyond this bound, rounding removes all digits of the loss
 CLOSEST = 1e-4  # nats; minimum divergence of the teachers
 
 
@@ -22,9 +22,9 @@ class End2(WeightedDistillationLoss):
 
     L = (1 - alpha) CE(labels, student) - alpha mean_m log Dir(p_m; alpha),   p_m = softmax(t_m / T), smoothed
 
-    The predictive mean alpha / sum alpha is the softmax. T is constant here; the paper anneals it from 10 to 1. Not in
-    the paper: ln alpha is clipped to [-30, 30]. Beyond that, rounding removes all digits of the loss; its gradient is
-    zero there. Malinin, Mlodozeniec and Gales 2020 (Ensemble Distribution Distillation), section 3.
+    The predictive mean alpha / sum alpha is the softmax. T is constant here; the paper anneals T from 10 to 1. Unlike
+    in the paper, ln alpha is clipped to [-30, 30]; beyond that range, rounding removes all digits of the loss, and its
+    gradient is zero. Malinin, Mlodozeniec and Gales 2020 (Ensemble Distribution Distillation), section 3.
     """
 
     kind: Literal["end2"] = "end2"
@@ -37,7 +37,7 @@ class End2(WeightedDistillationLoss):
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
         """Returns the distillation term in nats per example, not multiplied by T^2.
 
-        It is the logarithm of a density and can be negative.
+        The term is the negative logarithm of a density and can itself be negative.
 
         Args:
             student: Logits (K,B,c).
@@ -58,8 +58,8 @@ class ProxyEnd2(WeightedDistillationLoss):
     Ryabinin, Malinin and Gales 2021 (Scaling ensemble distribution distillation), section 3, and their official code.
 
     Two bounds are not in the paper. The mean divergence of the teachers is at least 1e-4 nats, so that beta_0 is finite
-    where they agree (at most 5000 (c - 1)). ln alpha is clipped to [-30, 30]; beyond that, rounding removes all digits
-    of the loss, and its gradient is zero there. Both divergences are computed in float64.
+    (at most 5000 (c - 1)) where the teachers agree. ln alpha is clipped to [-30, 30]; beyond that range, rounding
+    removes all digits of the loss, and its gradient is zero. Both divergences are computed in float64.
     """
 
     kind: Literal["proxy_end2"] = "proxy_end2"

@@ -1,4 +1,4 @@
-"""Distillation of relations: the student matches the teacher up to an affine map."""
+"""Distillation of relations: the student matches the teacher only up to an affine map."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ EPSILON = 1e-8  # a constant row or column has correlation 0, as in the official
 
 
 class Dist(WeightedDistillationLoss):
-    """The student matches correlations with the average teacher instead of its probabilities.
+    """Maximizes the correlation of student and average teacher probabilities instead of matching the probabilities.
 
     L = (1 - alpha) CE(labels, student) + alpha T^2 (beta (1 - mean_b r_b) + gamma (1 - mean_c r_c))
 
     r_b is Pearson's correlation between the probabilities of student and teacher over the classes of image b (relation
-    between classes), and r_c the correlation over the images of the batch for class c (relation within a class).
-    Teachers are averaged at temperature T. Correlations do not determine the scale of the logits: compare calibrated
-    metrics. The second relation depends on the batch and does not exist for a batch of one image.
+    between classes). r_c is the correlation over the images of the batch for class c (relation within a class).
+    Teachers are averaged at temperature T. Correlations do not determine the scale of the logits, so only calibrated
+    metrics are comparable. The second relation depends on the batch and does not exist for a batch with one image.
 
-    Huang et al. 2022 (DIST, NeurIPS) and the official code, which has one teacher and the weights 1, 2 and 2 for labels
-    and both relations; alpha = 1/2 gives the same ratio.
+    Huang et al. 2022 (DIST, NeurIPS) and their official code. The official code uses one teacher, weight 1 for the
+    labels and weight 2 for each relation; alpha = 1/2 gives the same ratio.
     """
 
     kind: Literal["dist"] = "dist"

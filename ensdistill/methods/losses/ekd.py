@@ -1,4 +1,4 @@
-"""EKD: each branch learns from its own teacher, and the combined branches learn from the ensemble."""
+"""EKD: each branch learns from a separate teacher, and the combined branches learn from the ensemble."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Ekd(DistillationLoss):
-    """Reconstruction of EKD from the structure in the abstract; the formulas are a guess at those in the paper.
+    """Reconstruction of EKD from the abstract; the formulas of the paper were not available and are guessed.
 
     L = a [CE(y, z) + sum_i CE(y, z_i)] + b T^2 [KL(t || z) + sum_i KL(t_i || z_i)]
         + d [MSE(z, t) + sum_i MSE(z_i, t_i)]
 
-    z_i are the branches and t_i their own teachers (`ensdistill.methods.assignment`); z and t are the combined branches
-    and the combined teachers. With one branch it is plain distillation with every term counted twice. After Asif et
-    al., arXiv 1909.08097.
+    z_i are the branches and t_i the teachers assigned to them (`ensdistill.methods.assignment`); z and t are the
+    combined branches and the combined teachers. With one branch, the loss is plain distillation with every term counted
+    twice. After Asif et al., arXiv 1909.08097.
     """
 
     kind: Literal["ekd"] = "ekd"
@@ -67,7 +67,7 @@ class Ekd(DistillationLoss):
 
 
 def _combined(logits: Tensor, how: str, temperature: float = 1.0) -> Tensor:
-    """Returns `combine_members` of the same arguments."""
-    from ensdistill.methods.members import combine_members  # here: imports torch
+    """Returns the result of `combine_members` with the same arguments."""
+    from ensdistill.methods.members import combine_members  # imported here, because it imports torch
 
     return combine_members(logits, how, temperature)

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 UNLABELED = -1
-LARGEST = 1e9  # nats; larger losses are clipped to it, so that weights are finite and equal losses get equal weights
+LARGEST = 1e9  # nats; upper bound of losses, so that weights are finite and equal losses have equal weights
 
 
 @dataclass(frozen=True)
 class LabelTerm:
-    """Settings of the label term, which are those of the training and not of the loss.
+    """Settings of the label term, which are part of the training recipe and not of the loss.
 
     Attributes:
-        smoothing: Probability that the targets give to all classes equally.
+        smoothing: Probability that is distributed equally over all classes in the targets.
         class_weights: Weight of each class, (c,); None for equal weights.
     """
 
@@ -37,7 +37,7 @@ _LABEL_TERM: ContextVar[LabelTerm] = ContextVar("label_term", default=PLAIN)
 
 @contextmanager
 def label_term(settings: LabelTerm) -> Iterator[None]:
-    """Uses these settings in every `label_cross_entropy` inside the block, whichever loss calls it."""
+    """Applies these settings to every `label_cross_entropy` inside the block, regardless of the loss that calls it."""
     token = _LABEL_TERM.set(settings)
     try:
         yield
@@ -46,9 +46,9 @@ def label_term(settings: LabelTerm) -> Iterator[None]:
 
 
 def label_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
-    """Returns the mean cross-entropy with the labels over subnetworks and labeled images.
+    """Returns the cross-entropy with the labels, averaged over subnetworks and labeled images.
 
-    With label smoothing and class weights it is `torch.nn.functional.cross_entropy` with these arguments.
+    Label smoothing and class weights are applied as in `torch.nn.functional.cross_entropy`.
 
     Args:
         student: Logits (K,B,c).
@@ -78,14 +78,14 @@ def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:
         *terms: Pairs of a weight and a function that returns a scalar.
 
     Returns:
-        A scalar; the first term times 0 if all weights are 0, so that the result has a gradient.
+        A scalar. If all weights are 0, it is the first term times 0, so that the result has a gradient.
     """
     counted = [term() if weight == 1 else weight * term() for weight, term in terms if weight]
     return sum(counted[1:], start=counted[0]) if counted else 0 * terms[0][1]()
 
 
 def kl_divergence(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Returns T^2 KL(targets || softmax(student / T)), averaged over all axes but the classes.
+    """Returns T^2 KL(targets || softmax(student / T)), averaged over all axes except the class axis.
 
     Args:
         targets: Probabilities at temperature T, (...,B,c).
@@ -102,7 +102,7 @@ def kl_divergence(targets: Tensor, student: Tensor, temperature: float) -> Tenso
 
 
 def kl_per_example(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Returns T^2 KL(targets || softmax(student / T)) of each example, (...,B); arguments as in `kl_divergence`."""
+    """Returns T^2 KL(targets || softmax(student / T)) for each example, (...,B); arguments as in `kl_divergence`."""
     return temperature**2 * kl_divergence_from_log(targets, (student / temperature).log_softmax(-1))
 
 
@@ -122,7 +122,7 @@ def safe_log(probabilities: Tensor) -> Tensor:
 
 
 def standardized(logits: Tensor) -> Tensor:
-    """Returns the logits of each image with mean 0 and standard deviation 1.
+    """Returns the logits, standardized for each image to mean 0 and standard deviation 1.
 
     Args:
         logits: Logits (...,c). The standard deviation has the denominator c - 1, as in the official code.
@@ -149,7 +149,7 @@ def teacher_losses(teachers: Tensor, labels: Tensor) -> Tensor:
 
 
 def others_losses_weights(losses: Tensor) -> Tensor:
-    """Returns teacher weights (M,B) that sum to 1 over teachers: the share of the others in the exponential losses.
+    """Returns teacher weights (M,B) that sum to 1 over teachers: the other teachers' share of the sum of exp(loss).
 
     Args:
         losses: Losses (M,B) of the teachers in nats. A single teacher has weight 1.

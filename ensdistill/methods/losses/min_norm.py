@@ -1,30 +1,31 @@
-"""Minimum-norm point of a capped convex hull: exact solution of the small quadratic program of `aekd`."""
+"""Minimum-norm point of a capped convex hull: exact solution of the small quadratic program in `aekd`."""
 
 from __future__ import annotations
 
 from ensdistill.runtime.lazy import np
 
-TINY = 1e-10  # relative tolerance; directions are normalized to length one first
+TINY = 1e-10  # relative tolerance, applied after the directions are normalized to length one
 
 
 def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
     """Returns argmin_a |sum_m a_m g_m|^2 / 2  subject to  sum a = 1,  0 <= a_m <= C.
 
     The problem is solved for b_m = a_m |g_m| / min |g|, with the cosines between the g_m instead of G. The lengths of
-    the g_m can then differ by any factor: a_m of a long vector is small, b_m is not. In G itself, short vectors would
-    be lost in rounding. The method is a primal active-set method: start at equal weights; move to the minimum over the
-    free weights; stop at the first bound; at a minimum, free the weight that violates its multiplier condition most.
+    the g_m can then differ by any factor: for a long vector, a_m is small but b_m is not. In G itself, short vectors
+    would be lost in rounding. The solver is a primal active-set method. It starts at equal weights, moves to the
+    minimum over the free weights, and stops at the first bound. At a minimum, it frees the weight that violates its
+    multiplier condition most.
 
     Args:
         gram: G_mn = g_m . g_n, (M,M), positive semidefinite, in any scale.
         cap: Upper bound C; at or below 1/M all weights are equal.
 
     Returns:
-        Weights a, (M,); equal weights where G is zero or not finite. They are invariant to the scale of G, and
-        equivariant to the order of the g_m where the solution is unique.
+        Weights a, (M,); equal weights if G is zero or not finite. The weights are invariant to the scale of G. If the
+        solution is unique, they are equivariant to the order of the g_m.
 
     References:
-        Nocedal and Wright 2006, section 16.5. With C = 1 the solution equals that of MGDA (Desideri 2012).
+        Nocedal and Wright 2006, section 16.5. With C = 1, the solution is the same as in MGDA (Desideri 2012).
     """
     m, total = len(gram), np.trace(gram)
     equal = np.full(m, 1 / m)
@@ -44,7 +45,7 @@ def _solve(gram: np.ndarray, shares: np.ndarray, b: np.ndarray, most: np.ndarray
     """Returns argmin_b b'Gb / 2  subject to  shares . b = 1,  0 <= b <= most, starting at a feasible b."""
     m = len(gram)
     held = np.zeros(m, dtype=bool)
-    for _ in range(100 * m):  # far above the required number; b is feasible and does not get worse in any iteration
+    for _ in range(100 * m):  # far more than required; b stays feasible and does not get worse in any iteration
         slope = gram @ b
         level = _level(slope, shares, held)
         step = _step_to_minimum(gram, shares, slope, ~held)
@@ -73,9 +74,9 @@ def _level(slope: np.ndarray, shares: np.ndarray, held: np.ndarray) -> float:
 
 
 def _step_to_minimum(gram: np.ndarray, shares: np.ndarray, slope: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """Returns the shortest step of the free weights to their minimum that keeps the sum constraint.
+    """Returns the shortest step that moves the free weights to the minimum and preserves the sum constraint.
 
-    The free weight with the largest share compensates the others, so that no division by a small share occurs.
+    The free weight with the largest share compensates for the others, so that there is no division by a small share.
     """
     pivot = int(np.where(free, shares, -1.0).argmax())
     others = np.flatnonzero(free & (np.arange(len(free)) != pivot))

@@ -1,4 +1,4 @@
-"""Each subnetwork learns from its own teacher."""
+"""Distillation loss in which each subnetwork learns from a separate teacher."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class OneToOne(WeightedDistillationLoss):
-    """Subnetwork m matches teacher m (for K not equal to M see `ensdistill.methods.assignment`).
+    """Subnetwork m matches teacher m (see `ensdistill.methods.assignment` if K and M differ).
 
     L = (1 - alpha) CE(labels, student) + alpha T^2 mean_m KL(teacher_m || subnetwork_m)
 
-    Nam et al. 2021 (Diversity Matters) and Nam et al. 2022 (LatentBE), as in their official code. The runs of LatentBE
-    use alpha = 1, that is, no label term.
+    Nam et al. 2021 (Diversity Matters) and Nam et al. 2022 (LatentBE), as in their official code. The LatentBE runs use
+    alpha = 1, that is, no label term.
     """
 
     kind: Literal["one_to_one"] = "one_to_one"

@@ -1,4 +1,4 @@
-"""UniKD: weights of teachers and images, from correctness on labeled and from disagreement on unlabeled images."""
+"""UniKD: teacher and image weights based on correctness (labeled images) and disagreement (unlabeled images)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class UniKd(DistillationLoss):
-    """Reconstruction of UniKD from the structure in the abstract; the formulas are candidates for those in the paper.
+    """Reconstruction of UniKD from the abstract; the formulas of the paper were not available and are guessed.
 
     L = CE(y, q) + a mean_b v_b T^2 KL(sum_i w_bi p_bi || q_b)       over labeled images b
                  + e mean_b u_b T^2 KL(mean_i p_bi || q_b)           over unlabeled images b
 
     w is the correctness of teacher i on image b, v the correctness of the mixture, and u the disagreement of the
-    teachers. All three are computed from probabilities at T = 1 and are constants in the gradient. Means divide by the
-    number of images, not by the sum of weights. After Wu et al., arXiv 2204.00548; `others_losses` is the weighting of
-    CA-MKD (Zhang et al. 2022).
+    teachers. All three weights are computed from probabilities at T = 1 and are constants in the gradient. Means are
+    divided by the number of images, not by the sum of the weights. After Wu et al., arXiv 2204.00548; `others_losses`
+    is the weighting from CA-MKD (Zhang et al. 2022).
     """
 
     kind: Literal["unikd"] = "unikd"
@@ -42,14 +42,14 @@ class UniKd(DistillationLoss):
         "probability", "Weight w of a teacher: p_i(y), 1/(1 + CE_i), or 1 - softmax_i(CE); normalized over teachers."
     )
     sample_weighting: Literal["probability", "inverse_loss"] = setting(
-        "probability", "Weight v of a labeled image: p(y) of the mixture, or its 1/(1 + CE)."
+        "probability", "Weight v of a labeled image: p(y) or 1/(1 + CE) of the mixture of teachers."
     )
     disagreement: Literal["jensen_shannon", "pairwise_kl", "variance", "deviation"] = setting(
         "jensen_shannon",
         "Weight u of an unlabeled image: mean KL(p_i || mean), mean KL(p_i || p_j), summed variance over teachers, "
         "or mean standard deviation over teachers.",
     )
-    normalize: bool = setting(False, "Divide u by its mean over the batch, so that its scale does not affect the loss.")
+    normalize: bool = setting(False, "Divide u by its batch mean, so that the scale of u does not affect the loss.")
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
         labeled = labels != UNLABELED  # a mask, because indexing with it would synchronize host and device
@@ -107,11 +107,11 @@ class UniKd(DistillationLoss):
     def disagreements(self, teachers: Tensor, among: Tensor | None = None) -> Tensor:
         """Returns the weights u of unlabeled images, (B,), zero where all teachers agree.
 
-        They are computed in float64, so that rounding stays far below any real disagreement.
+        The weights are computed in float64, so that rounding errors are far smaller than any real disagreement.
 
         Args:
             teachers: Logits (M,B,c).
-            among: Mask (B,) of the images over which `normalize` averages; all images by default.
+            among: Mask (B,) of the images that determine the mean for `normalize`; all images by default.
         """
         u = self._disagreements(teachers.double())
         if self.normalize:
@@ -139,6 +139,6 @@ def _pairwise_kl(teachers: Tensor) -> Tensor:
 
 
 def _mean(losses: Tensor, among: Tensor) -> Tensor:
-    """Returns the mean of (...,B) over leading axes and the images of the mask (B,), a scalar; zero for no image."""
+    """Returns the mean of (...,B) over leading axes and masked images (B,), a scalar; zero if the mask is empty."""
     counted = among.expand_as(losses).to(losses.dtype)
     return (losses * counted).sum() / counted.sum().clamp(min=1)

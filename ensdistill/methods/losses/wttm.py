@@ -1,4 +1,4 @@
-"""Weighted transformed teacher matching: only the teachers are softened, and ambiguous images have more weight."""
+"""Weighted transformed teacher matching: only teacher outputs are softened; ambiguous images have more weight."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class Wttm(WeightedDistillationLoss):
-    """The student, without a temperature, matches power-transformed teachers.
+    """Matches the student, without a temperature, to power-transformed teacher probabilities.
 
     L = (1 - alpha) CE(labels, student) + alpha mean_{m,b} Z_mb KL(q_mb / Z_mb || softmax(s_b))
 
-    with q = softmax(t)^(1/T) and Z = sum_c q, between 1 (a certain teacher) and c^(1 - 1/T) (an undecided one). Images
-    on which a teacher is undecided therefore have more weight. At T = 1 the term is KL without weights.
+    with q = softmax(t)^(1/T) and Z = sum_c q, between 1 (a certain teacher) and c^(1 - 1/T) (a fully uncertain
+    teacher). Images on which a teacher is uncertain therefore have more weight. At T = 1, the term is the
+    unweighted KL divergence.
 
-    Zheng and Yang 2024 (WTTM, ICLR) and their official code, which has one teacher, the exponent
-    gamma = 1/T and separate weights 1 and beta; here beta = alpha / (1 - alpha), and the term is averaged over
-    teachers.
+    Zheng and Yang 2024 (WTTM, ICLR) and their official code. The official code has one teacher and uses the exponent
+    gamma = 1/T and the weights 1 and beta. Here, beta = alpha / (1 - alpha), and the term is averaged over teachers.
     """
 
     kind: Literal["wttm"] = "wttm"

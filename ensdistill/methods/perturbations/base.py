@@ -1,4 +1,4 @@
-"""Base classes of the perturbations: interface, and no perturbation.
+"""Base classes of the perturbations, and the piece `none`, which does not perturb images.
 
 Images are (B,C,H,W) in [0,1]; every perturbation returns images of the same shape and range, detached.
 `ensemble(x, [i])` and `student(x, [k])` return the logits (1,B,c) of one member.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ensdistill.methods.members import MultiClassifier
 
-Labels: TypeAlias = "list[tuple[float, Tensor]]"  # shares, which add up to 1, and class indices (B,), -1 if unlabeled
+Labels: TypeAlias = "list[tuple[float, Tensor]]"  # shares with sum 1, and class indices (B,), -1 if unlabeled
 
 
 class InputPerturbation(Piece):
@@ -48,7 +48,8 @@ class InputPerturbation(Piece):
     ) -> tuple[Tensor, Labels]:
         """Returns the perturbed images, and the labels of the images of the label term.
 
-        A perturbation that changes the meaning of labels overrides this. The loss is sum_i share_i loss(labels_i).
+        A perturbation that changes the meaning of labels overrides this method. The loss is sum_i
+        share_i loss(labels_i).
 
         Args:
             x: Images (B,C,H,W) in [0,1].
@@ -58,7 +59,7 @@ class InputPerturbation(Piece):
             streams: The only source of random numbers.
 
         Returns:
-            The result of the call, and pairs of a share and class indices (B,); the shares add up to 1.
+            The perturbed images, and pairs of a share and class indices (B,); the shares add up to 1.
         """
         return self(x, ensemble, student, streams), [(1.0, labels)]
 
@@ -67,7 +68,7 @@ class NoPerturbation(InputPerturbation):
     """x' = x: teachers and student are evaluated on the training images themselves."""
 
     kind: Literal["none"] = "none"
-    label_images: Literal["perturbed"] = setting("perturbed", "Images of the label term; without effect here.")
+    label_images: Literal["perturbed"] = setting("perturbed", "Images of the label term; has no effect here.")
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
@@ -80,13 +81,13 @@ class StepPerturbation(InputPerturbation):
     """Base of perturbations that move each image by a step of fixed L2 length."""
 
     step_size: float = setting(
-        1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times this.", ge=0, le=1
+        1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times larger.", ge=0, le=1
     )
 
     def _step(self, x: Tensor, direction: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-        """Returns x + scale eta sqrt(D) g/||g||, clipped to [0,1], with one norm per image; x where g = 0.
+        """Returns x + scale eta sqrt(D) g/||g||, clipped to [0,1], with one norm per image; returns x where g = 0.
 
-        `scale` is one number, or one per image, (B,1,1,1).
+        `scale` is a single number, or one number per image, (B,1,1,1).
         """
         unit = F.normalize(direction.flatten(1), dim=1, eps=1e-12).view_as(x)
         length = self.step_size * math.sqrt(x[0].numel())

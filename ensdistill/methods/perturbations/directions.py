@@ -1,4 +1,4 @@
-"""Perturbations that move each image by one step: in a random direction, or along a gradient."""
+"""Perturbations that move each image by one step, in a random direction or along a gradient."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Gaussian(StepPerturbation):
 
 
 class Ods(StepPerturbation):
-    """Output diversified sampling: a step towards a random mixture of the outputs of one random teacher.
+    """Output diversified sampling: a step that increases a random linear combination of one random teacher's outputs.
 
     g = grad_x w^T softmax(t_k(x) / T),  k uniform over the teachers for each batch, w ~ U(-1, 1)^c for each image
     x' = clip(x + eta sqrt(D) g / ||g||_2, 0, 1)
 
-    Tashiro et al. 2020 use logits; here it is the tempered softmax, as in the official code of Nam et al. 2021.
+    Tashiro et al. 2020 use logits; the tempered softmax follows the official code of Nam et al. 2021.
     """
 
     kind: Literal["ods"] = "ods"
@@ -57,12 +57,12 @@ class Ods(StepPerturbation):
         return self._step(x.detach(), direction, self._scale(outputs.detach()))
 
     def _scale(self, outputs: Tensor) -> Tensor | float:
-        """Returns the factor of each image's step, (B,1,1,1), from the outputs of the teacher (B,c)."""
+        """Returns the factor for each image's step, (B,1,1,1), from the teacher's outputs (B,c)."""
         return 1.0
 
 
 class ConfOds(Ods):
-    """ODS with the step of each image scaled by the confidence of the teacher, max_c softmax(t_k(x) / T)_c.
+    """ODS in which each image's step is scaled by the teacher's confidence, max_c softmax(t_k(x) / T)_c.
 
     Images with a confident prediction are moved further. Nam et al. 2021 (Diversity Matters), section 3.
     """
@@ -79,9 +79,10 @@ class TDivSDiv(StepPerturbation):
     g = grad_x (H_T - H_S),  H = sum_b -sum_k sg[p_j]_k log p_i,k  for one random pair (i, j) per step
     x' = clip(x + eta sqrt(D) g / ||g||_2, 0, 1)
 
-    The pair of subnetworks is the one that the pair of teachers teaches (`ensdistill.methods.assignment`). Both run in
-    evaluation mode, so that BatchNorm statistics do not change. At least two teachers are required. For a student with
-    one subnetwork the gradient of H_S is zero; only H_T remains. Nam et al. 2022, section 3, and their official code.
+    The pair of teachers determines the pair of subnetworks (`ensdistill.methods.assignment`). Teachers and
+    student run in evaluation mode, so that BatchNorm statistics do not change. At least two teachers are
+    required. For a student with one subnetwork, the gradient of H_S is zero, and only H_T remains. Nam et al.
+    2022, section 3, and their official code.
     """
 
     kind: Literal["tdiv_sdiv"] = "tdiv_sdiv"
@@ -102,7 +103,7 @@ class TDivSDiv(StepPerturbation):
         teachers: tuple[int, int],
         subnetworks: tuple[int, int],
     ) -> Tensor:
-        """Returns g for a pair of teachers and a pair of subnetworks, (B,C,H,W); its length is arbitrary."""
+        """Returns g for a pair of teachers and a pair of subnetworks, (B,C,H,W); the length of g is arbitrary."""
         with evaluating(student), torch.enable_grad():
             x = x.detach().requires_grad_()
             objective = _disagreement(ensemble, x, *teachers) - _disagreement(student, x, *subnetworks)
@@ -111,10 +112,11 @@ class TDivSDiv(StepPerturbation):
 
 
 def _disagreement(network: MultiClassifier, x: Tensor, i: int, j: int) -> Tensor:
-    """Returns a scalar with the gradient of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy of i under j.
+    """Returns a scalar whose gradient is that of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy of i under j.
 
-    Its gradient with respect to the logits z_i is p_i - p_j, which is exactly zero where the members agree. The
-    derivative of the logarithm would leave rounding errors there, which the normalization would amplify to a full step.
+    The gradient with respect to the logits z_i is p_i - p_j, which is exactly zero where the members
+    agree. The derivative of the logarithm would leave rounding errors there, and the normalization would
+    amplify them to a full step.
     """
     with torch.no_grad():
         p_j: Tensor = network(x, [j]).softmax(-1)

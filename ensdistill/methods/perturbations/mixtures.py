@@ -1,7 +1,7 @@
-"""Perturbations that mix each image with another image of its batch.
+"""Perturbations that mix each image with another image from the same batch.
 
-Teachers and student are evaluated on the same mixture. The targets of the distillation term are the outputs of the
-teachers for it, without mixing.
+Teachers and student are evaluated on the same mixture. The targets of the distillation term are the teacher outputs for
+this mixture; outputs are not mixed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class MixturePerturbation(InputPerturbation):
-    """Base of perturbations that mix image b with image p(b), with one random permutation p and one share per batch."""
+    """Base of perturbations that mix image b with image p(b); the permutation p and the share are drawn per batch."""
 
     alpha: float = setting(
-        1.0, "Parameter of Beta(alpha, alpha), from which the share of each batch is drawn.", ge=0.05, le=100
+        1.0, "Parameter of Beta(alpha, alpha), the distribution of the mixing share of a batch.", ge=0.05, le=100
     )
     label_images: Literal["clean", "perturbed"] = setting(
         "perturbed",
-        "Images of the label term: the mixtures, with the labels of both images in their shares; or the clean images.",
+        "Images of the label term: the mixtures, with both labels weighted by the shares; or the clean images.",
     )
 
     def __call__(
@@ -54,7 +54,7 @@ class MixturePerturbation(InputPerturbation):
         return mixtures, [(1.0, labels)] if clean else [(share, labels), (1 - share, labels[partners])]
 
     def _mix(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-        """Returns mixtures (B,C,H,W), the index p(b) of the other image (B,), and the share of image b."""
+        """Returns mixtures (B,C,H,W), the indices p(b) of the other images (B,), and the share of image b."""
         partners = torch.randperm(len(x), generator=generator).to(x.device)
         seed = int(torch.randint(2**63 - 1, (), generator=generator))
         share = float(np.random.default_rng(seed).beta(self.alpha, self.alpha))
@@ -62,7 +62,7 @@ class MixturePerturbation(InputPerturbation):
         return mixtures, partners, share
 
     def _mixtures(self, x: Tensor, others: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
-        """Returns mixtures of x and others (B,C,H,W), and the share of x in them."""
+        """Returns mixtures of x and others (B,C,H,W), and the share of x in the mixtures."""
         raise NotImplementedError
 
 
@@ -86,12 +86,13 @@ class MixUp(MixturePerturbation):
 
 
 class CutMix(MixturePerturbation):
-    """Images with a rectangle of another image.
+    """Images in which a rectangle is replaced by that of another image.
 
-    The sides of the rectangle are sqrt(1 - lambda) H and sqrt(1 - lambda) W, rounded down, lambda ~ Beta(alpha, alpha).
-    Its center is any pixel, and it is clipped at the borders. Rectangle and permutation p are drawn once per batch.
+    The sides of the rectangle are sqrt(1 - lambda) H and sqrt(1 - lambda) W, rounded down, lambda ~ Beta(alpha,
+    alpha). Its center is a random pixel, and the rectangle is clipped at the borders. The rectangle and the
+    permutation p are drawn once per batch.
 
-    Label term on the mixtures: s CE(y_b) + (1 - s) CE(y_p(b)), with s the share of the pixels of image b.
+    Label term on the mixtures: s CE(y_b) + (1 - s) CE(y_p(b)), where s is the fraction of pixels from image b.
 
     References:
         Yun et al. 2019, CutMix: Regularization strategy to train strong classifiers, section 3.1 and official code.
@@ -108,6 +109,6 @@ class CutMix(MixturePerturbation):
 
 
 def _interval(length: int, share: float, generator: torch.Generator) -> slice:
-    """Returns the pixels of one axis that the rectangle covers."""
+    """Returns the slice of one axis that the rectangle covers."""
     side, center = int(length * share), int(torch.randint(length, (), generator=generator))
     return slice(max(0, center - side // 2), min(length, center - side // 2 + side))

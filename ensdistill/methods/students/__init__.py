@@ -1,4 +1,4 @@
-"""First component of a method: the architecture of the student, one network with several subnetworks.
+"""First component of a method: the student's architecture, one network with several subnetworks.
 
 To add a student, add one settings class to a module of this folder. Its network is a `Student` (`base.py`) in a
 separate module `..._student.py`, which imports torch.

@@ -23,13 +23,13 @@ class Student(MultiClassifier):
         return False
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Returns the parameter groups of the optimizer.
+        """Returns the parameter groups for the optimizer.
 
         Args:
             weight_decay: Weight decay from the settings.
 
         Returns:
-            Groups with `params`, `weight_decay` and `lr_scale`, the factor of the group's learning rate; optionally
-            `grad_scale`, by which its gradients are multiplied before the step.
+            Groups with `params`, `weight_decay` and `lr_scale`, a factor for the group's learning rate; optionally
+            `grad_scale`, a factor for the group's gradients, applied before the step.
         """
         return [{"params": list(self.parameters()), "weight_decay": weight_decay, "lr_scale": 1.0}]

@@ -5,7 +5,7 @@ Subnetwork m of a linear or convolutional layer computes, for input x,
     y_m = s_m * (W (r_m * x) + b)      or      y_m = s_m * W (r_m * x) + b_m
 
 with r (K, inputs) and s (K, outputs) along the channels. As in the code of Nam et al. 2022, r scales the inputs and s
-the outputs. Wen et al. 2020 (BatchEnsemble) use the names the other way round.
+the outputs. Wen et al. 2020 (BatchEnsemble) use r and s with the opposite meaning.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ if TYPE_CHECKING:
 
 
 class BatchEnsemble(StudentPiece):
-    """Converts the convolutional and linear layers of any network into rank-one ensembles.
+    """Converts the convolutional and linear layers of a network to rank-one ensembles.
 
     The defaults are those of LatentBE. Factors start at exactly one, so that all subnetworks are initially equal and
-    only their different teachers separate them. Factors decay towards one, and use the full gradient of their own loss
-    (K times their part of the mean loss). At the end the subnetworks are merged. Nam et al. 2022, section 3, and their
-    official code.
+    only their different teachers separate them. Factors decay towards one, and use the full gradient of their
+    subnetwork's loss (K times their part of the mean loss's gradient). At the end, the subnetworks are merged. Nam et
+    al. 2022, section 3, and their official code.
 
-    Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ: factors start at
-    random values, do not decay and have no larger gradient, each subnetwork has its own bias, and the prediction is the
-    mean over subnetworks.
+    Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ from these defaults.
+    Factors start at random values, do not decay, and use the gradient of the mean loss. Each subnetwork has a separate
+    bias, and the prediction is the mean over subnetworks.
 
-    The presets `latentbe` and `diversity` list the differences from the official code. One difference is in this class:
-    the bias of a merged layer is mean(s) * b, the exact fold; the notebook of the LatentBE tables leaves b unscaled.
+    The presets `latentbe` and `diversity` list the differences from the official code. One difference is in this
+    class: the bias of a merged layer is mean(s) * b, the exact fold. The notebook that produced the LatentBE
+    tables leaves b unscaled.
     """
 
     kind: Literal["batch_ensemble"] = "batch_ensemble"
@@ -46,17 +47,17 @@ class BatchEnsemble(StudentPiece):
     )
     factor_std: float = setting(0.5, "Standard deviation of `normal` initial factors.", ge=0, le=2)
     factor_gradient: Literal["sum", "mean"] = setting(
-        "sum", "Gradient of a factor: that of its own subnetwork's loss (K times), or its part of the mean loss."
+        "sum", "Loss that defines the gradient of a factor: the sum over subnetworks (K times larger), or the mean."
     )
-    factor_lr: float = setting(1.0, "Learning rate of factors, relative to that of the shared weights.", gt=0, le=100)
+    factor_lr: float = setting(1.0, "Learning rate of the factors relative to the shared weights.", gt=0, le=100)
     factor_decay: Literal["to_one", "none"] = setting("to_one", "Whether weight decay pulls factors towards one.")
     bias: Literal["shared", "per_member"] = setting(
         "shared", "One shared bias, scaled by s, or one unscaled bias per subnetwork."
     )
     merge: Literal["product_of_means", "mean_of_products", "mean_of_probabilities"] = setting(
         "product_of_means",
-        "How subnetworks are merged: mean s times W times mean r (published), or mean over m of s W r. "
-        "`mean_of_probabilities` merges no weights and averages the predictions, at K times the cost.",
+        "How subnetworks are merged: mean s times W times mean r (published), or the mean over subnetworks of s W r. "
+        "`mean_of_probabilities` does not merge weights but averages the predictions, at K times the cost.",
     )
     merge_after: float = setting(
         1.0, "Fraction of the training after which training continues with one merged network.", ge=0, le=1
@@ -66,15 +67,15 @@ class BatchEnsemble(StudentPiece):
     def _can_be_merged(self) -> BatchEnsemble:
         if self.merge == "mean_of_probabilities" and self.merge_after < 1:
             raise ValueError(
-                "merge_after: mean_of_probabilities merges no weights; set merge_after to 1 or another merge"
+                "merge_after: mean_of_probabilities does not merge weights; set merge_after to 1, or change merge"
             )
         return self
 
     def __call__(self, network: nn.Module) -> BatchEnsembleStudent:
         """Returns a student that reuses the layers of a network; do not use the network afterwards.
 
-        Random factors come from the global generator of torch. Layers that cannot be converted are shared by all
-        subnetworks, with a warning.
+        Random factors are drawn from torch's global generator. Layers that cannot be converted cause a warning and are
+        shared by all subnetworks.
 
         Args:
             network: Images (B,C,H,W) in [0,1] -> logits (B,classes).

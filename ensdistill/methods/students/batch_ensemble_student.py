@@ -28,7 +28,7 @@ class ActiveMembers:
     """
 
     members: Sequence[int] | None = None  # None: all members, in order
-    batch: int | None = None  # k*B, the number of images of all selected members; None: unknown
+    batch: int | None = None  # k*B, the number of images for all selected members; None: unknown
 
 
 class RankOne(nn.Module):
@@ -51,7 +51,7 @@ class RankOne(nn.Module):
             layer.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        # Factors scale the weights, which are small; scaling the activations requires four more passes over them.
+        # Factors scale the weights, which are small; scaling the activations would require four more passes over them.
         batch, r, s = self.selection.batch, 1 + self._chosen(self.r), 1 + self._chosen(self.s)
         if batch not in (None, x.shape[0]):  # not len(x), which an export would treat as a constant
             raise ConfigError(_CANNOT.format(f"one of its layers has {len(x)} inputs for {batch} images"))
@@ -73,7 +73,7 @@ class RankOne(nn.Module):
         return [None] * len(s) if self.layer.bias is None else s * self.layer.bias
 
     def _plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Returns the outputs of the layer of one subnetwork."""
+        """Returns the outputs of the layer for one subnetwork."""
         if isinstance(self.layer, nn.Linear):
             return F.linear(x, weight, bias)
         y: Tensor = self.layer._conv_forward(x, weight, bias)
@@ -143,7 +143,7 @@ class BatchEnsembleStudent(Student):
 
 
 def _start(like: Tensor, settings: BatchEnsemble, channels: int) -> nn.Parameter:
-    """Returns newly drawn factors minus one, (K, channels)."""
+    """Returns the initial factors minus one, (K, channels)."""
     shape = (settings.subnetworks, channels)
     if settings.factor_init == "ones":
         distance = torch.zeros(shape)
@@ -164,7 +164,7 @@ def _channels(layer: nn.Conv2d | nn.Linear) -> tuple[int, int]:
 def _outer(layer: nn.Conv2d | nn.Linear, s: Tensor, r: Tensor) -> Tensor:
     """Returns s r^T in the layout of the layer's weight, for s (..., outputs) and r (..., inputs).
 
-    In a grouped convolution an output depends only on the inputs of its group.
+    In a grouped convolution, an output depends only on the inputs in the same group.
     """
     if isinstance(layer, nn.Linear):
         return s[..., :, None] * r[..., None, :]

@@ -1,4 +1,4 @@
-"""Multi-branch student: one stem that runs once, and K branches on it."""
+"""Multi-branch student: one stem, which runs once, followed by K branches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Branches(StudentPiece):
-    """A shared stem and K parallel copies of the last stage or of the classifier, each with separate initial weights.
+    """A shared stem and K parallel branches with separate initial weights: copies of the last stage or the classifier.
 
     The last stage starts with the last layer that lowers the resolution. `last_stage` is the student of EKD (Asif et
     al. 2019, arXiv 1909.08097; the layout is a reconstruction). `classifier` is the student of Hydra (Tran et al.
@@ -34,7 +34,7 @@ class Branches(StudentPiece):
         """Returns a student that reuses the layers of a network; do not use the network afterwards.
 
         The first branch keeps the weights. In every other branch, the values of each weight tensor are shuffled with
-        torch's global generator. This is a new random initialization with the scale of the original one.
+        torch's global generator. This is a new random initialization with the scale of the original initialization.
 
         Args:
             network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -48,5 +48,5 @@ class Branches(StudentPiece):
 
     @property
     def depends_on_length(self) -> bool:
-        """False: branches are merged after the training."""
+        """False: branches are merged only after the training."""
         return False

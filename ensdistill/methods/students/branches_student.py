@@ -24,13 +24,13 @@ class ActiveBranches:
     """
 
     members: Sequence[int] | None = None  # None: all branches, in order
-    split = False  # True if the batch already has one part for each selected branch
+    split = False  # whether the batch already contains one part for each selected branch
 
     def refuse_stem(self, part: nn.Module, inputs: object) -> None:
-        """Raises an error if a branch has already run; called before every part of the stem.
+        """Raises an error if a branch has already run; called before each part of the stem runs.
 
         Raises:
-            ConfigError: The network runs its parts in a different order from the one in which it registers them.
+            ConfigError: The network runs its parts in an order that differs from the order of registration.
         """
         if self.split:
             raise ConfigError(
@@ -40,7 +40,7 @@ class ActiveBranches:
 
 
 class Branched(nn.Module):
-    """K copies of one part of a network, each for its own part of the batch: (B, ...) or (k*B, ...) -> (k*B, ...)."""
+    """K copies of one part of a network, each for one part of the batch: (B, ...) or (k*B, ...) -> (k*B, ...)."""
 
     def __init__(self, part: nn.Module, branches: int, now: ActiveBranches) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Branched(nn.Module):
 
 
 class BranchesStudent(Student):
-    """A student with K branches on one stem."""
+    """A student with K branches that share one stem."""
 
     def __init__(self, network: nn.Module, settings: Branches) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ Unit = tuple[nn.Module, str]  # a part of a network as (parent, name)
 
 
 def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
-    """Yields the parts in the order of their registration, which is assumed to be the order of execution.
+    """Yields the parts of a network in the order of registration, which is assumed to be the order of execution.
 
     Sequences, lists and the single network behind `Normalize` are replaced by their parts.
     """
@@ -109,7 +109,7 @@ def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
 
 
 def _shuffled(part: nn.Module) -> nn.Module:
-    """Returns a copy of the part in which the values of each weight tensor are shuffled; frozen ones are kept."""
+    """Returns a copy of the part in which the values of each weight tensor are shuffled; frozen tensors are kept."""
     copy = deepcopy(part)
     with torch.no_grad():
         for p in filter(lambda p: p.requires_grad, copy.parameters()):
@@ -134,6 +134,6 @@ def _cut(units: Sequence[Unit], branch_at: str) -> int:
 
 
 def _lowers_resolution(part: nn.Module) -> bool:
-    """Returns whether a module of the part has a stride above 1; global pooling has none."""
+    """Returns whether a module of the part has a stride above 1; global pooling has no stride."""
     strides = (getattr(module, "stride", 1) for module in part.modules())
     return any(max(stride) > 1 if isinstance(stride, tuple | list) else (stride or 1) > 1 for stride in strides)

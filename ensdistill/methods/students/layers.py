@@ -1,4 +1,4 @@
-"""Search and replacement of layers in any network."""
+"""Finds and replaces layers in any network."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ def can_be_rank_one(module: nn.Module) -> bool:
 def replace_layers(
     network: nn.Module, chosen: Callable[[nn.Module], bool], new: Callable[[Any], nn.Module]
 ) -> nn.Module:
-    """Replaces every layer that `chosen` accepts by `new(layer)`, in place.
+    """Replaces every layer that `chosen` accepts with `new(layer)`, in place.
 
     A layer that occurs several times remains one layer. Attention modules are not changed, because they read the
     weights of their layers directly.
@@ -26,7 +26,7 @@ def replace_layers(
     Args:
         network: Any network.
         chosen: Function that returns whether to replace a module.
-        new: Function that returns the replacement of a module.
+        new: Function that returns the replacement for a module.
 
     Returns:
         The network, or its replacement if the network itself is replaced.
@@ -48,7 +48,7 @@ def replace_layers(
 
 
 def warn_unconverted_layers(network: nn.Module) -> None:
-    """Warns about layers that all subnetworks share without factors, if there are any."""
+    """Warns if there are layers that all subnetworks share without factors."""
     names = list(_unconverted(network))
     if names:
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

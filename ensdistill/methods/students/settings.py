@@ -18,7 +18,7 @@ class StudentPiece(Piece):
     def __call__(self, network: nn.Module) -> Student:
         """Returns a student that reuses the layers of a network; do not use the network afterwards.
 
-        Random numbers come from the global generator of torch.
+        Random numbers are drawn from torch's global generator.
 
         Args:
             network: A network: images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -27,5 +27,5 @@ class StudentPiece(Piece):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether an epoch depends on the number of epochs of the training, as a merge during training does."""
+        """Whether an epoch depends on the total number of epochs, for example because of a merge during training."""
         return True

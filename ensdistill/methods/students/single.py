@@ -18,7 +18,7 @@ class Single(StudentPiece):
     kind: Literal["single"] = "single"
 
     def __call__(self, network: nn.Module) -> SingleStudent:
-        """Returns a student of one network.
+        """Returns a student that consists of one network.
 
         Args:
             network: Images (B,C,H,W) in [0,1] -> logits (B,classes).

@@ -23,4 +23,4 @@ class TestLosses(LossContract):
 def test_gradient_agrees_with_finite_differences_for_other_ensemble_sizes(
     piece: Any, subnetworks: int, teachers: int
 ) -> None:
-    TestLosses().test_gradient_is_that_of_finite_differences(piece, subnetworks, teachers)
+    TestLosses().test_gradient_equals_finite_differences(piece, subnetworks, teachers)

@@ -308,7 +308,7 @@ def test_missing_models_and_missing_images_are_input_errors(model: Path, images:
     for words, told in (
         ([tmp_path / "nothing", images], "no such model"),
         ([tmp_path, images], "no exported model in this folder"),
-        ([images / "even" / "00.png", images], "must be a file that `ensdistill export` writes"),
+        ([images / "even" / "00.png", images], "must be a file written by `ensdistill export`"),
         ([model, images, tmp_path / "a.png"], "a.png: no such file or folder"),
         ([model, model], "no images found"),
     ):

@@ -189,8 +189,8 @@ def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
     [
         (("train/a.png", "test/b.png"), "has test, train, but no class folders below train/"),
         (("val/cat/a.png", "test/cat/a.png"), "has test, val, but no class folders below train/"),
-        (("train/cat/a.png", "val/cat/a.png", "valid/cat/a.png"), "val/ and valid/ are the same part"),
-        (("train/cat/a.png", "Train/cat/a.png"), "Train/ and train/ are the same part"),
+        (("train/cat/a.png", "val/cat/a.png", "valid/cat/a.png"), "val/ and valid/ are the same split"),
+        (("train/cat/a.png", "Train/cat/a.png"), "Train/ and train/ are the same split"),
     ],
 )
 def test_ambiguous_splits_are_rejected(tmp_path: Path, names: tuple[str, ...], words: str) -> None:

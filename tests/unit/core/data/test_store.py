@@ -145,7 +145,7 @@ def test_a_full_disk_is_reported_before_images_are_decoded(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 1 << 20))  # type: ignore[attr-defined]
     with pytest.raises(
-        DataError, match=r"60 decoded images of 3x8x8 need .* but 1 MiB are free; .*ENSDISTILL_DATASETS"
+        DataError, match=r"60 decoded images of 3x8x8 need .* but only 1 MiB is free; .*ENSDISTILL_DATASETS"
     ):
         load_data(settings(folder), tmp_path)
 

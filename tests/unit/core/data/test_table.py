@@ -74,8 +74,8 @@ def test_without_a_split_column_rows_without_a_label_are_unlabeled(images: Path)
     ("rows", "changes", "message"),
     [
         (ROWS, {"label_column": "class"}, "data.label_column: no column 'class'; give one of path, label, split"),
-        ([*ROWS, ("a.png", "cow", "test")], {}, "labels of the test part that no training image has: cow"),
-        ([*ROWS, ("a.png", "", "val")], {}, "row 5 of the validation part has no label"),
+        ([*ROWS, ("a.png", "cow", "test")], {}, "labels of the test split that no training image has: cow"),
+        ([*ROWS, ("a.png", "", "val")], {}, "row 5 of the validation split has no label"),
         ([*ROWS, ("a.png", "cat", "later")], {}, "row 5 has 'later'; use train, val, test or unlabeled"),
         ([*ROWS, ("", "cat", "train")], {}, "row 5 has no path"),
         ([*ROWS, ("gone.png", "cat", "train")], {}, "1 image cannot be read: no such file or directory: gone.png"),

@@ -67,15 +67,15 @@ def test_images_that_are_in_two_splits_are_counted() -> None:
     fresh = noise([0, 1, 2], 1)
     source = RawData(POOL, NAMES, test=joined(POOL.take(np.arange(7)), fresh), validation=joined(fresh, noise([2], 2)))
     assert [line.split(".")[0] for line in warnings_of(source)] == [
-        "data: 7 of 10 test images are also in the training part (same pixels)",
-        "data: 3 of 10 test images are also in the validation part (same pixels)",
+        "data: 7 of 10 test images are also in the training split (same pixels)",
+        "data: 3 of 10 test images are also in the validation split (same pixels)",
     ]
 
 
 def test_the_warning_about_one_image_in_two_splits_uses_the_singular() -> None:
     fresh = noise([0, 1, 2], 1)
     source = RawData(POOL, NAMES, test=joined(POOL.take(np.arange(1)), fresh), validation=noise([0, 1, 2], 2))
-    assert warnings_of(source)[0].startswith("data: 1 of 4 test images is also in the training part")
+    assert warnings_of(source)[0].startswith("data: 1 of 4 test images is also in the training split")
 
 
 def test_duplicates_in_the_pool_may_be_in_two_splits_and_are_counted() -> None:
@@ -84,13 +84,13 @@ def test_duplicates_in_the_pool_may_be_in_two_splits_and_are_counted() -> None:
     train = {image.numpy().tobytes() for image in data.train.images}
     same = sum(image.numpy().tobytes() in train for image in test.images)
     assert same > 0
-    assert any(f"{same} of 30 test images are also in the training part" in str(warning) for warning in data.warnings)
+    assert any(f"{same} of 30 test images are also in the training split" in str(warning) for warning in data.warnings)
 
 
 def test_unlabeled_images_may_include_training_images_but_not_test_images() -> None:
     source = RawData(POOL, NAMES, test=noise([0, 1, 2], 1), unlabeled=noise([-1, -1, -1], 1))
     (line,) = warnings_of(source)
-    assert line.startswith("data: 3 of 3 test images are also in the unlabeled part")
+    assert line.startswith("data: 3 of 3 test images are also in the unlabeled split")
     assert (
         warnings_of(RawData(POOL, NAMES, unlabeled=POOL, test=noise([0, 1, 2], 1), validation=noise([0, 1, 2], 2)))
         == []

@@ -151,7 +151,9 @@ def test_hashes_follow_the_content_of_the_file_and_not_its_path(tmp_path: Path, 
 
 
 def test_published_weights_and_a_file_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match=r"model.pretrained: the training cannot start from published weights and"):
+    with pytest.raises(
+        ConfigError, match=r"model.pretrained: the training cannot start from both published weights and"
+    ):
         load_config("kd", ["model={kind: torchvision, pretrained: DEFAULT, weights: a.pt}"])
 
 
@@ -173,7 +175,9 @@ def test_custom_mean_and_std_are_accepted_only_for_weights_without_a_normalizati
 def test_training_settings_are_refused_for_a_network_that_is_not_trained(name: str) -> None:
     value = "[a]" if name == "freeze" else "a"
     model = f"{{kind: torchvision, {name}: {value}}}"
-    with pytest.raises(ConfigError, match=rf"checkpoints.0.model.{name}: is for networks that are trained here"):
+    with pytest.raises(
+        ConfigError, match=rf"checkpoints.0.model.{name}: applies only to networks that are trained here"
+    ):
         load_config("kd", [f"teachers.checkpoints=[{{path: a.pt, model: {model}}}]"])
 
 

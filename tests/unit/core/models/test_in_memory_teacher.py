@@ -113,7 +113,7 @@ def test_a_network_that_cannot_teach_is_refused_before_the_first_step(
 
 
 def test_suspicious_outputs_cause_a_warning(digits: DataSplits) -> None:
-    with pytest.warns(UserWarning, match="outputs of teacher 1 are all from 0 to 1, like those of a sigmoid"):
+    with pytest.warns(UserWarning, match="outputs of teacher 1 are all from 0 to 1, as after a sigmoid"):
         Distiller(Config(training=SHORT), TeacherEnsemble([nn.Sequential(linear(0), nn.Sigmoid())]), digits)
 
 

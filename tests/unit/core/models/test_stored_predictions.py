@@ -74,7 +74,9 @@ def test_each_split_of_the_source_has_separate_predictions(tmp_path: Path) -> No
     for part in (splits.validation, splits.unlabeled, load_test(data)):
         images, _ = part[slice(0, 100)]
         assert torch.equal(stored(images), torch.from_numpy(logits_of(part)))
-    with pytest.raises(DataError, match=r"has neither .* of validation_logits and validation_probabilities"):
+    with pytest.raises(
+        DataError, match=r"either validation_logits or validation_probabilities, but contains only .*; add"
+    ):
         get_ensemble(written(tmp_path, data), splits, tmp_path)
 
 
@@ -109,9 +111,15 @@ def wrong(array: np.ndarray) -> list[tuple[dict[str, np.ndarray], str]]:
         ({"train_logits": array.astype(np.int64)}, "train_logits is int64"),
         ({"train_logits": infinite}, "train_logits contains NaN or infinite values; give finite numbers"),
         ({"train_logits": nothing, "train_probabilities": array}, "train_probabilities must be from 0 to 1 with sum 1"),
-        ({"train_probabilities": array}, "the file has both of train_logits and train_probabilities; give one of them"),
-        ({"train_logits": nothing, "x": array}, r"the file has neither \(x\) of train_logits and train_probabilities"),
-        ({"test_logits": array}, "test_logits belongs to no part of this data set; its parts are train"),
+        (
+            {"train_probabilities": array},
+            "must contain either train_logits or train_probabilities, but contains both; remove one",
+        ),
+        (
+            {"train_logits": nothing, "x": array},
+            "either train_logits or train_probabilities, but contains only x; add one",
+        ),
+        ({"test_logits": array}, "test_logits matches no split of this data set, which has train"),
     ]
 
 
@@ -140,7 +148,9 @@ def test_equal_images_with_different_predictions_are_refused(tmp_path: Path) -> 
     few = {"training": {"batch_size": 8, "epochs": 1}, "teachers": {"count": 0, "predictions": str(tmp_path / "p.npz")}}
     settings, splits = Config(data=data, **few), load_data(data)
     np.savez(tmp_path / "p.npz", train_logits=logits)
-    with pytest.raises(DataError, match="equal images must have equal predictions, but those of 1 image differ"):
+    with pytest.raises(
+        DataError, match="equal images must have equal predictions, but 1 image and an equal image have different"
+    ):
         get_ensemble(settings, splits, tmp_path)
     logits[:, 60] = logits[:, 0]
     np.savez(tmp_path / "p.npz", train_logits=logits)

@@ -24,7 +24,7 @@ def test_yaml_that_is_not_a_mapping_is_rejected(text: str, kind: str) -> None:
 
 @pytest.mark.parametrize("text", ["1: 2", "null: 2", "true: 2"])
 def test_names_that_are_not_strings_are_rejected(text: str) -> None:
-    with pytest.raises(ConfigError, match="names in a mapping must be texts"):
+    with pytest.raises(ConfigError, match="names in a mapping must be strings"):
         parse_mapping(text, "a.yaml")
 
 

@@ -71,7 +71,8 @@ def test_patience_ends_teacher_training_early_and_is_refused_for_students(digits
     assert [epoch.last for epoch in epochs] == [*[False] * (len(epochs) - 1), True]
     best = min(range(len(epochs)), key=lambda n: epochs[n].val["nll"])
     assert len(epochs) == best + 1 + 2 < 12
-    with pytest.raises(ConfigError, match=r"training.patience: is for teachers only. Set teachers.training.patience"):
+    rule = r"training.patience: applies only to teachers. Set teachers.training.patience"
+    with pytest.raises(ConfigError, match=rule):
         tiny_config("training.patience=1")
 
 

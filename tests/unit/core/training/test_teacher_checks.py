@@ -175,7 +175,7 @@ def test_teachers_with_impossible_outputs_are_refused_by_name(
 
 def test_a_teacher_that_ends_in_a_sigmoid_is_suspicious(digits: DataSplits) -> None:
     (said,) = check(lambda x: logits(x).sigmoid(), digits)
-    assert "outputs of mine.pt are all from 0 to 1, like those of a sigmoid" in said
+    assert "outputs of mine.pt are all from 0 to 1, as after a sigmoid" in said
 
 
 def test_a_teacher_with_nan_for_one_training_image_is_named_instead_of_the_learning_rate(

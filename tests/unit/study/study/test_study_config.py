@@ -116,5 +116,5 @@ def test_a_trial_with_incompatible_settings_fails_alone() -> None:
     inputs = SharedInputs(study, StudyDirectory(Path()), data, TeacherLogitCache(TeacherEnsemble([], 2, "none")), [])
     run_trial({"number": 1, "baseline": None, "sampled": sampled, "seed": None}, inputs, told.append)
     (result,) = told
-    assert "merges no weights" in result[FAILURE]
+    assert "does not merge weights" in result[FAILURE]
     assert result[EPOCHS] == []

@@ -151,7 +151,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "name that is a truth value",
         SEARCH + "config:\n  true: 3\n",
-        ", line 3: true: names in a mapping must be texts; put it in quotes",
+        ", line 3: true: names in a mapping must be strings; put this name in quotes",
     ),
     (
         "tag that builds an object",
@@ -329,7 +329,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
             "  student.merge_after: {choice: [1.0, 0.5]}"
         ),
         ", line 3: search.student.merge = 'mean_of_probabilities' with search.student.merge_after = 0.5: student: "
-        "merge_after: mean_of_probabilities merges no weights; set merge_after to 1 or another merge",
+        "merge_after: mean_of_probabilities does not merge weights; set merge_after to 1, or change merge",
     ),
     (
         "searched data",
@@ -649,8 +649,8 @@ def test_invalid_names_are_also_reported_together(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("preset: kd\nsearch:\n  seed: {choice: [1], true: 2}\n  3: {choice: [1]}\npreset: ekd\n")
     assert refused(file) == [
-        "FILE, line 3: true: names in a mapping must be texts; put it in quotes",
-        "FILE, line 4: 3: names in a mapping must be texts; put it in quotes",
+        "FILE, line 3: true: names in a mapping must be strings; put this name in quotes",
+        "FILE, line 4: 3: names in a mapping must be strings; put this name in quotes",
         "FILE, line 5: preset is given twice (first in line 1)",
     ]
 
