@@ -32,7 +32,7 @@ def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
     assert "\n".join(lines[:40]).index("make study") < "\n".join(lines[:40]).index("make test ")
 
 
-def test_no_document_hides_text_in_a_comment() -> None:
+def test_no_document_contains_an_html_comment() -> None:
     assert [str(document) for document in DOCUMENTS if "<!--" in document.text] == []
 
 
@@ -74,7 +74,7 @@ def kinds(model: type[BaseModel], field: str) -> set[str]:
     return {kind_of(piece) for piece in pieces_of(model.model_fields[field])}
 
 
-def test_the_readme_names_no_piece_that_does_not_exist() -> None:
+def test_every_piece_in_the_readme_exists() -> None:
     for field in COMPONENTS:
         (row,) = re.findall(rf"^\| {field} \| `{field}\.kind` \| (.*) \|$", README.text, re.MULTILINE)
         assert set(re.findall(r"`(\w+)`", row)) <= kinds(Config, field)
@@ -91,7 +91,7 @@ def test_the_number_of_searchers_and_schedulers_is_correct() -> None:
     assert row in page("benchmarks/peers").text
 
 
-def test_measured_tables_have_a_date_and_a_number_of_seeds() -> None:
+def test_tables_of_measurements_state_a_date_and_a_number_of_seeds() -> None:
     for name in ("presets", "first-study", "search-spaces", "digits", "cifar10"):
         (line,) = re.findall(r"^\*Measured on .*?\*$", page(f"benchmarks/{name}").text, re.MULTILINE | re.DOTALL)
         assert re.search(r"\d{4}-\d\d-\d\d", line)
@@ -99,7 +99,7 @@ def test_measured_tables_have_a_date_and_a_number_of_seeds() -> None:
         assert "EPYC" in line
 
 
-def test_every_search_space_has_its_command_and_its_result() -> None:
+def test_every_search_space_is_documented_with_its_command_and_result() -> None:
     for file in (ROOT / "search_spaces").glob("*.yaml"):
         assert f"ensdistill-tune launch search_spaces/{file.name}" in file.read_text().splitlines()[0]
         for name in ("benchmarks/search-spaces", "guides/choose-what-to-search"):
@@ -148,7 +148,7 @@ def winner(tiny: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("role", ["onnx", "export"])
-def test_exported_files_classify_an_image_as_the_guide_shows(winner: Path, role: str) -> None:
+def test_exported_files_classify_an_image_as_shown_in_the_guide(winner: Path, role: str) -> None:
     folder, refuse = (winner, REFUSE) if role == "onnx" else (winner.parent, "")
     (text,) = page("guides/export-and-serve").blocks_of("python", role)
     program = [sys.executable, "-c", refuse + text]
@@ -243,7 +243,7 @@ def test_presets_have_the_settings_published_in_their_papers(preset: str) -> Non
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_every_preset_names_its_source_and_reconstructions_are_marked(preset: str) -> None:
+def test_every_preset_states_its_source_and_marks_reconstructions(preset: str) -> None:
     file = (ROOT / "ensdistill" / "presets" / f"{preset}.yaml").read_text()
     heading = "".join(line for line in file.splitlines(True) if line.startswith("#"))
     assert preset == "labels" or re.search(r"\d{4}", heading), "a year"

@@ -78,7 +78,7 @@ def test_every_command_in_a_block_is_accepted_by_its_parser(document: str, line:
 
 
 @pytest.mark.parametrize(("document", "code"), INLINE)
-def test_every_command_in_a_sentence_exists(document: str, code: str) -> None:
+def test_every_command_in_running_text_exists(document: str, code: str) -> None:
     program, *words = shlex.split(code)
     if len(words) == 1:  # only the name
         with pytest.raises(SystemExit) as stop:
@@ -199,7 +199,7 @@ FILES = ("txt", "onnx", "pt2", "safetensors", "yaml", "json", "py")
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.path.name != "CHANGELOG.md"], ids=str)
-def test_every_setting_in_a_sentence_exists(document: Document) -> None:
+def test_every_setting_in_running_text_exists(document: Document) -> None:
     for code in document.inline_code:
         found = re.match(r"([a-z_]+(?:\.[a-z_0-9]+)+)(?:(?:=|: )(.*))?$", code)
         if not found or found[1].split(".")[0] not in SECTIONS or found[1].endswith(FILES):

@@ -12,7 +12,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 @pytest.mark.parametrize(("which", "model"), [("student", Config), ("study", StudyConfig)])
-def test_every_setting_has_a_row_with_one_anchor(which: str, model: type) -> None:
+def test_every_setting_has_one_table_row_with_an_anchor(which: str, model: type) -> None:
     text = settings.markdown(which)
     for name in {row.name for row in settings_table(model)}:
         assert text.count(f"[`{name}`]{{#{settings.anchor(name)}}}") == 1
@@ -57,7 +57,7 @@ def test_equations_keep_their_line_breaks_and_markup_in_prose_is_escaped() -> No
     assert made[7:9] == ["Args:", r"    x\_: Values."]
 
 
-def test_a_table_escapes_bars_and_prose_escapes_markup() -> None:
+def test_bars_are_escaped_in_tables_and_markup_is_escaped_in_prose() -> None:
     assert markdown.table(["a"], [["x|y"]]).splitlines()[-1] == r"| x\|y |"
     assert markdown.escaped("a_b `a_b` *c*") == r"a\_b `a_b` \*c\*"
 
@@ -85,7 +85,7 @@ def test_a_notebook_is_rendered_as_text_code_and_outputs() -> None:
     assert text == "# Title\nText\n\n````python\n1 + 1\n````\n\n````text\n2\n````"
 
 
-def test_names_of_settings_commands_and_presets_are_links() -> None:
+def test_names_of_settings_commands_and_presets_become_links() -> None:
     known = links.targets()
     assert known["loss.temperature"] == ("reference/settings", "setting-loss-temperature")
     assert known["budget.trials"] == ("reference/study-settings", "setting-budget-trials")

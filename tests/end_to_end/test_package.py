@@ -70,7 +70,7 @@ def files() -> list[str]:
     return [file for file in done.stdout.splitlines() if (ROOT / file).exists()]
 
 
-def test_a_study_records_the_commit_of_this_source_tree(files: list[str]) -> None:
+def test_a_study_records_the_git_commit_of_this_source_tree(files: list[str]) -> None:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert files
     assert (git_commit() or "").removesuffix("-dirty") == head.stdout.strip()
@@ -108,7 +108,7 @@ def test_the_wheel_contains_exactly_the_files_of_both_packages(wheel: Path, file
     assert {"ensdistill/py.typed", "ensdistill_tune/py.typed", "ensdistill/presets/kd.yaml"} <= held
 
 
-def test_the_installed_package_equals_the_wheel(installed: Path, tmp_path: Path) -> None:
+def test_the_installed_files_equal_those_of_the_wheel(installed: Path, tmp_path: Path) -> None:
     program = "import ensdistill, ensdistill_tune; print(ensdistill.__file__); print(ensdistill_tune.__file__)"
     done = run(installed / "python", "-c", program, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -116,7 +116,7 @@ def test_the_installed_package_equals_the_wheel(installed: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("command", ["ensdistill", "ensdistill-tune"])
-def test_the_installed_commands_show_their_help(command: str, installed: Path, tmp_path: Path) -> None:
+def test_the_installed_commands_print_their_help(command: str, installed: Path, tmp_path: Path) -> None:
     done = run(installed / command, "--help", cwd=tmp_path)
     assert (done.returncode, f"usage: {command}" in done.stdout, done.stderr) == (0, True, "")
 

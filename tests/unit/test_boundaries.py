@@ -155,7 +155,7 @@ def test_creating_a_study_in_python_does_not_load_slow_imports() -> None:
     assert slow_imports_of(f"{program}\nimport ensdistill_tune.cli.steering") == "[]"
 
 
-def test_every_public_name_of_the_study_layer_exists() -> None:
+def test_every_public_name_of_the_study_layer_can_be_imported() -> None:
     assert set(edt.__all__) == {*edt._MODULES, "__version__"}
     assert all(hasattr(edt, name) for name in edt.__all__)
 

@@ -61,7 +61,7 @@ def column(page: Page, name: str) -> Locator:
     return page.locator(f".ag-row [col-id='{name}']")
 
 
-def test_the_comparison_shows_settings_curves_and_replicates(desk: Page, links: dict[str, str]) -> None:
+def test_the_comparison_view_shows_settings_curves_and_replicates(desk: Page, links: dict[str, str]) -> None:
     look(desk, links["comparison"])
     expect(desk.get_by_text("10 matching runs")).to_be_visible()
     for title in ("Parallel Coordinates", "val/nll", "replicates/nll"):
@@ -73,7 +73,7 @@ def test_the_comparison_shows_settings_curves_and_replicates(desk: Page, links: 
     expect(desk.locator("svg text", has_text=re.compile(r"^loss\.temperature\.log10$")).first).to_be_attached()
 
 
-def test_the_table_agrees_with_the_leaderboard(
+def test_the_table_of_runs_agrees_with_the_leaderboard(
     desk: Page, links: dict[str, str], ranked: list[dict[str, str]], tiny: TinyStudy
 ) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
@@ -103,7 +103,7 @@ def test_the_parent_run_states_the_result_of_the_study(desk: Page, links: dict[s
     expect(opened.value.get_by_text("10 matching runs")).to_be_visible()
 
 
-def test_the_artifacts_of_the_study_can_be_opened(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
+def test_the_study_artifacts_can_be_opened(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
     look(desk, links["study"].replace("?", "/artifacts?"))
     for file in (
         "best",
@@ -120,7 +120,7 @@ def test_the_artifacts_of_the_study_can_be_opened(desk: Page, links: dict[str, s
     expect(desk.get_by_text(first)).to_be_visible()
 
 
-def test_a_trial_has_a_description_and_its_result(
+def test_the_run_of_a_trial_has_a_description_and_its_result(
     desk: Page, links: dict[str, str], ranked: list[dict[str, str]]
 ) -> None:
     best = next(row for row in ranked if not row["baseline"])
@@ -134,7 +134,9 @@ def test_a_trial_has_a_description_and_its_result(
     expect(desk.get_by_role("link", name="tiny", exact=True)).to_be_visible()
 
 
-def test_replicates_are_grouped_by_candidate_and_described(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:
+def test_replicates_are_grouped_by_candidate_and_have_a_description(
+    desk: Page, links: dict[str, str], tiny: TinyStudy
+) -> None:
     key = re.findall(r"viewStateShareKey=([^&]+)", links["comparison"])[0]
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", "").replace(key, f"{key}-seeds"))
     expect(desk.get_by_text("Group by: candidate")).to_be_visible()
@@ -176,7 +178,7 @@ def test_the_registered_winner_refers_to_its_experiment_run_and_study(
     expect(desk.get_by_text("tiny-winner").first).to_be_visible()
 
 
-def test_trials_open_among_training_runs_once_model_training_is_selected(desk: Page, links: dict[str, str]) -> None:
+def test_trials_open_as_training_runs_once_model_training_is_selected(desk: Page, links: dict[str, str]) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
     best = desk.get_by_role("link", name=re.compile(" WINNER ")).first
     best.click()

@@ -60,7 +60,7 @@ def test_the_latest_value_is_that_of_the_highest_step_in_any_sending_order(clien
     assert client.get_run(run.info.run_id).data.metrics == {"val/loss": 0.5}
 
 
-def test_parameters_may_be_sent_again_but_never_changed(client: MlflowClient) -> None:
+def test_parameters_may_be_sent_again_but_not_changed(client: MlflowClient) -> None:
     run = new_run(client).info.run_id
     for _ in range(2):
         client.log_batch(run, params=[Param("lr", "0.1"), Param("student.kind", "single")])
@@ -105,7 +105,7 @@ def test_an_ended_run_can_be_continued_and_ended_again(client: MlflowClient) -> 
     assert (info.status, info.end_time) == ("FINISHED", NOW + 1)
 
 
-def test_a_run_is_found_by_two_tags(client: MlflowClient) -> None:
+def test_a_run_can_be_found_by_two_tags(client: MlflowClient) -> None:
     study = f"study-{time.time_ns()}"
     runs = {n: new_run(client, tags={"study_id": study, "trial": n}).info.run_id for n in ("7", "77")}
     found = client.search_runs([experiment(client)], f"tags.study_id = '{study}' and tags.trial = '7'")

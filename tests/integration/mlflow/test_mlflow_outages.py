@@ -56,11 +56,11 @@ def every_call(client: MlflowClient, run: Run) -> list[Callable[[], object]]:
     ]
 
 
-def test_a_client_of_an_unreachable_server_can_be_created() -> None:
+def test_a_client_can_be_created_while_its_server_is_unreachable() -> None:
     MlflowClient("http://127.0.0.1:1")
 
 
-def test_a_killed_server_causes_an_mlflow_error_and_a_new_one_continues(down: MlflowServer) -> None:
+def test_a_killed_server_causes_an_mlflow_error_and_a_restarted_server_continues(down: MlflowServer) -> None:
     client = MlflowClient(down.uri)
     run, batch = new_run(client), points(20)
     client.log_batch(run.info.run_id, metrics=batch[:15])
@@ -91,7 +91,7 @@ def test_a_server_that_hangs_causes_an_mlflow_error_after_the_timeout(
     assert stored(client, run, {point.key for point in batch}) == expected(batch)
 
 
-def test_a_run_whose_creation_timed_out_may_appear_later(down: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_may_be_created_after_the_request_timed_out(down: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Therefore, after an outage a run must be searched for by its tags, not only before the next attempt."""
     client, tag = MlflowClient(down.uri), f"ghost-{time.time_ns()}"
     here = experiment(client)
@@ -166,7 +166,7 @@ def test_a_call_waits_while_sqlite_is_temporarily_locked(http_on_sqlite: MlflowS
     assert len(stored(client, run, {point.key for point in points(10)})) == 10
 
 
-def test_sqlite_in_a_missing_folder_causes_an_mlflow_error_and_recovers(
+def test_sqlite_in_a_missing_folder_causes_an_mlflow_error_until_the_folder_exists(
     http_on_sqlite: MlflowServer, tmp_path: Path
 ) -> None:
     (tmp_path / "here").mkdir()

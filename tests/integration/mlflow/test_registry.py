@@ -58,7 +58,7 @@ def test_a_model_is_loaded_by_its_alias_which_moves_to_the_second_version(
     assert first.predict(table)["probabilities"][0]["light"] == pytest.approx(light(image), rel=1e-5)
 
 
-def test_versions_have_no_alias_unless_requested(uri: str, image: np.ndarray, tmp_path: Path) -> None:
+def test_model_versions_have_no_alias_unless_requested(uri: str, image: np.ndarray, tmp_path: Path) -> None:
     client = MlflowClient(uri)
     run, name = new_run(client).info.run_id, f"plain-{tmp_path.name}"
     first, second = (ExportedModel("tiny", classifier(tmp_path / f"{s}.onnx", s), image) for s in (1.0, -1.0))
@@ -67,7 +67,7 @@ def test_versions_have_no_alias_unless_requested(uri: str, image: np.ndarray, tm
     assert int(client.get_model_version_by_alias(name, "champion").version) == 1
 
 
-def test_the_run_of_a_trial_is_found(uri: str) -> None:
+def test_run_of_finds_the_run_of_a_trial(uri: str) -> None:
     client = MlflowClient(uri)
     runs = {trial: new_run(client, tags={"study_id": "a-study", "trial": trial}) for trial in ("7", "8")}
     assert run_of(uri, "facts", "a-study", 8) == runs["8"].info.run_id

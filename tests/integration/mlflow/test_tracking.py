@@ -148,7 +148,7 @@ def test_a_file_is_uploaded_under_its_folder_and_uploaded_again_only_if_it_chang
     assert Path(client.download_artifacts(run, "figures/curves.html", str(tmp_path))).read_text() == "<p>two</p>"
 
 
-def test_an_emptied_store_receives_all_events_again(
+def test_a_store_that_was_emptied_receives_all_events_again(
     events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     for name in ("one.db", "two.db"):
@@ -158,7 +158,7 @@ def test_an_emptied_store_receives_all_events_again(
         assert_all_is_there(stored(f"sqlite:///{tmp_path / name}", str(tmp_path)), tiny.home)
 
 
-def test_events_received_by_one_store_are_pending_for_another(
+def test_events_sent_to_one_store_are_still_pending_for_another(
     events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     half = len(events) // 2
@@ -169,7 +169,7 @@ def test_events_received_by_one_store_are_pending_for_another(
     assert_all_is_there(stored(f"sqlite:///{tmp_path / 'one.db'}", str(tmp_path)), tiny.home)
 
 
-def test_a_deleted_run_does_not_stop_the_study(
+def test_a_deleted_mlflow_run_does_not_stop_the_study(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -293,7 +293,7 @@ def test_no_event_is_lost_when_postgresql_restarts(
     assert_all_is_there(stored(postgres.uri, str(tmp_path)), tiny.home)
 
 
-def test_a_study_continues_while_its_server_is_unreachable_and_no_event_is_lost(
+def test_a_study_continues_without_losing_events_while_its_server_is_unreachable(
     http_on_sqlite: MlflowServer, tmp_path: Path
 ) -> None:
     settings = f"{chaos.STUDY}tracking: {{uri: '{http_on_sqlite.uri}', experiment: tracked}}\n"

@@ -35,7 +35,7 @@ def remote(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_study_is_served_and_opened_when_it_is_available_and_ctrl_c_stops_the_server(
+def test_ui_serves_a_study_opens_it_once_available_and_stops_the_server_at_ctrl_c(
     tiny: TinyStudy, tmp_path: Path
 ) -> None:
     port, log, browser = free_port(), tmp_path / "opened", tmp_path / "browser"

@@ -57,14 +57,14 @@ def launch(folder: Path, more: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=280)
 
 
-def test_a_module_of_the_current_folder_is_imported_by_driver_and_workers(folder: Path) -> None:
+def test_driver_and_workers_import_modules_from_the_current_folder(folder: Path) -> None:
     (folder / "my_losses.py").write_text(LOSS)
     done = launch(folder)
     assert done.returncode == 0, done.stderr
     assert '"finished": 2' in done.stdout
 
 
-def test_a_module_missing_on_workers_is_reported_in_one_line_with_the_machine(folder: Path) -> None:
+def test_a_module_missing_on_a_worker_is_reported_in_one_line_with_the_machine_name(folder: Path) -> None:
     (folder / "elsewhere").mkdir()
     (folder / "elsewhere" / "my_losses.py").write_text(LOSS)
     done = launch(folder, str(folder / "elsewhere"))

@@ -145,7 +145,7 @@ def test_workers_map_the_same_images_and_training_does_not_change_them(tmp_path:
     assert torch.equal(one.to("cpu").train.images, digits.train.images)
 
 
-def test_an_object_pickled_in_the_driver_is_equal_in_a_worker() -> None:
+def test_an_object_pickled_in_the_driver_is_equal_when_unpickled_in_a_worker() -> None:
     study = StudyConfig.model_validate({"search": {"loss.temperature": {"uniform": [1, 4]}}, "baselines": ["kd"]})
 
     @ray.remote

@@ -34,7 +34,7 @@ def leaderboard(home: Path) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if not name.endswith("_hours")} for row in rows]
 
 
-def test_a_study_with_one_slot_is_the_same_under_both_executors(tiny: TinyStudy, tmp_path: Path) -> None:
+def test_a_study_with_one_slot_gives_the_same_results_with_both_executors(tiny: TinyStudy, tmp_path: Path) -> None:
     done = process("ensdistill-tune", "launch", tiny.file, "--studies-dir", tmp_path)
     assert done.code == 0, done.err
     assert story(tmp_path / "tiny") == story(tiny.home)
@@ -50,7 +50,7 @@ def test_a_study_with_one_slot_is_the_same_under_both_executors(tiny: TinyStudy,
     assert len(story(tiny.home)) > 50  # the story is not trivial
 
 
-def test_a_trial_whose_process_stays_busy_fails_and_the_study_completes(
+def test_a_trial_fails_if_its_process_is_not_released_and_the_study_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")  # no process is this fast

@@ -98,7 +98,7 @@ def test_same_seed_gives_the_same_step(axes: dict[str, Any]) -> None:
 
 
 @every_combination
-def test_whole_run_has_finite_metrics_and_returns_the_evaluated_student(axes: dict[str, Any]) -> None:
+def test_a_complete_run_has_finite_metrics_and_returns_the_evaluated_student(axes: dict[str, Any]) -> None:
     run = distill(toy_config(**axes, training=TRAINING), toy_ensemble(DATA), DATA)
     epochs = list(run)
     assert len(epochs) == 2

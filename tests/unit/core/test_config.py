@@ -74,7 +74,7 @@ def test_an_override_without_an_equals_sign_is_rejected(override: str) -> None:
         parse_overrides([override])
 
 
-def test_an_unknown_preset_is_an_error_with_the_closest_name() -> None:
+def test_an_unknown_preset_is_rejected_with_the_closest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean latentbe"):
         load_config("latentbee")
 
@@ -102,7 +102,7 @@ def test_a_change_to_another_kind_drops_all_settings_of_the_old_kind() -> None:
     assert config.loss == OneToOne(temperature=2.0)
 
 
-def test_settings_of_the_old_kind_are_errors_after_a_change_of_kind() -> None:
+def test_settings_of_the_old_kind_are_rejected_after_a_change_of_kind() -> None:
     with pytest.raises(ConfigError, match=r"student\.subnetworks: no such setting of single"):
         load_config("latentbe", ["student.kind=single", "student.subnetworks=2"])
 
@@ -114,7 +114,7 @@ def test_merging_modifies_neither_argument() -> None:
 
 
 @pytest.mark.parametrize("names", [["training.epochs", "training"], ["training", "training.epochs"]])
-def test_dotted_and_nested_names_of_a_file_are_merged_in_any_order(names: list[str]) -> None:
+def test_dotted_and_nested_names_in_a_file_are_merged_in_any_order(names: list[str]) -> None:
     values: dict[str, Any] = {"training.epochs": 3, "training": {"optimizer": {"lr": 0.2}}}
     config = build_config({name: values[name] for name in names})
     assert (config.training.epochs, config.training.optimizer.lr) == (3, 0.2)
@@ -158,13 +158,13 @@ def test_any_path_is_preserved_by_yaml(path: str, tmp_path: Path) -> None:
 # --- hash ---
 
 
-def test_hash_is_sha256_of_the_sorted_settings() -> None:
+def test_the_hash_is_sha256_of_the_sorted_settings() -> None:
     config = load_config("latentbe")
     text = json.dumps(config.model_dump(), sort_keys=True, separators=(",", ":"))
     assert config.hash == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def test_hash_does_not_depend_on_the_order_or_spelling_of_the_settings() -> None:
+def test_the_hash_does_not_depend_on_the_order_or_notation_of_settings() -> None:
     first = build_config({"seed": 1, "loss": {"alpha": 1, "temperature": 2.0}})
     second = build_config({"loss": {"temperature": 2, "alpha": 1.0}}, {"seed": 1})
     assert first.hash == second.hash
@@ -174,12 +174,12 @@ def test_hash_does_not_depend_on_the_order_or_spelling_of_the_settings() -> None
     "override",
     ["seed=1", "data.seed=1", "training.threads=2", "loss.alpha=0.8", "teachers.count=3", "averaging.kind=ema"],
 )
-def test_hash_changes_with_any_setting(override: str) -> None:
+def test_the_hash_changes_with_any_setting(override: str) -> None:
     assert load_config("kd", [override]).hash != load_config("kd").hash
 
 
 @pytest.mark.e2e
-def test_hash_is_the_same_in_another_process() -> None:
+def test_the_hash_is_the_same_in_another_process() -> None:
     code = "from ensdistill import load_config; print(load_config('latentbe').hash)"
     environment = {"PYTHONHASHSEED": "12345", "PATH": ""}
     printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -207,7 +207,7 @@ def test_tdiv_sdiv_with_two_teachers_and_one_subnetwork_is_allowed() -> None:
     assert config.perturbation == TDivSDiv()
 
 
-def test_every_component_accepts_a_piece_of_every_other_preset() -> None:
+def test_components_of_different_presets_can_be_combined() -> None:
     config = load_config("kd", ["student.kind=batch_ensemble", "loss.kind=labels", "averaging.kind=ema"])
     assert (config.student, config.loss, config.averaging) == (BatchEnsemble(), Labels(), Ema())
 

@@ -81,5 +81,5 @@ def test_choices_are_drawn_in_order_with_their_names_and_numbers_at_their_values
 @pytest.mark.parametrize(
     ("number", "words"), [(0.00251, "0.00251"), (314_624, "315k"), (3e6, "3M"), (2.5e9, "2.5G"), (0.0, "0"), (12, "12")]
 )
-def test_numbers_have_a_short_form(number: float, words: str) -> None:
+def test_numbers_are_printed_in_a_short_form(number: float, words: str) -> None:
     assert in_digits(number) == words

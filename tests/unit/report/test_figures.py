@@ -183,7 +183,7 @@ def test_reliability_shows_winner_best_baseline_and_ensemble_with_all_bin_sizes(
     assert list(winner.customdata) == [count for *_, count in told]
 
 
-def test_disagreement_shows_the_entropy_of_each_network_and_of_the_teachers(
+def test_the_disagreement_figure_shows_the_entropy_of_each_network_and_of_the_teachers(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn, told = traces(shown["disagreement"].figure), study.diagnostics
@@ -274,7 +274,7 @@ def test_figures_of_missing_confirmation_diagnostics_and_costs_are_omitted() -> 
     assert keys(bare) == set(FIGURES) - missing
 
 
-def test_a_study_whose_first_trials_have_just_started_is_drawn() -> None:
+def test_figures_of_a_study_whose_first_trials_have_just_started_can_be_drawn() -> None:
     begun = [TrialRecord(1, "kd", {}, ""), TrialRecord(2, None, {"loss.temperature": 2.0}, "")]
     young = StudyResults("young", facts(1).study, {}, begun)
     assert keys(young) == set()

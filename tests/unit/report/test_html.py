@@ -92,14 +92,14 @@ def test_the_error_of_a_trial_is_escaped_in_the_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["interrupted", "running", "timed_out"])
-def test_an_unfinished_study_has_a_report(state: str, tmp_path: Path) -> None:
+def test_a_report_can_be_written_for_an_unfinished_study(state: str, tmp_path: Path) -> None:
     known = facts(12, seeds=0)
     few = replace(known, trials=known.trials[:4], summary={**known.summary, "state": state}, diagnostics=None)
     _, lead = write_report(on_disk(few, tmp_path / "early"))
     assert lead.startswith("- **This study ")
 
 
-def test_a_study_without_a_finished_trial_has_a_report(tmp_path: Path) -> None:
+def test_a_report_can_be_written_without_a_finished_trial(tmp_path: Path) -> None:
     known = facts(12, seeds=0)
     none = [replace(trial, state="failed", error="diverged") for trial in known.trials]
     _, lead = write_report(on_disk(replace(known, trials=none, diagnostics=None), tmp_path / "none"))

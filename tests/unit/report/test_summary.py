@@ -231,7 +231,7 @@ def test_the_report_lists_the_pareto_front_if_there_are_several_objectives() -> 
     assert f"{cheapest.number:03d}" in said
 
 
-def test_an_unfinished_study_states_its_state_first() -> None:
+def test_the_report_of_an_unfinished_study_states_so_first() -> None:
     known = confirmed(summary={**KNOWN.summary, "state": "interrupted", "total": 32})
     assert first_lines(known, [], []).splitlines()[0].startswith("- **This study is incomplete (interrupted)**")
 
@@ -324,7 +324,9 @@ def test_for_a_setting_without_effect_fixing_is_recommended_and_not_widening() -
 
 
 @pytest.mark.parametrize(("values", "told"), [([0.5 - 0.01 * n for n in range(30)], True), ([0.2] * 30, False)])
-def test_longer_training_is_recommended_if_the_best_student_still_improved(values: list[float], told: bool) -> None:
+def test_longer_training_is_recommended_if_the_best_student_was_still_improving(
+    values: list[float], told: bool
+) -> None:
     best = TrialRecord(1, None, {}, "x", "finished", reports(values))
     assert bool(advice.longer(replace(KNOWN, trials=[best], confirmed=()))) == told
     lucky = replace(best, epochs=reports([1.0 - 0.03 * n for n in range(30)]))
@@ -345,7 +347,7 @@ def test_failures_are_reported_with_their_most_frequent_error() -> None:
     assert advice.failures(replace(KNOWN, trials=KNOWN.order)) is None
 
 
-def test_continuing_a_search_that_still_improved_is_recommended() -> None:
+def test_continuing_a_search_that_was_still_improving_is_recommended() -> None:
     own = [t for t in KNOWN.order if t.kind == "search"]
     ordered = [replace(t, number=n, epochs=reports([1.0 - 0.02 * n])) for n, t in enumerate(own * 3, 3)]
     assert "--set budget.trials=" in (advice.more(replace(KNOWN, trials=ordered, confirmed=())) or "")
@@ -379,7 +381,7 @@ def test_an_unconfirmed_best_baseline_is_listed_next_to_the_teachers() -> None:
     assert f"\n| baseline {alone.order[0].baseline} |" in sections(alone)[0].text
 
 
-def test_commands_name_the_folder_of_studies_unless_it_is_the_default() -> None:
+def test_commands_include_the_studies_folder_unless_it_is_the_default() -> None:
     away = replace(KNOWN, studies=Path("/data/my studies"), confirmed=())
     elsewhere = f"{first_lines(away, [], [])} {' '.join(part.text for part in sections(away))}"
     assert "`ensdistill-tune export synthetic --studies-dir '/data/my studies'`" in elsewhere
@@ -392,7 +394,7 @@ def test_commands_name_the_folder_of_studies_unless_it_is_the_default() -> None:
 
 
 @pytest.mark.parametrize("objective", ["val/nll", "val/accuracy"])
-def test_a_significantly_better_baseline_is_recommended(objective: str) -> None:
+def test_using_a_significantly_better_baseline_is_recommended(objective: str) -> None:
     known = confirmed(candidate(1, SURE, "kd"), candidate(5, WORSE), study=facts(30, objective=objective).study)
     assert "use the published settings of `kd`" in (advice.certainty(known) or "")
 

@@ -43,7 +43,7 @@ def test_an_object_with_only_some_callback_methods_is_called_with_study_and_tria
     assert recorder.calls == [("epoch", "study", "trial")] * 2 + [("end", "study")]
 
 
-def test_a_callback_that_raises_is_reported_once_and_the_others_are_called() -> None:
+def test_a_callback_that_raises_is_reported_once_and_all_others_are_called() -> None:
     recorder = Recorder()
     with pytest.warns(CallbackWarning) as caught:
         observe(CallbackObserver([Broken(), recorder]))

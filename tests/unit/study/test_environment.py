@@ -60,7 +60,7 @@ def test_the_command_configures_its_process_before_importing_ray_or_mlflow() -> 
     assert json.loads(values) == DEFAULTS
 
 
-def test_a_variable_that_the_user_has_set_keeps_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_set_by_the_user_keeps_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "RAY_memory_monitor_refresh_ms"
     monkeypatch.setenv(name, "250")
     configure_process()

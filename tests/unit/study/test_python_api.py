@@ -109,7 +109,7 @@ def test_results_agree_with_the_study_files(done: edt.StudyResults) -> None:
     assert edt.load_results(done.home).trials == done.trials
 
 
-def test_the_student_of_a_trial_has_the_metrics_of_the_trial(done: edt.StudyResults) -> None:
+def test_the_student_returned_for_a_trial_has_the_metrics_of_the_trial(done: edt.StudyResults) -> None:
     from ensdistill import load_data
 
     validation = load_data(done.best_config.data).validation
@@ -223,7 +223,7 @@ def test_invalid_arguments_are_refused(more: dict[str, Any], reason: str, studie
     assert not (studies / "refused").exists()
 
 
-def test_the_path_of_a_file_is_not_a_study(studies: Path) -> None:
+def test_a_file_path_is_not_accepted_as_a_study(studies: Path) -> None:
     with pytest.raises(edt.ConfigError, match=r"study: must be a StudyConfig, got 'my.yaml'"):
         edt.launch("my.yaml", studies_dir=studies)  # type: ignore[arg-type]
 

@@ -138,7 +138,7 @@ def test_credentials_are_percent_encoded_for_every_parser() -> None:
     assert whole(public("http://me:a#b/c?d@e%20f%@h:1/x")) == "http://me:a%23b%2Fc%3Fd%40e%20f%25@h:1/x"
 
 
-def test_credentials_of_another_store_are_refused() -> None:
+def test_credentials_for_another_store_are_refused() -> None:
     give_credentials("http://***@h:1", "http://me:planted@h:1")
     with pytest.raises(ConfigError, match="must be the store of this study") as raised:
         give_credentials("http://***@h:1", "http://me:planted@g:1")

@@ -66,14 +66,14 @@ def test_exactly_the_trials_with_a_diverging_learning_rate_fail(trials: list[Tri
     assert doomed == [trial.number for trial in trials if trial.state == "failed"]
 
 
-def test_baselines_run_first_and_completely(trials: list[TrialRecord]) -> None:
+def test_baselines_run_first_and_are_never_stopped(trials: list[TrialRecord]) -> None:
     assert [(trial.number, trial.baseline, trial.state) for trial in trials[:2]] == [
         (1, "kd", "finished"),
         (2, "latentbe", "finished"),
     ]
 
 
-def test_conditional_settings_are_sampled_only_when_their_condition_holds(trials: list[TrialRecord]) -> None:
+def test_conditional_settings_are_sampled_only_if_their_condition_holds(trials: list[TrialRecord]) -> None:
     for trial in trials[2:]:
         assert ("averaging.decay" in trial.sampled) == (trial.sampled["averaging.kind"] == "ema")
 
@@ -212,7 +212,7 @@ def test_rerunning_the_best_settings_gives_the_same_metrics_bit_for_bit(tiny: Ti
     assert {n: result["val"][n] for n in shared} == {n: best["metrics"][f"val/{n}"] for n in shared}
 
 
-def test_the_best_student_has_the_metrics_of_the_leaderboard(tiny: TinyStudy) -> None:
+def test_the_best_student_has_the_metrics_on_the_leaderboard(tiny: TinyStudy) -> None:
     done = call("ensdistill", "evaluate", tiny.home / "best" / "config.yaml", "--json", "--device", "cpu")
     assert done.code == 0, done.err
     metrics = json.loads(done.out)["validation"]
@@ -305,7 +305,7 @@ def test_the_test_metrics_are_those_of_the_exported_student(tiny: TinyStudy) -> 
     assert json.loads(done.out)["test"] == mine
 
 
-def test_the_diagnostics_are_of_the_test_images_and_of_the_evaluated_students(tiny: TinyStudy) -> None:
+def test_the_diagnostics_are_computed_on_test_images_for_the_evaluated_students(tiny: TinyStudy) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     drawn = json.loads((tiny.home / "diagnostics.json").read_text())
     assert drawn["split"] == "test"

@@ -89,7 +89,7 @@ def test_the_registered_champion_classifies_images(exported: Path, tiny: TinyStu
     assert list(answer["label"]) == [str(k) for k in expected.argmax(1)]
 
 
-def test_the_winner_is_a_logged_model_with_the_test_metrics_of_its_seed(
+def test_the_winner_is_a_logged_model_with_the_test_metrics_of_the_exported_seed(
     exported: Path, tiny: TinyStudy, kept: dict[str, Any]
 ) -> None:
     client = mlflow.MlflowClient(default_uri(tiny.studies))
@@ -126,7 +126,7 @@ def test_a_champion_that_is_not_the_winner_is_refused(tmp_path: Path) -> None:
     assert (done.code, "only the winner can be the champion" in done.err) == (2, True)
 
 
-def test_a_failing_registration_is_reported_before_anything_is_written(tmp_path: Path) -> None:
+def test_an_impossible_registration_is_reported_before_any_file_is_written(tmp_path: Path) -> None:
     wanted = ExportRequest(register="name", formats=("safetensors",), out=tmp_path)
     with pytest.raises(ConfigError, match="add onnx to --formats"):
         export_students(tmp_path / "nobody", wanted, lambda *_: None)

@@ -18,7 +18,7 @@ IDS = [f"{program} {name}" for program, name, _ in COMMANDS]
 
 
 @pytest.mark.parametrize("program", PARSERS)
-def test_the_help_of_a_program_lists_every_command_under_a_task(program: str) -> None:
+def test_the_help_of_a_program_lists_every_command_grouped_by_task(program: str) -> None:
     text = call(program, "--help").out
     blocks = [block for block in text.split("\n\n") if block.partition("\n")[0].endswith(":")]
     listed = [line.split()[0] for block in blocks for line in block.splitlines()[1:] if not line.startswith("  -")]

@@ -145,7 +145,7 @@ def test_files_folders_and_zip_files_are_classified_in_the_given_order(
     np.testing.assert_array_equal(figures_of(rows)[1], figures_of(rows)[-1])
 
 
-def test_a_broken_image_is_reported_and_skipped_and_the_others_are_classified(
+def test_a_broken_image_is_reported_and_skipped_and_all_others_are_classified(
     run: DistillationRun, model: Path, images: Path
 ) -> None:
     (images / "even" / "01.png").write_bytes(b"no image")
@@ -157,7 +157,7 @@ def test_a_broken_image_is_reported_and_skipped_and_the_others_are_classified(
     assert last == "1 of 13 images skipped"
 
 
-def test_skipped_files_of_a_folder_are_listed_and_unreadable_ones_are_errors(
+def test_skipped_files_of_a_folder_are_listed_and_unreadable_files_are_errors(
     model: Path, images: Path, tmp_path: Path
 ) -> None:
     (images / "readme.txt").write_text("no image")
@@ -236,7 +236,7 @@ def test_paths_on_standard_input_are_classified_like_arguments(
     assert len(listed) == 8
 
 
-def test_a_listed_path_that_cannot_be_read_is_counted_and_the_others_are_classified(
+def test_a_listed_path_that_cannot_be_read_is_counted_and_all_others_are_classified(
     model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -335,7 +335,7 @@ def test_a_damaged_model_is_reported_in_one_line(kind: str, model: Path, images:
         assert len(done.err.splitlines()) == 1
 
 
-def test_weights_that_predict_cannot_read_are_refused_with_a_fix(images: Path, tmp_path: Path) -> None:
+def test_weights_that_the_predict_command_cannot_read_are_refused_with_a_fix(images: Path, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "theirs.safetensors")
     done = call("ensdistill", "predict", tmp_path / "theirs.safetensors", images)
     assert (done.code, "export the student again with `ensdistill export`" in done.err) == (2, True)
@@ -355,7 +355,7 @@ def test_weights_that_predict_cannot_read_are_refused_with_a_fix(images: Path, t
         ("class_names", '"0123456789"'),
     ],
 )
-def test_a_file_with_invalid_metadata_is_refused_before_anything_is_built(
+def test_a_file_with_invalid_metadata_is_refused_before_the_network_is_built(
     name: str, value: str, run: DistillationRun, model: Path, tmp_path: Path
 ) -> None:
     save_file(load_file(model / "student.safetensors"), tmp_path / "x.safetensors", run.metadata | {name: value})
@@ -395,7 +395,7 @@ def test_a_folder_is_opened_by_its_safetensors_file_before_onnx_and_pt2(model: P
         (tmp_path / "model" / f"student.{kind}").unlink()
 
 
-def test_a_classifier_maps_bytes_to_probabilities_and_refuses_anything_else(run: DistillationRun, model: Path) -> None:
+def test_a_classifier_maps_bytes_to_probabilities_and_refuses_other_types(run: DistillationRun, model: Path) -> None:
     classifier = open_classifier(model)
     images = run.data.validation.images[:5].permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(classifier(images), predict(run.network, run.data.validation)[:5].exp(), atol=1e-5)
@@ -462,7 +462,7 @@ def test_networks_without_one_or_three_input_channels_cannot_read_image_files(im
         next(classify(strange, find_images([images]).files, pytest.fail))
 
 
-def test_the_first_of_equally_likely_classes_is_listed_first() -> None:
+def test_of_equally_likely_classes_the_first_is_listed_first() -> None:
     assert ImagePrediction("x", np.array([0.2, 0.4, 0.4], dtype=np.float32)).top(3) == [1, 2, 0]
 
 

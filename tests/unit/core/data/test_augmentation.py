@@ -117,13 +117,13 @@ def test_every_offset_of_the_crop_is_equally_likely() -> None:
     assert chi_square < 51.2  # 24 degrees of freedom; exceeded once in a thousand cases
 
 
-def test_a_crop_of_a_small_image_can_consist_of_padding_only() -> None:
+def test_a_crop_of_a_small_image_may_contain_only_padding() -> None:
     images = numbered(500, 2)
     black = StandardAugmentation(pad=3)(images, seeded()).flatten(1).sum(1) == 0
     assert 0 < int(black.sum()) < 500
 
 
-def test_center_of_the_hole_is_uniform_over_the_pixels() -> None:
+def test_the_center_of_the_hole_is_uniformly_distributed_over_the_pixels() -> None:
     images = numbered(5000, 5)
     holes = StandardAugmentation(cutout=1)(images, seeded()) == 0
     assert (holes.flatten(1).sum(1) == 1).all()
@@ -132,7 +132,7 @@ def test_center_of_the_hole_is_uniform_over_the_pixels() -> None:
     assert chi_square < 51.2  # 24 degrees of freedom; exceeded once in a thousand cases
 
 
-def test_hole_is_a_square_clipped_at_the_borders_and_the_same_in_all_channels() -> None:
+def test_the_hole_is_a_square_clipped_at_the_borders_and_equal_in_all_channels() -> None:
     holes = StandardAugmentation(cutout=4)(pictures((400, 3, 8, 8)), seeded()) == 0
     assert torch.equal(holes, holes[:, :1].expand_as(holes))
     rows, columns = holes[:, 0].any(2).sum(1), holes[:, 0].any(1).sum(1)
@@ -147,7 +147,7 @@ def test_images_of_one_batch_are_augmented_independently() -> None:
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_empty_batch_stays_empty(piece: StandardAugmentation) -> None:
+def test_an_empty_batch_stays_empty(piece: StandardAugmentation) -> None:
     assert piece(pictures((0, 3, 8, 8)), seeded()).shape == (0, 3, 8, 8)
 
 

@@ -93,7 +93,7 @@ def test_crops_have_the_same_distribution_of_areas_and_positions_as_in_torchvisi
         assert kstest(ours[:, column], theirs[:, column]).pvalue > 0.01
 
 
-def test_image_is_unchanged_if_the_crop_is_the_whole_image_or_no_crop_fits() -> None:
+def test_an_image_is_unchanged_if_the_crop_is_the_whole_image_or_no_crop_fits() -> None:
     images = pictures((4, 3, 9, 9))
     assert torch.equal(random_resized_crop(images, 1.0, 1.0, seeded()), images)
     wide = pictures((3, 1, 1, 40))

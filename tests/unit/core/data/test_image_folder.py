@@ -94,7 +94,7 @@ def test_a_training_split_alone_has_no_test_split(tmp_path: Path, zipped: bool) 
     assert source.test is None
 
 
-def test_other_files_are_skipped(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_skipped(tmp_path: Path) -> None:
     content = {"readme.txt": b"hello", "cat/notes.md": b"x", ".hidden": b""}
     assert_whole(read(write_folder(tmp_path, files() | content)))
 
@@ -105,7 +105,7 @@ def test_zip_files_created_by_macos_are_read_like_any_other(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
-def test_images_of_any_mode_become_rgb(tmp_path: Path, mode: str) -> None:
+def test_images_of_any_mode_are_converted_to_rgb(tmp_path: Path, mode: str) -> None:
     assert read(write_folder(tmp_path, files() | {"cat/0.png": png(0, mode=mode)})).pool.images.shape == (10, 3, 8, 8)
 
 
@@ -217,7 +217,7 @@ def test_folders_that_are_probably_splits_are_never_used_as_classes(tmp_path: Pa
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("top", ["", "pets/"])
-def test_unlabeled_images_may_be_next_to_the_classes(tmp_path: Path, zipped: bool, top: str) -> None:
+def test_a_folder_of_unlabeled_images_may_be_next_to_the_class_folders(tmp_path: Path, zipped: bool, top: str) -> None:
     content = files(prefix=top) | {f"{top}unlabeled/7.png": png(7)}
     source = read(write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path / "x", content))
     assert_whole(source)

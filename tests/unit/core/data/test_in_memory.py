@@ -51,7 +51,7 @@ def test_tensors_lists_and_floats_give_the_same_images_as_arrays(convert: Any) -
     assert Data.from_arrays(convert(COLOR), LABELS, **SIZES) == Data.from_arrays(COLOR, torch.tensor(LABELS), **SIZES)
 
 
-def test_the_caller_may_change_the_array_afterwards() -> None:
+def test_changing_the_array_afterwards_does_not_change_the_data() -> None:
     own = GRAY.copy()
     data = Data.from_arrays(own, LABELS, **SIZES)
     before = load_data(data).train.images.clone()
@@ -91,7 +91,7 @@ def test_in_another_process_the_error_states_how_to_pass_the_images_again() -> N
 
 
 @pytest.mark.parametrize("items", [pictures(), COLOR, torch.from_numpy(COLOR), torch.from_numpy(COLOR).float() / 255])
-def test_items_of_a_dataset_are_the_images(items: Any) -> None:
+def test_a_dataset_gives_the_same_images_as_arrays(items: Any) -> None:
     data = Data.from_dataset(Pairs(items), **SIZES)
     assert data == Data.from_arrays(COLOR, LABELS, **SIZES)
 
@@ -106,7 +106,7 @@ def test_palette_and_transparent_images_are_read_as_rgb_and_gray_images_as_gray(
     assert load_data(Data.from_dataset(Pairs(pictures("L")), **SIZES)).train.images.shape[1] == 1
 
 
-def test_class_names_are_those_of_the_dataset() -> None:
+def test_class_names_are_taken_from_the_dataset() -> None:
     named = Pairs(COLOR)
     named.classes = ["cat", "cow", "dog", "owl"]  # type: ignore[attr-defined]
     assert load_data(Data.from_dataset(named, **SIZES)).class_names == ("cat", "cow", "dog", "owl")
@@ -162,7 +162,7 @@ def test_invalid_arrays_are_rejected_by_name(images: Any, labels: Any, more: Any
         Data.from_arrays(images, labels, **more)
 
 
-def test_a_size_out_of_range_is_a_config_error() -> None:
+def test_a_size_out_of_range_causes_a_config_error() -> None:
     with pytest.raises(ConfigError, match="val_size: must be a whole number of at least 1"):
         Data.from_arrays(GRAY, LABELS, val_size=-1)
     with pytest.raises(ConfigError, match="trainsize: no such setting"):

@@ -250,7 +250,9 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return lambda path: closed.add(str(path))
 
 
-def test_folders_without_read_permission_are_reported_together(tmp_path: Path, locked: Callable[[Path], None]) -> None:
+def test_all_folders_without_read_permission_are_reported_together(
+    tmp_path: Path, locked: Callable[[Path], None]
+) -> None:
     root = pictures(tmp_path, "cat", "dog", "owl")
     locked(root / "owl")
     locked(root / "cat")
@@ -258,7 +260,9 @@ def test_folders_without_read_permission_are_reported_together(tmp_path: Path, l
     assert "cannot be read (permission denied): cat, owl" in refusal(root)
 
 
-def test_files_without_read_permission_are_reported_together(tmp_path: Path, locked: Callable[[Path], None]) -> None:
+def test_all_files_without_read_permission_are_reported_together(
+    tmp_path: Path, locked: Callable[[Path], None]
+) -> None:
     root = pictures(tmp_path, "cat", "dog")
     for file in (root / "cat/0.png", root / "dog/1.png", picture(root / "dog/no suffix")):
         locked(file)
@@ -392,7 +396,7 @@ def png(file: Path, bits: int, color: int, transparent: bytes, row: bytes) -> Pa
     ],
     ids=["gray 16 black", "gray 16", "gray 8", "gray 4", "gray 2", "gray 1", "color 16", "color 8"],
 )
-def test_the_transparent_color_of_a_png_of_any_depth_is_white(
+def test_the_transparent_color_of_a_png_of_any_depth_becomes_white(
     tmp_path: Path, channels: int, bits: int, color: int, transparent: bytes, row: bytes
 ) -> None:
     png(tmp_path / "x.png", bits, color, transparent, row)
@@ -541,7 +545,7 @@ def test_a_zip_entry_with_the_name_of_a_folder_is_left_out_with_a_warning(tmp_pa
     assert "1 file left out (a file with the name of a folder): cat" in warnings_of(file)
 
 
-def test_a_folder_entry_without_a_slash_is_a_folder(tmp_path: Path) -> None:
+def test_a_zip_entry_of_a_folder_without_a_slash_is_read_as_a_folder(tmp_path: Path) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("cat", b"")
@@ -667,7 +671,7 @@ def test_a_placeholder_for_an_image_or_archive_is_reported_as_a_placeholder(
     assert f"a.zip is {what}, not the file itself" in refusal(tmp_path / "a.zip")
 
 
-def test_a_folder_with_nearly_no_images_is_rejected_before_it_is_read_completely(
+def test_a_folder_with_very_few_images_is_rejected_before_it_is_read_completely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ensdistill.data.walk._MOST", 30)

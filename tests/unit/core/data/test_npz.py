@@ -293,7 +293,7 @@ def test_a_class_name_that_is_not_utf_8_is_rejected(tmp_path: Path) -> None:
     assert "not UTF-8" in fault(tmp_path, images=RGB, labels=LABELS, class_names=["a", "b", "caf\udce9"])
 
 
-def test_a_file_without_training_images_is_an_error_that_lists_its_arrays(tmp_path: Path) -> None:
+def test_the_error_about_missing_training_images_lists_the_arrays_of_the_file(tmp_path: Path) -> None:
     message = fault(tmp_path, data=RGB, target=LABELS)
     assert message.startswith("data.path: no array x_train;")
     assert "data, target" in message

@@ -38,7 +38,7 @@ def test_labels_stay_with_their_images() -> None:
         assert part.labels.tolist() == [number % 3 for number in numbers_of(part)]
 
 
-def test_unlabeled_images_have_label_minus_one() -> None:
+def test_unlabeled_images_have_the_label_minus_one() -> None:
     data, _ = cut()
     assert set(data.unlabeled.labels.tolist()) == {-1}
 
@@ -107,7 +107,7 @@ def test_content_hash_includes_the_test_images() -> None:
     assert cut(own_test=other)[0].identity != cut(own_test=own)[0].identity
 
 
-def test_more_training_images_do_not_change_the_test_and_validation_images() -> None:
+def test_increasing_the_training_size_does_not_change_validation_and_test_images() -> None:
     (first, first_test), (second, second_test) = cut(train_size=30), cut(train_size=90)
     assert numbers_of(first_test) == numbers_of(second_test)
     assert numbers_of(first.validation) == numbers_of(second.validation)
@@ -209,7 +209,7 @@ def test_the_sizes_suggested_by_an_error_are_possible() -> None:
     assert len(cut(test_size=294, val_size=3, train_size=3)[1]) == 294
 
 
-def test_any_allowed_seed_can_be_used() -> None:
+def test_every_allowed_seed_can_be_used() -> None:
     seed = 2**32
     try:
         sizes = SplitSizes(seed=seed, train_size=60, val_size=90)
@@ -229,7 +229,7 @@ def test_images_are_bytes_and_labels_are_integers() -> None:
         assert part.images.shape[1:] == (1, 8, 8)
 
 
-def test_digits_equal_those_of_scikit_learn_scaled_to_bytes() -> None:
+def test_digits_equal_the_scikit_learn_digits_scaled_to_bytes() -> None:
     pool = Digits()().pool
     original = sklearn_digits().images
     assert np.abs(pool.images[:, 0].numpy() / 255 - original / 16).max() < 0.5 / 255 + 1e-9

@@ -119,7 +119,7 @@ def test_changing_adding_or_removing_files_leads_to_another_store(
 
 
 @pytest.mark.usefixtures("in_files")
-def test_a_build_that_fails_leaves_nothing_and_names_every_damaged_file(folder: Path, tmp_path: Path) -> None:
+def test_a_failed_build_leaves_no_files_and_reports_every_damaged_file(folder: Path, tmp_path: Path) -> None:
     for name in ("cat/03.png", "dog/05.png"):
         (folder / "train" / name).write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match=r"2 images cannot be read.*train/cat/03.png, train/dog/05.png"):

@@ -50,7 +50,7 @@ def test_a_parquet_file_gives_the_same_as_a_csv_file(images: Path) -> None:
     assert_parts(read(images / "t.parquet"))
 
 
-def test_paths_can_be_relative_to_another_folder(images: Path, tmp_path: Path) -> None:
+def test_paths_in_a_table_may_be_relative_to_another_folder(images: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     assert_parts(read(write_csv(tmp_path / "elsewhere", ROWS), root=str(images)))
 

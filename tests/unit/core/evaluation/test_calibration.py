@@ -89,7 +89,7 @@ def test_logits_and_their_log_probabilities_have_the_same_temperature() -> None:
     assert fit_temperature(log_p + shift, labels) == pytest.approx(fit_temperature(log_p, labels), rel=1e-9)
 
 
-def test_temperature_of_float32_is_fitted_in_float64() -> None:
+def test_the_temperature_of_float32_predictions_is_fitted_in_float64() -> None:
     log_p, labels = random_case(7)
     assert fit_temperature(log_p.float(), labels) == fit_temperature(log_p.float().double(), labels)
 
@@ -125,7 +125,7 @@ def test_temperature_is_the_upper_bound_if_every_label_is_the_least_likely_class
 
 
 @pytest.mark.parametrize(("scale", "bound"), [(1e-3, 0.05), (1e3, 20.0)])
-def test_temperature_stays_within_its_bounds_whatever_the_scale_of_the_logits(scale: float, bound: float) -> None:
+def test_temperature_stays_within_its_bounds_at_any_scale_of_the_logits(scale: float, bound: float) -> None:
     log_p, labels = random_case(4)
     assert fit(calibrated(log_p, 1 / scale), labels) == (bound, False)
 
@@ -154,7 +154,7 @@ def test_temperature_and_metrics_of_nan_logits_are_nan() -> None:
 # --- zero probabilities ---
 
 
-def test_classes_of_probability_zero_do_not_change_the_temperature() -> None:
+def test_classes_with_probability_zero_do_not_change_the_temperature() -> None:
     log_p, labels = random_case(9)
     ruled_out = torch.full((len(log_p), 2), -torch.inf, dtype=torch.float64)
     assert fit_temperature(torch.cat([log_p, ruled_out], -1), labels) == fit_temperature(log_p, labels)

@@ -33,7 +33,7 @@ def distance(corrupted: Tensor, images: Tensor) -> float:
     return float(((corrupted.double() - images.double()) / 255).square().mean())
 
 
-def test_there_are_five_corruptions() -> None:
+def test_the_corruptions_are_the_five_documented_ones() -> None:
     assert list(CORRUPTIONS) == ["gaussian_noise", "gaussian_blur", "brightness", "contrast", "pixelate"]
 
 

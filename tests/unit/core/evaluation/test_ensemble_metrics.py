@@ -73,7 +73,7 @@ def test_curve_falls_if_the_errors_of_members_are_independent() -> None:
     assert len(set(curve)) == 5
 
 
-def test_curve_does_not_change_when_members_are_rotated() -> None:
+def test_curve_does_not_change_if_members_are_rotated() -> None:
     log_p, labels = random_members(5)
     rotated = log_p.roll(1, 0)
     expected = ensemble_curve(log_p, labels, log_p, labels)
@@ -188,7 +188,7 @@ def test_agreement_is_the_share_of_images_with_the_same_most_likely_class() -> N
     assert top_1_agreement(ensemble, student) == 0.75
 
 
-def test_predictive_kl_is_from_the_ensemble_to_the_student_and_not_the_reverse() -> None:
+def test_predictive_kl_is_the_divergence_of_the_student_from_the_ensemble_and_not_the_reverse() -> None:
     (student, ensemble), _ = random_members(10, members=2)
     expected = scipy.stats.entropy(ensemble.exp().numpy(), student.exp().numpy(), axis=-1).mean()
     reverse = scipy.stats.entropy(student.exp().numpy(), ensemble.exp().numpy(), axis=-1).mean()
@@ -208,7 +208,7 @@ def test_a_student_with_probability_zero_for_a_possible_class_has_infinite_kl() 
     assert predictive_kl(unsure, certain) == pytest.approx(-math.log(0.75))
 
 
-def test_diversity_and_fidelity_of_float32_are_computed_in_float64() -> None:
+def test_diversity_and_fidelity_of_float32_predictions_are_computed_in_float64() -> None:
     log_p = random_members(12)[0].float()
     assert pairwise_kl(log_p) == pairwise_kl(log_p.double())
     assert mutual_information(log_p) == mutual_information(log_p.double())

@@ -131,7 +131,7 @@ def test_metrics_under_corruption_are_computed_on_the_corrupted_images(
     assert worse["contrast"][3]["accuracy"] == accuracy(log_p.cpu(), data.validation.labels)
 
 
-def test_an_ensemble_is_found_only_if_it_is_complete(tmp_path: Path, data: DataSplits) -> None:
+def test_an_ensemble_is_found_only_if_all_its_teachers_exist(tmp_path: Path, data: DataSplits) -> None:
     config = tiny_config()
     assert find_ensemble(config, data, tmp_path) is None
     one = config.model_copy(update={"teachers": config.teachers.model_copy(update={"count": 1})})

@@ -123,7 +123,7 @@ def test_log_mean_probability_is_the_log_of_the_naive_mean() -> None:
     assert_close(log_mean_probability(logits), logits.double().softmax(-1).mean(0).log())
 
 
-def test_log_mean_probability_of_one_member_is_its_own_log_softmax() -> None:
+def test_log_mean_probability_of_a_single_member_is_its_log_softmax() -> None:
     logits = torch.randn(1, 6, 5, generator=torch.Generator().manual_seed(0))
     assert_close(log_mean_probability(logits), logits[0].double().log_softmax(-1))
 
@@ -133,7 +133,7 @@ def test_log_mean_probability_is_finite_if_probabilities_underflow() -> None:
     assert_close(log_mean_probability(logits)[0, 1], torch.tensor(-1000 - math.log(2), dtype=torch.float64))
 
 
-def test_metrics_of_float32_are_computed_in_float64() -> None:
+def test_metrics_of_float32_predictions_are_computed_in_float64() -> None:
     log_p, labels = random_case(8, images=1000)
     single = all_metrics(log_p.float(), labels)
     assert single == pytest.approx(all_metrics(log_p.float().double(), labels), abs=1e-15)
@@ -157,7 +157,7 @@ def test_entropy_of_a_uniform_prediction_is_log_c_and_of_a_certain_one_zero() ->
     assert_close(entropy(log_p), torch.tensor([math.log(4), 0.0], dtype=torch.float64))
 
 
-def test_auroc_is_the_share_of_pairs_in_which_the_ood_image_scores_higher_with_ties_as_half() -> None:
+def test_auroc_is_the_share_of_pairs_whose_ood_image_scores_higher_and_ties_count_half() -> None:
     log_in, log_out = random_case(10, images=40)[0], random_case(11, images=25)[0] / 2
     log_out = torch.cat([log_out.log_softmax(-1), log_in[:5]])  # five ties
     inside, outside = entropy(log_in).tolist(), entropy(log_out).tolist()

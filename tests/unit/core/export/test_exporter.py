@@ -149,7 +149,7 @@ def network(num_classes, shape):
 """
 
 
-def test_a_user_defined_network_is_imported_for_settings_but_not_for_a_file(
+def test_a_custom_network_is_imported_if_settings_name_it_but_not_if_a_file_does(
     digits: DataSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_networks.py").write_text(MINE)
@@ -186,7 +186,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("name", ["safetensors", "pt2", "onnx"])
-def test_a_file_with_different_outputs_is_refused_with_the_difference_and_not_written(
+def test_a_file_with_different_outputs_is_not_written_and_the_error_states_the_difference(
     name: str, run: DistillationRun, tmp_path: Path, spoilt: Any
 ) -> None:
     spoilt(name, 0.25)
@@ -197,13 +197,13 @@ def test_a_file_with_different_outputs_is_refused_with_the_difference_and_not_wr
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_an_output_with_nan_is_refused(run: DistillationRun, tmp_path: Path, spoilt: Any) -> None:
+def test_an_export_with_nan_outputs_is_refused(run: DistillationRun, tmp_path: Path, spoilt: Any) -> None:
     spoilt("safetensors", float("nan"))
     with pytest.raises(ExportError, match="differs from the student by nan"):
         export_student(run, tmp_path, formats=["safetensors"])
 
 
-def test_a_difference_in_the_last_digits_is_reported_and_accepted(
+def test_an_output_difference_in_the_last_digits_is_reported_and_accepted(
     run: DistillationRun, tmp_path: Path, spoilt: Any
 ) -> None:
     spoilt("safetensors", 5e-5)
@@ -277,7 +277,7 @@ def test_code_named_in_a_file_is_not_executed(digits: DataSplits, tmp_path: Path
     assert torch.equal(predict(network, digits.validation), predict(own, digits.validation))
 
 
-def test_a_student_trained_with_a_custom_loss_without_head_loads_without_the_code_of_the_loss(
+def test_a_student_is_loaded_without_the_code_of_its_custom_loss_if_the_loss_has_no_head(
     digits: DataSplits, tmp_path: Path
 ) -> None:
     run = made(tiny_config().model_copy(update={"loss": Focal()}), digits)
@@ -304,7 +304,7 @@ def test_code_that_does_not_affect_the_network_is_neither_executed_nor_required(
     assert torch.equal(predict(network, digits.validation), predict(run.network, digits.validation))
 
 
-def test_every_file_states_its_inputs(run: DistillationRun, exported: Path) -> None:
+def test_the_metadata_of_every_file_describe_its_inputs(run: DistillationRun, exported: Path) -> None:
     with safe_open(exported / "student.safetensors", "pt") as file:
         weights = file.metadata()
     notes: dict[str, Any] = {"version": ""}
@@ -348,7 +348,7 @@ def test_networks_that_started_from_published_weights_are_built_without_those_we
 # --- cost ---
 
 
-def test_the_inference_cost_has_bytes_parameters_and_operations() -> None:
+def test_the_inference_cost_includes_bytes_parameters_and_operations() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.BatchNorm1d(5))
     price = prices({"student": network}, (3, 2, 2), torch.device("cpu"))["student"]
     assert price.parameters == 12 * 5 + 5 + 2 * 5
@@ -404,7 +404,7 @@ def test_the_card_has_hugging_face_metadata(run: DistillationRun, exported: Path
     assert figures["accuracy"] == pytest.approx(evaluate(run.network, run.data.validation)["accuracy"], abs=1e-6)
 
 
-def test_the_card_explains_only_existing_files(run: DistillationRun, exported: Path, tmp_path: Path) -> None:
+def test_the_card_describes_only_existing_files(run: DistillationRun, exported: Path, tmp_path: Path) -> None:
     assert "import onnxruntime" in (exported / "MODEL_CARD.md").read_text()
     export_student(run, tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
@@ -468,7 +468,7 @@ def test_the_card_contains_the_findings_of_the_study(run: DistillationRun, tmp_p
 
 
 @pytest.mark.e2e
-def test_the_program_in_the_card_runs_unchanged(exported: Path, run: DistillationRun, tmp_path: Path) -> None:
+def test_the_example_program_in_the_card_runs_unchanged(exported: Path, run: DistillationRun, tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (exported / "MODEL_CARD.md").read_text(), re.DOTALL)
     shutil.copy(exported / "student.onnx", tmp_path)
     Image.fromarray(run.data.validation.images[3, 0].numpy()).save(tmp_path / "image.png")
@@ -512,7 +512,7 @@ def test_the_command_prints_files_differences_and_costs_and_nothing_else(studies
 
 
 @pytest.mark.e2e
-def test_onnx_has_the_same_accuracy_with_only_onnxruntime_and_numpy(studies: Path, tmp_path: Path) -> None:
+def test_the_onnx_file_has_the_same_accuracy_with_only_onnxruntime_and_numpy(studies: Path, tmp_path: Path) -> None:
     test = load_test(load_config(studies / "run" / "config.yaml").data)
     np.savez(tmp_path / "test.npz", images=test.images.numpy(), labels=test.labels.numpy())
     program = f"""

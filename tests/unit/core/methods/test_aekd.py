@@ -45,7 +45,7 @@ def square_norm(vectors: list[list[float]] | np.ndarray, weights: np.ndarray) ->
     ("cap", "weights", "lowest"),
     [(1, [0.8, 0.2], 0.8), (0.75, [0.75, 0.25], 0.8125), (0.6, [0.6, 0.4], 1.0), (0.5, [0.5, 0.5], 1.25)],
 )
-def test_weights_of_two_teachers_equal_case_a1(cap: float, weights: list[float], lowest: float) -> None:
+def test_weights_of_two_teachers_equal_those_of_case_a1(cap: float, weights: list[float], lowest: float) -> None:
     assert solve(A1, cap) == pytest.approx(weights, abs=1e-9)
     assert square_norm(A1, solve(A1, cap)) == pytest.approx(lowest)
 
@@ -59,7 +59,7 @@ def test_weights_of_two_teachers_equal_case_a1(cap: float, weights: list[float],
         (1 / 3, [1 / 3, 1 / 3, 1 / 3], 1.138889),
     ],
 )
-def test_weights_of_three_teachers_equal_case_a2(cap: float, weights: list[float], lowest: float) -> None:
+def test_weights_of_three_teachers_equal_those_of_case_a2(cap: float, weights: list[float], lowest: float) -> None:
     assert solve(A2, cap) == pytest.approx(weights, abs=1e-9)
     assert square_norm(A2, solve(A2, cap)) == pytest.approx(lowest, abs=1e-6)
 
@@ -337,7 +337,7 @@ def test_loss_and_gradient_treat_the_weights_as_constants(tolerance: float) -> N
     assert_close(torch.autograd.grad(loss, s), torch.autograd.grad(expected, s))
 
 
-def test_every_subnetwork_has_separate_weights() -> None:
+def test_every_subnetwork_has_separate_teacher_weights() -> None:
     s, t = random_logits(3, 0), random_logits(4, 1)
     together = AeKd(tolerance=0.6).teacher_weights(s, t)
     for k in range(3):
@@ -414,7 +414,7 @@ class NoNumber(nn.Module):
         return torch.full((len(x), 10), float("nan"))
 
 
-def test_teachers_with_nan_logits_are_named_instead_of_the_learning_rate(digits: DataSplits) -> None:
+def test_the_error_blames_teachers_with_nan_logits_and_not_the_learning_rate(digits: DataSplits) -> None:
     ensemble = TeacherEnsemble([NoNumber(), NoNumber()], 10, "broken")
     with pytest.raises(DataError, match="teacher 1"):
         next(distill(tiny_config("loss.kind=aekd"), ensemble, digits))

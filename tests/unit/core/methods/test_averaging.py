@@ -66,7 +66,9 @@ def test_ema_ignores_the_weights_before_its_first_update() -> None:
 
 @pytest.mark.parametrize("decay", [0.9999, 0.999999, 0.99999999])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_debiased_ema_of_two_weights_with_decay_near_one_is_nearly_their_mean(decay: float, dtype: torch.dtype) -> None:
+def test_debiased_ema_of_two_weights_with_decay_close_to_one_is_nearly_their_mean(
+    decay: float, dtype: torch.dtype
+) -> None:
     student = scalar_student(dtype)
     average = Ema(decay=decay)(student)
     show(average, student, [1.0, 2.0])
@@ -113,14 +115,14 @@ def test_ema_resumes_exactly_from_a_saved_state(seen: int) -> None:
     assert weight(second, other) == weight(whole, student)
 
 
-def test_no_averaging_is_the_student_itself() -> None:
+def test_without_averaging_the_average_is_the_student_itself() -> None:
     student = scalar_student()
     average = NoAveraging()(student)
     show(average, student, VALUES)
     assert average.averaged(student) is student
 
 
-def test_no_averaging_has_an_empty_state() -> None:
+def test_without_averaging_the_state_is_empty() -> None:
     average = NoAveraging()(scalar_student())
     average.load_state_dict(average.state_dict())
     assert average.state_dict() == {}

@@ -90,7 +90,7 @@ def test_a_single_branch_equals_the_plain_network(branch_at: str, training: bool
 
 @pytest.mark.parametrize("subnetworks", [1, 2, 5])
 @pytest.mark.parametrize(("branch_at", "in_the_stem"), [("last_stage", 1), ("classifier", 2)])
-def test_stem_runs_once_for_any_number_of_branches(subnetworks: int, branch_at: str, in_the_stem: int) -> None:
+def test_the_stem_runs_once_for_any_number_of_branches(subnetworks: int, branch_at: str, in_the_stem: int) -> None:
     student = Branches(subnetworks=subnetworks, branch_at=branch_at)(convnet())
     convolutions = [m for m in student.modules() if isinstance(m, nn.Conv2d)]
     batches: list[tuple[nn.Module, int]] = []
@@ -117,7 +117,7 @@ def test_logits_of_selected_branches_equal_a_selection_of_all_logits(members: An
     assert_close(student(images(), members), student(images())[list(members)])
 
 
-def test_stem_is_stored_once_and_the_last_stage_once_for_each_branch() -> None:
+def test_the_stem_is_stored_once_and_the_last_stage_once_per_branch() -> None:
     def size(module: nn.Module) -> int:
         return sum(p.numel() for p in module.parameters())
 
@@ -127,7 +127,7 @@ def test_stem_is_stored_once_and_the_last_stage_once_for_each_branch() -> None:
     assert size(Branches(subnetworks=5, branch_at="classifier")(convnet())) == size(plain[:-1]) + 5 * size(plain[-1])
 
 
-def test_branches_start_from_separate_weights() -> None:
+def test_branches_start_from_different_weights() -> None:
     student = Branches(subnetworks=3)(convnet())
     for part in (m for m in student.modules() if isinstance(m, Branched)):
         weights = [p.weight for p in part.parts if not isinstance(p, nn.BatchNorm2d)]
@@ -151,7 +151,7 @@ def test_batchnorm_statistics_of_a_branch_are_those_of_its_features() -> None:
     assert not torch.equal(norm.parts[0].running_mean, norm.parts[1].running_mean)
 
 
-def test_gradient_of_the_stem_is_the_sum_over_branches() -> None:
+def test_the_gradient_of_the_stem_is_the_sum_over_branches() -> None:
     student = Branches(subnetworks=3)(convnet()).eval()
     student(images()).square().sum().backward()
     expected = torch.zeros_like(student.network[0].weight)
@@ -345,7 +345,7 @@ THREE = [[[2.0, 1, 0]], [[0.0, 1, 2]], [[1.0, 1, -2]]]
         ("sum_of_logits", [3.0, 3.0, 0.0]),
     ],
 )
-def test_combined_logits_are_their_mean_or_sum(how: str, expected: list[float]) -> None:
+def test_combined_logits_are_the_mean_or_sum_over_branches(how: str, expected: list[float]) -> None:
     assert_close(combine_members(torch.tensor(THREE), how)[0], torch.tensor(expected))
     assert_close(combine_members(torch.tensor(THREE), how, 4.0)[0], torch.tensor(expected) / 4)
 

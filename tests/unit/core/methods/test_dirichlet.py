@@ -164,7 +164,7 @@ def test_teacher_logits_are_tempered_before_any_other_operation() -> None:
 
 @pytest.mark.parametrize("divergence", ["proxy", "reverse"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_teachers_that_agree_give_a_finite_loss_and_gradient(divergence: str, dtype: torch.dtype) -> None:
+def test_loss_and_gradient_are_finite_if_teachers_agree(divergence: str, dtype: torch.dtype) -> None:
     z = Z.to(dtype).requires_grad_()
     value = proxy(divergence, z, MEMBERS[:1].repeat(3, 1, 1).to(dtype))
     value.backward()

@@ -68,7 +68,7 @@ def test_logit_terms_are_mean_squared_errors() -> None:
     assert loss(logit=1) == pytest.approx(LOGIT_TERMS, abs=2e-6)
 
 
-def test_each_weight_multiplies_its_terms() -> None:
+def test_each_weight_multiplies_only_its_terms() -> None:
     expected = 0.5 * (0.958020 + OF_BRANCHES) + 2 * (OWN_TEACHERS + 0.027380) + 3 * LOGIT_TERMS
     assert loss(0.5, 2, 3) == pytest.approx(expected, abs=1e-5)
 

@@ -66,7 +66,7 @@ def test_perturbed_image_equals_the_hand_computed_value_for_the_drawn_pair(seed:
     assert_close(shown.flatten(), hand(expected), atol=1e-5, rtol=0)
 
 
-def test_both_ordered_pairs_are_drawn() -> None:
+def test_both_orders_of_a_pair_are_drawn() -> None:
     assert {sample_pair(2, 2, streams(seed).host)[0] for seed in range(6)} == {(0, 1), (1, 0)}
 
 
@@ -102,7 +102,7 @@ def test_step_length_is_root_d_times_eta_if_no_pixel_is_clipped(
     assert_close(lengths, torch.full((8,), math.sqrt(64) * step_size), atol=1e-5, rtol=0)
 
 
-def test_step_of_one_image_does_not_depend_on_the_others(student: Student, digits: DataSplits) -> None:
+def test_the_step_of_an_image_does_not_depend_on_other_images(student: Student, digits: DataSplits) -> None:
     together = TDivSDiv()(gray(), random_ensemble(digits), student, streams())
     alone = TDivSDiv()(gray()[2:3], random_ensemble(digits), student, streams())
     assert_close(together[2:3], alone)
@@ -231,7 +231,7 @@ def test_gaussian_noise_differs_between_images_and_between_calls() -> None:
     assert not torch.equal(first[0], first[1])
 
 
-def test_no_perturbation_returns_the_same_object() -> None:
+def test_without_perturbation_the_same_object_is_returned() -> None:
     x = gray()
     assert NoPerturbation()(x, TEACHERS, STUDENT, streams()) is x
 

@@ -164,7 +164,7 @@ def test_a_change_must_have_an_epoch_and_settings(change: Any, fault: str) -> No
     assert faults(change) == [fault]
 
 
-def test_all_errors_of_all_changes_are_reported_together() -> None:
+def test_the_errors_of_all_changes_are_reported_together() -> None:
     told = faults(
         {"after_epoch": 3, "set": {"student.kind": "branches", "loss.alpha": 2, "loss.weight": 1}},
         {"after_epoch": 3, "set": {"seed": 1}},
@@ -191,7 +191,7 @@ def test_yaml_with_changes_is_read_back_as_the_same_settings(tmp_path: Path) -> 
     assert (again, again.hash) == (config, config.hash)
 
 
-def test_settings_without_a_schedule_are_written_without_one() -> None:
+def test_an_empty_schedule_is_not_written() -> None:
     assert "\nchanges:" not in to_yaml(tiny_config())
     assert "schedule" not in flatten(tiny_config().model_dump(mode="json"))
 
@@ -213,7 +213,7 @@ def test_an_empty_schedule_does_not_change_the_hash(preset: str) -> None:
     assert config.hash == hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def test_a_schedule_does_not_change_the_hash_of_teachers(digits: DataSplits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schedule_does_not_change_the_teacher_hash(digits: DataSplits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ensdistill.training.teachers, "TEACHER_RECIPE_VERSION", 1)
     data = replace(digits, identity="data")
     for config in (tiny_config(), scheduled(tiny_config(), (1, COOLER))):
@@ -238,7 +238,7 @@ def test_different_schedules_have_different_hashes() -> None:
     assert len(hashes | {tiny_config("training.epochs=5", "loss.temperature=2").hash}) == 7
 
 
-def test_hash_does_not_depend_on_the_order_or_spelling_of_a_change() -> None:
+def test_the_hash_does_not_depend_on_the_order_or_notation_of_changes() -> None:
     one = scheduled(tiny_config(), (1, {"loss.temperature": 2, "loss.alpha": 1}))
     two = scheduled(tiny_config(), (1, {"loss.alpha": 1.0, "loss.temperature": 2.0}))
     assert one.hash == two.hash
@@ -270,7 +270,7 @@ def test_a_full_batch_run_with_changes_equals_an_explicit_loop(ensemble: Teacher
     assert epochs[-1].val["nll"] == pytest.approx(evaluate(student, digits.validation)["nll"], abs=1e-3)
 
 
-def test_perturbation_moves_images_by_the_step_size_of_the_epoch(
+def test_the_perturbation_uses_the_step_size_of_the_epoch(
     ensemble: TeacherEnsemble, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = []

@@ -154,7 +154,7 @@ def test_a_teacher_that_is_wrong_with_certainty_has_weight_zero(teacher_weightin
 
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
 @pytest.mark.parametrize("sample_weighting", ["probability", "inverse_loss"])
-def test_teachers_that_are_all_wrong_with_certainty_give_a_finite_loss(
+def test_the_loss_is_finite_if_all_teachers_are_wrong_with_certainty(
     teacher_weighting: str, sample_weighting: str
 ) -> None:
     t = torch.tensor([[[0.0, 500, 0]], [[0, 0, 900]]])
@@ -178,7 +178,7 @@ def test_means_are_divided_by_the_number_of_images_and_not_by_the_sum_of_weights
     assert both == pytest.approx(alone / 2, rel=1e-9)
 
 
-def test_labeled_and_unlabeled_images_have_separate_means() -> None:
+def test_labeled_and_unlabeled_images_are_averaged_separately() -> None:
     settings = UniKd(temperature=2.0)
     s, t = student(Q, Q[::-1], Q), safe_log(P, SECOND, SECOND)
     mixed = distillation(settings, s, t, torch.tensor([0, -1, -1]))

@@ -87,7 +87,7 @@ def test_dist_agrees_with_the_correlation_of_scipy(between: float, within: float
     assert_close(piece(s, t, torch.full((5,), -1), s), hand(expected), atol=0, rtol=1e-6)
 
 
-def test_dist_is_zero_if_student_probabilities_are_an_affine_function_of_those_of_the_teachers() -> None:
+def test_dist_is_zero_if_student_probabilities_are_an_affine_function_of_teacher_probabilities() -> None:
     probabilities = logits(1, 0).softmax(-1)
     student = (0.5 * probabilities + 0.5 / 4).log()  # mixed with a uniform distribution
     piece = Dist(temperature=1.0, alpha=1.0, between_classes=1.0, within_class=0.0)

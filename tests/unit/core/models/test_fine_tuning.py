@@ -136,7 +136,7 @@ def test_every_student_starts_from_the_weights_only_for_training(
     assert [torch.equal(weight, trained[1][0].weight) for weight in first] == [True, False]
 
 
-def test_hashes_follow_the_content_of_the_file_and_not_its_path(tmp_path: Path, digits: DataSplits) -> None:
+def test_hashes_depend_on_the_content_of_the_file_and_not_on_its_path(tmp_path: Path, digits: DataSplits) -> None:
     one, same, other = (tmp_path / name for name in ("one.pt", "same.pt", "other.pt"))
     for path, content in ((one, b"1"), (same, b"1"), (other, b"2")):
         path.write_bytes(content)
@@ -150,7 +150,7 @@ def test_hashes_follow_the_content_of_the_file_and_not_its_path(tmp_path: Path, 
     assert hashes(one)[0] != load_config("kd").hash
 
 
-def test_published_weights_and_a_file_exclude_each_other() -> None:
+def test_published_weights_and_a_weights_file_are_mutually_exclusive() -> None:
     with pytest.raises(
         ConfigError, match=r"model.pretrained: the training cannot start from both published weights and"
     ):
@@ -299,7 +299,7 @@ def rates(config: Config, data: DataSplits, ensemble: TeacherEnsemble) -> dict[s
     return {names[id(p)]: group["lr"] for group in run._optimizer.param_groups for p in group["params"]}
 
 
-def test_body_has_a_lower_rate_than_the_classifier(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_body_can_have_a_lower_rate_than_the_classifier(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     found = rates(tiny_config("model.body_lr=0.1", "training.optimizer.lr=0.5"), digits, ensemble)
     assert {name for name, lr in found.items() if lr == 0.5} == {f"network.1.{name}" for name in CLASSIFIER}
     assert {lr for name, lr in found.items() if not name.startswith("network.1.9")} == {0.05}

@@ -40,7 +40,7 @@ def test_networks_in_memory_can_be_teachers_without_further_settings(digits: Dat
     assert last.val["nll"] < 3
 
 
-def test_settings_find_the_networks_and_give_the_same_student(digits: DataSplits, tmp_path: Path) -> None:
+def test_settings_find_networks_in_memory_and_give_the_same_student(digits: DataSplits, tmp_path: Path) -> None:
     settings = config(linear(0), linear(1))
     found = get_ensemble(settings, digits, tmp_path)
     given = TeacherEnsemble([linear(0), linear(1)])
@@ -105,7 +105,7 @@ class Nan(nn.Module):
         (Nan(), "teacher 1: its outputs for 100 of 100 images are not numbers"),
     ],
 )
-def test_a_network_that_cannot_teach_is_refused_before_the_first_step(
+def test_a_network_that_cannot_be_a_teacher_is_refused_before_the_first_step(
     network: nn.Module, message: str, digits: DataSplits
 ) -> None:
     with pytest.raises(DataError, match=message):

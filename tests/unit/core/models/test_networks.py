@@ -64,7 +64,9 @@ def images(shape: tuple[int, int, int], count: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("shape", [GRAY, RGB, (2, 9, 13)], ids=str)
 @pytest.mark.parametrize("model", SMALL, ids=lambda model: model.kind)
-def test_images_become_logits_and_every_weight_gets_a_gradient(model: Model, shape: tuple[int, int, int]) -> None:
+def test_networks_map_images_to_logits_and_every_weight_has_a_gradient(
+    model: Model, shape: tuple[int, int, int]
+) -> None:
     torch.manual_seed(0)
     network = model(shape, 7)
     logits = network(images(shape, 5).float())
@@ -336,7 +338,7 @@ def test_vision_transformer_divides_small_images_into_eight_patches_per_side(
 
 
 @needs_torchvision
-def test_maxvit_is_built_for_the_size_of_the_images() -> None:
+def test_maxvit_is_built_for_the_image_size() -> None:
     network = on_meta(Torchvision(name="maxvit_t"), (3, 112, 112))
     assert side_after(network, network.stem, (3, 112, 112)) == 112
 

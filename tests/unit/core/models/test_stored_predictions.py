@@ -87,7 +87,7 @@ def test_each_split_of_the_source_has_separate_predictions(tmp_path: Path) -> No
         ({"training": {"augmentation": {"flip": True}}}, "training.augmentation: changes images, and teachers.predic"),
     ],
 )
-def test_settings_that_change_images_are_refused_with_the_reason(change: dict[str, Any], setting: str) -> None:
+def test_settings_that_change_images_are_refused_with_stored_predictions(change: dict[str, Any], setting: str) -> None:
     with pytest.raises(ConfigError, match=setting):
         Config(teachers=Teachers(count=0, predictions="p.npz"), **change)
 
@@ -130,7 +130,7 @@ def test_arrays_that_violate_a_rule_are_refused_by_name(case: int, tmp_path: Pat
         get_ensemble(written(tmp_path, **arrays), digits, tmp_path)
 
 
-def test_an_invalid_file_is_refused(tmp_path: Path, digits: DataSplits) -> None:
+def test_an_invalid_predictions_file_is_refused(tmp_path: Path, digits: DataSplits) -> None:
     settings = written(tmp_path)
     (tmp_path / "p.npz").write_bytes(b"no zip")
     with pytest.raises(DataError, match=r"p\.npz is not a readable \.npz file"):

@@ -85,7 +85,7 @@ def test_a_teacher_file_of_this_project_includes_the_normalization(
     assert torch.equal(read(path, digits)(images(digits)), network(images(digits)))
 
 
-def test_weights_stored_by_this_project_can_be_used(tmp_path: Path, digits: DataSplits) -> None:
+def test_weights_files_of_this_project_can_be_used(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     save_weights(tmp_path / "network.safetensors", network, {"note": "kept"})
     assert torch.equal(read(tmp_path / "network.safetensors", digits)(images(digits)), network(images(digits)))
@@ -194,7 +194,7 @@ def test_wrapper_prefixes_can_have_any_order_and_number(count: int, digits: Data
 
 
 @pytest.mark.parametrize("prefix", ["backbone.", "encoder.net.module.", "student_network.", "0."])
-def test_an_unknown_prefix_is_found_by_the_parameter_names(prefix: str) -> None:
+def test_an_unknown_prefix_is_detected_from_the_parameter_names(prefix: str) -> None:
     network = ResNet(depth=8, width=2)((1, 8, 8), 10)
     (found,), _ = find_weights(with_prefix(network.state_dict(), prefix), network)
     assert found.prefix == prefix
@@ -465,7 +465,9 @@ def with_files(files: list[dict[str, Any]], count: int, **teachers: Any) -> Conf
     return build_config(tree)
 
 
-def test_an_ensemble_can_consist_of_files_only(files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits) -> None:
+def test_an_ensemble_may_consist_only_of_teacher_files(
+    files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits
+) -> None:
     config = with_files(files, 0)
     ensemble = get_ensemble(config, digits, tmp_path / "store")
     assert len(ensemble) == config.teachers.total == 2
@@ -476,7 +478,9 @@ def test_an_ensemble_can_consist_of_files_only(files: list[dict[str, Any]], tmp_
     assert len(list(distill(config, ensemble, digits))) == 3
 
 
-def test_files_are_added_to_trained_teachers(files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits) -> None:
+def test_teacher_files_are_added_to_trained_teachers(
+    files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits
+) -> None:
     both = get_ensemble(with_files(files, 1), digits, tmp_path / "store")
     trained = get_ensemble(with_files([], 1), digits, tmp_path / "store")
     assert len(both) == 3
@@ -485,7 +489,7 @@ def test_files_are_added_to_trained_teachers(files: list[dict[str, Any]], tmp_pa
     assert both.identity != trained.identity
 
 
-def test_invalid_file_is_reported_before_any_teacher_is_trained(
+def test_an_invalid_file_is_reported_before_any_teacher_is_trained(
     files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ensdistill.training.teachers.distill", lambda *_: pytest.fail("a teacher was trained"))

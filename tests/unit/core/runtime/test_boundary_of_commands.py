@@ -56,7 +56,7 @@ def test_every_exception_is_printed_in_one_line_and_sets_an_exit_code(
     assert "Traceback" not in told
 
 
-def test_a_command_can_have_another_exit_code_for_failures() -> None:
+def test_a_command_can_define_another_exit_code_for_failures() -> None:
     for error in (EnsdistillError("diverged"), RuntimeError("a bug"), BrokenPipeError()):
         assert run_command(raises(error), failure=2) == 2
 
@@ -66,7 +66,7 @@ def test_the_cause_of_an_error_whose_message_is_a_traceback_is_its_last_line() -
     assert cause_of(error) == "RuntimeError: ValueError: the reason"
 
 
-def test_the_traceback_is_printed_on_demand(
+def test_the_traceback_is_printed_on_request(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(TRACEBACK, "1")
@@ -117,7 +117,7 @@ def test_text_that_looks_like_markup_is_printed_unchanged(
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_character_that_a_stream_cannot_encode_is_escaped(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_that_a_stream_cannot_encode_are_escaped(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
 
@@ -136,7 +136,7 @@ class Full(io.StringIO):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_behind_standard_output_is_an_error(
+def test_writing_standard_output_to_a_full_disk_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdout", Full())
@@ -144,7 +144,7 @@ def test_a_full_disk_behind_standard_output_is_an_error(
     assert capsys.readouterr().err == "error: No space left on device\n"
 
 
-def test_closed_streams_cause_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_standard_streams_cause_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     assert tune(["schema"]) == 0
@@ -153,7 +153,7 @@ def test_closed_streams_cause_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("columns", ["1", "0", "-3", "nonsense", "99999999"])
-def test_a_terminal_of_any_width_works(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_work_in_a_terminal_of_any_width(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     for words in (["--help"], ["launch", "--help"], ["check", "search_spaces/digits.yaml", "--no-estimate"]):
         done = call("ensdistill-tune", *words)
@@ -161,7 +161,7 @@ def test_a_terminal_of_any_width_works(columns: str, monkeypatch: pytest.MonkeyP
         assert "Traceback" not in done.err
 
 
-def test_a_closed_pipe_ends_a_command_without_output(
+def test_a_closed_pipe_ends_a_command_without_an_error_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reader, writer = os.pipe()

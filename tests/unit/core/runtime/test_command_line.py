@@ -38,7 +38,7 @@ def test_arguments_survive_a_shell_unchanged() -> None:
 
 
 @pytest.mark.parametrize("studies", ODD)
-def test_the_folder_of_studies_is_one_argument(studies: str) -> None:
+def test_the_studies_folder_is_passed_as_one_argument(studies: str) -> None:
     words = pasted(command_line("ensdistill-tune", "resume", "a", studies=studies))
     assert words[:2] == ["resume", "a"]
     assert words[2:] in (["--studies-dir", studies], [f"--studies-dir={studies}"])

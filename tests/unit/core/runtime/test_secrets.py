@@ -134,7 +134,7 @@ def test_json_stays_valid_if_values_under_secret_names_are_numbers() -> None:
     assert without_secrets(text) == text
 
 
-def test_a_long_text_is_filtered_quickly() -> None:
+def test_masking_a_long_text_is_fast() -> None:
     began = time.perf_counter()
     without_secrets("a-token" * 30_000 + "=" + "password" * 30_000)
     assert time.perf_counter() - began < 5

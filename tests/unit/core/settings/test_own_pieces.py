@@ -61,12 +61,12 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
 # --- three ways to select a piece ---
 
 
-def test_an_instance_is_used_unchanged() -> None:
+def test_a_piece_given_as_an_instance_is_used_unchanged() -> None:
     loss = Focal(gamma=0.5)
     assert Config(loss=loss).loss is loss
 
 
-def test_a_kind_with_a_colon_is_imported() -> None:
+def test_a_kind_with_a_colon_is_imported_as_module_and_name() -> None:
     assert build_config({"loss": {"kind": FOCAL, "gamma": 0.5}}) == Config(loss=Focal(gamma=0.5))
 
 
@@ -112,7 +112,7 @@ def test_settings_with_custom_pieces_can_be_pickled() -> None:
     assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301 - our own
 
 
-def test_a_subclass_of_a_built_in_piece_has_its_own_kind() -> None:
+def test_a_subclass_of_a_built_in_piece_has_a_different_kind() -> None:
     class Twice(Averaged):
         pass
 
@@ -221,7 +221,7 @@ def test_a_value_that_is_not_a_loss_is_reported_in_one_line(value: Any, line: st
     assert "\n" not in text
 
 
-def test_a_module_that_raises_at_import_is_reported_in_one_line(tmp_path: Path) -> None:
+def test_a_module_that_raises_on_import_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "raises.py").write_text("raise RuntimeError('no license\\nfound')")
     (tmp_path / "leaves.py").write_text("import sys; sys.exit(3)")
     with importable(tmp_path):
@@ -231,7 +231,7 @@ def test_a_module_that_raises_at_import_is_reported_in_one_line(tmp_path: Path) 
         assert issues({"loss": {"kind": "leaves:Mine"}}).startswith("loss.kind: 'leaves:Mine' cannot be imported (Sys")
 
 
-def test_a_class_that_declares_its_kind_is_rejected_at_its_definition() -> None:
+def test_a_class_that_declares_a_kind_is_rejected_when_it_is_defined() -> None:
     with pytest.raises(TypeError, match="Declares: must not declare kind; remove it"):
 
         class Declares(DistillationLoss):

@@ -48,7 +48,7 @@ def test_a_path_in_a_file_is_relative_to_the_file(folder: Path) -> None:
 @pytest.mark.parametrize(
     "override", ["data.path=images.npz", "data={kind: npz, path: images.npz}", "data.path=../here/images.npz"]
 )
-def test_a_path_of_an_override_is_relative_to_the_current_folder(override: str, folder: Path) -> None:
+def test_a_path_in_an_override_is_relative_to_the_current_folder(override: str, folder: Path) -> None:
     (folder / "c.yaml").write_text(NPZ)
     assert path_of(load_config(folder / "c.yaml", [override]).data) == str(Path.cwd() / "images.npz")
 
@@ -62,14 +62,14 @@ def test_paths_of_teacher_files_become_absolute(folder: Path) -> None:
 @pytest.mark.parametrize(
     "config", ["config: {data: {kind: npz, path: images.npz}}", "config: {data.kind: npz, data.path: images.npz}"]
 )
-def test_the_paths_of_a_study_are_relative_to_its_file(config: str, folder: Path) -> None:
+def test_paths_in_a_study_file_are_relative_to_the_file(config: str, folder: Path) -> None:
     (folder / "s.yaml").write_text(f"{STUDY}{config}\ntracking: {{uri: 'sqlite:///mine.db'}}\n")
     study = load_study(folder / "s.yaml")
     assert path_of(study.base_config.data) == str(folder / "images.npz")
     assert study.tracking.uri == f"sqlite:///{folder}/mine.db"
 
 
-def test_the_paths_of_an_override_of_a_study_are_relative_to_the_current_folder(folder: Path) -> None:
+def test_paths_in_a_study_override_are_relative_to_the_current_folder(folder: Path) -> None:
     (folder / "s.yaml").write_text(f"{STUDY}config: {{data: {{kind: npz, path: images.npz}}}}\n")
     study = load_study(folder / "s.yaml", ["config.data.path=other.npz", "tracking.uri=sqlite:///x.db"])
     assert path_of(study.base_config.data) == str(Path.cwd() / "other.npz")
@@ -97,7 +97,7 @@ def test_path_components_that_lead_through_a_link_are_kept(folder: Path) -> None
     }
 
 
-def test_a_hash_contains_no_path() -> None:
+def test_paths_do_not_affect_hashes() -> None:
     def config(**more: object) -> object:
         tree = {"data": {"kind": "npz", "path": "/a.npz"}, "teachers": {"count": 1, "checkpoints": [{"path": "/t.pt"}]}}
         return build_config(tree, more)

@@ -135,7 +135,7 @@ def test_all_errors_are_reported_together() -> None:
     ],
     ids=str,
 )
-def test_an_issue_has_path_value_and_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
+def test_an_issue_has_a_path_a_value_and_a_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         build_config(tree)
     assert [(one.path, one.value, one.hint) for one in caught.value.issues] == [issue]
@@ -152,7 +152,7 @@ def test_the_message_of_a_config_error_has_one_line_for_each_issue() -> None:
     [ConfigError(["a", "b"]), DataError("x"), DivergedError(2, 5, float("inf"))],
     ids=lambda e: type(e).__name__,
 )
-def test_errors_survive_pickling(error: EnsdistillError) -> None:
+def test_errors_are_preserved_by_pickling(error: EnsdistillError) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert type(copy) is type(error)
     assert (str(copy), vars(copy)) == (str(error), vars(error))
@@ -172,7 +172,7 @@ def test_every_setting_has_a_description() -> None:
     assert [row.name for row in settings_table(Config) if not row.sentence.endswith(".")] == []
 
 
-def test_every_number_has_a_range() -> None:
+def test_every_numeric_setting_has_a_range() -> None:
     rows = {row.name: row.limits for row in settings_table(Config)}
     assert rows["training.optimizer.lr"] == "above 0, at most 100"
     assert rows["loss.alpha"] == "at least 0, at most 1"

@@ -93,7 +93,7 @@ PLAIN_SCALARS = [
 
 @pytest.mark.parametrize(("text", "value"), PLAIN_SCALARS)
 @pytest.mark.parametrize("heading", ["", "%YAML 1.1\n---\n"])
-def test_plain_scalars_are_read_by_the_core_schema_of_yaml_1_2(heading: str, text: str, value: Any) -> None:
+def test_plain_scalars_are_read_with_the_core_schema_of_yaml_1_2(heading: str, text: str, value: Any) -> None:
     parsed = parse_yaml(f"{heading}a: {text}", "a.yaml")["a"]
     assert (type(parsed), parsed) == (type(value), value)
 
@@ -142,7 +142,7 @@ def test_merged_mappings_take_precedence_in_order_and_explicit_names_override_th
     assert parse_yaml(text, "a.yaml")["c"] == yaml.safe_load(text)["c"] == {"x": 1, "y": 1, "z": 3, "w": 2}
 
 
-def test_an_anchor_that_is_given_twice_refers_to_the_last_value(recwarn: pytest.WarningsRecorder) -> None:
+def test_an_alias_of_a_repeated_anchor_refers_to_the_last_value(recwarn: pytest.WarningsRecorder) -> None:
     assert parse_yaml("a: &x 1\nb: &x 2\nc: *x", "a.yaml")["c"] == 2
     assert not recwarn.list
 
@@ -228,6 +228,6 @@ def test_an_empty_text_has_no_lines() -> None:
     assert LineIndex("# nothing").of("a") is None
 
 
-def test_the_line_index_is_fast_for_aliases_that_double_repeatedly() -> None:
+def test_the_line_index_is_fast_for_exponentially_nested_aliases() -> None:
     doubled = "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
     assert LineIndex(f"a0: &a0 [1]\n{doubled}").of("a60.1.0") == 59  # the line of a58

@@ -86,7 +86,7 @@ def whole_runs(ensemble: TeacherEnsemble, digits: DataSplits) -> dict[str, list[
 
 @pytest.mark.parametrize("stop", [1, 2])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_run_stopped_after_any_epoch_resumes_bit_for_bit(
+def test_a_run_stopped_after_any_epoch_resumes_bit_for_bit(
     name: str, stop: int, tmp_path: Path, whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     first = distill(CONFIGS[name], ensemble, digits)
@@ -187,21 +187,23 @@ def test_a_missing_checkpoint_is_named_in_the_error(
         distill(tiny_config(), ensemble, digits, resume=tmp_path / "nothing.pt")
 
 
-def test_checkpoint_of_other_settings_is_refused(
+def test_a_checkpoint_with_other_settings_is_refused(
     checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match="different settings"):
         distill(tiny_config("training.optimizer.lr=0.2"), ensemble, digits, resume=checkpoint)
 
 
-def test_checkpoint_of_another_ensemble_is_refused(checkpoint: Path, digits: DataSplits) -> None:
+def test_a_checkpoint_with_another_ensemble_is_refused(checkpoint: Path, digits: DataSplits) -> None:
     other = random_ensemble(digits)
     other.identity = "other"
     with pytest.raises(ConfigError, match="different teachers"):
         distill(tiny_config(), other, digits, resume=checkpoint)
 
 
-def test_checkpoint_of_other_data_is_refused(checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_checkpoint_with_other_data_is_refused(
+    checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     with pytest.raises(ConfigError, match="different data"):
         distill(tiny_config(), ensemble, replace(digits, identity="other"), resume=checkpoint)
 
@@ -236,7 +238,9 @@ def test_random_streams_depend_only_on_seed_purpose_and_epoch() -> None:
 # --- metrics and weights ---
 
 
-def test_full_batch_distillation_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_full_batch_distillation_equals_an_explicit_training_loop(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     # One batch per epoch, so that the order of the images does not matter.
     overrides = ("training.batch_size=40", "training.lr_schedule=constant", "training.warmup_epochs=0")
     config = tiny_config(*overrides)
@@ -326,7 +330,7 @@ class Recorder:
         return student
 
 
-def test_average_receives_the_student_after_every_epoch_with_its_validation_metrics(
+def test_the_average_is_updated_after_every_epoch_with_validation_metrics(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     recorder = Recorder()
@@ -334,7 +338,7 @@ def test_average_receives_the_student_after_every_epoch_with_its_validation_metr
     assert recorder.ends == [(pytest.approx(epoch.number / 3), epoch.val["nll"]) for epoch in epochs]
 
 
-def test_average_receives_the_student_after_every_step(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_average_is_updated_after_every_step(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     recorder = Recorder()
     config = tiny_config().model_copy(update={"averaging": recorder})
     run = distill(config, ensemble, digits)
@@ -344,7 +348,7 @@ def test_average_receives_the_student_after_every_step(ensemble: TeacherEnsemble
     assert len({tuple(weights.flatten().tolist()) for weights in recorder.weights}) == 12
 
 
-def test_ema_is_evaluated_and_exported(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_ema_weights_are_evaluated_and_exported(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     recorder = Recorder()
     list(distill(tiny_config().model_copy(update={"averaging": recorder}), ensemble, digits))
     shares = [0.9 ** (11 - n) for n in range(12)]
@@ -353,7 +357,7 @@ def test_ema_is_evaluated_and_exported(ensemble: TeacherEnsemble, digits: DataSp
     assert_close(next(student.parameters()).detach(), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_initial_weights_are_a_function_of_the_seed(digits: DataSplits) -> None:
+def test_initial_weights_depend_only_on_the_seed(digits: DataSplits) -> None:
     def weights(seed: int) -> Tensor:
         return torch.cat([p.detach().flatten() for p in build(tiny_config().model, digits, seed).parameters()])
 
@@ -361,7 +365,7 @@ def test_initial_weights_are_a_function_of_the_seed(digits: DataSplits) -> None:
     assert not torch.equal(weights(1), weights(2))
 
 
-def test_returned_student_is_a_copy(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_returned_student_is_a_copy(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for config in CONFIGS.values():
         expected = run(config, ensemble, digits)
         spoiled = []
@@ -441,14 +445,14 @@ def test_batchnorm_can_be_refreshed_with_a_last_batch_of_any_size(ensemble: Teac
 # --- errors ---
 
 
-def test_batch_larger_than_the_training_set_is_refused_immediately(
+def test_a_batch_larger_than_the_training_set_is_refused_immediately(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match=r"training\.batch_size: 41 is more than the 40"):
         distill(tiny_config("training.batch_size=41"), ensemble, digits)
 
 
-def test_too_many_blocks_for_the_image_are_a_config_error(digits: DataSplits) -> None:
+def test_too_many_blocks_for_the_image_size_cause_a_config_error(digits: DataSplits) -> None:
     with pytest.raises(ConfigError):
         list(distill(tiny_config("model.blocks=5"), random_ensemble(digits), digits))
 
@@ -527,7 +531,7 @@ def threads_seen() -> Iterator[set[int]]:
     handle.remove()
 
 
-def test_epochs_use_the_threads_of_the_settings_and_restore_those_of_the_caller(
+def test_epochs_use_the_configured_threads_and_restore_those_of_the_caller(
     ensemble: TeacherEnsemble, digits: DataSplits, threads_seen: set[int]
 ) -> None:
     epochs = distill(tiny_config("training.threads=2", "training.epochs=2"), ensemble, digits)
@@ -538,7 +542,7 @@ def test_epochs_use_the_threads_of_the_settings_and_restore_those_of_the_caller(
     assert threads_seen == {2}
 
 
-def test_returned_student_is_refreshed_with_the_threads_of_the_settings(
+def test_the_returned_student_is_refreshed_with_the_configured_threads(
     ensemble: TeacherEnsemble, digits: DataSplits, threads_seen: set[int]
 ) -> None:
     config = tiny_config("training.threads=2", "training.epochs=1", "averaging.refresh_batchnorm=true")
@@ -641,7 +645,7 @@ def test_after_the_merge_the_student_is_one_network(
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
 @pytest.mark.parametrize("name", MERGING)
-def test_run_stopped_before_at_or_after_its_merge_resumes_bit_for_bit(
+def test_a_run_stopped_before_at_or_after_its_merge_resumes_bit_for_bit(
     name: str, stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     epochs, weights = whole(MERGING[name], ensemble, digits)
@@ -655,7 +659,7 @@ def test_a_run_that_merges_is_reproducible(name: str, ensemble: TeacherEnsemble,
     assert run(MERGING[name], ensemble, digits) == run(MERGING[name], ensemble, digits)
 
 
-def test_full_batch_run_that_merges_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_full_batch_run_that_merges_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     config = tiny_config(
         "student.subnetworks=2",
         "student.merge_after=0.5",
@@ -713,7 +717,7 @@ def test_the_merge_precedes_the_first_epoch_that_begins_at_or_after_its_share_of
     assert merged == [epoch is not None and number >= epoch for number in range(1, 6)]
 
 
-def test_average_restarts_after_the_merge(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_average_restarts_after_the_merge(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # A mean over all epochs so far; in the first epoch after the merge, it consists only of the weights of this epoch.
     overrides = ("student.subnetworks=2", "student.merge_after=0.5", "training.epochs=4", "perturbation.kind=none")
     averages = (("averaging.kind=lawa", "averaging.window=4"), ("averaging.kind=none",))
@@ -737,7 +741,7 @@ AVERAGES = {
 
 @pytest.mark.parametrize("stop", [1, 2])
 @pytest.mark.parametrize("name", AVERAGES)
-def test_run_with_any_average_resumes_bit_for_bit(
+def test_a_run_with_any_average_resumes_bit_for_bit(
     name: str, stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config(*AVERAGES[name])
@@ -759,7 +763,7 @@ def test_epoch_averages_equal_the_averaged_weights_of_a_plain_run(
     assert_close(first_layer("swa"), (ends[1] + ends[2]) / 2)  # after two thirds and at the end
 
 
-def test_soup_is_never_worse_than_its_best_epoch(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_soup_is_never_worse_than_its_best_epoch(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for metric, sign in (("accuracy", 1), ("nll", -1)):
         single = [epoch.val[metric] for epoch in distill(tiny_config(*REFRESH), ensemble, digits)]
         soup = ("averaging.kind=greedy_soup", f"averaging.metric={metric}")
@@ -840,7 +844,7 @@ def with_unlabeled(data: DataSplits, count: int) -> DataSplits:
     return replace(data, unlabeled=Split(data.unlabeled.images[:count], data.unlabeled.labels[:count]))
 
 
-def test_every_batch_ends_with_the_given_number_of_unlabeled_images(
+def test_every_batch_ends_with_the_configured_number_of_unlabeled_images(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     images, labels = batches(digits, ensemble, "training.unlabeled_batch_size=5")
@@ -914,7 +918,7 @@ def test_a_split_without_unlabeled_images_is_accepted_if_none_are_used(
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_run_with_unlabeled_images_resumes_bit_for_bit(
+def test_a_run_with_unlabeled_images_resumes_bit_for_bit(
     stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config("training.unlabeled_batch_size=5", preset="unikd")

@@ -30,7 +30,7 @@ def filled(training: Training, rows: list[dict[str, float]]) -> EpochSelection:
 
 
 @pytest.mark.parametrize(("select", "epoch"), [("last", 4), ("best_nll", 2), ("best_accuracy", 3)])
-def test_the_first_of_the_best_epochs_is_selected_with_its_metrics_and_weights(select: Any, epoch: int) -> None:
+def test_of_equally_good_epochs_the_first_is_selected_with_its_metrics_and_weights(select: Any, epoch: int) -> None:
     selection = filled(Training(select_epoch=select), ROWS)
     assert (selection.epoch, selection.val, selection.subnetworks) == (epoch, ROWS[epoch - 1], {"nll": 10.0 * epoch})
     assert [float(t) for t in selection.weights.values()] == ([] if select == "last" else [epoch])
@@ -42,7 +42,7 @@ def test_training_ends_after_patience_epochs_without_an_improvement(select: Any,
     assert [filled(training, ROWS[: n + 1]).ends for n in range(4)] == [bool(end) for end in ends]
 
 
-def test_a_selection_is_restored_from_its_state() -> None:
+def test_the_epoch_selection_is_restored_from_its_state() -> None:
     training = Training(select_epoch="best_nll", patience=2)
     other = EpochSelection(training)
     other.load_state_dict(filled(training, ROWS[:3]).state_dict())

@@ -45,7 +45,7 @@ def _has_mask(index: Any) -> bool:
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_step_synchronizes_with_the_device_only_for_the_weights_of_aekd(preset: str, digits: DataSplits) -> None:
+def test_a_step_synchronizes_with_the_device_only_for_the_weights_of_aekd(preset: str, digits: DataSplits) -> None:
     config = tiny_config(preset=preset)
     ensemble, student = random_ensemble(digits, 3), new_student(config, digits)
     optimizer, average = config.training.new_optimizer(student), config.averaging(student)

@@ -173,12 +173,12 @@ def test_teachers_with_impossible_outputs_are_refused_by_name(
         check(function, digits)
 
 
-def test_a_teacher_that_ends_in_a_sigmoid_is_suspicious(digits: DataSplits) -> None:
+def test_a_teacher_that_ends_in_a_sigmoid_causes_a_warning(digits: DataSplits) -> None:
     (said,) = check(lambda x: logits(x).sigmoid(), digits)
     assert "outputs of mine.pt are all from 0 to 1, as after a sigmoid" in said
 
 
-def test_a_teacher_with_nan_for_one_training_image_is_named_instead_of_the_learning_rate(
+def test_the_error_blames_a_teacher_with_nan_logits_for_one_image_and_not_the_learning_rate(
     digits: DataSplits,
 ) -> None:
     config = tiny_config("training.epochs=1", "data.train_size=40")
@@ -216,7 +216,7 @@ def test_outputs_are_probabilities_if_they_are_from_0_to_1_and_sum_to_1(
 
 
 @pytest.mark.parametrize("last", [nn.Softmax(1), nn.Softmax(-1), nn.Sequential(nn.Identity(), nn.Softmax(1))])
-def test_a_network_that_ends_in_a_softmax_is_refused_before_it_is_trained(last: nn.Module) -> None:
+def test_a_network_that_ends_in_a_softmax_is_refused_before_training(last: nn.Module) -> None:
     def construct() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), last)
 

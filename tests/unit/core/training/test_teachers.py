@@ -122,7 +122,7 @@ def test_changed_teacher_settings_give_another_hash(digits: DataSplits, override
 
 
 @pytest.mark.parametrize("override", ["data.seed=1", "data.train_size=50"])
-def test_other_data_give_another_hash(digits: DataSplits, override: str) -> None:
+def test_different_data_give_a_different_hash(digits: DataSplits, override: str) -> None:
     config = tiny_config(override)
     assert teacher_hash(config, 0, load_data(config.data)) != teacher_hash(tiny_config(), 0, digits)
 
@@ -138,7 +138,7 @@ def test_teachers_of_one_ensemble_differ_only_in_their_seeds() -> None:
     assert first.model_copy(update={"seed": second.seed}) == second
 
 
-def test_no_teacher_has_the_seed_of_a_student() -> None:
+def test_teacher_seeds_are_distinct_from_student_seeds() -> None:
     seeds = {teacher_config(tiny_config(), m).seed for m in range(64)}
     assert len(seeds) == 64
     assert not seeds & set(range(10_000))
@@ -318,7 +318,7 @@ def test_ensembles_with_different_weights_have_different_identities(tmp_path: Pa
     assert len(identities) == 3
 
 
-def test_members_of_an_ensemble_are_plain_networks(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_members_of_an_ensemble_are_plain_networks(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for network in ensemble.networks:
         assert isinstance(network, nn.Module)
         assert network(digits.validation[slice(0, 3)][0]).shape == (3, 10)

@@ -94,7 +94,7 @@ SMOOTH = LabelTerm(0.1)
 
 @pytest.mark.parametrize("parts", [2, 3])
 @pytest.mark.parametrize("preset", ["kd", "hydra", "unikd"])
-def test_accumulated_gradients_are_those_of_the_whole_batch(preset: str, parts: int) -> None:
+def test_accumulated_gradients_equal_those_of_the_whole_batch(preset: str, parts: int) -> None:
     own = ("training.max_grad_norm=0.5", "training.batch_size=6", "training.unlabeled_batch_size=6")
     loss, weight = stepped(tiny_config(*own, preset=preset))
     accumulated, same = stepped(tiny_config(*own, f"training.gradient_accumulation={parts}", preset=preset))
@@ -128,7 +128,7 @@ def test_a_clipped_step_of_a_whole_batch_equals_that_of_torch() -> None:
         ({"warmup_steps": 3, "lr_update": "epoch"}, "requires lr_update: step"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_contradictory_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Training(**settings)
 

@@ -122,7 +122,7 @@ def test_importance_uses_the_last_values_of_settings_changed_during_training() -
     assert importance(moved, own) == importance(trials, own)
 
 
-def test_baselines_replicates_and_running_trials_are_excluded() -> None:
+def test_importance_excludes_baselines_replicates_and_running_trials() -> None:
     trials, own = drawn(0, lambda a, b, c, d: 4 * c)
     others = [
         TrialRecord(101, "kd", {}, "", "finished", reports([0.1])),
@@ -162,7 +162,7 @@ def test_with_too_little_data_no_importance_but_the_reason_is_returned(trials: i
     assert importance(done, own) == []
 
 
-def test_the_same_trials_give_the_same_answer() -> None:
+def test_the_same_trials_give_the_same_importance() -> None:
     trials, own = drawn(0, lambda a, b, c, d: 4 * c, trials=20)
     assert importance(trials, own) == importance(trials, own)
     assert why_unknown(trials, own) is None

@@ -72,7 +72,7 @@ def test_baselines_are_stored_as_study_attributes(known: StudyResults, study: op
     assert {name: study.user_attrs[f"baseline {name}"] for name in values} == values
 
 
-def test_running_and_waiting_trials_have_no_value(known: StudyResults) -> None:
+def test_running_and_waiting_trials_have_no_value_in_optuna(known: StudyResults) -> None:
     finished = next(trial for trial in known.trials if trial.kind == "search" and trial.state == "finished")
     for state, theirs in (("running", TrialState.RUNNING), ("interrupted", TrialState.WAITING)):
         open_trial = replace(finished, state=state, epochs=finished.epochs[:3])

@@ -35,7 +35,7 @@ def test_tau_is_the_share_of_concordant_minus_discordant_pairs() -> None:
     assert found.low < found.tau < found.high
 
 
-def test_correlations_are_at_the_rungs_of_the_scheduler_or_at_evenly_spaced_epochs() -> None:
+def test_correlations_are_computed_at_scheduler_rungs_or_at_evenly_spaced_epochs() -> None:
     assert epochs_to_ask(study()) == list(RUNGS)
     assert epochs_to_ask(study(scheduler=NONE)) == [6, 12, 18, 24]
     median = epochs_to_ask(study(scheduler={"kind": "median", "grace_epochs": 10}))

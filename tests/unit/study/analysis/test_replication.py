@@ -80,7 +80,7 @@ def test_larger_values_are_better_if_the_objective_is_maximized() -> None:
     assert {of.number for of, _ in plan_replicates(SEARCHED[2:], study(best=1, objective="val/accuracy"))} == {7}
 
 
-def test_the_winner_has_the_best_mean_and_not_the_best_single_seed() -> None:
+def test_the_winner_is_the_candidate_with_the_best_mean_and_not_the_best_single_seed() -> None:
     again = replicates({3: [0.1, 0.9, 0.8], 5: [0.4, 0.4, 0.4], 1: [0.5, 0.5, 0.5]})
     order = candidates(SEARCHED, again, study(best=9, seeds=3))
     assert [c.trial.number for c in order] == [5, 1, 3]

@@ -36,7 +36,7 @@ def clean(studies: Path, *words: str) -> tuple[int, list[dict[str, object]]]:
     return done.code, json.loads(done.out)
 
 
-def test_data_sets_and_teachers_are_listed_with_their_sizes_and_nothing_is_removed(studies: Path) -> None:
+def test_clean_lists_data_sets_and_teachers_with_sizes_and_removes_nothing_by_default(studies: Path) -> None:
     identity = decoded(studies).identity
     code, rows = clean(studies, "datasets", "teachers")
     assert code == 0
@@ -72,7 +72,7 @@ def test_a_teacher_in_training_is_not_removed(studies: Path) -> None:
     assert not (studies / "teachers/0123").exists()
 
 
-def test_an_unknown_name_removes_nothing(studies: Path) -> None:
+def test_clean_with_an_unknown_name_removes_nothing(studies: Path) -> None:
     done = call("ensdistill-tune", "clean", "teachers/0123", "teachers/4567", "--remove", "--studies-dir", studies)
     assert done.code == 2
     assert "no entry teachers/4567" in done.err

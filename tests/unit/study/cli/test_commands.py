@@ -155,7 +155,9 @@ def test_help_shows_every_setting_with_description_default_and_range() -> None:
         (["kd", "--device", "cuda:99"], "--device cuda:99: torch cannot use it here"),
     ],
 )
-def test_bad_input_is_reported_in_one_line_with_exit_code_2(words: list[str], expected: str, tmp_path: Path) -> None:
+def test_invalid_input_is_reported_in_one_line_with_exit_code_2(
+    words: list[str], expected: str, tmp_path: Path
+) -> None:
     done = call("ensdistill", "distill", *words, "--studies-dir", tmp_path / "studies")
     assert done.code == 2
     assert expected in done.err
@@ -205,7 +207,7 @@ def test_a_damaged_checkpoint_is_refused(studies: Path, tmp_path: Path) -> None:
     assert "damaged" in done.err
 
 
-def test_a_checkpoint_of_other_settings_is_refused(studies: Path) -> None:
+def test_a_checkpoint_with_other_settings_is_refused(studies: Path) -> None:
     other = call(
         "ensdistill",
         "distill",
@@ -222,7 +224,7 @@ def test_a_checkpoint_of_other_settings_is_refused(studies: Path) -> None:
     assert "made with different settings" in other.err
 
 
-def test_a_student_of_other_settings_is_refused(studies: Path) -> None:
+def test_a_student_with_other_settings_is_refused(studies: Path) -> None:
     student = studies / "run" / "student.safetensors"
     done = call("ensdistill", "evaluate", "kd", *SMALL, "--set", "seed=5", "--student", student)
     assert done.code == 2
@@ -252,7 +254,7 @@ def test_a_student_trained_on_other_images_is_not_evaluated(tmp_path: Path) -> N
         assert "trained with other images" in refused.err
 
 
-def test_a_run_never_overwrites_another(studies: Path) -> None:
+def test_a_run_never_overwrites_another_run(studies: Path) -> None:
     before = (studies / "run" / "student.safetensors").read_bytes()
     done = call(
         "ensdistill", "distill", "kd", *SMALL, "--set", "seed=7", "--studies-dir", studies, "--out", studies / "run"

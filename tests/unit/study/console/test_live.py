@@ -192,7 +192,7 @@ def test_settings_are_truncated_between_words_so_that_no_number_loses_digits() -
     assert "c=" not in row
 
 
-def test_a_terminal_without_unicode_is_drawn_with_ascii() -> None:
+def test_in_a_terminal_without_unicode_the_panel_uses_ascii() -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     Console(file=file, width=80, force_terminal=True).print(StudyPanel(picture(ended=TRIALS[:3])))
     file.flush()
@@ -308,7 +308,7 @@ def test_a_damaged_line_is_reported_with_its_position_and_a_fix(written: Written
         StudyFollower(written.folder, "").snapshot()
 
 
-def test_a_study_whose_process_died_is_crashed_and_its_trials_are_interrupted(written: Written) -> None:
+def test_a_study_whose_process_died_is_shown_as_crashed_and_its_trials_as_interrupted(written: Written) -> None:
     written.write(reported(1, 1))
     now = StudyFollower(written.folder, "").snapshot()
     assert (now.state, now.trials[0].state) == ("crashed", "interrupted")
@@ -371,7 +371,7 @@ def test_ctrl_c_stops_the_view_and_not_the_study(written: Written, monkeypatch: 
     assert console.file.getvalue().endswith("\x1b[?25h")  # type: ignore[attr-defined]
 
 
-def test_status_without_a_terminal_is_one_plain_snapshot(written: Written) -> None:
+def test_without_a_terminal_status_prints_one_plain_snapshot(written: Written) -> None:
     where = ("--studies-dir", written.folder.path.parent)
     with written.folder.held():
         written.write(reported(1, 3, nll=0.4))
@@ -424,7 +424,7 @@ def test_without_a_terminal_a_line_is_printed_for_each_trial_and_each_state_chan
     ]
 
 
-def test_a_line_about_a_trial_with_many_settings_has_at_most_100_columns_and_every_setting(tmp_path: Path) -> None:
+def test_the_line_of_a_trial_with_many_settings_fits_in_100_columns_and_shows_every_setting(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     progress = StudyState(
         study(), StudyDirectory(tmp_path), {}, trial_warnings, observers=[ConsoleObserver(console, study())]
@@ -487,7 +487,7 @@ def smallest(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.e2e
-def test_a_study_in_one_terminal_is_followed_from_another(smallest: Path) -> None:
+def test_a_study_in_one_terminal_can_be_followed_from_another(smallest: Path) -> None:
     studies = smallest.parent / "studies"
     words = ("--studies-dir", studies, "--name", "seen", "--device", "cpu", "--executor", "inline")
     at_work = Terminal("launch", smallest, *words)
@@ -504,7 +504,7 @@ def test_a_study_in_one_terminal_is_followed_from_another(smallest: Path) -> Non
         assert terminal.text.count("\x1b[?25h") == terminal.text.count("\x1b[?25l") > 0, "the cursor is back"
 
 
-def test_a_trial_in_a_long_epoch_shows_progress_loss_and_rate() -> None:
+def test_the_panel_shows_progress_loss_and_rate_within_a_long_epoch() -> None:
     progress = {4: TrialProgress(epoch=5, share=0.37, loss=1.2345, images_per_second=512.4)}
     lines = format_value(picture(progress=progress, paces=(None, None)), width=100)
     (row,) = [line for line in lines if line.startswith("running")]
@@ -513,7 +513,7 @@ def test_a_trial_in_a_long_epoch_shows_progress_loss_and_rate() -> None:
     assert not any("images/s" in line for line in format_value(picture()))
 
 
-def test_a_line_about_a_trial_states_the_broken_constraint_and_the_trial_is_never_bold() -> None:
+def test_the_line_of_an_infeasible_trial_states_the_violated_constraint_and_is_never_bold() -> None:
     own = study(constraints={"val/nll": {"at_least": 0.4}})
     assert describe(TRIALS[1], own) == (
         "finished  002  val/nll 0.2500  breaks val/nll 0.25, at least 0.4  temperature=4"

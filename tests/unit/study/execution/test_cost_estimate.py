@@ -107,7 +107,7 @@ def test_kinds_that_were_not_timed_are_estimated_by_the_mean_duration(
 
 
 @pytest.mark.parametrize("broken", [["branches"], ["single", "branches", "batch_ensemble"]])
-def test_a_kind_that_cannot_run_is_skipped_unless_no_kind_can(
+def test_a_kind_that_cannot_be_timed_is_skipped_unless_no_kind_can_be_timed(
     broken: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:

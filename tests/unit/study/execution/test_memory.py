@@ -40,7 +40,7 @@ def test_the_suggested_share_allows_as_many_trials_as_possible(need: int, total:
 
 
 @pytest.mark.parametrize("percent", range(1, 101))
-def test_the_suggested_share_suffices_and_one_more_trial_would_not_fit(percent: int) -> None:
+def test_the_suggested_share_is_sufficient_and_one_more_trial_would_not_fit(percent: int) -> None:
     need, total = percent * GIB, 100 * GIB
     share = share_that_fits(need, total)
     assert share is not None
@@ -235,7 +235,7 @@ def tensors() -> int:
 
 
 @pytest.mark.parametrize("ended_early", [False, True])
-def test_no_tensor_of_a_trial_outlives_it(digits: DataSplits, ended_early: bool) -> None:
+def test_no_tensor_of_a_trial_is_kept_after_its_end(digits: DataSplits, ended_early: bool) -> None:
     train(digits)
     before = tensors()
     gc.disable()

@@ -46,7 +46,7 @@ def test_a_trial_whose_process_dies_before_its_start_is_restarted_up_to_the_limi
     assert (trial.state, trial.error) == ("failed", "the worker process died")
 
 
-def test_an_ended_trial_is_not_restarted_when_its_process_dies(tmp_path: Path) -> None:
+def test_an_ended_trial_is_not_restarted_if_its_process_dies(tmp_path: Path) -> None:
     space = {"preset": "kd", "search": {"training.optimizer.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}
     agenda = TrialPlanner(
         StudyState(StudyConfig.model_validate(space), StudyDirectory(tmp_path), {}, trial_warnings), slots=1

@@ -151,7 +151,7 @@ def test_an_interruption_after_settings_were_enqueued_does_not_affect_the_study(
     assert found[0] == found[1]
 
 
-def test_a_request_whose_file_survived_a_crash_is_handled_once(driver: Driver) -> None:
+def test_a_request_whose_file_still_exists_after_a_crash_is_handled_once(driver: Driver) -> None:
     file = driver.inbox.folder / f"{driver.inbox.send(EnqueueRequest(settings=GIVEN))}.json"
     content = file.read_bytes()
     driver.run(3)
@@ -242,7 +242,7 @@ def test_a_trial_whose_process_dies_after_the_request_is_stopped_by_the_next_ses
     assert Driver(driver.state.folder.path).state.trials[trial].state == "pruned"
 
 
-def test_trials_that_do_not_run_and_replicates_are_not_stopped(driver: Driver) -> None:
+def test_only_running_trials_that_are_not_replicates_can_be_stopped(driver: Driver) -> None:
     driver.run(7)
     for trial in (1, 99, driver.begin()):
         driver.inbox.send(StopRequest(trial=trial))
@@ -261,7 +261,7 @@ def test_a_stopped_study_starts_no_trial_and_continues_in_the_next_session(drive
     assert Driver(driver.state.folder.path).run() == [3, 4, 5, 6, 7, 8, 9, 10, 11]
 
 
-def test_a_request_to_stop_is_dropped_at_the_end_of_its_session(tmp_path: Path) -> None:
+def test_a_stop_request_is_discarded_at_the_end_of_its_session(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
     inbox.send(StopRequest())
     kept = inbox.send(EnqueueRequest(settings=GIVEN))
@@ -292,7 +292,7 @@ def test_the_log_links_a_trial_to_its_request(driver: Driver) -> None:
     assert [event.memory.get("request") for event in started] == [None, name]
 
 
-def test_a_request_at_the_end_of_a_trial_is_handled_before_the_next_trial_ends(
+def test_a_request_sent_at_the_end_of_a_trial_is_handled_before_the_next_trial_ends(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requests, "INTERVAL_SECONDS", 3600.0)

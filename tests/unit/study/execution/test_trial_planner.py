@@ -188,7 +188,7 @@ def test_trials_whose_process_dies_before_their_start_run_in_another_process(
     assert [e.trial for e in events if isinstance(e, TrialResumed)] == list(lost)
 
 
-def test_with_parallel_trials_nothing_is_lost_or_duplicated(tmp_path: Path) -> None:
+def test_with_parallel_trials_no_event_is_lost_or_duplicated(tmp_path: Path) -> None:
     of = study(scheduler=RULES[0])
     for _ in range(1000):
         try:
@@ -205,7 +205,7 @@ def test_with_parallel_trials_nothing_is_lost_or_duplicated(tmp_path: Path) -> N
     assert len({(t.replicate_of, t.seed) for t in progress.replicates}) == len(progress.replicates) == 2 * (2 + 2)
 
 
-def test_baselines_come_first_and_their_replicates_fill_free_slots_at_the_end_of_the_search(tmp_path: Path) -> None:
+def test_baselines_run_first_and_their_replicates_fill_free_slots_at_the_end_of_the_search(tmp_path: Path) -> None:
     progress = work(study(scheduler=RULES[2]), tmp_path, slots=3)
     order = sorted(progress.trials.values(), key=lambda t: t.number)
     assert [t.baseline for t in order[:2]] == ["kd", "latentbe"]
@@ -296,7 +296,7 @@ def test_every_event_except_an_epoch_report_is_synced_to_disk(tmp_path: Path, sy
     assert len(synced) == 3
 
 
-def test_an_event_log_that_cannot_be_written_is_an_error_with_a_fix(
+def test_an_event_log_that_cannot_be_written_causes_an_error_with_a_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:

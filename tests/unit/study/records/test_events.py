@@ -81,7 +81,7 @@ def test_every_event_is_read_back_unchanged(tmp_path: Path) -> None:
     assert repr(read[2]) == repr(EVENTS[2])  # 1, 1.0 and true are three different values
 
 
-def test_the_first_line_is_the_format_and_is_written_once(tmp_path: Path) -> None:
+def test_the_first_line_of_the_log_states_the_format_and_is_written_once(tmp_path: Path) -> None:
     for _ in range(2):
         EventLog(tmp_path / "events.jsonl").append(SessionStarted())
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]

@@ -105,7 +105,7 @@ def test_no_searched_trial_starts_once_the_budget_of_hours_is_used(
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_resumed_study_continues_to_count_hours(tmp_path: Path) -> None:
+def test_a_resumed_study_continues_counting_hours(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     searched({"cpu_hours": 1.0}, tmp_path / "a", events=4)

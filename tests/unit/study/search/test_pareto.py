@@ -71,7 +71,7 @@ def test_a_point_dominates_if_it_is_never_worse_and_at_least_once_better(
     assert (fronts([a, b]) == [[0], [1]]) is expected
 
 
-def test_maximized_objectives_change_sign() -> None:
+def test_maximized_objectives_are_negated() -> None:
     assert to_minimization([0.1, 0.9, 3], ["min", "max", "min"]) == (0.1, -0.9, 3)
     with pytest.raises(ValueError, match="zip"):
         to_minimization([0.1, 0.9], ["min"])

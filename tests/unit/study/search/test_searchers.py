@@ -49,7 +49,7 @@ def suggested(of: StudyConfig, count: int) -> list[TrialRecord]:
 
 
 @every_searcher
-def test_the_same_seed_suggests_the_same_trials(kind: str) -> None:
+def test_the_same_seed_gives_the_same_suggestions(kind: str) -> None:
     first, again, other = ([t.sampled for t in suggested(study(kind, seed), 12)] for seed in (0, 0, 1))
     assert first == again != other
 

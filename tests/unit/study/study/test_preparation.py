@@ -31,6 +31,6 @@ def test_a_requested_precision_is_kept() -> None:
         assert preparation.resolve_precision(of(precision)) == of(precision)
 
 
-def test_gpus_that_are_not_visible_are_assumed_to_be_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_that_are_not_visible_are_assumed_to_be_fast_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert preparation.resolve_precision(of("auto", gpu=1)).base_config.training.precision == "bfloat16"

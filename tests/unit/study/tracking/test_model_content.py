@@ -96,7 +96,7 @@ def test_an_image_that_cannot_be_read_is_reported_with_the_cause(model: Any, ima
         model.predict(pd.DataFrame({"image": [PNG, image]}))
 
 
-def test_photos_are_turned_upright_and_drawn_on_white(tmp_path: Path) -> None:
+def test_photos_are_rotated_upright_and_transparency_becomes_white(tmp_path: Path) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was rotated to the right

@@ -92,7 +92,7 @@ def test_the_saved_views_pin_the_winner_and_group_replicates_by_candidate() -> N
     assert all(len(text) < 5000 for text in views(PAGES, study(), ["best-run"]).values())
 
 
-def test_the_charts_of_a_view_have_different_names() -> None:
+def test_the_charts_of_a_view_have_distinct_identifiers() -> None:
     charts = json.loads(views(PAGES, study())[f"{TAG}s-abc"])["compareRunCharts"]
     assert len({chart["uuid"] for chart in charts}) == len(charts)
 
