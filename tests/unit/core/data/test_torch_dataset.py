@@ -33,7 +33,7 @@ def singles() -> list[Any]:
 
 
 class Failing:
-    """A dataset whose images cannot be read, with labels that can."""
+    """A dataset with readable labels and unreadable images."""
 
     targets = (0, 1)
 
@@ -130,7 +130,7 @@ def test_an_invalid_hub_data_set_is_rejected(
         HubDataset(path=str(tmp_path / "saved"), size=8, **settings)()
 
 
-def test_a_hub_data_set_requires_a_training_part_and_names_what_it_has(tmp_path: Path) -> None:
+def test_a_hub_data_set_without_a_training_split_is_rejected_and_its_splits_are_listed(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     with pytest.raises(DataError, match="is not a data set of the library datasets"):
         HubDataset(path=str(tmp_path))()
@@ -143,7 +143,7 @@ def test_a_hub_data_set_requires_a_training_part_and_names_what_it_has(tmp_path:
         HubDataset(path=str(tmp_path / "double"))()
 
 
-def test_labels_of_a_hub_data_set_are_compared_by_name_and_damaged_images_are_named(tmp_path: Path) -> None:
+def test_labels_of_a_hub_data_set_are_matched_by_name_and_damaged_images_are_reported(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
 
     def part(names: list[str], labels: list[int], images: list[bytes]) -> Any:

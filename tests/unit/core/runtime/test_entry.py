@@ -1,4 +1,4 @@
-"""The start of both commands: what cannot be imported is named, with its cause."""
+"""The start of both commands: errors name the module that cannot be imported, and the cause."""
 
 import os
 import sys
@@ -17,11 +17,11 @@ def module(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> str:
     return "started_module"
 
 
-def test_the_exit_code_is_that_of_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_is_the_return_value_of_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert entry.run(module(monkeypatch, tmp_path, "def main():\n    return 3\n")) == 3
 
 
-def test_an_import_that_fails_ends_with_2_and_one_line(
+def test_a_failed_import_is_reported_in_one_line_with_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = module(monkeypatch, tmp_path, "raise ImportError('no such library')\n")
@@ -34,11 +34,13 @@ def test_an_import_that_fails_ends_with_2_and_one_line(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_ctrl_c_while_a_command_is_imported_ends_it_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_during_the_import_ends_a_command_with_exit_code_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert entry.run(module(monkeypatch, tmp_path, "raise KeyboardInterrupt\n")) == 130
 
 
-def test_a_current_folder_that_was_removed_is_named(
+def test_a_removed_current_folder_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def removed() -> str:
@@ -49,7 +51,9 @@ def test_a_current_folder_that_was_removed_is_named(
     assert "the current folder cannot be used (No such file or directory)" in capsys.readouterr().err
 
 
-def test_a_file_that_hides_a_standard_module_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_shadows_a_standard_module_is_named_in_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     assert entry.shadowing_files() == []
     (tmp_path / "random.py").touch()
@@ -57,7 +61,7 @@ def test_a_file_that_hides_a_standard_module_is_named(tmp_path: Path, monkeypatc
     assert sentence.startswith(f"{tmp_path / 'random.py'}: has the same name as the module random")
 
 
-def test_what_is_hidden_is_named_even_if_the_packages_cannot_be_listed(
+def test_a_shadowed_module_is_found_even_if_installed_packages_cannot_be_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "importlib.metadata", ModuleType("importlib.metadata"))  # without its functions

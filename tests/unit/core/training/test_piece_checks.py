@@ -110,7 +110,7 @@ def test_a_piece_that_violates_a_rule_is_reported_in_one_line(
         ("augmentation", ImageAugmentation, lambda self, x, random: x[:1], "must have the shape (4, 1, 8, 8)"),
     ],
 )
-def test_a_piece_of_the_training_that_breaks_a_rule_is_reported_in_one_line(
+def test_a_training_piece_that_violates_a_rule_is_reported_in_one_line(
     field: str, base: type, call: Callable[..., Any], rule: str, data: DataSplits
 ) -> None:
     with pytest.raises(ConfigError) as caught:

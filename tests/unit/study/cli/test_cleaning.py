@@ -79,7 +79,7 @@ def test_clean_with_an_unknown_name_removes_nothing(studies: Path) -> None:
     assert (studies / "teachers/0123").is_dir()
 
 
-def test_the_table_has_names_sizes_and_states_and_the_next_step(studies: Path) -> None:
+def test_the_table_shows_names_sizes_states_and_the_next_step(studies: Path) -> None:
     def shown(*words: str) -> str:
         done = call("ensdistill-tune", "clean", *words, "--studies-dir", studies)
         assert (done.code, done.err) == (0, "")
@@ -95,7 +95,7 @@ def test_the_table_has_names_sizes_and_states_and_the_next_step(studies: Path) -
     assert "no decoded data sets and no teachers" in shown()
 
 
-def test_an_entry_in_use_is_named_and_the_exit_code_is_1(studies: Path) -> None:
+def test_an_entry_in_use_is_not_removed_and_the_exit_code_is_1(studies: Path) -> None:
     with FileLock(studies / "teachers/0123.lock"):
         done = call("ensdistill-tune", "clean", "teachers", "--remove", "--studies-dir", studies)
     assert done.code == 1

@@ -1,4 +1,4 @@
-"""`enqueue` and `stop` print what became of the request."""
+"""`enqueue` and `stop` print the outcome of a request."""
 
 from pathlib import Path
 from typing import Any

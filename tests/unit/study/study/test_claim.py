@@ -1,4 +1,4 @@
-"""The folder of a new study: names, and studies that exist already."""
+"""The folder of a new study: valid names, and existing studies."""
 
 import json
 from pathlib import Path
@@ -25,15 +25,13 @@ def test_an_invalid_or_reserved_name_is_rejected(name: str, tmp_path: Path) -> N
     ("state", "fix"),
     [("interrupted", "resume mine.*` resumes it"), ("finished", "resume mine.* budget.trials=N.*` extends it")],
 )
-def test_a_chosen_name_in_use_is_rejected_with_the_command_that_continues_it(
-    state: str, fix: str, tmp_path: Path
-) -> None:
+def test_a_requested_name_in_use_is_rejected_with_a_fix(state: str, fix: str, tmp_path: Path) -> None:
     existing(tmp_path, "mine", state)
     with pytest.raises(ConfigError, match=rf"already exists \({state}\).*{fix}, or choose another name"):
         claim(tmp_path, "mine", "default", print)
 
 
-def test_a_default_name_in_use_gets_a_number_and_an_unfinished_study_is_mentioned(tmp_path: Path) -> None:
+def test_a_default_name_in_use_is_numbered_and_an_unfinished_study_is_mentioned(tmp_path: Path) -> None:
     notes: list[str] = []
     existing(tmp_path, "default", "finished")
     assert claim(tmp_path, None, "default", notes.append) == "default-2"
@@ -45,7 +43,7 @@ def test_a_default_name_in_use_gets_a_number_and_an_unfinished_study_is_mentione
     assert "study other already exists (interrupted); resume it with `ensdistill-tune resume other" in notes[0]
 
 
-def test_the_folder_of_a_launch_that_failed_is_used_again(tmp_path: Path) -> None:
+def test_the_folder_of_a_failed_launch_is_reused(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/.lock").touch()
     assert claim(tmp_path, "mine", "default", print) == "mine"
@@ -54,7 +52,7 @@ def test_the_folder_of_a_launch_that_failed_is_used_again(tmp_path: Path) -> Non
         claim(tmp_path, "mine", "default", print)
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_with_its_fix(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_causes_an_error_with_a_fix(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file: must be writable \(Not a directory\)\. Choose another folder\."):
         claim(tmp_path / "file", None, "default", print)
