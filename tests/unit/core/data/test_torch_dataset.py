@@ -113,7 +113,7 @@ def test_splits_of_a_hub_data_set_are_found_under_their_usual_names(tmp_path: Pa
 @pytest.mark.parametrize(
     ("columns", "settings", "message"),
     [
-        ({"photo": [0, 1], "label": [0, 1]}, {}, "data.image_column: 'image' of the train part must be a column of"),
+        ({"photo": [0, 1], "label": [0, 1]}, {}, "data.image_column: 'image' of the train split must be a column of"),
         ({"image": [0, 1], "kind": [0, 1]}, {}, "data.label_column: no column 'label'; give one of"),
         ({"image": [0, 1], "label": [0, None]}, {}, "data.label_column: 'label' has rows without a label"),
         ({"image": [0, 1], "label": [0, 1]}, {"image_column": "label"}, "must be a column of images"),
@@ -132,14 +132,14 @@ def test_an_invalid_hub_data_set_is_rejected(
 
 def test_a_hub_data_set_without_a_training_split_is_rejected_and_its_splits_are_listed(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    with pytest.raises(DataError, match="is not a data set of the library datasets"):
+    with pytest.raises(DataError, match="is not a data set written by the library datasets"):
         HubDataset(path=str(tmp_path))()
     part = datasets.Dataset.from_dict({"label": [0]})
     datasets.DatasetDict({"test": part}).save_to_disk(str(tmp_path / "saved"))
-    with pytest.raises(DataError, match=r"no part train \(available: test\)"):
+    with pytest.raises(DataError, match=r"no split train \(available: test\)"):
         HubDataset(path=str(tmp_path / "saved"))()
     datasets.DatasetDict({"val": part, "validation": part}).save_to_disk(str(tmp_path / "double"))
-    with pytest.raises(DataError, match=r"val, validation are the same part \(validation\)"):
+    with pytest.raises(DataError, match=r"val, validation are the same split \(validation\)"):
         HubDataset(path=str(tmp_path / "double"))()
 
 
