@@ -75,7 +75,7 @@ def test_every_pair_of_built_in_pieces_is_covered_by_a_quick_test() -> None:
 
 
 @every_combination
-def test_step_has_a_finite_loss_and_changes_only_the_student(axes: dict[str, Any]) -> None:
+def test_a_step_has_a_finite_loss_and_changes_only_the_student(axes: dict[str, Any]) -> None:
     ensemble = toy_ensemble(DATA)
     weights = copy.deepcopy(ensemble.state_dict())
     student, loss = one_step(axes, ensemble)
@@ -91,7 +91,7 @@ def test_step_has_a_finite_loss_and_changes_only_the_student(axes: dict[str, Any
 
 
 @every_combination
-def test_same_seed_gives_the_same_step(axes: dict[str, Any]) -> None:
+def test_the_same_seed_gives_the_same_step(axes: dict[str, Any]) -> None:
     (one, loss), (two, again) = (one_step(axes, toy_ensemble(DATA)) for _ in range(2))
     assert loss == again
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
@@ -122,7 +122,7 @@ def test_teachers_and_student_receive_the_same_perturbed_images() -> None:
     assert not torch.equal(to_teacher, images)
 
 
-def test_label_term_uses_clean_images_if_the_perturbation_is_configured_so() -> None:
+def test_the_label_term_uses_clean_images_if_the_perturbation_is_configured_so() -> None:
     seen: list[Tensor] = []
 
     def spy(student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:

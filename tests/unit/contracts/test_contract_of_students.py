@@ -47,7 +47,7 @@ def test_every_subnetwork_is_initially_the_original_network(settings: Any) -> No
 
 
 @merged_to_one
-def test_merged_student_is_a_plain_network_with_the_same_parameter_names(settings: Any) -> None:
+def test_the_merged_student_is_a_plain_network_with_the_same_parameter_names(settings: Any) -> None:
     merged = toy_student(settings, DATA).merged().eval()
     plain = build(MODEL, DATA, 0)
     assert {name: p.shape for name, p in merged.state_dict().items()} == {

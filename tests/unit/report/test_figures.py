@@ -52,7 +52,7 @@ def test_all_figures_have_a_title_and_a_caption(shown: dict[str, ReportFigure]) 
         assert one.figure.layout.title.text is None
 
 
-def test_history_shows_every_trial_at_its_value_with_a_marker_for_its_state(
+def test_the_history_figure_shows_every_trial_at_its_value_with_a_marker_for_its_state(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["history"].figure)
@@ -67,7 +67,7 @@ def test_history_shows_every_trial_at_its_value_with_a_marker_for_its_state(
     assert len(marks) == 4
 
 
-def test_history_shows_the_best_value_so_far_and_the_levels_of_baselines_and_teachers(
+def test_the_history_figure_shows_the_best_value_so_far_and_the_levels_of_baselines_and_teachers(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["history"].figure)
@@ -167,7 +167,7 @@ def test_the_front_figure_shows_nondominated_trials_and_the_ensemble_at_the_cost
     assert len(drawn["baselines"].x) == 2
 
 
-def test_reliability_shows_winner_best_baseline_and_ensemble_with_all_bin_sizes(
+def test_the_reliability_figure_shows_winner_best_baseline_and_ensemble_with_all_bin_sizes(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["reliability"].figure)

@@ -113,7 +113,7 @@ def test_an_image_is_unchanged_if_the_crop_is_the_whole_image_or_no_crop_fits() 
     ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_color_jitter_equals_that_of_pillow(change: Callable, pillow: Callable, channels: int) -> None:
+def test_color_jitter_gives_the_same_images_as_pillow(change: Callable, pillow: Callable, channels: int) -> None:
     images = pictures((6, channels, 9, 7))
     factors = torch.tensor([0.0, 0.3, 0.8, 1.0, 1.4, 1.9])
     expected = each(images, factors, lambda picture, factor: pillow(picture).enhance(factor))

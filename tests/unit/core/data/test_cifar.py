@@ -59,7 +59,7 @@ def test_the_path_may_be_the_folder_that_contains_the_files(tmp_path: Path, monk
 @ALL
 @pytest.mark.parametrize("given", ["folder", "archive"])
 @pytest.mark.parametrize("left", ["nothing", "half a file"])
-def test_archive_is_unpacked_without_network_access(
+def test_an_archive_is_unpacked_without_network_access(
     settings: Any,
     dataset: str,
     given: str,

@@ -66,12 +66,12 @@ def assert_whole(source: RawData) -> None:
     assert source.pool.images.shape == (10, 3, 8, 8)
 
 
-def test_folder_gives_images_in_order_and_each_subfolder_is_a_class(tmp_path: Path) -> None:
+def test_a_folder_gives_images_in_order_and_each_subfolder_is_a_class(tmp_path: Path) -> None:
     assert_whole(read(write_folder(tmp_path, files())))
 
 
 @pytest.mark.parametrize("top", ["", "pets/"])
-def test_zip_file_gives_the_same_images_with_and_without_a_top_folder(tmp_path: Path, top: str) -> None:
+def test_a_zip_file_gives_the_same_images_with_and_without_a_top_folder(tmp_path: Path, top: str) -> None:
     assert_whole(read(write_zip(tmp_path / "pets.zip", files(prefix=top))))
 
 

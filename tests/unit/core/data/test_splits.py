@@ -75,11 +75,11 @@ def test_another_seed_gives_another_split() -> None:
 @pytest.mark.parametrize(
     "change", [{"seed": 1}, {"train_size": 63}, {"val_size": 93}, {"test_size": 33}, {"pool": 303}], ids=str
 )
-def test_content_hash_changes_with_seed_sizes_and_images(change: dict[str, int]) -> None:
+def test_the_content_hash_changes_with_seed_sizes_and_images(change: dict[str, int]) -> None:
     assert cut(**change)[0].identity != cut()[0].identity
 
 
-def test_content_hash_changes_with_a_single_pixel() -> None:
+def test_the_content_hash_changes_with_a_single_pixel() -> None:
     pool = numbered_split(300, 3)
     sizes = SplitSizes(train_size=60, val_size=90, test_size=30)
     before = split_source(RawData(pool, NAMES), sizes)[0].identity
@@ -87,7 +87,7 @@ def test_content_hash_changes_with_a_single_pixel() -> None:
     assert split_source(RawData(pool, NAMES), sizes)[0].identity != before
 
 
-def test_content_hash_changes_with_the_class_names() -> None:
+def test_the_content_hash_changes_with_the_class_names() -> None:
     sizes = SplitSizes(train_size=60, val_size=90, test_size=30)
     identities = {split_source(RawData(numbered_split(300, 3), names), sizes)[0].identity for names in (NAMES, "xyz")}
     assert len(identities) == 2
@@ -100,7 +100,7 @@ def test_the_test_split_of_the_source_is_used_unchanged() -> None:
     assert len(data.unlabeled) == 300 - 150
 
 
-def test_content_hash_includes_the_test_images() -> None:
+def test_the_content_hash_includes_the_test_images() -> None:
     own = numbered_split(12, 3)
     other = Split(own.images.clone(), own.labels)
     other.images[3, 0, 0, 0] += 1
@@ -267,7 +267,7 @@ def test_channel_statistics_equal_those_of_numpy() -> None:
     np.testing.assert_allclose(std.numpy(), expected.std((0, 2, 3)), atol=1e-6)
 
 
-def test_standard_deviation_of_a_constant_channel_is_not_zero() -> None:
+def test_the_standard_deviation_of_a_constant_channel_is_not_zero() -> None:
     _, std = Split(torch.full((4, 1, 2, 2), 7, dtype=torch.uint8), torch.zeros(4).long()).channel_statistics()
     assert std.item() > 0
 

@@ -41,7 +41,7 @@ def test_temperature_and_calibrated_nll_equal_the_hand_computed_values() -> None
     assert calibrated_metrics(P.log(), Y, temperature)["cnll"] == pytest.approx(0.468717, abs=1e-5)
 
 
-def test_temperature_of_a_constant_prediction_has_the_closed_form() -> None:
+def test_the_temperature_of_a_constant_prediction_has_the_closed_form() -> None:
     # The best constant prediction is the label frequency: sigmoid(logit / tau) = 3/4.
     log_p = log_of(*[[0.9, 0.1]] * 4)
     temperature = fit_temperature(log_p, torch.tensor([0, 0, 0, 1]))
@@ -49,7 +49,7 @@ def test_temperature_of_a_constant_prediction_has_the_closed_form() -> None:
 
 
 @pytest.mark.parametrize("truth", [0.2, 1.0, 1.7, 9.0])
-def test_temperature_agrees_with_the_bounded_search_of_scipy(truth: float) -> None:
+def test_the_temperature_agrees_with_the_bounded_search_of_scipy(truth: float) -> None:
     log_p, labels = random_case(1, truth)
     found = minimize_scalar(
         lambda x: naive_nll(log_p, labels, math.exp(x)), bounds=(-6, 6), method="bounded", options={"xatol": 1e-9}
@@ -57,7 +57,7 @@ def test_temperature_agrees_with_the_bounded_search_of_scipy(truth: float) -> No
     assert fit_temperature(log_p, labels) == pytest.approx(math.exp(found.x), rel=1e-6)
 
 
-def test_temperature_agrees_with_the_published_nelder_mead_search() -> None:
+def test_the_temperature_agrees_with_the_published_nelder_mead_search() -> None:
     log_p, labels = random_case(2)
     found = minimize(
         lambda x: naive_nll(log_p, labels, float(x[0])), 1.0, method="Nelder-Mead", options={"xatol": 1e-9}
@@ -77,7 +77,7 @@ def test_scaling_the_logits_scales_the_temperature(scale: float) -> None:
     assert fit_temperature(calibrated(log_p, 1 / scale), labels) == pytest.approx(expected, rel=1e-9)
 
 
-def test_temperature_is_one_after_calibration() -> None:
+def test_the_temperature_is_one_after_calibration() -> None:
     log_p, labels = random_case(5)
     again = fit_temperature(calibrated(log_p, fit_temperature(log_p, labels)), labels)
     assert again == pytest.approx(1, rel=1e-9)
@@ -119,13 +119,13 @@ def test_one_misclassified_image_identifies_the_temperature() -> None:
 
 
 @pytest.mark.parametrize("gap", [1.0, 1e5])
-def test_temperature_is_the_upper_bound_if_every_label_is_the_least_likely_class(gap: float) -> None:
+def test_the_temperature_is_the_upper_bound_if_every_label_is_the_least_likely_class(gap: float) -> None:
     log_p = torch.tensor([[gap, 0.0], [0.0, gap]], dtype=torch.float64).log_softmax(-1)
     assert fit(log_p, torch.tensor([1, 0])) == (20.0, False)
 
 
 @pytest.mark.parametrize(("scale", "bound"), [(1e-3, 0.05), (1e3, 20.0)])
-def test_temperature_stays_within_its_bounds_at_any_scale_of_the_logits(scale: float, bound: float) -> None:
+def test_the_temperature_stays_within_its_bounds_at_any_scale_of_the_logits(scale: float, bound: float) -> None:
     log_p, labels = random_case(4)
     assert fit(calibrated(log_p, 1 / scale), labels) == (bound, False)
 
@@ -140,7 +140,7 @@ def test_temperature_stays_within_its_bounds_at_any_scale_of_the_logits(scale: f
     ],
     ids=["uniform", "certain and right", "certain and wrong", "one class"],
 )
-def test_temperature_is_one_if_nll_does_not_depend_on_it(log_p: Tensor, labels: list[int]) -> None:
+def test_the_temperature_is_one_if_nll_does_not_depend_on_it(log_p: Tensor, labels: list[int]) -> None:
     assert fit(log_p, torch.tensor(labels)) == (1.0, False)
 
 

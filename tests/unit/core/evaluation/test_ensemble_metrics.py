@@ -40,7 +40,7 @@ def windows_by_hand(members: int) -> dict[int, list[list[int]]]:
     return {1: [[0], [1], [2]], 2: [[0, 1], [1, 2], [2, 0]], 3: [[0, 1, 2]]}
 
 
-def test_curve_is_the_mean_calibrated_nll_of_the_cyclic_windows() -> None:
+def test_the_curve_is_the_mean_calibrated_nll_of_the_cyclic_windows() -> None:
     log_p, labels = random_members(0, members=3)
     fit_log_p, fit_labels = random_members(1, members=3, images=80)
     expected = []
@@ -53,27 +53,27 @@ def test_curve_is_the_mean_calibrated_nll_of_the_cyclic_windows() -> None:
     assert ensemble_curve(log_p, labels, fit_log_p, fit_labels) == pytest.approx(expected, abs=1e-12)
 
 
-def test_curve_of_one_member_is_its_calibrated_nll() -> None:
+def test_the_curve_of_one_member_is_its_calibrated_nll() -> None:
     log_p, labels = random_members(2, members=1)
     temperature = fit_temperature(log_p[0], labels)
     expected = [nll((log_p[0] / temperature).log_softmax(-1), labels)]
     assert ensemble_curve(log_p, labels, log_p, labels) == pytest.approx(expected, abs=1e-12)
 
 
-def test_curve_of_equal_members_is_flat() -> None:
+def test_the_curve_of_equal_members_is_flat() -> None:
     log_p, labels = random_members(3, members=1)
     curve = ensemble_curve(log_p.expand(4, -1, -1), labels, log_p.expand(4, -1, -1), labels)
     assert curve == pytest.approx([curve[0]] * 4, abs=1e-12)
 
 
-def test_curve_falls_if_the_errors_of_members_are_independent() -> None:
+def test_the_curve_falls_if_the_errors_of_members_are_independent() -> None:
     log_p, labels = random_members(4, members=5, images=2000)
     curve = ensemble_curve(log_p, labels, log_p, labels)
     assert curve == sorted(curve, reverse=True)
     assert len(set(curve)) == 5
 
 
-def test_curve_does_not_change_if_members_are_rotated() -> None:
+def test_the_curve_does_not_change_if_members_are_rotated() -> None:
     log_p, labels = random_members(5)
     rotated = log_p.roll(1, 0)
     expected = ensemble_curve(log_p, labels, log_p, labels)
@@ -91,27 +91,27 @@ def test_the_curve_is_finite_if_members_assign_probability_zero_to_a_class() -> 
 
 
 @pytest.mark.parametrize(("cnll", "expected"), [(0.750, 1.481), (0.760, 1.358), (0.682, 2.743), (0.665, 3.444)])
-def test_equivalent_equals_the_hand_computed_value(cnll: float, expected: float) -> None:
+def test_the_ensemble_equivalent_equals_the_hand_computed_value(cnll: float, expected: float) -> None:
     assert deep_ensemble_equivalent(cnll, PUBLISHED) == pytest.approx(expected, abs=5e-4)
 
 
-def test_equivalent_of_a_point_on_the_curve_is_its_ensemble_size() -> None:
+def test_the_ensemble_equivalent_of_a_point_on_the_curve_is_its_ensemble_size() -> None:
     assert [deep_ensemble_equivalent(point, PUBLISHED) for point in PUBLISHED] == [1, 2, 3, 4]
 
 
-def test_equivalent_saturates_at_one_and_at_the_number_of_members() -> None:
+def test_the_ensemble_equivalent_saturates_at_one_and_at_the_number_of_members() -> None:
     values = [deep_ensemble_equivalent(cnll, PUBLISHED) for cnll in (math.inf, 0.9, 0.6, 0.0)]
     assert values == [1, 1, 4, 4]
 
 
-def test_equivalent_never_decreases_when_nll_decreases() -> None:
+def test_the_ensemble_equivalent_never_decreases_when_nll_decreases() -> None:
     noisy = [0.8, 0.7, 0.72, 0.66, 0.67]
     values = [deep_ensemble_equivalent(0.85 - step / 1000, noisy) for step in range(250)]
     assert values == sorted(values)
     assert (values[0], values[-1]) == (1, 5)
 
 
-def test_equivalent_uses_the_running_minimum_of_a_noisy_curve() -> None:
+def test_the_ensemble_equivalent_uses_the_running_minimum_of_a_noisy_curve() -> None:
     noisy, smooth = [0.8, 0.7, 0.72, 0.66], [0.8, 0.7, 0.7, 0.66]
     for cnll in (0.75, 0.71, 0.7, 0.69, 0.66):
         assert deep_ensemble_equivalent(cnll, noisy) == deep_ensemble_equivalent(cnll, smooth)
@@ -120,12 +120,12 @@ def test_equivalent_uses_the_running_minimum_of_a_noisy_curve() -> None:
 
 
 @pytest.mark.parametrize("cnll", [0.4, 0.5, 0.6])
-def test_equivalent_of_a_single_teacher_is_one(cnll: float) -> None:
+def test_the_ensemble_equivalent_of_a_single_teacher_is_one(cnll: float) -> None:
     assert deep_ensemble_equivalent(cnll, [0.5]) == 1
 
 
 @pytest.mark.parametrize(("cnll", "curve"), [(math.nan, PUBLISHED), (0.7, [0.8, math.nan, 0.6])])
-def test_equivalent_of_nan_is_nan_and_not_the_best_score(cnll: float, curve: list[float]) -> None:
+def test_the_ensemble_equivalent_of_nan_is_nan_and_not_the_best_score(cnll: float, curve: list[float]) -> None:
     assert math.isnan(deep_ensemble_equivalent(cnll, curve))
 
 

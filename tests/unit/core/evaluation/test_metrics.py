@@ -43,7 +43,7 @@ def random_case(seed: int, images: int = 400, classes: int = 7) -> tuple[Tensor,
 @pytest.mark.parametrize(
     ("name", "expected"), [("accuracy", 0.75), ("nll", 0.507671), ("brier", 0.3339), ("ece", 0.375)]
 )
-def test_metric_equals_the_hand_computed_value(name: str, expected: float) -> None:
+def test_the_metric_equals_the_hand_computed_value(name: str, expected: float) -> None:
     assert all_metrics(P.log(), Y)[name] == pytest.approx(expected, abs=1e-5)
 
 
@@ -67,7 +67,7 @@ def test_nll_is_the_mean_negative_log_probability_of_the_labels() -> None:
     assert nll(log_p, labels) == pytest.approx(sum(terms) / len(terms), abs=1e-12)
 
 
-def test_brier_score_is_summed_over_classes_and_not_averaged() -> None:
+def test_the_brier_score_is_summed_over_classes_and_not_averaged() -> None:
     log_p, labels = random_case(6)
     terms = [
         sum((math.exp(row[k]) - (k == label)) ** 2 for k in range(7))

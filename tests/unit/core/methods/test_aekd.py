@@ -161,7 +161,7 @@ def test_without_a_cap_the_negative_mean_is_a_descent_direction_of_every_teacher
 
 
 @every_kind
-def test_objective_agrees_with_slsqp_of_scipy(kind: str) -> None:
+def test_the_objective_agrees_with_slsqp_of_scipy(kind: str) -> None:
     for g, cap in problems(kind):
         cap, g, m = max(cap, 1 / len(g)), scaled(g), len(g)
         gram = g @ g.T
@@ -305,7 +305,7 @@ def test_weights_of_case_a4_equal_the_hand_computed_values(tolerance: float, fir
     assert_close(weights, torch.tensor([[first, 1 - first]]).double(), atol=1e-6, rtol=0)
 
 
-def test_loss_of_case_a4_equals_the_hand_computed_value() -> None:
+def test_the_loss_of_case_a4_equals_the_hand_computed_value() -> None:
     loss = AeKd(teacher_weight=1.0)(STUDENT, TEACHERS, NO_LABELS, STUDENT)
     assert_close(loss, torch.tensor(0.407012).double(), atol=1e-6, rtol=0)
 
@@ -395,7 +395,7 @@ class Calls(nn.Module):
         self.backwards += 1
 
 
-def test_step_requires_one_forward_pass_of_each_network_and_one_backward_pass_of_the_student() -> None:
+def test_a_step_requires_one_forward_pass_of_each_network_and_one_backward_pass_of_the_student() -> None:
     config = tiny_config("loss.kind=aekd")
     networks, own = [Calls(m) for m in range(3)], Calls(9)
     student = Single()(own)

@@ -35,7 +35,7 @@ def test_every_teacher_and_every_subnetwork_is_assigned(subnetworks: int, teache
     assert all(own)
 
 
-def test_target_of_a_subnetwork_is_the_mean_probability_of_its_teachers() -> None:
+def test_the_target_of_a_subnetwork_is_the_mean_probability_of_its_teachers() -> None:
     p = torch.tensor([[[0.7, 0.2, 0.1]], [[0.5, 0.3, 0.2]], [[0.1, 0.6, 0.3]]], dtype=torch.float64)
     expected = torch.tensor([[[0.4, 0.4, 0.2]], [[0.5, 0.3, 0.2]]], dtype=torch.float64)
     assert_close(subnetwork_targets(p, 2), expected)

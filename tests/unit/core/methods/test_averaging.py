@@ -128,7 +128,7 @@ def test_without_averaging_the_state_is_empty() -> None:
     assert average.state_dict() == {}
 
 
-def test_average_of_a_network_equals_a_loop_over_its_parameters() -> None:
+def test_the_average_of_a_network_equals_a_loop_over_its_parameters() -> None:
     generator = torch.Generator().manual_seed(0)
     student = Single()(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double())
     average = Ema(decay=0.8, debias=True)(student)
@@ -177,7 +177,7 @@ def end_epochs(
     ],
     ids=repr,
 )
-def test_mean_of_epoch_ends_equals_the_hand_computed_value(settings: Swa | Lawa, expected: float) -> None:
+def test_the_mean_of_epoch_ends_equals_the_hand_computed_value(settings: Swa | Lawa, expected: float) -> None:
     student = scalar_student()
     average = settings(student)
     end_epochs(average, student, VALUES)
@@ -204,7 +204,7 @@ def test_steps_within_an_epoch_do_not_affect_epoch_averages(settings: Swa | Lawa
     assert weight(average, student) == before
 
 
-def test_mean_of_the_last_epochs_includes_batchnorm_statistics_and_keeps_the_last_counter() -> None:
+def test_the_mean_of_the_last_epochs_includes_batchnorm_statistics_and_keeps_the_last_counter() -> None:
     student = Single()(nn.BatchNorm1d(1))
     average = Lawa(window=2)(student)
     for n, value in enumerate((1.0, 2.0, 7.0)):
@@ -238,17 +238,17 @@ def soup(score: Callable[[float], float], values: list[float], **settings: int |
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "nll"])
-def test_soup_includes_epochs_that_improve_it_and_excludes_others(metric: str) -> None:
+def test_the_soup_includes_epochs_that_improve_it_and_excludes_others(metric: str) -> None:
     # Best at 10. In order: 8 (off by 2), 13 (3): mean 10.5, kept; 6 (4): mean 9, off by 1, left out; 20: 13.67, too.
     assert soup(lambda w: -abs(w - 10), [20.0, 6, 13, 8], metric=metric) == pytest.approx(10.5)
 
 
-def test_soup_tries_candidates_from_the_best_to_the_worst() -> None:
+def test_the_soup_tries_candidates_from_the_best_to_the_worst() -> None:
     # Starting from 10 (best at 10.1), 12 is left out: mean 11. In order of time, 8 and 12 would come first.
     assert soup(lambda w: -abs(w - 10.1), [8.0, 12, 10]) == 10
 
 
-def test_soup_includes_epochs_that_do_not_change_its_score() -> None:
+def test_the_soup_includes_epochs_that_do_not_change_its_score() -> None:
     assert soup(lambda w: 1.0, [1.0, 2, 6]) == pytest.approx(3)
 
 
@@ -257,7 +257,7 @@ def test_of_equally_good_epochs_the_earlier_is_kept() -> None:
     assert soup(lambda w: 1.0, [1.0, 2, 6], max_candidates=2) == 1.5
 
 
-def test_soup_of_one_candidate_is_the_best_epoch() -> None:
+def test_the_soup_of_one_candidate_is_the_best_epoch() -> None:
     assert soup(lambda w: -abs(w - 9), VALUES, max_candidates=1) == 8
 
 
@@ -283,7 +283,7 @@ def greedy(score: Callable[[float], float], values: list[float], candidates: int
 
 
 @pytest.mark.parametrize("digits", [0, 6])  # rounded to integers, many epochs are equally good
-def test_soup_equals_the_greedy_recipe_on_the_best_epochs_and_is_never_worse_than_the_best(digits: int) -> None:
+def test_the_soup_equals_the_greedy_recipe_on_the_best_epochs_and_is_never_worse_than_the_best(digits: int) -> None:
     chance = random.Random(0)
     for _ in range(30):
         best_at, candidates = chance.uniform(-5, 5), chance.randint(1, 6)

@@ -112,7 +112,7 @@ def test_outputs_of_each_subnetwork_of_a_linear_layer_equal_the_hand_computed_va
     assert_close(linear_student()(hand(X)), hand([[[4.4, 15.0]], [[5.6, 6.0]]]))
 
 
-def test_bias_is_added_before_the_output_factors() -> None:
+def test_the_bias_is_added_before_the_output_factors() -> None:
     assert_close(linear_student(bias=[0.1, -0.2])(hand(X)), hand([[[4.5, 14.7]], [[5.7, 5.9]]]))
 
 
@@ -120,7 +120,7 @@ def test_bias_is_added_before_the_output_factors() -> None:
     ("merge", "weight", "output"),
     [("product_of_means", W, [[5.0, 11.0]]), ("mean_of_products", [[1, 2], [3.3, 3.6]], [[5.0, 10.5]])],
 )
-def test_merged_linear_layer_equals_the_hand_computed_value(merge: str, weight: Sequence, output: Sequence) -> None:
+def test_the_merged_linear_layer_equals_the_hand_computed_value(merge: str, weight: Sequence, output: Sequence) -> None:
     merged = linear_student(merge=merge).merged()
     assert_close(merged.weight.detach(), hand(weight))
     assert_close(merged(hand(X)), hand(output))
@@ -132,7 +132,7 @@ def test_mean_of_products_of_one_layer_equals_the_mean_of_its_subnetworks() -> N
 
 
 @pytest.mark.parametrize("merge", ["product_of_means", "mean_of_products"])
-def test_merged_bias_is_multiplied_by_the_mean_of_s(merge: str) -> None:
+def test_the_merged_bias_is_multiplied_by_the_mean_of_s(merge: str) -> None:
     student = linear_student(bias=[0.1, -0.2], s=[[1.2, 1.5], [1, 0.9]], merge=merge)
     assert_close(student.merged().bias.detach(), hand([0.11, -0.24]))
 
@@ -176,7 +176,7 @@ def test_one_sgd_step_moves_factors_and_weights_by_the_hand_computed_gradients(
     assert_close(layer.weight.detach(), torch.eye(2).double() - hand(WEIGHT_GRADIENT), atol=1e-5, rtol=0)
 
 
-def test_loss_of_case_l3_is_the_hand_computed_value_minus_the_target_entropy() -> None:
+def test_the_loss_of_case_l3_is_the_hand_computed_value_minus_the_target_entropy() -> None:
     layer = nn.Linear(2, 2, bias=False).double()
     nn.init.eye_(layer.weight)
     p = hand([[[0.9, 0.1]], [[0.2, 0.8]]])
@@ -217,7 +217,9 @@ def test_each_subnetwork_of_a_layer_equals_the_explicit_layer_with_its_factors(l
 
 @pytest.mark.parametrize("merge", ["product_of_means", "mean_of_products"])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_merged_convolution_equals_the_explicit_layer_or_the_mean_of_explicit_layers(merge: str, groups: int) -> None:
+def test_the_merged_convolution_equals_the_explicit_layer_or_the_mean_of_explicit_layers(
+    merge: str, groups: int
+) -> None:
     student = BatchEnsemble(subnetworks=3, merge=merge)(nn.Conv2d(4, 6, 3, groups=groups).double())
     randomize(student)
     layer, r, s = student.network.layer, 1 + student.network.r, 1 + student.network.s
@@ -278,7 +280,7 @@ def test_batchnorm_in_training_mode_uses_the_statistics_of_all_subnetworks_toget
 # --- merging complete networks ---
 
 
-def test_merged_network_equals_the_network_with_averaged_factors() -> None:
+def test_the_merged_network_equals_the_network_with_averaged_factors() -> None:
     student = BatchEnsemble(subnetworks=3)(network()).eval()
     randomize(student)
     plain = member(student, lambda layer: (1 + layer.r.mean(0), 1 + layer.s.mean(0)))
@@ -286,7 +288,7 @@ def test_merged_network_equals_the_network_with_averaged_factors() -> None:
 
 
 @pytest.mark.parametrize("merge", ["product_of_means", "mean_of_products"])
-def test_merged_network_equals_every_subnetwork_if_all_have_the_same_factors(merge: str) -> None:
+def test_the_merged_network_equals_every_subnetwork_if_all_have_the_same_factors(merge: str) -> None:
     student = BatchEnsemble(subnetworks=3, merge=merge)(network()).eval()
     randomize(student)
     with torch.no_grad():
@@ -310,7 +312,7 @@ def test_merging_does_not_change_the_student() -> None:
     assert any(isinstance(module, RankOne) for module in student.modules())
 
 
-def test_merged_network_consists_of_plain_layers(digits: DataSplits) -> None:
+def test_the_merged_network_consists_of_plain_layers(digits: DataSplits) -> None:
     config = tiny_config(preset="latentbe")
     plain = build(config.model, digits, 0)
     names = list(plain.state_dict())
@@ -340,7 +342,7 @@ def test_a_member_selection_applies_to_one_call_only() -> None:
 # --- copies ---
 
 
-def test_deep_copy_is_independent_and_gives_the_same_logits() -> None:
+def test_a_deep_copy_is_independent_and_gives_the_same_logits() -> None:
     student = BatchEnsemble(subnetworks=2)(network()).eval()
     randomize(student)
     before = student(images())
@@ -373,7 +375,7 @@ def with_own_biases(biases: Sequence, **settings: str) -> BatchEnsembleStudent:
     return student
 
 
-def test_separate_bias_is_added_after_the_output_factors() -> None:
+def test_the_separate_bias_is_added_after_the_output_factors() -> None:
     assert_close(with_own_biases([[0.1, -0.2]] * 2)(hand(X)), hand([[[4.5, 14.8]], [[5.7, 5.8]]]))
 
 
@@ -465,7 +467,7 @@ def test_random_factors_of_subnetworks_and_sides_are_independent(factor_init: st
 
 
 @pytest.mark.parametrize("factors", ["ones", "normal", "random_sign"])
-def test_same_seed_gives_the_same_factors_and_shared_weights(factors: str, digits: DataSplits) -> None:
+def test_the_same_seed_gives_the_same_factors_and_shared_weights(factors: str, digits: DataSplits) -> None:
     def tensors(seed: int) -> dict[str, Tensor]:
         config = tiny_config(f"student.factor_init={factors}", f"seed={seed}", preset="latentbe")
         torch.rand(3)  # random numbers of the caller have no effect
@@ -546,7 +548,7 @@ def test_subnetworks_with_unit_factors_equal_the_original_network(name: str, bia
 
 @every_network
 @pytest.mark.parametrize("bias", ["shared", "per_member"])
-def test_merged_network_equals_every_subnetwork_if_all_have_the_mean_factors(name: str, bias: str) -> None:
+def test_the_merged_network_equals_every_subnetwork_if_all_have_the_mean_factors(name: str, bias: str) -> None:
     settings = BatchEnsemble(subnetworks=2, factor_init="normal", factor_std=0.1, bias=bias)
     student = settings(trained(name)).eval()
     layers = [m for m in student.modules() if isinstance(m, RankOne)]
@@ -576,7 +578,7 @@ def test_every_convolution_and_linear_layer_is_converted_without_a_warning(name:
 
 
 @every_network
-def test_merged_network_has_the_names_and_shapes_of_the_original(name: str) -> None:
+def test_the_merged_network_has_the_names_and_shapes_of_the_original(name: str) -> None:
     shapes = {key: tensor.shape for key, tensor in NETWORKS[name]().state_dict().items()}
     for bias in ("shared", "per_member"):
         merged = BatchEnsemble(subnetworks=2, bias=bias)(NETWORKS[name]()).merged()

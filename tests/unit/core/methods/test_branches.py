@@ -163,7 +163,7 @@ def test_the_gradient_of_the_stem_is_the_sum_over_branches() -> None:
     assert_close(student.network[0].weight.grad, expected)
 
 
-def test_same_seed_gives_the_same_branches(digits: DataSplits) -> None:
+def test_the_same_seed_gives_the_same_branches(digits: DataSplits) -> None:
     def weights(seed: int) -> Tensor:
         student = new_student(tiny_config("student.kind=branches", f"seed={seed}"), digits)
         return torch.cat([p.detach().flatten() for p in student.parameters()])
@@ -358,7 +358,7 @@ def test_combined_log_probabilities_are_the_log_of_the_mean_at_the_given_tempera
 
 
 @pytest.mark.parametrize("merge", ["mean_of_logits", "sum_of_logits", "mean_of_probabilities"])
-def test_merged_student_returns_the_combined_output_of_its_branches(merge: str) -> None:
+def test_the_merged_student_returns_the_combined_output_of_its_branches(merge: str) -> None:
     student: Student = spread(Branches(subnetworks=3, merge=merge)(convnet())).eval()
     logits = student(images())
     expected = {

@@ -44,12 +44,12 @@ def random_logits(members: int, seed: int) -> Tensor:
 # --- EnD^2 ---
 
 
-def test_end2_loss_equals_the_hand_computed_value() -> None:
+def test_the_end2_loss_equals_the_hand_computed_value() -> None:
     student = hand([[[2.0, 3, 5]]]).log()
     assert_close(loss(End2(smoothing=0.0), student, MEMBERS), hand(1.224328), atol=2e-6, rtol=0)
 
 
-def test_predictive_mean_of_end2_is_the_softmax_of_the_logits() -> None:
+def test_the_predictive_mean_of_end2_is_the_softmax_of_the_logits() -> None:
     assert End2().head() is None
     z = random_logits(1, 0)
     assert_close(Dirichlet(z.exp()).mean, z.softmax(-1))
@@ -58,7 +58,7 @@ def test_predictive_mean_of_end2_is_the_softmax_of_the_logits() -> None:
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 @pytest.mark.parametrize("smoothing", [0.0, 1e-4, 0.2])
 @pytest.mark.parametrize(("subnetworks", "teachers"), [(1, 3), (2, 1)])
-def test_end2_loss_equals_the_negative_log_density_of_torch(
+def test_the_end2_loss_equals_the_negative_log_density_of_torch(
     temperature: float, smoothing: float, subnetworks: int, teachers: int
 ) -> None:
     s, t = random_logits(subnetworks, 0), random_logits(teachers, 1)
@@ -68,7 +68,7 @@ def test_end2_loss_equals_the_negative_log_density_of_torch(
     assert_close(loss(settings, s, t), -torch.stack(terms).mean())
 
 
-def test_end2_loss_is_minimal_at_the_distribution_that_generated_the_teachers() -> None:
+def test_the_end2_loss_is_minimal_at_the_distribution_that_generated_the_teachers() -> None:
     torch.manual_seed(0)
     alpha = hand([2.0, 3, 5])
     teachers = Dirichlet(alpha).sample((5000, 1)).log()
@@ -100,11 +100,11 @@ def test_the_softmax_of_the_head_output_is_the_predictive_mean() -> None:
 
 
 @pytest.mark.parametrize(("divergence", "expected"), [("proxy", 1.045871), ("reverse", 1.506811)])
-def test_proxy_loss_equals_the_hand_computed_value(divergence: str, expected: float) -> None:
+def test_the_proxy_loss_equals_the_hand_computed_value(divergence: str, expected: float) -> None:
     assert_close(proxy(divergence, Z), hand(expected), atol=2e-6, rtol=0)
 
 
-def test_proxy_loss_is_zero_at_the_proxy_target_itself() -> None:
+def test_the_proxy_loss_is_zero_at_the_proxy_target_itself() -> None:
     outputs = (BETA - 1).log().view(1, 1, 3)
     assert_close(proxy("proxy", outputs), hand(0.0), atol=1e-6, rtol=0)
 
@@ -118,14 +118,14 @@ def target(teachers: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("subnetworks", "teachers"), [(1, 3), (2, 4)])
-def test_proxy_loss_equals_the_dirichlet_kl_divergence_of_torch(subnetworks: int, teachers: int) -> None:
+def test_the_proxy_loss_equals_the_dirichlet_kl_divergence_of_torch(subnetworks: int, teachers: int) -> None:
     z, t = random_logits(subnetworks, 0), random_logits(teachers, 1)
     mean, precision = target(t)
     terms = [kl_divergence(Dirichlet(mean * precision + 1), Dirichlet(one.exp() + 1)) for one in z]
     assert_close(proxy("proxy", z, t), torch.stack(terms).mean())
 
 
-def test_reverse_loss_equals_the_mean_over_samples_from_the_student_distribution() -> None:
+def test_the_reverse_loss_equals_the_mean_over_samples_from_the_student_distribution() -> None:
     torch.manual_seed(0)
     z, t = random_logits(1, 0)[:, :2], random_logits(3, 1)[:, :2]
     mean, precision = target(t)

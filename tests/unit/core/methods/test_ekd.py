@@ -46,7 +46,7 @@ def random_logits(members: int, seed: int) -> Tensor:
 # --- E1 ---
 
 
-def test_loss_with_unit_weights_equals_the_hand_computed_value() -> None:
+def test_the_loss_with_unit_weights_equals_the_hand_computed_value() -> None:
     assert loss(1, 1) == pytest.approx(3.285507, abs=2e-6)
 
 
@@ -127,7 +127,7 @@ def head(rows: list[list[float]], how: str, temperature: float) -> list[float]:
 @pytest.mark.parametrize("student_aggregation", ["mean_of_logits", "sum_of_logits", "mean_of_probabilities"])
 @pytest.mark.parametrize("teacher_aggregation", ["mean_of_logits", "mean_of_probabilities"])
 @pytest.mark.parametrize(("branches", "teachers"), [(2, 2), (2, 3), (3, 2), (1, 4)])
-def test_loss_equals_a_loop_over_branches_and_images(
+def test_the_loss_equals_a_loop_over_branches_and_images(
     student_aggregation: str, teacher_aggregation: str, branches: int, teachers: int
 ) -> None:
     s, t, temperature, labels = random_logits(branches, 0), random_logits(teachers, 1), 2.5, [0, 3, 1, 2, 0]

@@ -35,7 +35,7 @@ def kd(student: Tensor, average: str) -> Tensor:
 
 
 @pytest.mark.parametrize(("average", "expected"), AVERAGES.items())
-def test_loss_with_each_average_equals_the_hand_computed_value_of_case_k1(average: str, expected: float) -> None:
+def test_the_loss_with_each_average_equals_the_hand_computed_value_of_case_k1(average: str, expected: float) -> None:
     assert_close(kd(STUDENT, average), hand(expected), atol=1e-5, rtol=0)
 
 
@@ -44,7 +44,7 @@ def test_mean_of_losses_exceeds_loss_of_the_mean_by_the_jensen_shannon_divergenc
     assert_close(difference, hand(0.326513), atol=1e-5, rtol=0)
 
 
-def test_cross_entropy_form_is_the_kl_form_plus_the_target_entropy() -> None:
+def test_the_cross_entropy_form_is_the_kl_form_plus_the_target_entropy() -> None:
     p = mean([softmax([2, 1, 0], T), softmax([0, 1, 2], T)])
     entropy = -sum(a * math.log(a) for a in p)
     assert_close(kd(STUDENT, "tempered_probabilities") + T**2 * entropy, hand(17.678111), atol=1e-5, rtol=0)
@@ -57,7 +57,7 @@ def test_both_forms_of_the_loss_have_the_gradient_of_case_k1(average: str) -> No
     assert_close(student.grad, hand([[[0.216957, -0.087966, -0.128991]]]), atol=1e-5, rtol=0)
 
 
-def test_gradient_is_temperature_over_batch_size_times_the_probability_difference() -> None:
+def test_the_gradient_is_temperature_over_batch_size_times_the_probability_difference() -> None:
     generator = torch.Generator().manual_seed(0)
     student = torch.randn(1, 6, 5, generator=generator, dtype=torch.float64, requires_grad=True)
     teachers = torch.randn(3, 6, 5, generator=generator, dtype=torch.float64)
@@ -73,7 +73,7 @@ def test_one_to_one_loss_equals_the_hand_computed_value_of_case_k2() -> None:
     assert_close(OneToOne(temperature=T)(TWO, TEACHERS, NO_LABEL, TWO), hand(0.098609), atol=1e-5, rtol=0)
 
 
-def test_loss_of_hydra_equals_the_hand_computed_value_of_case_k2() -> None:
+def test_the_loss_of_hydra_equals_the_hand_computed_value_of_case_k2() -> None:
     hydra = load_config("hydra", ["loss.alpha=1"]).loss
     assert_close(hydra(TWO, TEACHERS, NO_LABEL, TWO), hand(0.098609), atol=1e-5, rtol=0)
     assert_close(hydra(TWO, TEACHERS.flip(0), NO_LABEL, TWO), hand(0.758424), atol=1e-5, rtol=0)
@@ -126,7 +126,7 @@ def test_with_alpha_one_labels_have_no_effect(loss: type[Averaged] | type[OneToO
     assert losses[0] == losses[1] == losses[2]
 
 
-def test_label_term_is_computed_from_the_logits_given_for_labels() -> None:
+def test_the_label_term_is_computed_from_the_logits_given_for_labels() -> None:
     loss = Averaged(temperature=T, alpha=0.25)(TWO, TEACHERS, torch.tensor([0]), TWO * 3)
     parts = 0.75 * Labels()(TWO, TEACHERS, torch.tensor([0]), TWO * 3) + 0.25 * kd(TWO, "tempered_probabilities")
     assert_close(loss, parts)
@@ -138,12 +138,12 @@ def test_unlabeled_images_are_excluded_from_the_mean_of_the_label_term() -> None
     assert_close(label_cross_entropy(hand([logits]), torch.tensor([1, -1, 0])), hand(expected))
 
 
-def test_label_term_of_a_batch_with_one_label_is_that_of_the_labeled_image() -> None:
+def test_the_label_term_of_a_batch_with_one_label_is_that_of_the_labeled_image() -> None:
     expected = -math.log(softmax([0, 3, 1], 1)[2])
     assert_close(label_cross_entropy(hand([[[2, 1, 0], [0, 3, 1]]]), torch.tensor([-1, 2])), hand(expected))
 
 
-def test_label_term_of_a_batch_without_labels_is_zero_and_has_zero_gradient() -> None:
+def test_the_label_term_of_a_batch_without_labels_is_zero_and_has_zero_gradient() -> None:
     student = STUDENT.clone().requires_grad_()
     loss = label_cross_entropy(student, NO_LABEL)
     loss.backward()
@@ -187,7 +187,7 @@ SIZES = [(1, 1), (1, 3), (2, 3), (2, 4), (3, 2), (4, 1), (3, 3)]
 
 @pytest.mark.parametrize(("subnetworks", "teachers"), SIZES)
 @pytest.mark.parametrize("average", AVERAGES)
-def test_averaged_loss_equals_a_loop_over_subnetworks_and_examples(
+def test_the_averaged_loss_equals_a_loop_over_subnetworks_and_examples(
     subnetworks: int, teachers: int, average: str
 ) -> None:
     s, t, labels, on_labels = _random_logits(subnetworks, teachers)

@@ -110,7 +110,7 @@ def one_step(piece: Any, digits: DataSplits, labels: Tensor | None = None) -> tu
 
 
 @pytest.mark.parametrize("piece", [MixUp(), CutMix()])
-def test_label_term_equals_the_cross_entropy_with_mixed_targets(piece: Any, digits: DataSplits) -> None:
+def test_the_label_term_equals_the_cross_entropy_with_mixed_targets(piece: Any, digits: DataSplits) -> None:
     loss, student, images, labels = one_step(piece, digits)
     shown, ((share, own), (rest, others)) = piece.with_labels(images, labels, NOBODY, NOBODY, streams(2))
     targets = share * F.one_hot(own, 10) + rest * F.one_hot(others, 10)
@@ -118,7 +118,7 @@ def test_label_term_equals_the_cross_entropy_with_mixed_targets(piece: Any, digi
     assert loss == pytest.approx(float(F.cross_entropy(student(shown)[0], targets).detach()), rel=1e-5)
 
 
-def test_label_term_on_clean_images_equals_the_plain_cross_entropy(digits: DataSplits) -> None:
+def test_the_label_term_on_clean_images_equals_the_plain_cross_entropy(digits: DataSplits) -> None:
     loss, student, images, labels = one_step(MixUp(label_images="clean"), digits)
     assert loss == pytest.approx(float(F.cross_entropy(student(images)[0], labels).detach()), rel=1e-5)
 

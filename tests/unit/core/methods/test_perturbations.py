@@ -53,13 +53,13 @@ def gray(images: int = 8) -> Tensor:
 
 
 @pytest.mark.parametrize(("pair", "g"), [((0, 1), [0.173507, 0]), ((1, 0), [0, 0.196803])])
-def test_direction_equals_the_hand_computed_value(pair: tuple[int, int], g: Sequence) -> None:
+def test_the_direction_equals_the_hand_computed_value(pair: tuple[int, int], g: Sequence) -> None:
     direction = TDivSDiv.direction(X, TEACHERS, STUDENT, pair, pair)
     assert_close(direction.flatten(), hand(g), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_perturbed_image_equals_the_hand_computed_value_for_the_drawn_pair(seed: int) -> None:
+def test_the_perturbed_image_equals_the_hand_computed_value_for_the_drawn_pair(seed: int) -> None:
     pair, _ = sample_pair(2, 2, streams(seed).host)
     expected = {(0, 1): [0.605546, 0.3], (1, 0): [0.6, 0.305546]}[pair]
     shown = TDivSDiv()(X, TEACHERS, STUDENT, streams(seed))
@@ -70,7 +70,7 @@ def test_both_orders_of_a_pair_are_drawn() -> None:
     assert {sample_pair(2, 2, streams(seed).host)[0] for seed in range(6)} == {(0, 1), (1, 0)}
 
 
-def test_direction_of_linear_members_has_the_closed_form() -> None:
+def test_the_direction_of_linear_members_has_the_closed_form() -> None:
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
     b = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
@@ -93,7 +93,7 @@ def test_with_one_subnetwork_only_the_teacher_half_of_the_direction_remains() ->
 
 
 @pytest.mark.parametrize("step_size", [1 / 255, 0.01])
-def test_step_length_is_root_d_times_eta_if_no_pixel_is_clipped(
+def test_the_step_length_is_root_d_times_eta_if_no_pixel_is_clipped(
     student: Student, digits: DataSplits, step_size: float
 ) -> None:
     shown = TDivSDiv(step_size=step_size)(gray(), random_ensemble(digits), student, streams())
@@ -188,7 +188,7 @@ def test_a_step_works_with_gradients_disabled(student: Student, digits: DataSpli
 # --- networks that normalize their inputs ---
 
 
-def test_step_through_a_normalizing_network_agrees_with_the_chain_rule() -> None:
+def test_a_step_through_a_normalizing_network_agrees_with_the_chain_rule() -> None:
     # f(x) = A (x - mean) / std with two channels of two pixels: dx = (A_i / std)^T (p_i - p_j), per channel.
     generator = torch.Generator().manual_seed(0)
     mean, std = hand([0.5, 0.4]), hand([0.25, 0.1])
@@ -253,7 +253,7 @@ def test_diversified_sampling_equals_the_hand_computed_value(
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_direction_of_diversified_sampling_has_the_closed_form_for_linear_teachers(temperature: float) -> None:
+def test_the_direction_of_diversified_sampling_has_the_closed_form_for_linear_teachers(temperature: float) -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
     x = 0.4 + 0.2 * torch.rand(5, 1, 2, 3, generator=generator, dtype=torch.float64)

@@ -20,11 +20,11 @@ PUBLISHED = Training(
     ("step", "expected"),
     [(0, 0.0), (351, 0.02), (1404, 0.08), (1755, 0.1), (1755 + 22815, 0.075), (1755 + 45630, 0.025), (70200, 0.0)],
 )
-def test_learning_rate_has_the_published_values_at_selected_steps(step: int, expected: float) -> None:
+def test_the_learning_rate_has_the_published_values_at_selected_steps(step: int, expected: float) -> None:
     assert PUBLISHED.lr_at(step, 351) == pytest.approx(expected, abs=1e-12)
 
 
-def test_learning_rate_agrees_with_the_schedulers_of_torch() -> None:
+def test_the_learning_rate_agrees_with_the_schedulers_of_torch() -> None:
     training = Training(epochs=6, warmup_epochs=2, optimizer=Sgd(lr=0.3))
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     parts = [LinearLR(optimizer, 1e-12, 1.0, total_iters=10), CosineAnnealingLR(optimizer, 20)]
@@ -35,7 +35,7 @@ def test_learning_rate_agrees_with_the_schedulers_of_torch() -> None:
         oracle.step()
 
 
-def test_constant_schedule_stays_at_the_peak_rate_after_warm_up() -> None:
+def test_the_constant_schedule_stays_at_the_peak_rate_after_warm_up() -> None:
     training = Training(epochs=4, warmup_epochs=1, lr_schedule="constant", optimizer=Sgd(lr=0.2))
     assert [training.lr_at(step, 2) for step in range(8)] == [0, 0.1] + [0.2] * 6
 
@@ -70,13 +70,13 @@ DIVERSITY = Training(
         (300, 0.01),
     ],
 )
-def test_linear_schedule_has_the_published_values_at_selected_epochs(epoch: int, share: float) -> None:
+def test_the_linear_schedule_has_the_published_values_at_selected_epochs(epoch: int, share: float) -> None:
     # METHODS 2.4; equal at every step of an epoch
     rates = [DIVERSITY.lr_at((epoch - 1) * 7 + step, 7) for step in range(7)]
     assert rates == pytest.approx([0.05 * share] * 7, abs=1e-12)
 
 
-def test_linear_schedule_equals_the_published_function_of_the_epoch() -> None:
+def test_the_linear_schedule_equals_the_published_function_of_the_epoch() -> None:
     for epoch in range(1, 301):
         if epoch < 5:
             share = 0.01 + 0.99 * (epoch - 1) / 4
@@ -87,14 +87,14 @@ def test_linear_schedule_equals_the_published_function_of_the_epoch() -> None:
         assert DIVERSITY.lr_at(epoch - 1, 1) == pytest.approx(0.05 * share, abs=1e-12)
 
 
-def test_linear_schedule_by_steps_decays_from_one_half_to_nine_tenths_of_training() -> None:
+def test_the_linear_schedule_by_steps_decays_from_one_half_to_nine_tenths_of_training() -> None:
     training = Training(epochs=10, warmup_epochs=0, lr_schedule="linear", min_lr_ratio=0.2, optimizer=Sgd(lr=1.0))
     shares = {0: 1, 49: 1, 50: 1, 60: 0.8, 70: 0.6, 89: 0.22, 90: 0.2, 99: 0.2}
     assert {step: training.lr_at(step, 10) for step in shares} == pytest.approx(shares)
 
 
 @pytest.mark.parametrize("lr_update", ["step", "epoch"])
-def test_steps_schedule_has_the_published_milestones(lr_update: str) -> None:
+def test_the_steps_schedule_has_the_published_milestones(lr_update: str) -> None:
     # METHODS 5.4: 240 epochs, multiplied by 0.1 at 150, 180 and 210
     training = Training(
         epochs=240, warmup_epochs=0, lr_schedule="multistep", lr_update=lr_update, optimizer=Sgd(lr=0.05)
@@ -125,7 +125,7 @@ def test_a_rate_updated_per_epoch_is_the_same_at_all_steps_of_an_epoch(schedule:
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "multistep", "constant"])
 @pytest.mark.parametrize("lr_update", ["step", "epoch"])
 @pytest.mark.parametrize("warmup", [0, 1, 5, 9])
-def test_learning_rate_never_leaves_its_range(schedule: str, lr_update: str, warmup: int) -> None:
+def test_the_learning_rate_never_leaves_its_range(schedule: str, lr_update: str, warmup: int) -> None:
     training = Training(
         epochs=5, warmup_epochs=warmup, lr_schedule=schedule, lr_update=lr_update, optimizer=Sgd(lr=0.5)
     )
@@ -175,7 +175,7 @@ def test_factors_of_diversity_matters_have_half_the_rate_and_no_decay() -> None:
 
 @pytest.mark.parametrize("factor_lr", [0.5, 2.0])
 @pytest.mark.parametrize(("factor_gradient", "times"), [("sum", 3), ("mean", 1)])
-def test_factor_rate_is_relative_to_that_of_the_shared_weights(
+def test_the_factor_rate_is_relative_to_that_of_the_shared_weights(
     factor_gradient: str, times: int, factor_lr: float
 ) -> None:
     settings = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient, factor_lr=factor_lr)

@@ -55,14 +55,14 @@ def test_teacher_weights_equal_the_hand_computed_values(teacher_weighting: str, 
 
 
 @pytest.mark.parametrize(("sample_weighting", "expected"), [("probability", 0.55), ("inverse_loss", 0.625846)])
-def test_weight_of_a_labeled_image_equals_the_hand_computed_value(sample_weighting: str, expected: float) -> None:
+def test_the_weight_of_a_labeled_image_equals_the_hand_computed_value(sample_weighting: str, expected: float) -> None:
     assert_close(
         UniKd(sample_weighting=sample_weighting).label_weights(safe_log(P), LABEL), hand([expected]), atol=2e-6, rtol=0
     )
 
 
 @pytest.mark.parametrize(("disagreement", "expected"), DISAGREEMENTS.items())
-def test_weight_of_an_unlabeled_image_equals_the_hand_computed_value(disagreement: str, expected: float) -> None:
+def test_the_weight_of_an_unlabeled_image_equals_the_hand_computed_value(disagreement: str, expected: float) -> None:
     assert_close(UniKd(disagreement=disagreement).disagreements(safe_log(P)), hand([expected]), atol=2e-6, rtol=0)
 
 
@@ -73,16 +73,16 @@ def test_weights_divided_by_their_batch_mean_equal_the_hand_computed_values() ->
 
 
 @pytest.mark.parametrize(("labels", "expected"), [(LABEL, 0.006609), (UNLABELED, 0.004609)])
-def test_distillation_term_equals_the_hand_computed_value(labels: Tensor, expected: float) -> None:
+def test_the_distillation_term_equals_the_hand_computed_value(labels: Tensor, expected: float) -> None:
     assert distillation(UniKd(temperature=1.0), student(Q), safe_log(P), labels) == pytest.approx(expected, abs=2e-6)
 
 
-def test_loss_of_a_labeled_image_is_cross_entropy_plus_weighted_distillation() -> None:
+def test_the_loss_of_a_labeled_image_is_cross_entropy_plus_weighted_distillation() -> None:
     loss = UniKd(temperature=1.0, labeled_weight=3.0)(student(Q), safe_log(P), LABEL, student(Q))
     assert float(loss) == pytest.approx(-math.log(0.5) + 3 * 0.006609, abs=5e-6)
 
 
-def test_loss_of_an_unlabeled_image_is_weighted_distillation_only() -> None:
+def test_the_loss_of_an_unlabeled_image_is_weighted_distillation_only() -> None:
     loss = UniKd(temperature=1.0, unlabeled_weight=3.0)(student(Q), safe_log(P), UNLABELED, student(Q))
     assert float(loss) == pytest.approx(3 * 0.004609, abs=5e-6)
 
@@ -165,7 +165,7 @@ def test_the_loss_is_finite_if_all_teachers_are_wrong_with_certainty(
     assert s.grad.isfinite().all()
 
 
-def test_weight_of_a_wrong_teacher_is_inverse_to_its_loss() -> None:
+def test_the_weight_of_a_wrong_teacher_is_inverse_to_its_loss() -> None:
     t = torch.tensor([[[0.0, 99, -999]], [[99, 0, -999]]], dtype=torch.float64)
     weights = UniKd(teacher_weighting="inverse_loss").teacher_weights(t, LABEL)
     assert_close(weights[:, 0], hand([0.01, 1.0]) / 1.01)
@@ -241,7 +241,7 @@ def apart(p: list[list[float]], disagreement: str) -> float:
 @pytest.mark.parametrize("sample_weighting", ["probability", "inverse_loss"])
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("normalize", [False, True])
-def test_loss_equals_a_loop_over_images(
+def test_the_loss_equals_a_loop_over_images(
     teacher_weighting: str, sample_weighting: str, disagreement: str, normalize: bool
 ) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -78,7 +78,7 @@ def test_networks_map_images_to_logits_and_every_weight_has_a_gradient(
 
 
 @pytest.mark.parametrize("model", SMALL, ids=lambda model: model.kind)
-def test_same_seed_gives_the_same_weights_and_another_seed_different_ones(model: Model) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_different_ones(model: Model) -> None:
     train = numbered_split(20, 4)
     data = DataSplits(Split(train.images.repeat(1, 1, 4, 2), train.labels), train, train, tuple("abcd"), "made up")
     first, again, other = (build(model, data, seed) for seed in (3, 3, 4))
@@ -330,7 +330,7 @@ def test_the_first_convolution_has_the_number_of_image_channels(name: str, stem:
         ("vit_b_16", "original", 32, 2**2 + 1),
     ],
 )
-def test_vision_transformer_divides_small_images_into_eight_patches_per_side(
+def test_a_vision_transformer_divides_small_images_into_eight_patches_per_side(
     name: str, stem: str, side: int, tokens: int
 ) -> None:
     network = on_meta(Torchvision(name=name, stem=stem), (3, side, side))

@@ -147,7 +147,7 @@ def test_an_alias_of_a_repeated_anchor_refers_to_the_last_value(recwarn: pytest.
     assert not recwarn.list
 
 
-def test_broken_yaml_is_rejected_with_the_line_number() -> None:
+def test_malformed_yaml_is_rejected_with_the_line_number() -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml, line 2"):
         parse_mapping("a: 1\nb: ]\n", "a.yaml")
 

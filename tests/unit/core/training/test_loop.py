@@ -212,7 +212,7 @@ def test_a_checkpoint_with_other_data_is_refused(
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_same_seed_gives_the_same_metrics(
+def test_the_same_seed_gives_the_same_metrics(
     name: str, whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     assert run(CONFIGS[name], ensemble, digits) == whole_runs[name][:-1]
@@ -279,7 +279,7 @@ def test_validation_metrics_are_those_of_the_returned_student(ensemble: TeacherE
             assert evaluate(run.student(), digits.validation).items() <= epoch.val.items()
 
 
-def test_returned_student_equals_its_stored_file_bit_for_bit(
+def test_the_returned_student_equals_its_stored_file_bit_for_bit(
     ensemble: TeacherEnsemble, digits: DataSplits, tmp_path: Path
 ) -> None:
     config = CONFIGS["latentbe"]
@@ -290,7 +290,7 @@ def test_returned_student_equals_its_stored_file_bit_for_bit(
     assert [t.stride() for t in student.parameters()] == [t.stride() for t in read.parameters()]
 
 
-def test_returned_student_is_in_evaluation_mode(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_returned_student_is_in_evaluation_mode(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     for config in CONFIGS.values():
         student = trained(config, ensemble, digits, epochs=1)
         assert not any(module.training for module in student.modules())
@@ -498,7 +498,7 @@ def test_a_diverging_learning_rate_ends_the_run(digits: DataSplits, ensemble: Te
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_random_state_of_the_caller_is_unchanged(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_random_state_of_the_caller_is_unchanged(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state()
     run = distill(CONFIGS[name], ensemble, digits)
@@ -508,7 +508,7 @@ def test_random_state_of_the_caller_is_unchanged(name: str, ensemble: TeacherEns
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_random_state_of_the_caller_does_not_affect_results(
+def test_the_random_state_of_the_caller_does_not_affect_results(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     torch.manual_seed(321)
@@ -883,7 +883,7 @@ def test_over_many_epochs_unlabeled_images_are_used_about_equally_often(
     assert sum((count - 15) ** 2 / 15 for count in seen.values()) < 43.8  # chi-square with 19 degrees of freedom, 0.1 %
 
 
-def test_order_of_labeled_images_does_not_depend_on_unlabeled_images(
+def test_the_order_of_labeled_images_does_not_depend_on_unlabeled_images(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with_them, _ = batches(digits, ensemble, "training.unlabeled_batch_size=5")
@@ -891,7 +891,7 @@ def test_order_of_labeled_images_does_not_depend_on_unlabeled_images(
     assert [some[:10] for some in with_them] == without
 
 
-def test_order_of_unlabeled_images_differs_between_epochs_and_seeds(
+def test_the_order_of_unlabeled_images_differs_between_epochs_and_seeds(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     few = with_unlabeled(digits, 20)

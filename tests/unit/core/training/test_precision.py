@@ -27,7 +27,7 @@ def one_step(preset: str, precision: str, data: DataSplits) -> tuple[Tensor, Ten
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_step_in_bfloat16_is_close_to_the_step_in_float32(preset: str, digits: DataSplits) -> None:
+def test_a_step_in_bfloat16_is_close_to_the_step_in_float32(preset: str, digits: DataSplits) -> None:
     loss, gradient, _ = one_step(preset, "bfloat16", digits)
     exact_loss, exact, _ = one_step(preset, "float32", digits)
     assert loss.dtype == gradient.dtype == torch.float32
@@ -43,7 +43,7 @@ def test_weights_and_statistics_stay_in_float32(preset: str, digits: DataSplits)
     assert kinds == {torch.float32}
 
 
-def test_same_seed_gives_the_same_metrics_in_bfloat16(digits: DataSplits) -> None:
+def test_the_same_seed_gives_the_same_metrics_in_bfloat16(digits: DataSplits) -> None:
     config = tiny_config("training.precision=bfloat16", preset="latentbe")
     one, two = ([epoch.val for epoch in distill(config, random_ensemble(digits), digits)] for _ in range(2))
     assert one == two

@@ -31,7 +31,7 @@ def logits(members: int = 3) -> Tensor:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5, 3.0])], ids=["equal", "weighted"])
-def test_label_term_equals_the_torch_mean_over_subnetworks_and_labeled_images(
+def test_the_label_term_equals_the_torch_mean_over_subnetworks_and_labeled_images(
     smoothing: float, weights: Tensor | None
 ) -> None:
     z = logits()

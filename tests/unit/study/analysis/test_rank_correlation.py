@@ -52,7 +52,7 @@ def test_only_completed_searched_trials_are_compared() -> None:
     assert foresight([*own, *others], study()) == foresight(own, study())
 
 
-def test_rank_correlation_states_that_early_stopping_selected_the_trials() -> None:
+def test_the_analysis_states_that_early_stopping_selected_the_trials() -> None:
     assert selected(facts().trials)
     assert not selected(facts(scheduler=NONE).trials)
 
