@@ -25,7 +25,7 @@ def test_a_missing_damaged_or_foreign_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="damaged, or not a safetensors file"):
         weights.load_weights(file, nn.Linear(2, 3))
     weights.save_weights(file, nn.Linear(2, 4), {})
-    with pytest.raises(DataError, match="belong to another network"):
+    with pytest.raises(DataError, match="contains the weights of another network"):
         weights.load_weights(file, nn.Linear(2, 3))
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(DataError, match="damaged, or not a safetensors file"):
