@@ -34,7 +34,8 @@ def numbered(labels: Iterable[str]) -> dict[str, int]:
         names.sort(key=int)
     if len(names) < 2:
         raise DataError(
-            f"data: the training images have {counted(len(names), 'class')} ({listed(names)}), but two are required"
+            f"data: at least two classes are required, but the training images have {counted(len(names), 'class')}: "
+            f"{listed(names)}"
         )
     return {name: number for number, name in enumerate(names)}
 

@@ -79,7 +79,7 @@ def test_without_a_split_column_rows_without_a_label_are_unlabeled(images: Path)
         ([*ROWS, ("a.png", "cat", "later")], {}, "row 5 has 'later'; use train, val, test or unlabeled"),
         ([*ROWS, ("", "cat", "train")], {}, "row 5 has no path"),
         ([*ROWS, ("gone.png", "cat", "train")], {}, "1 image cannot be read: no such file or directory: gone.png"),
-        (ROWS[:1], {}, "at least two are required"),
+        (ROWS[:1], {}, "at least two classes are required"),
     ],
 )
 def test_an_invalid_table_is_rejected_and_the_error_states_the_row(

@@ -113,11 +113,11 @@ def wrong(array: np.ndarray) -> list[tuple[dict[str, np.ndarray], str]]:
         ({"train_logits": nothing, "train_probabilities": array}, "train_probabilities must be from 0 to 1 with sum 1"),
         (
             {"train_probabilities": array},
-            "must contain either train_logits or train_probabilities, but contains both; remove one",
+            "the file must contain either train_logits or train_probabilities, but contains both; remove one",
         ),
         (
             {"train_logits": nothing, "x": array},
-            "either train_logits or train_probabilities, but contains only x; add one",
+            "the file must contain either train_logits or train_probabilities, but contains only x; add one",
         ),
         ({"test_logits": array}, "test_logits matches no split of this data set, which has train"),
     ]
