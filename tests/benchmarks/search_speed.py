@@ -5,7 +5,7 @@
     python -m tests.benchmarks.search_speed --first 1000          (other seeds, from which defaults are chosen)
 
 Trials are rows of tables of real learning curves (learning_curves.py); there is no model of them. Random search trains
-a third of the rows to their last epoch, in random order. Every other searcher has the same number of epochs. A
+half of the rows to their last epoch, in random order. Every other searcher has the same number of epochs. A
 suggestion is mapped to the nearest row that is not used yet (curve_table.py), and the searcher receives the settings of
 that row as its own suggestion; `random` takes any such row. All else is the package's own: planner, searcher,
 scheduler, two trials at a time.
@@ -39,7 +39,7 @@ from tests.benchmarks.table_search import WAYS, Story, random_search, search
 CANDIDATES = 3
 OURS, RANDOM = "tpe + asha", "random"
 DRAWS = 10_000  # of the bootstrap
-SHARE = 3  # random search trains one in so many rows
+SHARE = 2  # random search trains one in so many rows
 
 
 @dataclass(frozen=True)
