@@ -7,8 +7,7 @@
 Trials are rows of tables of real learning curves (learning_curves.py); there is no model of them. Random search trains
 half of the rows to their last epoch, in random order. Every other searcher has the same number of epochs. A
 suggestion is mapped to the nearest row that is not used yet (curve_table.py), and the searcher receives the settings of
-that row as its own suggestion; `random` takes any such row. All else is the package's own: planner, searcher,
-scheduler, two trials at a time.
+that row as its own suggestion; `random` takes any such row. Two trials run at a time.
 
 A search sees the curves of one seed, even benchmark seeds those of the first, odd ones those of the second. Then its
 best three trials are confirmed with the other seed. Printed are, with 95 % intervals over paired seeds:

@@ -1,33 +1,24 @@
-"""A search among the rows of a table of learning curves, with the planner, searcher and scheduler of the package."""
+"""A search among the rows of a table of learning curves, with the searchers and schedulers of the package."""
 
-import tempfile
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from optuna.trial import TrialState
 
-from ensdistill_tune.analysis.trial_warnings import trial_warnings
-from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.events import SettingsEnqueued
-from ensdistill_tune.records.study_directory import StudyDirectory
-from ensdistill_tune.records.trial_record import METRICS
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.schedulers import StoppingRule
 from ensdistill_tune.search.search_space import Sampled
 from ensdistill_tune.search.suggester import OptunaSearcher, _seed, _suggest
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.study.study_state import StudyState
 from tests.benchmarks.curve_table import CurveTable
 
 SLOTS = 2
-MEMORY = Path("/dev/shm")  # noqa: S108 - the log of a simulated study needs no disk
 INDEPENDENT = 1_000_000  # added to the seed, so that `random again` differs from the random search of the same seed
 Story = list[tuple[int, int]]  # for each trial that completed: epochs trained by all trials so far, and its row
-Wrap = Callable[[StoppingRule], StoppingRule]
 
 
 @dataclass(frozen=True)
@@ -38,13 +29,11 @@ class Way:
         searcher: Settings of the searcher.
         scheduler: Settings of the scheduler; those of the study file if there are none.
         searcher_class: Class that suggests rows.
-        wrap: Returns the stopping rule that is used in place of the scheduler's own.
     """
 
     searcher: dict[str, Any]
     scheduler: dict[str, Any] | None = None
     searcher_class: type["TableSearcher"] | None = None
-    wrap: Wrap | None = None
 
 
 NONE = {"kind": "none"}
@@ -97,29 +86,68 @@ class TableSearcher(OptunaSearcher):
         return sampled
 
 
+class Search:
+    """One search, with the searcher and the scheduler of the package but without files: trials are rows.
+
+    Attributes:
+        story: Trials that completed.
+        trained: Epochs of all trials so far.
+    """
+
+    def __init__(self, way: Way, table: CurveTable, seed: int, trials: int) -> None:
+        self._study, self._curves, self._epochs = (
+            study_of(way, table, seed, trials),
+            table.curves[:, seed % 2],
+            table.epochs,
+        )
+        self._searcher = (way.searcher_class or TableSearcher)(self._study, table)
+        self._rules = defaultdict[str, StoppingRule](self._study.make_stopping_rule)
+        self._running: list[TrialRecord] = []
+        self.story: Story = []
+        self.trained, self._started = 0, 0
+
+    def run(self) -> Story:
+        """Trains all trials, side by side, one epoch each in turn."""
+        while self._start() or self._running:
+            for trial in list(self._running):
+                self._train(trial)
+        return self.story
+
+    def _start(self) -> bool:
+        """Starts trials in free slots; returns whether one was started."""
+        before = self._started
+        while len(self._running) < SLOTS and self.trained < (self._study.budget.epochs or 0):
+            suggestion = self._searcher.suggest(self._started + 1)
+            if suggestion is None:
+                break
+            self._started += 1
+            self._running.append(TrialRecord(self._started, None, suggestion[0], "", memory=suggestion[1]))
+        return self._started > before
+
+    def _train(self, trial: TrialRecord) -> None:
+        """Trains one epoch, and ends the trial if it is the last one."""
+        epoch, row = len(trial.epochs) + 1, self._searcher.rows[trial.number]
+        value = float(self._curves[row, epoch - 1])
+        trial.epochs.append({"epoch": epoch, "epochs": self._epochs} | dict.fromkeys(METRICS, value))
+        self.trained += 1
+        self._searcher.report(trial)
+        if epoch == self._epochs:
+            trial.state = "finished"
+            self.story.append((self.trained, row))
+        elif self._rule_of(trial).decide(trial.number, epoch, [value]) is Decision.STOP:
+            trial.state = "pruned"
+        if trial.state != "running":
+            self._running.remove(trial)
+            self._searcher.tell(trial)
+
+    def _rule_of(self, trial: TrialRecord) -> StoppingRule:
+        names = getattr(self._study.scheduler, "group_by", [])
+        return self._rules[repr([trial.sampled.get(name) for name in names])]
+
+
 def search(way: Way, table: CurveTable, seed: int, trials: int) -> Story:
-    """Runs one search, trials side by side, one epoch each in turn."""
-    study, story, trained = study_of(way, table, seed, trials), Story(), 0
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as home:
-        progress = StudyState(study, StudyDirectory(Path(home)), {}, trial_warnings)
-        planner, running = TrialPlanner(progress, SLOTS), dict[int, Any]()
-        chosen = planner._suggester = (way.searcher_class or TableSearcher)(study, table)
-        if way.wrap:
-            planner._rules = defaultdict(lambda wrap=way.wrap: wrap(study.make_stopping_rule()))
-        while not planner.done:
-            while isinstance(request := planner.next(), dict):
-                running[request["number"]] = table.curves[chosen.rows[request["number"]], seed % 2]
-            for number, curve in list(running.items()):
-                epoch, trained = len(progress.trials[number].epochs) + 1, trained + 1
-                metrics = {"epoch": epoch, "epochs": table.epochs} | dict.fromkeys(METRICS, float(curve[epoch - 1]))
-                decision = planner.report(number, metrics)
-                if decision is Decision.CONTINUE and epoch < table.epochs:
-                    continue
-                del running[number]
-                planner.end(number, "finished" if epoch == table.epochs else "pruned")
-                if epoch == table.epochs:
-                    story.append((trained, chosen.rows[number]))
-    return story
+    """Returns the trials of one search that completed."""
+    return Search(way, table, seed, trials).run()
 
 
 def study_of(way: Way, table: CurveTable, seed: int, trials: int) -> StudyConfig:
