@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.learning_curves --rows 60        (about an hour and a half on one idle core)
 
-A row of `curves/<task>.csv` is one training: its place in a scrambled Sobol sequence over the search space, its seed,
-its duration, its settings, and the validation NLL and calibrated NLL after each epoch. All trainings of a task have the
-same teachers. Rows that exist are not trained again, so the command resumes, and a larger number extends the tables.
+A row of `curves/<task>.csv` is one training: its place in a scrambled Sobol sequence over the space of the YAML file
+of the same name, its seed, its duration, its settings, and the validation NLL and calibrated NLL after each epoch. All
+trainings of a task have the same teachers. Rows that exist are not trained again, so the command resumes, and a larger
+number extends the tables.
 """
 
 import argparse
@@ -24,13 +25,8 @@ from ensdistill_tune.search.search_space import Sampled
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import StudyConfig
 
-HERE = Path(__file__).parent
-SPACES = HERE.parents[1] / "search_spaces"
-FILES = {  # search space of each task
-    "four_settings": SPACES / "cluttered_digits.yaml",
-    "five_systems": SPACES / "five_systems.yaml",
-    "digits": HERE / "curves" / "digits.yaml",
-}
+CURVES = Path(__file__).parent / "curves"
+TASKS = ("four_settings", "five_systems", "digits")
 SEEDS = (0, 1)  # the search sees the first; the others confirm
 METRICS = ("nll", "cnll")
 GUESSING = math.log(10)  # value of a training that diverged, and upper limit of all values
@@ -40,12 +36,12 @@ class Task:
     """A search space and the file of its learning curves."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.file = name, HERE / "curves" / f"{name}.csv"
+        self.name, self.file = name, CURVES / f"{name}.csv"
 
     @cached_property
     def study(self) -> StudyConfig:
-        """The study of the search space, without baselines, its suggestions from a Sobol sequence."""
-        return load_study(FILES[self.name], ["searcher={kind: qmc}", "baselines=[]"])
+        """The study of the search space, its suggestions from a Sobol sequence."""
+        return load_study(self.file.with_suffix(".yaml"), ["searcher={kind: qmc}"])
 
     @property
     def columns(self) -> list[str]:
@@ -72,7 +68,7 @@ class Task:
             expected = as_text(self.settings(int(row["place"])))
             if {name: row[name] for name in expected} != expected:
                 raise DataError(
-                    f"{self.file}: settings must be those of {FILES[self.name].name}, got others at place "
+                    f"{self.file}: settings must be those of {self.name}.yaml, got others at place "
                     f"{row['place']}. Delete the file, or restore the search space."
                 )
             known.add((int(row["place"]), int(row["seed"])))
@@ -119,7 +115,7 @@ def main() -> None:
     """Trains what is missing, the tasks in turn, so that all tables grow together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=60, help="settings of each task; each is trained with two seeds")
-    parser.add_argument("--tasks", nargs="+", choices=list(FILES), default=list(FILES))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--store", type=Path, default=Path("studies"), help="folder of the teachers")
     options = parser.parse_args()
     tasks = [Task(name) for name in options.tasks]

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.benchmarks.curve_table import CurveTable
-from tests.benchmarks.search_peers import PEERS
 from tests.benchmarks.table_search import Story
 
-PACKAGES = ("optuna==5.0.0", "syne-tune==0.16.0", "smac==2.4.1", "confopt==2.0.1", "torch==2.15.0")
+PACKAGES = ("optuna==5.0.0", "syne-tune[blackbox-repository]==0.16.0", "smac==2.4.1", "confopt==2.0.1", "torch==2.15.0")
 MISSING = {"HEBO 0.3.6": "its dependency GPy 1.9.9 does not compile for Python 3.11 or later"}
 ROOT = Path(__file__).parents[2]
 
@@ -44,8 +43,7 @@ def run(python: Path, peer: str, table: CurveTable, trials: int, seeds: Sequence
         source, target = Path(home, "job.json"), Path(home, "stories.json")
         source.write_text(json.dumps(job))
         command = [python, "-m", "tests.benchmarks.search_peers", peer, source, target]
-        subprocess.run(command, check=True, cwd=ROOT)
+        done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{peer} failed:\n{done.stderr}")
         return [[(trained, row) for trained, row in story] for story in json.loads(target.read_text())]
-
-
-__all__ = ["MISSING", "PEERS", "environment", "run"]
