@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from tests.benchmarks.learning_curves import SEEDS, Task
+from tests.benchmarks.learning_curves import Task
 from tests.benchmarks.row_points import RowPoints
 
 Array = NDArray[np.float64]
@@ -24,10 +24,10 @@ class CurveTable:
     def __init__(self, task: Task, metric: str = "nll") -> None:
         self.task = task
         rows = {(int(row["place"]), int(row["seed"])): row for row in task.rows()}
-        places = sorted({place for place, _ in rows if all((place, seed) in rows for seed in SEEDS)})
+        places = sorted({place for place, _ in rows if all((place, seed) in rows for seed in task.seeds)})
         columns = [f"{metric}_{epoch}" for epoch in range(1, task.study.epochs + 1)]
         self.settings = [task.settings(place) for place in places]
-        self.curves = np.array([[[float(rows[p, s][name]) for name in columns] for s in SEEDS] for p in places])
+        self.curves = np.array([[[float(rows[p, s][name]) for name in columns] for s in task.seeds] for p in places])
         self.points = RowPoints(self.axes, self.settings)
 
     @property
@@ -47,12 +47,13 @@ class CurveTable:
         mean: Array = self.curves[:, :, -1].mean(1)
         return mean
 
-    @property
-    def seed_correlation(self) -> float:
-        """Spearman's rank correlation of the final metrics of the two seeds."""
-        return float(spearmanr(*self.curves[:, :, -1].T).statistic)
+    def __str__(self) -> str:
+        """Returns the number of rows, and how well they can be ranked by half of the training and by another seed."""
+        ends, half = self.curves[:, :, -1], self.curves[:, :, self.epochs // 2 - 1]
+        early = float(np.mean([_rank_correlation(*pair) for pair in zip(half.T, ends.T, strict=True)]))
+        words = f"{len(ends)} rows; rank correlation of half and whole trainings {early:.2f}"
+        return words if ends.shape[1] == 1 else f"{words}, of two seeds {_rank_correlation(*ends.T[:2]):.2f}"
 
-    def foresight(self, epoch: int) -> float:
-        """Returns Spearman's rank correlation of the metric after an epoch with the last one, mean over the seeds."""
-        seeds = range(self.curves.shape[1])
-        return float(np.mean([spearmanr(self.curves[:, s, epoch - 1], self.curves[:, s, -1]).statistic for s in seeds]))
+
+def _rank_correlation(one: Array, other: Array) -> float:
+    return float(spearmanr(one, other).statistic)

@@ -29,7 +29,8 @@ class Job:
 
     def __init__(self, job: dict[str, Any], seed: int) -> None:
         self.axes, self.settings, self.grace, self.factor = (job[k] for k in ("axes", "settings", "grace", "factor"))
-        self.curves = np.array(job["curves"])[:, seed % 2]
+        curves = np.array(job["curves"])
+        self.curves = curves[:, seed % curves.shape[1]]
         self.epochs, self.seed = self.curves.shape[1], seed
         self._points, self._limit = RowPoints(self.axes, self.settings), job["trials"] * self.curves.shape[1]
         self.used, self.trained, self.story = list[int](), 0, list[tuple[int, int]]()

@@ -10,7 +10,8 @@ of epochs. A suggestion is mapped to the nearest row that is not used yet (row_p
 settings of that row as its own suggestion; `random` takes any such row. Two trials run at a time.
 
 A search sees the curves of one seed, even benchmark seeds those of the first, odd ones those of the second. Then its
-best three trials are confirmed with the other seed. Printed are, with 95 % intervals over paired seeds:
+best three trials are confirmed with the other seed (`digits` has a single seed and no confirmation). Printed are, with
+95 % intervals over paired benchmark seeds:
 
 - epochs: epochs of all trials until one completes with a value as low as the best of random search, divided by the
   epochs of random search; 1 if none does
@@ -60,16 +61,18 @@ class Outcome:
 
 def judge(story: Story, table: CurveTable, seed: int, trials: int) -> Outcome:
     """Returns the outcome of a search."""
-    seen, other = table.curves[:, seed % 2, -1], table.curves[:, 1 - seed % 2, -1]
+    ends = table.curves[:, :, -1]
+    own = seed % ends.shape[1]
+    seen, other = ends[:, own], ends[:, own - 1]  # the same with a single seed
     limit = trials * table.epochs
     target = min(seen[row] for _, row in random_search(table, seed, trials))
-    ends = [trained for trained, row in story if seen[row] <= target]
+    reached = [trained for trained, row in story if seen[row] <= target]
     rows = [row for trained, row in story if trained <= limit] or [story[0][1]]
     candidates = sorted(rows, key=lambda row: seen[row])[:CANDIDATES]
     confirmed = min(candidates, key=lambda row: other[row])
     best = min(candidates, key=lambda row: table.truth[row])
     regret = float(table.truth[confirmed] - table.truth.min())
-    return Outcome(min([1.0, *(trained / limit for trained in ends)]), regret, float(best != candidates[0]))
+    return Outcome(min([1.0, *(trained / limit for trained in reached)]), regret, float(best != candidates[0]))
 
 
 Outcomes = dict[str, list[Outcome]]  # of each searcher, in the order of the seeds
@@ -156,7 +159,7 @@ def main() -> None:
         table = CurveTable(Task(name), options.metric)
         trials = len(table.settings) // SHARE[name]
         found[name] = measure(table, options.who, PEERS if options.peers else (), trials, seeds)
-        print(f"\n{name}: {len(table.settings)} rows, random search of {trials} trials, {options.seeds} seeds\n")
+        print(f"\n{name}: {table}; random search of {trials} trials; {options.seeds} benchmark seeds\n")
         print(table_of(found[name]), flush=True)
     print(f"\nmean over tasks\n\n{table_of(pooled(found))}")
     if options.peers:

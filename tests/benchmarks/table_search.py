@@ -97,7 +97,7 @@ class Search:
     def __init__(self, way: Way, table: CurveTable, seed: int, trials: int) -> None:
         self._study, self._curves, self._epochs = (
             study_of(way, table, seed, trials),
-            table.curves[:, seed % 2],
+            table.curves[:, seed % table.curves.shape[1]],
             table.epochs,
         )
         self._searcher = (way.searcher_class or TableSearcher)(self._study, table)
