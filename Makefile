@@ -10,7 +10,7 @@ SOURCE ?= .
 DIST ?= dist
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 
-.PHONY: fuzz study test test-rest test-all docs wheel golden chaos bench bench-data lint ui clean
+.PHONY: fuzz study test test-rest test-all docs wheel golden chaos bench bench-data bench-search lint ui clean
 
 # The hyperparameter study of search_spaces/cluttered_digits.yaml, on real images. Another name: make study NAME=second
 study: $(READY)
@@ -56,7 +56,7 @@ fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --count 500 --distill 20
 	$(BIN)/python -m tests.fuzz_data --count 500 --distill 20
 
-# How fast steps, studies and searches are, beside what they are meant to reach. 20 minutes on two cores that do nothing
+# How fast steps and studies are, beside what they are meant to reach. 20 minutes on two cores that do nothing
 # else; the tables are kept in studies/bench.
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench
@@ -64,6 +64,11 @@ bench: $(READY)
 # Memory, decoding and batches of 50,000 images of 224 px, beside what they are meant to reach. 15 minutes, 9 GB of disk.
 bench-data: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_data
+
+# Searchers of this package and of others on tables of real learning curves, 40 seeds. An hour on one core. The command
+# python -m tests.benchmarks.learning_curves --rows N extends the tables.
+bench-search: $(READY)
+	$(BIN)/python -m tests.benchmarks.search_speed --peers
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -141,19 +141,33 @@ class Swa(AveragingSettings):
 
 
 class Lawa(AveragingSettings):
-    """Latest weight averaging: the mean of the weights at the end of the last k epochs. Kaddour 2022, section 2."""
+    """Latest weight averaging: theta' = 1/k sum_{i<k} theta_{t - i v}, the mean of the last k states, v steps apart.
+
+    By default the states are those at the end of epochs (Kaddour 2022, section 2). With `window_fraction` = f, the k
+    states lie evenly in the last fraction f of all T steps, v = f T / k, at least one step: long and short trainings
+    then have windows of the same share. The newest state is less than v steps old. Ajroldi et al. 2025 recommend
+    windows of about 1 % of the steps.
+    """
 
     kind: Literal["lawa"] = "lawa"
-    window: int = setting(6, "Number of epochs k.", ge=1, le=1000)
+    window: int = setting(6, "Number of states k.", ge=1, le=1000)
+    window_fraction: float | None = setting(
+        None,
+        "Fraction of all training steps over which the states are spread; by default, one state per epoch.",
+        gt=0,
+        le=1,
+    )
 
     def __call__(self, student: Student) -> WeightAverage:
         """Returns an average of at most k states, all kept in memory."""
-        return _WindowAverage(self.window)
+        if self.window_fraction is None:
+            return _WindowAverage(self.window)
+        return _StepWindowAverage(self.window, self.window_fraction / self.window)
 
     @property
     def depends_on_length(self) -> bool:
-        """False: the average depends only on the epochs so far."""
-        return False
+        """Whether the window is a fraction of the training."""
+        return self.window_fraction is not None
 
 
 class GreedySoup(AveragingSettings):
@@ -240,6 +254,9 @@ class _WindowAverage(_NoAverage):
         self.kept: list[Weights] = []
 
     def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
+        self._keep(student)
+
+    def _keep(self, student: Student) -> None:
         self.kept = [*self.kept, _copy(student)][-self.window :]
 
     def averaged(self, student: Student) -> Student:
@@ -250,6 +267,30 @@ class _WindowAverage(_NoAverage):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.kept = state["kept"]
+
+
+class _StepWindowAverage(_WindowAverage):
+    """The mean of the weights after the last steps that lie `spacing`, a fraction of the training, apart."""
+
+    def __init__(self, last: int, spacing: float) -> None:
+        super().__init__(last)
+        self.spacing = spacing
+        self.passed = 0  # number of multiples of the spacing that the training has passed
+
+    def update(self, student: Student, progress: float) -> None:
+        passed = int(progress / self.spacing + 1e-6)  # the last step of a spacing counts, despite rounding
+        if passed > self.passed:
+            self._keep(student)
+        self.passed = passed
+
+    def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": self.kept, "passed": self.passed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.kept, self.passed = state["kept"], state["passed"]
 
 
 class _GreedySoupAverage(_NoAverage):

@@ -25,11 +25,10 @@ from rich.markdown import Markdown
 
 from ensdistill.evaluation.tables import markdown_table
 from ensdistill.methods.recipe import fast_in_bfloat16
-from tests.benchmarks import search_speed
 from tests.benchmarks.precision import table_of as precision_table
 from tests.benchmarks.step_speed import COLUMNS, Row, spread
 
-PARTS = ("step_speed", "precision", "study_speed", "search_speed", "memory_growth")
+PARTS = ("step_speed", "precision", "study_speed", "memory_growth")
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,6 @@ def targets(figures: dict[str, Any]) -> Iterator[Target]:
     )
     value = study["fixed cost a trial, seconds"]
     yield Target("fixed cost a trial, seconds", value, f"{value:.2f}", 0.2, less=True)
-    found = figures["search_speed"]["ratios"]["tpe + asha"]
-    value, sd = statistics.fmean(found), statistics.pstdev(found)
-    what = "trial-epochs to random search's best, TPE with ASHA / random"
-    yield Target(what, value, f"{value:.2f} (mean of {len(found)} seeds, sd {sd:.2f})", 0.35, less=True)
     value = figures["memory_growth"]["growth"]
     yield Target("growth of a worker over 200 trials, MiB", value, f"{value:.1f}", 5.0, less=True)
 
@@ -98,10 +93,10 @@ def report(figures: dict[str, Any]) -> str:
     steps = [Row(**row).cells() for row in figures["step_speed"]]
     lines += ["", markdown_table(("what", "measured", "target", "reached"), reached)]
     lines += ["", markdown_table(COLUMNS, steps, ["ours in"])]
-    for table in (precision_table(figures["precision"]), search_speed.table_of(figures["search_speed"])):
-        names = [str(column.header) for column in table.columns]
-        cells = [list(map(str, row)) for row in zip(*(column.cells for column in table.columns), strict=True)]
-        lines += ["", str(table.title), "", markdown_table(names, cells)]
+    table = precision_table(figures["precision"])
+    names = [str(column.header) for column in table.columns]
+    cells = [list(map(str, row)) for row in zip(*(column.cells for column in table.columns), strict=True)]
+    lines += ["", str(table.title), "", markdown_table(names, cells)]
     for part in ("study_speed", "memory_growth"):
         values = [(name, f"{value:.3g}") for name, value in figures[part].items()]
         lines += ["", markdown_table((part.replace("_", " "), "value"), values)]

@@ -1,148 +1,172 @@
-"""Measures how much sooner than random search a searcher with a scheduler reaches the final best of random search.
+"""How much sooner than random search a searcher with a scheduler finds what random search finds at its very end.
 
-    python -m tests.benchmarks.search_speed                       (40 seeds; about 6 minutes on one core)
-    python -m tests.benchmarks.search_speed --first 100           (other seeds, for choosing defaults)
+    make bench-search                                             (40 seeds of all searchers and of other packages)
+    python -m tests.benchmarks.search_speed --who "tpe + asha"    (one searcher)
+    python -m tests.benchmarks.search_speed --first 1000          (other seeds, from which defaults are chosen)
 
-Random search trains all its trials to the end. Every other method may train the same total number of epochs. The
-measurement is the number of epochs trained by all trials together until a completed trial is as good as the best of
-random search. A method that does not reach this value is counted with all its epochs. Learning curves are predicted
-from real trainings (curves_model.py). Everything else is the code of a study: planner, searcher, scheduler and two
-slots.
+Trials are rows of tables of real learning curves (learning_curves.py); there is no model of them. Random search trains
+half of the rows (a quarter on `digits`) to their last epoch, in random order. Every other searcher has the same number
+of epochs. A suggestion is mapped to the nearest row that is not used yet (row_points.py), and the searcher receives the
+settings of that row as its own suggestion; `random` takes any such row. Two trials run at a time.
+
+A search sees the curves of one seed, even benchmark seeds those of the first, odd ones those of the second. Then its
+best three trials are confirmed with the other seed (`digits` has a single seed and no confirmation). Printed are, with
+95 % intervals over paired benchmark seeds:
+
+- epochs: epochs of all trials until one completes with a value as low as the best of random search, divided by the
+  epochs of random search; 1 if none does
+- regret: NLL of the confirmed trial, minus that of the best row of the table, both as means of the two seeds, in units
+  of the mean regret of random search
+- false winners: share of searches whose best trial is not the best of its three candidates in the mean of both seeds
 """
 
 import argparse
 import json
 import statistics
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import numpy as np
+from numpy.typing import NDArray
 
-from ensdistill_tune.analysis.trial_warnings import trial_warnings
-from ensdistill_tune.execution.trial_planner import TrialPlanner
-from ensdistill_tune.records.study_directory import StudyDirectory
-from ensdistill_tune.records.trial_record import METRICS
-from ensdistill_tune.search.decision import Decision
-from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.study.study_state import StudyState
-from tests.benchmarks.curves_model import Curves
-from tests.benchmarks.digits_curves import study_of
+from ensdistill.evaluation.tables import markdown_table
+from tests.benchmarks.curve_table import CurveTable
+from tests.benchmarks.learning_curves import METRICS, TASKS, Task
+from tests.benchmarks.search_peers import PEERS
+from tests.benchmarks.search_peers_environment import MISSING, environment, run
+from tests.benchmarks.table_search import WAYS, Story, random_search, search
 
-SLOTS = 2
-INDEPENDENT = 1_000_000  # added to the seed; otherwise, the first trials would be those of random search
-NONE: dict[str, Any] = {"kind": "none"}
-ASHA: dict[str, Any] = {"kind": "asha"}
-WHO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # searcher and scheduler, as in search space files
-    "tpe + asha": ({"kind": "tpe"}, ASHA),
-    "tpe": ({"kind": "tpe"}, NONE),
-    "random + asha": ({"kind": "random"}, ASHA),
-    "random again": ({"kind": "random"}, NONE),
-    "tpe + hyperband": ({"kind": "tpe"}, {"kind": "hyperband"}),
-    "tpe + median": ({"kind": "tpe"}, {"kind": "median"}),
-    "gp + asha": ({"kind": "gp"}, ASHA),
-    "qmc + asha": ({"kind": "qmc"}, ASHA),
-    "nsga2 + asha": ({"kind": "nsga2"}, ASHA),
-}
-Story = list[tuple[int, float]]  # epochs of all trials so far, and the final value of a trial that has just ended
+CANDIDATES = 3
+OURS, RANDOM = "tpe + asha", "random"
+DRAWS = 10_000  # of the bootstrap
+SHARE = {"four_settings": 2, "five_systems": 2, "digits": 4}  # random search trains one in so many rows; the rungs of
+# `digits` are so early that with a half, early stopping would see all rows
 
 
-def search(study: StudyConfig, curves: Curves, enough: float = float("-inf")) -> Story:
-    """Runs one search with parallel trials, one epoch each in turn; stops once a trial is good enough."""
-    story: Story = []
-    with tempfile.TemporaryDirectory() as home:
-        progress = StudyState(study, StudyDirectory(Path(home)), {}, trial_warnings)
-        agenda, running, trained = TrialPlanner(progress, SLOTS), dict[int, Any](), 0
-        while not agenda.done:
-            while isinstance(suggestion := agenda.next(), dict):
-                running[suggestion["number"]] = curves(suggestion["sampled"])
-            for number, curve in list(running.items()):
-                epoch = len(progress.trials[number].epochs) + 1
-                trained += 1
-                metrics = {"epoch": epoch, "epochs": curves.epochs} | dict.fromkeys(METRICS, float(curve[epoch - 1]))
-                decision = agenda.report(number, metrics)
-                if decision is Decision.CONTINUE and epoch < curves.epochs:
-                    continue
-                del running[number]
-                agenda.end(number, "finished" if epoch == curves.epochs else "pruned")
-                if epoch == curves.epochs:
-                    story.append((trained, metrics["val/nll"]))
-                    if story[-1][1] <= enough:
-                        return story
-    return story
+@dataclass(frozen=True)
+class Outcome:
+    """What one search found.
+
+    Attributes:
+        epochs: Share of random search's epochs until a trial is as good as its best; 1 if none is.
+        regret: Regret of the confirmed trial, in NLL or in units of random search's.
+        false_winner: 1 if the best trial of the search is not the best of its candidates, else 0.
+    """
+
+    epochs: float
+    regret: float
+    false_winner: float
 
 
-def study_with(searcher: Mapping[str, Any], scheduler: Mapping[str, Any], trials: int, epochs: int) -> StudyConfig:
-    """Returns the shipped study with only the search phase and the epoch budget of the given number of full trials."""
-    study = study_of()
-    budget = {"trials": trials * epochs, "epochs": trials * epochs}
-    changed = {
-        "searcher": searcher,
-        "scheduler": scheduler,
-        "budget": budget,
-        "confirmation": {"top_k": 0},
-        "baselines": [],
+def judge(story: Story, table: CurveTable, seed: int, trials: int) -> Outcome:
+    """Returns the outcome of a search."""
+    ends = table.curves[:, :, -1]
+    own = seed % ends.shape[1]
+    seen, other = ends[:, own], ends[:, own - 1]  # the same with a single seed
+    limit = trials * table.epochs
+    target = min(seen[row] for _, row in random_search(table, seed, trials))
+    reached = [trained for trained, row in story if seen[row] <= target]
+    rows = [row for trained, row in story if trained <= limit] or [story[0][1]]
+    candidates = sorted(rows, key=lambda row: seen[row])[:CANDIDATES]
+    confirmed = min(candidates, key=lambda row: other[row])
+    best = min(candidates, key=lambda row: table.truth[row])
+    regret = float(table.truth[confirmed] - table.truth.min())
+    return Outcome(min([1.0, *(trained / limit for trained in reached)]), regret, float(best != candidates[0]))
+
+
+Outcomes = dict[str, list[Outcome]]  # of each searcher, in the order of the seeds
+
+
+def measure(table: CurveTable, who: Iterable[str], peers: Iterable[str], trials: int, seeds: range) -> Outcomes:
+    """Returns the outcomes of all searches of a task."""
+    stories = {RANDOM: [random_search(table, seed, trials) for seed in seeds]}
+    for name in who:
+        stories[name] = [search(WAYS[name], table, seed, trials) for seed in seeds]
+        print(f"{table.task.name}: {name}", flush=True)
+    if peers:
+        with environment() as python:
+            for name in peers:
+                stories[name] = run(python, name, table, trials, seeds)
+                print(f"{table.task.name}: {name}", flush=True)
+    found = {
+        name: [judge(story, table, seed, trials) for story, seed in zip(runs, seeds, strict=True)]
+        for name, runs in stories.items()
     }
-    return StudyConfig.model_validate(study.model_dump(mode="json") | changed)
+    unit = statistics.fmean(run.regret for run in found[RANDOM])
+    found[RANDOM] = [replace(run, epochs=1.0) for run in found[RANDOM]]  # by definition
+    return {name: [replace(run, regret=run.regret / unit) for run in runs] for name, runs in found.items()}
 
 
-def ratio(who: str, curves: Curves, trials: int, seed: int, target: float) -> float:
-    """Returns the epochs until the target is reached divided by the epochs of random search; 1 if it is not reached."""
-    searcher, scheduler = WHO[who]
-    study = study_with({**searcher, "seed": seed + INDEPENDENT}, scheduler, trials, curves.epochs)
-    trained, value = search(study, curves, target)[-1]
-    return trained / (trials * curves.epochs) if value <= target else 1.0
+def interval(values: Sequence[float]) -> str:
+    """Returns the mean of paired values and its 95 % bootstrap interval."""
+    low, high = np.quantile(_resampled(values), [0.025, 0.975])
+    return f"{statistics.fmean(values):.2f} ({low:.2f} to {high:.2f})"
 
 
-def measure(who: list[str], trials: int, seeds: range) -> dict[str, Any]:
-    """Returns the ratios of all methods by seed, and properties of the curves."""
-    curves = Curves(study_of())
-    targets = {}
-    for seed in seeds:
-        story = search(study_with({"kind": "random", "seed": seed}, NONE, trials, curves.epochs), curves)
-        targets[seed] = min(value for _, value in story)
+def ratio(values: Sequence[float], reference: Sequence[float]) -> str:
+    """Returns the ratio of two means over the same seeds and its 95 % bootstrap interval."""
+    low, high = np.quantile(_resampled(values) / _resampled(reference), [0.025, 0.975])
+    return f"{statistics.fmean(values) / statistics.fmean(reference):.2f} ({low:.2f} to {high:.2f})"
+
+
+def _resampled(values: Sequence[float]) -> NDArray[np.float64]:
+    """Returns means of resampled seeds, the same seeds for all values of the same number."""
+    draws = np.random.default_rng(0).integers(len(values), size=(DRAWS, len(values)))
+    means: NDArray[np.float64] = np.asarray(values)[draws].mean(1)
+    return means
+
+
+def table_of(found: Outcomes) -> str:
+    """Returns a table with a row for each searcher."""
+    against = (f"epochs / those of {OURS}", f"regret of {OURS} minus this")
+    columns = ("searcher", "epochs", against[0], "regret", against[1], "false winners")
+    ours, rows = found.get(OURS, found[RANDOM]), []
+    for name, runs in found.items():
+        epochs, regrets = [run.epochs for run in runs], [run.regret for run in runs]
+        difference = [mine.regret - regret for mine, regret in zip(ours, regrets, strict=True)]
+        wrong = f"{statistics.fmean(run.false_winner for run in runs):.2f}"
+        paired = ratio(epochs, [run.epochs for run in ours])
+        rows.append([name, interval(epochs), paired, interval(regrets), interval(difference), wrong])
+    return markdown_table(columns, rows)
+
+
+def pooled(tasks: Mapping[str, Outcomes]) -> Outcomes:
+    """Returns the means over tasks, seed by seed."""
+    first = next(iter(tasks.values()))
     return {
-        "trials": trials,
-        "targets": list(targets.values()),
-        "ratios": {name: [ratio(name, curves, trials, s, t) for s, t in targets.items()] for name in who},
-        "trainings": len(curves.real),
-        "all, sd of log NLL": curves.spread,
-        "held-out rank correlation of the model": curves.held_out_correlation(),
-        "rank correlation with the last epoch": {e: curves.foresight(e) for e in (5, 10, 15, 20, 30, 45)},
-        "luck, sd of log NLL": float(curves.residuals[:, -1].std()),
+        name: [
+            Outcome(*(statistics.fmean(getattr(run, field) for run in runs) for field in Outcome.__dataclass_fields__))
+            for runs in zip(*(found[name] for found in tasks.values()), strict=True)
+        ]
+        for name in first
     }
-
-
-def table_of(figures: dict[str, Any]) -> Table:
-    """Returns a table with one row per method."""
-    title = (
-        f"epochs to random search's best of {figures['trials']} trials / its epochs (target for tpe + asha: <= 0.35)"
-    )
-    table = Table("who", "mean", "median", "sd", "from", "to", "not reached", title=title)
-    for name, values in figures["ratios"].items():
-        mean, median, spread = statistics.mean(values), statistics.median(values), statistics.pstdev(values)
-        shares = [f"{value:.2f}" for value in (mean, median, spread, min(values), max(values))]
-        table.add_row(name, *shares, f"{sum(value == 1.0 for value in values)} of {len(values)}")
-    return table
 
 
 def main() -> None:
-    """Measures and prints the ratios."""
+    """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--who", nargs="+", default=list(WHO)[:4], choices=list(WHO))
-    parser.add_argument("--trials", type=int, default=60, help="of random search")
+    parser.add_argument("--who", nargs="*", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--peers", action="store_true", help="other packages too, in a separate environment")
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
+    parser.add_argument("--metric", default="nll", choices=METRICS)
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--json", type=Path, help="where the figures are written too")
+    parser.add_argument("--json", type=Path, help="where the outcomes are written too")
     options = parser.parse_args()
-    figures = measure(options.who, options.trials, range(options.first, options.first + options.seeds))
-    console = Console()
-    console.print(table_of(figures))
-    console.print({name: value for name, value in figures.items() if name not in ("ratios", "targets")})
+    seeds, found = range(options.first, options.first + options.seeds), dict[str, Outcomes]()
+    for name in options.tasks:
+        table = CurveTable(Task(name), options.metric)
+        trials = len(table.settings) // SHARE[name]
+        found[name] = measure(table, options.who, PEERS if options.peers else (), trials, seeds)
+        print(f"\n{name}: {table}; random search of {trials} trials; {options.seeds} benchmark seeds\n")
+        print(table_of(found[name]), flush=True)
+    print(f"\nmean over tasks\n\n{table_of(pooled(found))}")
+    if options.peers:
+        print(f"\nnot installed: {MISSING}")
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        plain = {task: {who: [asdict(run) for run in runs] for who, runs in of.items()} for task, of in found.items()}
+        options.json.write_text(json.dumps(plain) + "\n")
 
 
 if __name__ == "__main__":

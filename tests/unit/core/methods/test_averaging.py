@@ -217,6 +217,56 @@ def test_the_mean_of_the_last_epochs_includes_batchnorm_statistics_and_keeps_the
     assert averaged.num_batches_tracked.dtype == torch.int64
 
 
+def lawa_of_steps(values: list[float], **settings: float) -> float:
+    """The average after one step at each of these weights, in one epoch."""
+    student = scalar_student()
+    average = Lawa(**settings)(student)
+    show(average, student, values)
+    return weight(average, student)
+
+
+@pytest.mark.parametrize(
+    ("steps", "window", "fraction", "expected"),
+    [
+        (12, 3, 0.5, 10.0),  # every second step of the last six: 8, 10, 12
+        (12, 6, 0.5, 9.5),  # every step of the last six
+        (12, 1, 0.5, 12.0),
+        (12, 3, 1.0, 8.0),  # 4, 8, 12
+        (12, 4, 0.01, 10.5),  # less than a step apart: the last four steps
+        (10, 3, 0.5, 26 / 3),  # 5/3 steps apart: the first steps at or after 6.67, 8.33 and 10 are 7, 9 and 10
+    ],
+)
+def test_window_of_a_fraction_is_the_mean_of_evenly_spread_steps(
+    steps: int, window: int, fraction: float, expected: float
+) -> None:
+    found = lawa_of_steps([float(n + 1) for n in range(steps)], window=window, window_fraction=fraction)
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("steps", [7, 60, 997, 10007])
+def test_spacing_of_whole_steps_is_kept_despite_rounding(steps: int) -> None:
+    found = lawa_of_steps([float(n + 1) for n in range(3 * steps)], window=3, window_fraction=1.0)
+    assert found == 2.0 * steps
+
+
+def test_ends_of_epochs_do_not_count_in_a_window_of_a_fraction() -> None:
+    student = scalar_student()
+    average = Lawa(window=2, window_fraction=1.0)(student)
+    end_epochs(average, student, VALUES)  # steps 6 and 12 of 12, the ends of epochs 3 and 6
+    assert weight(average, student) == 18.0
+
+
+@pytest.mark.parametrize("seen", range(6))
+def test_a_window_of_a_fraction_resumes_exactly_from_a_saved_state(seen: int) -> None:
+    settings, places = Lawa(window=2, window_fraction=0.7), [(n + 1) / 6 for n in range(6)]
+    student = scalar_student()
+    first, second = settings(student), settings(student)
+    show(first, student, VALUES[:seen], places[:seen])
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    show(second, student, VALUES[seen:], places[seen:])
+    assert weight(second, student) == 10.0  # 0.35 of the training apart: steps 3 and 5, at 0.5 and 0.83
+
+
 # --- soups ---
 
 
@@ -297,7 +347,11 @@ def test_the_soup_equals_the_greedy_recipe_on_the_best_epochs_and_is_never_worse
         assert score(found) >= max(map(score, values))
 
 
-@pytest.mark.parametrize("settings", [Swa(start=0.0), Lawa(window=2), GreedySoup(max_candidates=2)], ids=repr)
+@pytest.mark.parametrize(
+    "settings",
+    [Swa(start=0.0), Lawa(window=2), GreedySoup(max_candidates=2)],
+    ids=repr,
+)
 @pytest.mark.parametrize("seen", range(4))
 def test_epoch_averages_resume_exactly_from_a_saved_state(settings: Swa | Lawa | GreedySoup, seen: int) -> None:
     judge = judge_by(lambda w: -abs(w - 9))

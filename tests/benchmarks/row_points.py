@@ -1,0 +1,49 @@
+"""Rows of settings as points, and the row that is nearest to a suggestion. Requires NumPy only."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Axes = Mapping[str, Mapping[str, Any]]  # `kind` and `values` of each hyperparameter, by name
+
+
+class RowPoints:
+    """Settings of the rows of a table, as points.
+
+    The distance of two rows is the sum over the hyperparameters of a distance in [0, 1]: numbers by their share of the
+    range, in the logarithm if they are drawn so; listed values 0 or 1. A hyperparameter that is inactive in one of the
+    rows only has the middle of its range; for listed values, the distance is 1/2.
+
+    Attributes:
+        settings: Settings of each row.
+    """
+
+    def __init__(self, axes: Axes, settings: list[dict[str, Any]]) -> None:
+        self._axes, self.settings = axes, settings
+        self._points = np.array([self._point(row) for row in settings])
+
+    def nearest(self, suggested: Mapping[str, Any], used: Iterable[int]) -> int:
+        """Returns the row that is nearest to a suggestion and not used yet.
+
+        Args:
+            suggested: Values by name.
+            used: Rows that are used.
+        """
+        distances = np.abs(self._points - self._point(suggested)).sum(1)
+        distances[list(used)] = math.inf
+        return int(distances.argmin())
+
+    def _point(self, row: Mapping[str, Any]) -> NDArray[np.float64]:
+        return np.concatenate([_coordinates(axis, row.get(name)) for name, axis in self._axes.items()])
+
+
+def _coordinates(axis: Mapping[str, Any], value: Any) -> NDArray[np.float64]:
+    if axis["kind"] in ("choice", "grid"):
+        return np.array([0.5 * (value == other) for other in axis["values"]])
+    if value is None:
+        return np.array([0.5])
+    low, high, here = (math.log(v) if axis["kind"] == "log_uniform" else v for v in (*axis["values"], value))
+    return np.array([(here - low) / (high - low)])
