@@ -59,8 +59,9 @@ class LatencyMeter:
         network = new_student(config, self._data).merged()
         architecture = architecture_of(network)
         if architecture not in self._known:
-            channels, height, width = shape = self._data.train.images.shape[1:]
-            resizing = DeployableClassifier(inference_form(network), (channels, height, width), resize_of(config))
+            channels, height, width = self._data.train.images.shape[1:]
+            shape = (channels, height, width)
+            resizing = DeployableClassifier(inference_form(network), shape, resize_of(config))
             event = LatencyMeasured(
                 architecture=architecture,
                 machine=self._machine,
