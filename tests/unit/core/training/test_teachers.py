@@ -13,7 +13,7 @@ from torch import nn
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, load_data
-from ensdistill.errors import ConfigError, DataError, DivergedError
+from ensdistill.errors import ConfigError, DataError, DivergedError, SettingWarning
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.optimizers import OptimizerPiece
 from ensdistill.models import CustomModel
@@ -81,7 +81,7 @@ def test_errors_and_warnings_of_teachers_begin_with_their_place_in_the_settings(
     torch.save(tiny_config().teachers.model((1, 8, 8), 3).state_dict(), tmp_path / "w.pt")
     words = ["teachers.count=1", f"teachers.model.weights={tmp_path / 'w.pt'}"]
     for call in (check_trained_teachers, get_ensemble):
-        with pytest.warns(UserWarning) as caught:
+        with pytest.warns(SettingWarning, match="classifier") as caught:
             call(tiny_config(*words), digits, *([tmp_path] if call is get_ensemble else []))
         (text,) = {str(one.message) for one in caught}
         assert text.startswith("teachers.model.weights: the classifier (")
