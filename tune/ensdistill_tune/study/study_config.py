@@ -30,7 +30,7 @@ from ensdistill_tune.search.schedulers import Asha, Scheduler, StoppingRule
 from ensdistill_tune.search.search_space import SearchSpace
 from ensdistill_tune.search.searchers import Searcher, Tpe
 from ensdistill_tune.study.confirmation_settings import Confirmation
-from ensdistill_tune.study.objectives import COSTS, LATENCY, directions_in_words, metric_directions
+from ensdistill_tune.study.objectives import COSTS, LATENCY, PHOTO_LATENCY, directions_in_words, metric_directions
 
 SHARED = (
     "seed",
@@ -138,8 +138,8 @@ class StudyConfig(Settings):
     )
     measure_latency: bool = setting(
         False,
-        f"Whether to measure {LATENCY} of every network (one image, one CPU thread or the GPU of the trials). "
-        "A constraint on it enables the measurement, too.",
+        f"Whether to measure {LATENCY} of every network (one image, one CPU thread or the GPU of the trials), and "
+        f"{PHOTO_LATENCY} (the same with the resize of a photo). A constraint on the first enables the measurement.",
     )
     searcher: Searcher = setting(Tpe(), "Search algorithm that suggests settings.")
     scheduler: Scheduler = setting(Asha(), "Early-stopping scheduler.")
