@@ -153,6 +153,18 @@ class SettingError(ValueError):
         super().__init__(str(issue))
 
 
+class SettingWarning(UserWarning):
+    """A warning about a setting.
+
+    Attributes:
+        issue: The issue.
+    """
+
+    def __init__(self, issue: ConfigIssue) -> None:
+        self.issue = issue
+        super().__init__(str(issue))
+
+
 class DataError(EnsdistillError):
     """A file or folder that is missing, damaged, or made for different data or another network."""
 

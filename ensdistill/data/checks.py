@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ensdistill.data.image_facts import largest_values
 from ensdistill.errors import ConfigIssue, DataError
@@ -40,6 +40,22 @@ class Part(Protocol):
         """Hash of the pixels of each image."""
 
     def __len__(self) -> int: ...
+
+
+def label_number(label: Any, place: str) -> int:
+    """Returns a label as an integer.
+
+    Args:
+        label: Label of one image, of any type.
+        place: The image, for the message.
+
+    Raises:
+        DataError: It is not a whole number; 1.0 and text are refused too.
+    """
+    try:
+        return int(label.__index__() if hasattr(label, "__index__") else label.item().__index__())
+    except (TypeError, ValueError, AttributeError, RuntimeError):
+        raise DataError(f"{place}: its label is {label!r}; give a whole number from 0") from None
 
 
 def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequence[str]) -> Iterator[ConfigIssue]:

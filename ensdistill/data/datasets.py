@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ensdistill.data.checks import label_number
 from ensdistill.errors import DataError
 from ensdistill.runtime.progress_bar import progress
 
@@ -26,7 +27,7 @@ def read_dataset(dataset: Dataset[Any], name: str) -> tuple[np.ndarray, np.ndarr
     """
     pairs = [_pair(item, f"{name}[{n}]") for n, item in enumerate(_items(dataset, name))]
     images = [_pixels(image, f"{name}[{n}]") for n, (image, _) in enumerate(pairs)]
-    labels = [_label(label, f"{name}[{n}]") for n, (_, label) in enumerate(pairs)]
+    labels = [label_number(label, f"{name}[{n}]") for n, (_, label) in enumerate(pairs)]
     return _stacked(images, name), np.array(labels)
 
 
@@ -77,13 +78,6 @@ def _pixels(image: Any, place: str) -> np.ndarray:
     if isinstance(image, np.ndarray):
         return image
     raise DataError(f"{place}: its image is a {type(image).__name__}; give a PIL image, a tensor or an array")
-
-
-def _label(label: Any, place: str) -> int:
-    try:
-        return int(label.__index__() if hasattr(label, "__index__") else label.item().__index__())
-    except (TypeError, ValueError, AttributeError, RuntimeError):
-        raise DataError(f"{place}: its label is {label!r}; give a whole number from 0") from None
 
 
 def _stacked(images: list[np.ndarray], name: str) -> np.ndarray:

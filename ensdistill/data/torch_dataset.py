@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 
+from ensdistill.data.checks import label_number
 from ensdistill.data.entries import Entry, FoundEntries, PartEntries
 from ensdistill.data.entry_source import EntrySource
 from ensdistill.data.image_files import ImageError, Read, Resize, read_image
@@ -60,11 +61,11 @@ class TorchDataset(EntrySource):
         calls = {"train": self.train, "validation": self.validation, "test": self.test, "unlabeled": self.unlabeled}
         made = {part: _made(part, call) for part, call in calls.items() if call is not None}
         parts = {part: _items(part, dataset) for part, dataset in made.items()}
-        last = max(max(part.labels) for part in parts.values())
+        last, where = max((max(part.labels), name) for name, part in parts.items())
         given = getattr(made["train"], "classes", None) or range(last + 1)
         names = tuple(str(name) for name in given)
         if last >= len(names) or len(names) < 2:
-            raise DataError(f"data.train: label {last}, but {counted(len(names), 'class')}; number classes from 0")
+            raise DataError(f"data.{where}: label {last}, but {counted(len(names), 'class')}; number classes from 0")
         origin = [_origin(call, parts[part].entries) for part, call in calls.items() if call is not None]
         own = {name: (f"data.{name}", len(part.entries)) for name, part in parts.items()}
         return FoundEntries(parts, names, repr(origin), tuple(self.ignored(own)))
@@ -148,10 +149,7 @@ def _items(part: str, dataset: Any) -> PartEntries:
         return PartEntries(list[Entry](items), [-1] * len(items))
     known = getattr(dataset, "targets", getattr(dataset, "labels", None))
     values = known if known is not None and len(known) == len(items) else [_label_in(item) for item in items]
-    try:
-        labels = [int(value) for value in values]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"data.{part}: labels must be whole numbers from 0 ({error}); correct the dataset") from error
+    labels = [label_number(value, f"data.{item.name}") for item, value in zip(items, values, strict=True)]
     if min(labels) < 0:
         raise DataError(f"data.{part}: labels must be whole numbers from 0, got {min(labels)}; correct the dataset")
     return PartEntries(list[Entry](items), labels)

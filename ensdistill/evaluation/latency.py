@@ -74,9 +74,8 @@ def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, de
         channels: Channels of an image.
         device: Device of the measurement.
     """
-    images = torch.full((1, *PHOTO, channels), 128, dtype=torch.uint8, device=device)
-    with deterministic(threads=1), torch.no_grad():
-        return replace(bare, milliseconds={1: _milliseconds({"": classifier.to(device)}, images)[""]})
+    times = _photo_times(classifier, channels, device)
+    return replace(bare, milliseconds={1: 1000 * median(times)})
 
 
 def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
@@ -92,6 +91,19 @@ def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
     network = inference_form(network).to(device)
     with deterministic(threads=1), torch.no_grad():
         return 1000 * min(_run_times({"": network}, torch.full((1, *shape), 0.5, device=device))[""])
+
+
+def photo_latency_ms(classifier: nn.Module, channels: int, device: torch.device) -> float:
+    """Returns the milliseconds of one uint8 image of size PHOTO, which the classifier resizes first.
+
+    It is the time of the fastest run on one thread, as for `latency_ms`.
+
+    Args:
+        classifier: Images uint8 (N,H,W,C) of any size -> any outputs.
+        channels: Channels of an image.
+        device: Device of the measurement.
+    """
+    return 1000 * min(_photo_times(classifier, channels, device))
 
 
 def architecture_of(network: nn.Module) -> str:
@@ -111,6 +123,13 @@ def machine_name(device: torch.device) -> str:
         lines = []
     models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return f"{next(models, platform.processor() or platform.machine())}, 1 thread"
+
+
+def _photo_times(classifier: nn.Module, channels: int, device: torch.device) -> list[float]:
+    """Returns the seconds of each run of a classifier on one uint8 image of size PHOTO."""
+    images = torch.full((1, *PHOTO, channels), 128, dtype=torch.uint8, device=device)
+    with deterministic(threads=1), torch.no_grad():
+        return _run_times({"": classifier.to(device)}, images)[""]
 
 
 def _milliseconds(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ensdistill.errors import ConfigError, ConfigIssue, DataError
+from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingWarning
 from ensdistill.models.image_statistics import statistics
 from ensdistill.models.normalization import Normalize
 from ensdistill.models.published_weights import fill_matching
-from ensdistill.models.weight_files import find_weights, read_checkpoint_file, unclear
+from ensdistill.models.weight_files import copy_weights, first_fit, read_checkpoint_file, unclear
 from ensdistill.runtime.files import user_path
-from ensdistill.runtime.weights import fill
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from torch import Tensor
 
     from ensdistill.models.network import NetworkPiece
 
@@ -67,37 +64,22 @@ def _load(network: nn.Sequential, model: NetworkPiece, classifier: str) -> None:
     content = read_checkpoint_file(path, "model.weights")
     inner, prefix = network[NETWORK], f"{NETWORK}."
     replaced = [name for name in inner.state_dict() if classifier and name.startswith(f"{classifier}.")]
-    reasons = []
-    for target, left in (
-        (network, ()),
-        (inner, ()),
-        (network, [prefix + name for name in replaced]),
-        (inner, replaced),
-    ):
-        found, why = find_weights(content, target, replaced=left)
-        reasons.append(why)
-        if found:
-            if target is network and (model.mean or model.std):
-                raise ConfigError(f"model.weights: {path} already contains mean and std; remove them from the settings")
-            _fill(target, found, path)
-            if left:
-                warnings.warn(str(_replaced(path, classifier)), stacklevel=2)
-            return
-    hint = "; a published first layer requires model.stem: original" if getattr(model, "stem", "") == "small" else ""
-    raise DataError(f"model.weights: {path} does not fit the network ({reasons[-1]}){hint}")
-
-
-def _fill(target: nn.Module, found: list[Any], path: Path) -> None:
-    """Copies the most likely weights of a file; raises DataError if there is a tie or a value is not finite."""
+    of_whole = [prefix + name for name in replaced]
+    fit = first_fit(content, ((network, ()), (inner, ()), (network, of_whole), (inner, replaced)))
+    found = fit.weights
+    if not found:
+        hint = "; a published first layer requires model.stem: original" if getattr(model, "stem", "") == "small" else ""
+        raise DataError(f"model.weights: {path} does not fit the network ({fit.reason}){hint}")
+    if fit.network is network and (model.mean or model.std):
+        raise ConfigError(f"model.weights: {path} already contains mean and std; remove them from the settings")
     if unclear(found):
         raise DataError(
             f"model.weights: {path} contains the weights of {len(found)} networks that fit ({found[0]}, {found[1]}); "
             "save one state dict"
         )
-    state: Mapping[str, Tensor] = found[0].state
-    if bad := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
-        raise DataError(f"model.weights: {path}: {bad[0]} contains numbers that are not finite; give other weights")
-    fill(target, {**target.state_dict(), **state})
+    copy_weights(fit, f"model.weights: {path}", "give other weights")
+    if fit.replaced:
+        warnings.warn(SettingWarning(_replaced(path, classifier)), stacklevel=2)
 
 
 def _replaced(path: Path, classifier: str) -> ConfigIssue:
@@ -112,7 +94,7 @@ def _warn_of_random(names: Collection[str]) -> None:
     if layers:
         shown = ", ".join(layers[:4]) + (f" and {len(layers) - 4} more" if len(layers) > 4 else "")
         rule = f"start from random weights, because their published weights have another shape: {shown}"
-        warnings.warn(str(ConfigIssue(("model", "pretrained"), f"these layers {rule}")), stacklevel=3)
+        warnings.warn(SettingWarning(ConfigIssue(("model", "pretrained"), f"these layers {rule}")), stacklevel=3)
 
 
 def _classifier(network: nn.Module, classes: int) -> str:

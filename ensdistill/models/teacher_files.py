@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import field_validator
@@ -13,10 +12,10 @@ from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, SettingError
 from ensdistill.models import Convnet, Model, NetworkPiece, build, code_identity
 from ensdistill.models.image_statistics import Deviations, Means, statistics
-from ensdistill.models.weight_files import Weights, find_weights, read_checkpoint_file, unclear
+from ensdistill.models.weight_files import Weights, copy_weights, first_fit, read_checkpoint_file, unclear
 from ensdistill.runtime.files import user_path
 from ensdistill.runtime.lazy import nn, torch
-from ensdistill.runtime.weights import fill, fingerprint
+from ensdistill.runtime.weights import fingerprint
 from ensdistill.settings.base import Settings, setting
 
 if TYPE_CHECKING:
@@ -61,8 +60,10 @@ class TeacherFile(Settings):
     @field_validator("model")
     @classmethod
     def _is_complete(cls, model: NetworkPiece) -> NetworkPiece:
-        for name in ("weights", "pretrained", "freeze", "mean", "std"):
-            if value := getattr(model, name, None):
+        given = {name: getattr(model, name, None) for name in ("weights", "pretrained", "freeze", "mean", "std")}
+        given |= {"body_lr": None if model.body_lr == 1 else model.body_lr}
+        for name, value in given.items():
+            if value or value == 0:
                 rule = "applies only to networks that are trained here"
                 raise SettingError(ConfigIssue((name,), rule, value, "remove it"))
         return model
@@ -77,26 +78,24 @@ class TeacherFile(Settings):
         path = user_path(self.path)
         content = read_checkpoint_file(path)
         network = build(self.model, data, seed=0)
-        target: nn.Module = network  # files of this project include the normalization
-        found, why = find_weights(content, target, self.key, self.prefix)
-        if found and (self.mean or self.std):
+        # files of this project include the normalization
+        fit = first_fit(content, ((network, ()), (network[1], ())), self.key, self.prefix)
+        if not fit.weights:
+            hint = "; a published first layer requires model.stem: original" if self.model.kind == "torchvision" else ""
+            raise DataError(f"{path}: these weights do not fit teachers.checkpoints.model ({fit.reason}){hint}")
+        if fit.network is not network:
+            network[0] = self._normalize(data)
+        elif self.mean or self.std:
             raise ConfigError(
                 f"teachers.checkpoints: {path} already contains mean and std; remove them from the settings"
             )
-        if not found:
-            network[0] = self._normalize(data)
-            target = network[1]
-            found, why = find_weights(content, target, self.key, self.prefix)
-        if not found:
-            hint = "; a published first layer requires model.stem: original" if self.model.kind == "torchvision" else ""
-            raise DataError(f"{path}: these weights do not fit teachers.checkpoints.model ({why}){hint}")
-        _fill(target, found[0], path)
+        copy_weights(fit, str(path), "train this teacher again")
         identity = {
             "weights": fingerprint(path),
             "code": code_identity(self.model),
             **self.model_dump(exclude={"path"}),
         }
-        return LoadedTeacher(network, identity, self._warnings(found))
+        return LoadedTeacher(network, identity, self._warnings(fit.weights))
 
     def _warnings(self, found: list[Weights]) -> tuple[ConfigIssue, ...]:
         """Returns a warning if other weights in the file also fit; raises DataError if several are equally likely."""
@@ -116,17 +115,6 @@ class TeacherFile(Settings):
 
         name = f"teachers.checkpoints: mean and std of {self.path}"
         return Normalize(*statistics(self.mean, self.std, data.train.channel_statistics(), name))
-
-
-def _fill(target: nn.Module, weights: Weights, path: Path) -> None:
-    """Copies the weights into the network; raises DataError if they are not finite or do not match."""
-    if bad := [name for name, tensor in weights.state.items() if not tensor.isfinite().all()]:
-        raise DataError(f"{path}: {bad[0]} contains numbers that are not finite; train this teacher again")
-    try:
-        fill(target, dict(weights.state))
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DataError(f"{path}: these weights do not fit teachers.checkpoints.model ({reason})") from error
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

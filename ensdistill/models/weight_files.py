@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors import SafetensorError
 
@@ -14,6 +14,7 @@ from ensdistill.errors import DataError
 from ensdistill.runtime.files import head_of, stand_in
 from ensdistill.runtime.lazy import nn, torch
 from ensdistill.runtime.text import verb
+from ensdistill.runtime.weights import fill
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +49,22 @@ class Weights:
         prefix = self.prefix.rstrip(".")
         parts = [f"key {self.place}" if self.place else "", f"prefix {prefix}" if prefix else ""]
         return " and ".join(filter(None, parts)) or "the top level"
+
+
+class Fit(NamedTuple):
+    """A network, and the weights of a file that fit it.
+
+    Attributes:
+        network: The network.
+        weights: The weights, most likely first; empty if none fit.
+        replaced: Names of the network that the weights leave out.
+        reason: If none fit, the reason why the closest ones do not.
+    """
+
+    network: nn.Module
+    weights: list[Weights]
+    replaced: Collection[str]
+    reason: str
 
 
 class _Ignored:
@@ -152,6 +169,42 @@ def find_weights(
         places = ", ".join(place for place, _ in _state_dicts(content) if place)
         closest_match = (0, f"no weights at key {key}; weights are at {places or 'the top level only'}")
     return sorted(found, key=_unlikeliness), closest_match[1]
+
+
+def first_fit(
+    content: Mapping[str, Any], candidates: Iterable[tuple[nn.Module, Collection[str]]], key: str = "", prefix: str = ""
+) -> Fit:
+    """Returns the first of several networks that weights of a file fit; the last one if there is none.
+
+    Args:
+        content: From `read_checkpoint_file`.
+        candidates: At least one network, each with the names that the file may lack, as in `find_weights`.
+        key: As in `find_weights`.
+        prefix: As in `find_weights`.
+    """
+    for network, replaced in candidates:
+        found, reason = find_weights(content, network, key, prefix, replaced)
+        fit = Fit(network, found, replaced, reason)
+        if found:
+            break
+    return fit
+
+
+def copy_weights(fit: Fit, place: str, fix: str) -> None:
+    """Copies the most likely weights into their network, in place.
+
+    Args:
+        fit: Weights that fit.
+        place: Setting and file, for messages.
+        fix: How to get other weights, for messages.
+
+    Raises:
+        DataError: The weights are not finite.
+    """
+    state = fit.weights[0].state
+    if bad := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise DataError(f"{place}: {bad[0]} contains numbers that are not finite; {fix}")
+    fill(fit.network, {**fit.network.state_dict(), **state})
 
 
 def unclear(found: list[Weights]) -> bool:

@@ -6,7 +6,7 @@ import torch
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits
-from ensdistill.errors import ConfigError, ConfigIssue
+from ensdistill.errors import ConfigError, ConfigIssue, SettingWarning
 from ensdistill.methods.class_weights import weights_of_classes
 from ensdistill.methods.losses.losses import LabelTerm, label_term
 from ensdistill.methods.recipe import Training
@@ -83,7 +83,7 @@ def warn_of_unused(config: Config, data: DataSplits) -> None:
         rule = f"has no effect, because the loss {config.loss.kind} has no label term with these weights"
         found += [ConfigIssue(("training", name), rule) for name in names]
     for issue in found:
-        warnings.warn(str(issue), stacklevel=2)
+        warnings.warn(SettingWarning(issue), stacklevel=2)
 
 
 def _has_label_term(config: Config, classes: int) -> bool:

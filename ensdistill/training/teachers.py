@@ -9,8 +9,10 @@ import json
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from torch import nn
 from ensdistill.config import Config, content_hash
 from ensdistill.data import DataSplits
 from ensdistill.data.own_source import read
-from ensdistill.errors import ConfigError, ConfigIssue, DataError, DivergedError, teacher_name
+from ensdistill.errors import ConfigError, ConfigIssue, DataError, DivergedError, SettingWarning, teacher_name
 from ensdistill.methods.averaging import NoAveraging
 from ensdistill.methods.losses import Labels
 from ensdistill.methods.members import TeacherEnsemble
@@ -181,11 +183,28 @@ def check_trained_teachers(config: Config, data: DataSplits) -> None:
     """
     for teacher in range(min(config.teachers.count, max(1, len(config.teachers.models)))):
         try:
-            check_student(teacher_config(config, teacher), data)
+            with _warnings_of_teachers():
+                check_student(teacher_config(config, teacher), data)
         except ConfigError as error:
-            raise ConfigError([issue.below("teachers") if issue.path else issue for issue in error.issues]) from error
+            raise ConfigError(list(map(_of_teachers, error.issues))) from error
         except DataError as error:
             raise DataError(f"{teacher_name(teacher)}: {error}") from error
+
+
+def _of_teachers(issue: ConfigIssue) -> ConfigIssue:
+    """Returns an issue of a teacher's own settings under the names that they have in the settings of a run."""
+    return issue.below("teachers") if issue.path else replace(issue, origin="teachers.")
+
+
+@contextmanager
+def _warnings_of_teachers() -> Iterator[None]:
+    """Issues the warnings about a teacher's own settings again, under their names in the settings of a run."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        yield
+    for message in (one.message for one in found):
+        own = SettingWarning(_of_teachers(message.issue)) if isinstance(message, SettingWarning) else message
+        warnings.warn(own, stacklevel=3)
 
 
 def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
@@ -259,7 +278,8 @@ def _train(config: Config, teacher: int, data: DataSplits, home: Path) -> Iterat
     """Trains one teacher and stores it; replaces a damaged teacher."""
     own = teacher_config(config, teacher)
     try:
-        distiller = distill(own, TeacherEnsemble([], len(data.class_names), "none"), data)
+        with _warnings_of_teachers():
+            distiller = distill(own, TeacherEnsemble([], len(data.class_names), "none"), data)
         for epoch in distiller:
             yield own.training.epochs if epoch.last else epoch.number
     except DivergedError as error:

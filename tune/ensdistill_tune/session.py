@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ensdistill.runtime.progress_bar import note
 from ensdistill.runtime.text import counted
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.console.live import ConsoleObserver
@@ -28,7 +29,7 @@ def open_study(
     observers: Sequence[StudyObserver] = (),
     followers: Sequence[EventObserver] = (),
 ) -> tuple[StudyState, MlflowTracker]:
-    """Opens the event log of a study.
+    """Opens the event log of a study, and reports an incomplete last record that this removes.
 
     Args:
         study: The settings.
@@ -41,6 +42,9 @@ def open_study(
         The state from the event log, and the tracker that follows the log. The tracker sends nothing before `start`.
     """
     state = StudyState(study, place.folder, header, trial_warnings, observers=observers)
+    if state.removed_bytes:
+        removed = f"an incomplete last record ({counted(state.removed_bytes, 'byte')}) was removed; a crash had left it"
+        note(f"{place.folder.journal}: {removed}")
     target = MlflowTarget.of_study(study, place.studies, place.name, header["study_id"])
     tracker = MlflowTracker(target, study, state.past)
     state.log_observers = [tracker, *followers]
@@ -105,12 +109,6 @@ class StudySession:
         inputs = prepare(self.study, self.place, executor, header)
         observer = ConsoleObserver(self.console, self.study)
         state, tracker = open_study(self.study, self.place, inputs.header, [observer, *self.observers], [observer])
-        if state.removed_bytes:
-            self.console.print(
-                f"{self.place.folder.journal}: an incomplete last record ({counted(state.removed_bytes, 'byte')}) was "
-                "removed; a crash had left it",
-                soft_wrap=True,
-            )
         tracker.start()
         return SessionContext(state, inputs, executor, tracker, observer, self.reevaluate_test)
 

@@ -12,7 +12,6 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.locks import is_locked
 from ensdistill.runtime.text import listed
 from ensdistill_tune.records.study_directory import StudyDirectory
-from ensdistill_tune.records.trial_record import UNDER_WAY
 
 DATASETS, TEACHERS = "datasets", "teachers"
 
@@ -41,7 +40,7 @@ class StoredItem:
 def stored_items(studies: Path, datasets: Path) -> list[StoredItem]:
     """Returns all decoded data sets and trained teachers.
 
-    A teacher counts as in use while it is trained, and while any study of the folder is running.
+    A teacher counts as in use while it is trained, and while a process works on any study of the folder.
 
     Args:
         studies: The folder of all studies.
@@ -95,6 +94,5 @@ def _item(kind: str, folder: Path, in_use: bool, content: str) -> StoredItem:
 
 
 def _running(studies: Path) -> bool:
-    """Returns whether a study of the folder is running."""
-    homes = [file.parent for file in studies.glob("*/study.json")]
-    return any(StudyDirectory(home).read_summary()["state"] in UNDER_WAY for home in homes)
+    """Returns whether a process works on a study of the folder."""
+    return any(StudyDirectory(file.parent).is_held for file in studies.glob("*/study.json"))

@@ -141,6 +141,15 @@ def test_the_reported_cost_includes_a_measured_latency() -> None:
     assert "latency" not in (words.cost(confirmed(best)) or "")
 
 
+def test_the_reported_cost_includes_the_latency_with_the_resize() -> None:
+    best = candidate(5, SURE)
+    costs = {"cost/latency_ms": 0.8123, "cost/photo_latency_ms": 1.5}
+    timed = replace(best.trial, epochs=[{**best.trial.last, **costs}])
+    known = confirmed(replace(best, trial=timed), tested=on_test([3.0, 3.2, 3.1], 1.0))
+    said = words.cost(known) or ""
+    assert said.endswith("latency 0.812 ms per image (1.5 ms with the resize of a 500x375 photo).")
+
+
 def test_the_first_three_sentences_state_verdict_distance_to_the_ensemble_and_cost() -> None:
     known = confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"), tested=on_test([3.0, 3.2], 1.0))
     lines = first_lines(known, [MATTERS, IDLE], []).splitlines()

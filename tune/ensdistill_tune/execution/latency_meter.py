@@ -11,19 +11,22 @@ import torch
 from ensdistill.config import Config
 from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigIssue
-from ensdistill.evaluation.latency import architecture_of, latency_ms, machine_name
+from ensdistill.evaluation.latency import architecture_of, latency_ms, machine_name, photo_latency_ms
+from ensdistill.export.student_file import DeployableClassifier, resize_of
+from ensdistill.models.fusion import inference_form
 from ensdistill.pipeline import show_warnings
 from ensdistill.training.new_student import new_student
 from ensdistill_tune.execution.memory import free_memory
 from ensdistill_tune.execution.shared_inputs import device_of
 from ensdistill_tune.records.events import LatencyMeasured
+from ensdistill_tune.study.objectives import LATENCY, PHOTO_LATENCY
 from ensdistill_tune.study.study_state import StudyState
 
 NO_GPU = "latency is measured on one CPU thread, because the process that runs the study has no GPU"
 
 
 class LatencyMeter:
-    """Returns the latency of the exported network of a trial; measures it if it is not in the event log."""
+    """Returns the latencies of the exported network of a trial; measures them if they are not in the event log."""
 
     def __init__(self, state: StudyState, data: DataSplits) -> None:
         self._state, self._data = state, data
@@ -33,7 +36,7 @@ class LatencyMeter:
             show_warnings([ConfigIssue(("measure_latency",), NO_GPU)])
         self._machine = machine_name(self._device)
         past = [event for event in state.past if isinstance(event, LatencyMeasured)]
-        self._known = {event.architecture: event.milliseconds for event in past if event.machine == self._machine}
+        self._known = {event.architecture: _metrics(event) for event in past if event.machine == self._machine}
         self._architectures: dict[str, str] = {}  # architectures by the settings that determine them
 
     def measure_all(self) -> None:
@@ -41,28 +44,40 @@ class LatencyMeter:
         for config in self._state.study.distinct_architectures:
             self(config)
 
-    def __call__(self, config: Config) -> float | None:
-        """Returns the latency of one image in milliseconds; None if the network cannot be built."""
+    def __call__(self, config: Config) -> dict[str, float]:
+        """Returns the latencies of one image in milliseconds by metric; empty if the network cannot be built."""
         settings = repr((config.model, config.student))
         try:
             if settings not in self._architectures:
                 self._architectures[settings] = self._measure(config)
         except Exception:  # a custom model may raise any error; only its trial fails
-            return None
+            return {}
         return self._known[self._architectures[settings]]
 
     def _measure(self, config: Config) -> str:
-        """Returns the architecture of a trial, after measuring its latency if necessary."""
+        """Returns the architecture of a trial, after measuring its latencies if necessary."""
         network = new_student(config, self._data).merged()
         architecture = architecture_of(network)
         if architecture not in self._known:
             channels, height, width = self._data.train.images.shape[1:]
-            milliseconds = round(latency_ms(network, (channels, height, width), self._device), 4)
-            event = LatencyMeasured(architecture=architecture, machine=self._machine, milliseconds=milliseconds)
+            shape = (channels, height, width)
+            resizing = DeployableClassifier(inference_form(network), shape, resize_of(config))
+            event = LatencyMeasured(
+                architecture=architecture,
+                machine=self._machine,
+                milliseconds=round(latency_ms(network, shape, self._device), 4),
+                photo_milliseconds=round(photo_latency_ms(resizing, channels, self._device), 4),
+            )
             self._state.append_event(event)
-            self._known[architecture] = milliseconds
+            self._known[architecture] = _metrics(event)
             free_memory()
         return architecture
+
+
+def _metrics(event: LatencyMeasured) -> dict[str, float]:
+    """Returns the measured latencies by metric."""
+    photo = event.photo_milliseconds
+    return {LATENCY: event.milliseconds} | ({} if photo is None else {PHOTO_LATENCY: photo})
 
 
 def latency_meter(state: StudyState, data: DataSplits) -> LatencyMeter | None:

@@ -24,12 +24,12 @@ from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.pbt import Pbt
 from ensdistill_tune.search.schedulers import StoppingRule
 from ensdistill_tune.search.suggester import REQUEST, OptunaSearcher
-from ensdistill_tune.study.objectives import LATENCY
+from ensdistill_tune.study.objectives import LATENCY, PHOTO_LATENCY
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
 TrialRequest = dict[str, Any]  # initial fields of the record of a trial
-Latency = Callable[[Config], float | None]  # latency of a network in milliseconds; None if it cannot be built
+Latency = Callable[[Config], dict[str, float]]  # latencies of a network by metric; empty if it cannot be built
 PlannerIdle = Literal["wait", "done"]
 
 
@@ -45,7 +45,7 @@ class TrialPlanner:
         Args:
             progress: State of the study.
             slots: Number of trials that run in parallel.
-            latency: Returns the latency of a network; None if the study does not measure latencies.
+            latency: Returns the latencies of a network; None if the study does not measure latencies.
         """
         self.progress, self.study, self.slots, self._latency = progress, progress.study, slots, latency
         self._suggester = suggester_of(self.study)
@@ -219,11 +219,11 @@ class TrialPlanner:
         return Decision.STOP if number in self._to_stop else decision
 
     def _latency_of(self, trial: TrialRecord) -> dict[str, float]:
-        """Returns the latency of the exported network. It does not change if the trial resumes on another machine."""
-        known = trial.last.get(LATENCY)
-        if known is None and self._latency:
+        """Returns the latencies of the exported network, which do not change if the trial resumes elsewhere."""
+        known = {name: trial.last[name] for name in (LATENCY, PHOTO_LATENCY) if name in trial.last}
+        if not known and self._latency:
             known = self._latency(self.study.config_for(trial))
-        return {} if known is None else {LATENCY: known}
+        return known
 
     def end(self, number: int, state: State, error: str | None = None, error_kind: str | None = None) -> None:
         """Records the end of a trial and deletes files that are no longer needed.

@@ -96,7 +96,8 @@ class LatencyMeasured(_Event):
     event: Literal["latency_measured"] = "latency_measured"
     architecture: str
     machine: str  # model of the GPU, or of the CPU with the number of threads
-    milliseconds: FiniteFloat  # latency of one image
+    milliseconds: FiniteFloat  # latency of one image of the size of the network
+    photo_milliseconds: FiniteFloat | None = None  # latency of one photo of 500x375 pixels, with its resize
 
 
 class TestEvaluated(_Event):

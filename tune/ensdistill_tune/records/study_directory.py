@@ -58,6 +58,11 @@ class StudyDirectory:
                 f"{self.path}: another process is running this study; wait until it ends, or stop it"
             ) from error
 
+    @property
+    def is_held(self) -> bool:
+        """True if a process holds the lock of the study."""
+        return is_locked(self._lock)
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Replaces study.json."""
         write_json(self.path / "study.json", summary)
@@ -75,7 +80,7 @@ class StudyDirectory:
             raise DataError(f"{self.path}: no study in this folder; `ensdistill-tune status` lists studies") from error
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path / 'study.json'}: damaged; restore a copy of this file") from error
-        if state in UNDER_WAY and not is_locked(self._lock):
+        if state in UNDER_WAY and not self.is_held:
             summary["state"] = "crashed"
         return summary
 

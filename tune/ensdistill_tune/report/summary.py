@@ -12,7 +12,7 @@ from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.statistics import PairedComparison, compare
 from ensdistill_tune.records.trial_record import TrialRecord
-from ensdistill_tune.study.objectives import LATENCY, spoken
+from ensdistill_tune.study.objectives import LATENCY, PHOTO_LATENCY, spoken
 
 UNCERTAIN = "This value is uncertain: the validation images do not determine every temperature that it depends on."
 SAME = 0.02  # relative difference below which two costs count as equal
@@ -155,6 +155,8 @@ def cost(facts: StudyResults) -> str | None:
     parameters = format_metric("cost/parameters", fmean(row.get("parameters", 0.0) for row in rows))
     trial = facts.confirmed[0].trial if facts.confirmed else facts.order[0]
     latency = f"; latency {trial.last[LATENCY]:.3g} ms per image" if LATENCY in trial.last else ""
+    if PHOTO_LATENCY in trial.last:
+        latency += f" ({trial.last[PHOTO_LATENCY]:.3g} ms with the resize of a 500x375 photo)"
     return f"The student costs {amount}; {parameters} parameters{latency}."
 
 

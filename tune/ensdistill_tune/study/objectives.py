@@ -10,6 +10,7 @@ from ensdistill.methods.metrics import Metric, OwnMetric
 
 COSTS = {"cost/flops": "operations per image (FLOP)", "cost/parameters": "parameters"}  # of the shipped network
 LATENCY = "cost/latency_ms"  # of the exported network, on the machine that runs the study
+PHOTO_LATENCY = "cost/photo_latency_ms"  # the same with the resize of a photo of 500x375 pixels
 _OWN: TypeAdapter[list[Metric]] = TypeAdapter(list[OwnMetric])
 _IN_FIGURES = {"cnll": "calibrated NLL (nats)", "nll": "validation NLL (nats)"}
 

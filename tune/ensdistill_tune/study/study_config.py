@@ -11,7 +11,7 @@ search:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from ensdistill_tune.search.schedulers import Asha, Scheduler, StoppingRule
 from ensdistill_tune.search.search_space import SearchSpace
 from ensdistill_tune.search.searchers import Searcher, Tpe
 from ensdistill_tune.study.confirmation_settings import Confirmation
-from ensdistill_tune.study.objectives import COSTS, LATENCY, directions_in_words, metric_directions
+from ensdistill_tune.study.objectives import COSTS, LATENCY, PHOTO_LATENCY, directions_in_words, metric_directions
 
 SHARED = (
     "seed",
@@ -138,8 +138,8 @@ class StudyConfig(Settings):
     )
     measure_latency: bool = setting(
         False,
-        f"Whether to measure {LATENCY} of every network (one image, one CPU thread or the GPU of the trials). "
-        "A constraint on it enables the measurement, too.",
+        f"Whether to measure {LATENCY} of every network (one image, one CPU thread or the GPU of the trials), and "
+        f"{PHOTO_LATENCY} (the same with the resize of a photo). A constraint on the first enables the measurement.",
     )
     searcher: Searcher = setting(Tpe(), "Search algorithm that suggests settings.")
     scheduler: Scheduler = setting(Asha(), "Early-stopping scheduler.")
@@ -346,7 +346,7 @@ def _plain(value: Any) -> Any:
 
 
 def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
-    """Returns the names of the settings that contain a path, including those of custom pieces.
+    """Returns the names of the settings that contain a path, including those of custom pieces and of searched values.
 
     Args:
         config: The changes to the preset.
@@ -355,4 +355,14 @@ def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
         tree = nest(config or {})
     except ConfigError:  # validation reports the error
         tree = {}
-    return file_settings(StudyConfig) | files_in(Config, tree, "config.")
+    names = file_settings(StudyConfig) | files_in(Config, tree, "config.")
+    return names.union(*(_searched_files(name.removeprefix("config.")) for name in names if name.startswith("config.")))
+
+
+def _searched_files(name: str) -> Iterator[str]:
+    """Yields the names under which a study lists values of a setting, which may be part of a block of settings."""
+    yield f"points_to_evaluate.*.{name}"
+    parts = name.split(".")
+    for n in range(1, len(parts) + 1):
+        axis, inside = ".".join(parts[:n]), "".join(f".{part}" for part in parts[n:])
+        yield from (f"search.{axis}.{kind}.*{inside}" for kind in ("choice", "grid"))

@@ -29,12 +29,12 @@ from ensdistill_tune.records.trial_record import (
     count_states,
     of_kind,
 )
-from ensdistill_tune.study.objectives import LATENCY
+from ensdistill_tune.study.objectives import LATENCY, PHOTO_LATENCY
 from ensdistill_tune.study.study_config import SHARED, StudyConfig
 from ensdistill_tune.tracking.standing import Standing, standings
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # one point for each epoch
-COSTS = ("cost/parameters", "cost/flops", LATENCY)  # of the exported network, one point for each trial
+COSTS = ("cost/parameters", "cost/flops", LATENCY, PHOTO_LATENCY)  # of the exported network, one point for each trial
 TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # 1 or M by definition
 
 

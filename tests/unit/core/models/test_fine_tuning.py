@@ -171,9 +171,9 @@ def test_custom_mean_and_std_are_accepted_only_for_weights_without_a_normalizati
         network_of(MODEL.model_copy(update={"mean": [0.2]}), digits)
 
 
-@pytest.mark.parametrize("name", ["weights", "freeze", "pretrained"])
+@pytest.mark.parametrize("name", ["weights", "freeze", "pretrained", "body_lr"])
 def test_training_settings_are_refused_for_a_network_that_is_not_trained(name: str) -> None:
-    value = "[a]" if name == "freeze" else "a"
+    value = {"freeze": "[a]", "body_lr": "0"}.get(name, "a")
     model = f"{{kind: torchvision, {name}: {value}}}"
     with pytest.raises(
         ConfigError, match=rf"checkpoints.0.model.{name}: applies only to networks that are trained here"

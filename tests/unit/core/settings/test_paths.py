@@ -35,7 +35,9 @@ def test_all_settings_that_contain_file_paths_are_found() -> None:
     known |= {"config.teachers.predictions"}
     models = ("model", "teachers.model", "teachers.models.*", "teachers.checkpoints.*.model")
     known |= {f"config.{model}.weights" for model in models}
-    assert known == study_files()
+    named = study_files()
+    assert known == {name for name in named if not name.startswith(("search.", "points_to_evaluate."))}
+    assert {"search.model.choice.*.weights", "search.model.weights.grid.*"} <= named
     assert "model.path" not in file_settings(StudyConfig, "")
 
 
@@ -67,6 +69,19 @@ def test_paths_in_a_study_file_are_relative_to_the_file(config: str, folder: Pat
     study = load_study(folder / "s.yaml")
     assert path_of(study.base_config.data) == str(folder / "images.npz")
     assert study.tracking.uri == f"sqlite:///{folder}/mine.db"
+
+
+def test_searched_paths_are_relative_to_the_file_of_the_study_too(folder: Path) -> None:
+    block = "search: {model: {choice: [{kind: convnet}, {kind: resnet, weights: r.pt}]}}\npreset: kd\n"
+    (folder / "block.yaml").write_text(block)
+    assert load_study(folder / "block.yaml").search["model"].values[1]["weights"] == str(folder / "r.pt")
+    alone = "search: {model.weights: {grid: [a.pt, /b.pt]}}\npoints_to_evaluate: [{model.weights: a.pt}]\npreset: kd\n"
+    (folder / "alone.yaml").write_text(alone)
+    study = load_study(folder / "alone.yaml")
+    assert study.search["model.weights"].values == [str(folder / "a.pt"), "/b.pt"]
+    assert study.points_to_evaluate == [{"model.weights": str(folder / "a.pt")}]
+    changed = change_study(study, ["search.model.weights.grid=[c.pt]", "points_to_evaluate=[]"])
+    assert changed.search["model.weights"].values == [str(Path.cwd() / "c.pt")]
 
 
 def test_paths_in_a_study_override_are_relative_to_the_current_folder(folder: Path) -> None:

@@ -13,14 +13,14 @@ from torch import nn
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, load_data
-from ensdistill.errors import DataError, DivergedError
+from ensdistill.errors import ConfigError, DataError, DivergedError, SettingWarning
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.methods.optimizers import OptimizerPiece
 from ensdistill.models import CustomModel
 from ensdistill.settings.pieces import piece_code
 from ensdistill.training import teachers
 from ensdistill.training.loop import Distiller, EpochResult
-from ensdistill.training.teachers import get_ensemble, teacher_config, teacher_hash
+from ensdistill.training.teachers import check_trained_teachers, get_ensemble, teacher_config, teacher_hash
 from tests.unit.core.core_stand_ins import TINY, tiny_config
 
 
@@ -69,6 +69,22 @@ def test_a_larger_ensemble_trains_only_the_missing_teachers(
     assert len(trainings) == 3
     assert torch.equal(logits(large, digits)[:2], logits(small, digits))
     assert large.identity != small.identity
+
+
+def test_errors_and_warnings_of_teachers_begin_with_their_place_in_the_settings(
+    tmp_path: Path, digits: DataSplits
+) -> None:
+    with pytest.raises(ConfigError, match=r"^teachers\.model\.blocks: 8 blocks halve the images 7 times"):
+        check_trained_teachers(tiny_config("teachers.model.blocks=8"), digits)
+    with pytest.raises(ConfigError, match=r"^teachers\.model\.freeze: 'x' matches no part"):
+        check_trained_teachers(tiny_config("teachers.model.freeze=[x]"), digits)
+    torch.save(tiny_config().teachers.model((1, 8, 8), 3).state_dict(), tmp_path / "w.pt")
+    words = ["teachers.count=1", f"teachers.model.weights={tmp_path / 'w.pt'}"]
+    for call in (check_trained_teachers, get_ensemble):
+        with pytest.warns(SettingWarning, match="classifier") as caught:
+            call(tiny_config(*words), digits, *([tmp_path] if call is get_ensemble else []))
+        (text,) = {str(one.message) for one in caught}
+        assert text.startswith("teachers.model.weights: the classifier (")
 
 
 def test_a_shifted_seed_reuses_the_teachers_in_common(tmp_path: Path, digits: DataSplits, trainings: list[int]) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ensdistill.data import DataSplits, ImageFolder, load_data
 from ensdistill.data import store as stores
+from ensdistill_tune.records.study_directory import StudyDirectory
 from tests.commands import call
 
 
@@ -70,6 +71,15 @@ def test_a_teacher_in_training_is_not_removed(studies: Path) -> None:
     assert (studies / "teachers/0123").is_dir()
     assert clean(studies, "teachers/0123", "--remove")[0] == 0
     assert not (studies / "teachers/0123").exists()
+
+
+def test_teachers_stay_while_a_process_works_on_a_study_and_a_damaged_study_file_is_no_obstacle(studies: Path) -> None:
+    (studies / "mine").mkdir()
+    (studies / "mine" / "study.json").write_text('{"state": "runn')
+    with StudyDirectory(studies / "mine").held():
+        assert clean(studies, "teachers", "--remove")[0] == 1
+    assert (studies / "teachers/0123").is_dir()
+    assert clean(studies, "teachers", "--remove")[0] == 0
 
 
 def test_clean_with_an_unknown_name_removes_nothing(studies: Path) -> None:

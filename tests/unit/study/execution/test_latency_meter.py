@@ -17,7 +17,7 @@ from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import LatencyMeasured, SessionStarted
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import METRICS
-from ensdistill_tune.study.objectives import LATENCY
+from ensdistill_tune.study.objectives import LATENCY, PHOTO_LATENCY
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
@@ -47,6 +47,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return float(len(networks))
 
     monkeypatch.setattr(module, "latency_ms", milliseconds)
+    monkeypatch.setattr(module, "photo_latency_ms", lambda *_: len(networks) + 0.5)
     return networks
 
 
@@ -83,6 +84,8 @@ def test_the_latency_of_each_architecture_is_measured_once_over_all_sessions(
     assert [e.milliseconds for e in events] == [float(n) for n in range(1, len(timed) + 1)]
     by_width = {(state.study.config_for(t).model.width, t.last[LATENCY]) for t in state.primary_trials}
     assert len(by_width) == len(widths), "trials of one architecture have one latency"
+    with_resize = [(t.last[LATENCY], t.last[PHOTO_LATENCY]) for t in state.primary_trials]
+    assert all(photo == bare + 0.5 for bare, photo in with_resize), "both of one measurement"
 
 
 def test_on_another_machine_latency_is_measured_again_for_new_trials_only(
@@ -121,3 +124,15 @@ def test_a_larger_network_has_a_higher_latency_and_weights_do_not_affect_its_arc
     shape = tuple(data.train.images.shape[1:])
     assert latency.architecture_of(small) == latency.architecture_of(again) != latency.architecture_of(large)
     assert 0 < latency.latency_ms(small, shape, cpu) < latency.latency_ms(large, shape, cpu)
+
+
+def test_latency_with_the_resize_is_that_of_a_uint8_photo_of_500x375_pixels() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Recorder(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return images
+
+    assert latency.photo_latency_ms(Recorder(), 3, torch.device("cpu")) > 0
+    assert {(tuple(images.shape), images.dtype) for images in seen} == {((1, 375, 500, 3), torch.uint8)}

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from ensdistill_tune.records.events import EpochReported, Event, SessionStarted,
 from ensdistill_tune.records.log_records import scan
 from ensdistill_tune.records.log_recovery import examine
 from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.session import open_study
+from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.study.study_location import StudyLocation
 from tests.commands import Done, call
 
 EVENTS: list[Event] = [
@@ -54,6 +58,18 @@ def test_a_log_truncated_at_any_byte_contains_the_records_before_it(file: Path) 
         assert log.removed == size - max([0, *(end for end in ends if end <= size)])
         log.append(EVENTS[0])
         assert read_journal(file) == [*EVENTS[: max(0, complete - 1)], EVENTS[0]]
+
+
+def test_every_command_that_removes_an_incomplete_record_reports_it(
+    study: StudyDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = StudyConfig.model_validate({"search": {"loss.temperature": {"choice": [1, 2]}}, "preset": "kd"})
+    place = StudyLocation(study.path.parent, study.path.name)
+    for cut, words in ((3, "1[0-9][0-9] bytes"), (0, "")):
+        study.journal.write_bytes(study.journal.read_bytes()[: -cut or None])
+        open_study(settings, place, {"study_id": "x"})
+        printed = " ".join(capsys.readouterr().err.split())
+        assert bool(words) == bool(re.search(f"an incomplete last record \\({words}\\) was removed", printed)), printed
 
 
 def test_any_flipped_bit_causes_an_error_that_states_line_and_byte(file: Path) -> None:
