@@ -29,7 +29,7 @@ COSTS = ("cost/parameters", "cost/flops", LATENCY)  # of the exported network, o
 TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # 1 or M by definition
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a study has one for each event
 class RunUpdate:
     """One event, with the study-wide facts after it."""
 
@@ -62,19 +62,21 @@ class RunUpdate:
         return cls(event, trial, facts, trials, parent, step)
 
 
-def tags_of(trial: TrialRecord, name: str, study: StudyConfig) -> dict[str, str]:
+def tags_of(trial: TrialRecord, name: str, study: StudyConfig, settings: Mapping[str, Any]) -> dict[str, str]:
     """Returns the tags of the run of a trial. A trial and its replicates have the same `seed_group`.
 
     Args:
         trial: The trial.
         name: Name of the study.
-        study: The settings.
+        study: The settings of the study.
+        settings: The parameters of the run.
     """
+    seed = settings.get("seed")
     tags = {
         "kind": "trial" if trial.replicate_of is None else "confirmation",
         "trial": str(trial.number),
         "preset": trial.baseline or study.preset,
-        "seed": str(settings_of(trial, study).get("seed", study.base_config.seed)),
+        "seed": str(study.base_config.seed if seed is None else seed),
         "seed_group": f"{name} {trial.baseline or format(trial.replicate_of or trial.number, '03d')}",
         "config_hash": trial.config_hash,
     }
