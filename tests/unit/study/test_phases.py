@@ -102,6 +102,7 @@ def test_log_observers_are_called_before_writing_study_json_and_trial_observers_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study_state, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(study_state, "SAVE_SHARE", float("inf"))
     follower = Follower(tmp_path)
     state = StudyState(STUDY, StudyDirectory(tmp_path), {}, trial_warnings, [follower], [follower])
     state.start(1, baseline=None, sampled={}, config_hash="")

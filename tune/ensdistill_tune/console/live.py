@@ -16,7 +16,7 @@ from ensdistill_tune.console.throughput import RecentActivity
 from ensdistill_tune.formatting import fold
 from ensdistill_tune.records.events import Event, RequestRefused, SettingsEnqueued, StopRequested
 from ensdistill_tune.records.trial_progress import read_progress
-from ensdistill_tune.records.trial_record import OVER, TrialRecord, count_states, short_settings
+from ensdistill_tune.records.trial_record import OVER, PRIMARY, TrialRecord, count_states, short_settings
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
@@ -52,18 +52,17 @@ class ConsoleObserver:
         if trial.kind == "replicate":
             self._replicate_ended(study, trial)
         else:
-            self._print_line(study.primary_trials, study.num_trials, describe(trial, study.study))
+            self._print_line(study.index.count(OVER, *PRIMARY), study.num_trials, describe(trial, study.study))
 
     def _replicate_ended(self, study: StudyState, trial: TrialRecord) -> None:
         total = study.replicates_planned or study.study.expected_replicates
-        done = sum(other.state in OVER for other in study.replicates)
+        done = study.index.count(OVER, "replicate")
         if trial.state != "finished":
-            self._print_line(study.replicates, total, describe(trial, study.study))
+            self._print_line(done, total, describe(trial, study.study))
         if trial.state in OVER and (done == total or done % replicates_per_line(total, study.study) == 0):
-            self._print_line(study.replicates, total, describe_replicates(study.replicates, study.study))
+            self._print_line(done, total, describe_replicates(study.replicates, study.study))
 
-    def _print_line(self, among: Sequence[TrialRecord], total: int, line: str) -> None:
-        done = sum(other.state in OVER for other in among)
+    def _print_line(self, done: int, total: int, line: str) -> None:
         text = fold(f"[{done:3d}/{total}] {line}", len(f"[{done:3d}/{total}] ") + INDENT)
         self.console.print(text, soft_wrap=not self.console.is_interactive, markup=False)
 

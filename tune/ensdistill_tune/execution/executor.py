@@ -3,6 +3,7 @@
 import contextlib
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -86,8 +87,9 @@ class TrialReports:
             error = f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}"
             self.agenda.end(number, "failed", error, "not_finite")
             return Decision.STOP
-        # JSON cannot represent infinite or NaN values
-        return self.agenda.report(number, {name: value for name, value in metrics.items() if name not in odd})
+        # JSON cannot represent infinite or NaN values. Names are shared, because each message of Ray has its own.
+        finite = {sys.intern(name): value for name, value in metrics.items() if name not in odd}
+        return self.agenda.report(number, finite)
 
 
 def outcome(agenda: TrialPlanner) -> str:

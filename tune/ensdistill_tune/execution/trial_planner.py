@@ -19,7 +19,7 @@ from ensdistill_tune.records.events import (
     StopRequested,
     TrialEnded,
 )
-from ensdistill_tune.records.trial_record import CHECKPOINT, TrialRecord, of_kind
+from ensdistill_tune.records.trial_record import CHECKPOINT, PRIMARY, TrialRecord
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.search.pbt import Pbt
 from ensdistill_tune.search.schedulers import StoppingRule
@@ -100,7 +100,8 @@ class TrialPlanner:
         return self._search() or self._confirm()
 
     def _baselines(self) -> Iterator[str]:
-        begun = {trial.baseline for trial in self.progress.primary_trials}
+        baselines = self.progress.primary_trials[: len(self.study.baselines)]  # they start before the search
+        begun = {trial.baseline for trial in baselines}
         return (name for name in self.study.baselines if name not in begun)
 
     def _search(self) -> TrialRecord | None:
@@ -123,11 +124,10 @@ class TrialPlanner:
         return self._start(sampled=suggestion[0], memory=suggestion[1])
 
     def _budget_is_spent(self) -> bool:
-        own = of_kind(self.progress.trials.values(), "search")
-        epochs = self.study.budget.epochs
+        index, budget = self.progress.index, self.study.budget
         return (
-            len(own) >= self.study.budget.trials
-            or (epochs is not None and sum(len(trial.epochs) for trial in own) >= epochs)
+            len(index.searched) >= budget.trials
+            or (budget.epochs is not None and index.epochs >= budget.epochs)
             or self.progress.hours_are_spent
         )
 
@@ -137,7 +137,7 @@ class TrialPlanner:
         A failed replicate is repeated once.
         """
         searched, study = self.progress.primary_trials, self.study
-        over = all(trial.state != "running" for trial in searched)
+        over = not self.progress.index.count(["running"], *PRIMARY)
         todo = plan_replicates(searched if over else [t for t in searched if t.baseline], study)
         tried = Counter((trial.replicate_of, trial.seed) for trial in self.progress.replicates)
         failed = Counter(
@@ -163,7 +163,7 @@ class TrialPlanner:
 
     @property
     def _free_number(self) -> int:
-        return max(self.progress.trials, default=0) + 1
+        return next(reversed(self.progress.trials), 0) + 1  # trials start in the order of their numbers
 
     def _delete_branch_checkpoints(self) -> None:
         """Deletes checkpoints from which no further trial can start."""
@@ -185,7 +185,7 @@ class TrialPlanner:
     @property
     def has_room(self) -> bool:
         """True if the search will start at least one trial in addition to the enqueued trials."""
-        own = of_kind(self.progress.trials.values(), "search")
+        own = self.progress.index.searched
         places, taken = self.study.budget.trials, len(own)
         if isinstance(self.study.scheduler, Pbt):
             places, taken = self.study.scheduler.population, sum(map(_is_suggested, own))

@@ -206,8 +206,9 @@ def rank_trials(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[T
         mode: `min` or `max`: the direction in which it improves.
     """
     sign = -1 if mode == "max" else 1
-    finished = [trial for trial in trials if trial.value(metric) is not None]
-    return sorted(finished, key=lambda trial: (sign * (trial.value(metric) or 0.0), trial.number))
+    known = [(trial.value(metric), trial) for trial in trials]
+    order = sorted((sign * value, trial.number, trial) for value, trial in known if value is not None)
+    return [trial for _, _, trial in order]
 
 
 def count_states(trials: Iterable[TrialRecord]) -> dict[str, int]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 class SearcherSettings(Settings):
     uses_constraints: ClassVar[bool] = False  # True if suggestions avoid regions in which constraints were broken
+    fitted_trials: ClassVar[int | None] = None  # number of ended trials above which the model uses a selection
     seed: int = setting(0, "Seed of the suggestions.", ge=0)
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -58,6 +59,7 @@ class Tpe(ModelBasedSearcher):
         Bergstra et al. 2011. Watanabe 2023.
     """
 
+    fitted_trials: ClassVar[int | None] = 500  # at least half are used: with 250 its good trials are the best 25
     kind: Literal["tpe"] = "tpe"
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:

@@ -13,6 +13,7 @@ from ensdistill_tune.formatting import is_block
 from ensdistill_tune.records.events import SettingsEnqueued
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.constraints import Constraints, violations
+from ensdistill_tune.search.fitted_trials import FittedTrials, SubsetSampler, key_of
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.optuna_study import directions_of, silent_study
 from ensdistill_tune.search.search_space import Sampled, SearchSpace
@@ -52,6 +53,8 @@ class OptunaSearcher:
         self._noted: set[str] = set()
         self._enqueued = 0  # number of suggestions from requests
         self._trials: dict[int, optuna.Trial] = {}  # by trial number of the study
+        limit = searcher.fitted_trials if len(modes) == 1 else None
+        self._fitted, self._sign = limit and FittedTrials(limit), -1.0 if modes[0] == "max" else 1.0
 
     def suggest(self, number: int, enqueued: SettingsEnqueued | None = None) -> tuple[Sampled, dict[str, Any]] | None:
         """Suggests the settings of a trial.
@@ -70,8 +73,9 @@ class OptunaSearcher:
         self._enqueued += enqueued is not None
         if given:
             self._optuna.enqueue_trial(self._as_choices(given))
-        self._optuna.sampler = self._settings.sampler(_seed(self._settings.seed, place))
+        self._optuna.sampler = self._sampler(place)
         trial = self._optuna.ask()
+        self._begun(trial)
         sampled = self._space.draw(lambda name, axis: _suggest(trial, name, axis))
         self._trials[number] = trial
         return sampled, self._sampler_state(place) | ({} if enqueued is None else {REQUEST: enqueued.request})
@@ -91,6 +95,7 @@ class OptunaSearcher:
             self._storage.set_study_system_attr(self._optuna._study_id, name, value)
         known = self._optuna.get_trials(deepcopy=False)[-1]
         self._trials[trial.number] = optuna.Trial(self._optuna, known._trial_id)
+        self._begun(self._trials[trial.number])
         for epoch in trial.epochs:
             self._report(trial, epoch)
         if trial.state not in ("running", "interrupted"):
@@ -113,6 +118,21 @@ class OptunaSearcher:
             self._optuna.tell(asked, [trial.last[name] for name in self._objectives])
         elif trial.state != "interrupted":
             self._optuna.tell(asked, state=TrialState.PRUNED if trial.state == "pruned" else TrialState.FAIL)
+        if self._fitted and trial.state != "interrupted":
+            known = self._known()[asked.number]
+            self._fitted.ended(asked.number, None if trial.state == "failed" else key_of(known, self._sign))
+
+    def _sampler(self, place: int) -> optuna.samplers.BaseSampler:
+        """Returns the sampler of one suggestion."""
+        sampler = self._settings.sampler(_seed(self._settings.seed, place))
+        if not self._fitted:
+            return sampler
+        known = self._known()
+        return SubsetSampler(sampler, [known[place] for place in self._fitted.places])
+
+    def _begun(self, trial: optuna.Trial) -> None:
+        if self._fitted:
+            self._fitted.begun(trial.number)
 
     def _sampler_state(self, place: int) -> dict[str, Any]:
         """Returns the attributes of trial and study that Optuna stored with the last suggestion."""

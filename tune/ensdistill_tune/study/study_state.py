@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ensdistill.errors import ConfigIssue
@@ -17,6 +17,7 @@ from ensdistill_tune.records.events import (
     without_secrets_in,
 )
 from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_index import TrialIndex
 from ensdistill_tune.records.trial_record import (
     OVER,
     PRIMARY,
@@ -24,9 +25,6 @@ from ensdistill_tune.records.trial_record import (
     TrialRecord,
     Trials,
     active_seconds,
-    apply_event,
-    count_states,
-    of_kind,
     require_trial,
     row_of,
 )
@@ -59,6 +57,7 @@ FindWarnings = Callable[
 
 
 SAVE_SECONDS = 1.0  # between two summaries while trials start and end
+SAVE_SHARE = 0.02  # maximum share of the time for summaries, whose cost grows with the number of trials
 
 
 @dataclass
@@ -74,11 +73,11 @@ class StudyState:
         find_warnings: Function that returns warnings about the students so far.
         log_observers: Observers of every event that is appended.
         observers: Observers of the trials.
-        trials: The records by number.
         winner: The best replicate of the best settings; None before the confirmation.
         none_confirmed: Whether every confirmed candidate breaks a constraint, so that there is no winner.
         replicates_planned: Number of replicates, once the search has ended.
         state: State of the study, as in study.json.
+        index: Records of the trials, with totals.
         past: The events that were written before this process started.
         died: Trials that were running at that time and whose end was not recorded.
     """
@@ -89,7 +88,6 @@ class StudyState:
     find_warnings: FindWarnings
     log_observers: Sequence[EventObserver] = ()
     observers: Sequence[StudyObserver] = ()
-    trials: Trials = field(default_factory=dict)
     winner: TrialRecord | None = None
     none_confirmed: bool = False
     replicates_planned: int = 0
@@ -98,11 +96,10 @@ class StudyState:
     def __post_init__(self) -> None:
         self._log = EventLog(self.folder.journal)
         self.past: Sequence[Event] = self._log.past
+        self.index = TrialIndex(self.study.rank)
         for event in self.past:
-            apply_event(self.trials, event)
-        self.died = self.running
-        for trial in self.died:
-            trial.state = "interrupted"
+            self.index.apply(event)
+        self.died = self.index.interrupt()
         self._before, self._began = active_seconds(self.past), time.time()
         self._unsaved, self._next_save = False, 0.0  # the next save at the earliest, on the monotonic clock
 
@@ -112,31 +109,36 @@ class StudyState:
         return self._log.removed
 
     @property
+    def trials(self) -> Trials:
+        """The records by number."""
+        return self.index.trials
+
+    @property
     def num_trials(self) -> int:
         """Number of trials of the search, including baselines."""
         return self.study.num_trials
 
     @property
-    def primary_trials(self) -> list[TrialRecord]:
+    def primary_trials(self) -> Sequence[TrialRecord]:
         """Trials of the search, including baselines."""
-        return of_kind(self.trials.values(), *PRIMARY)
+        return self.index.primary
 
     @property
-    def replicates(self) -> list[TrialRecord]:
+    def replicates(self) -> Sequence[TrialRecord]:
         """Trials of the confirmation."""
-        return of_kind(self.trials.values(), "replicate")
+        return self.index.replicates
 
     @property
     def running(self) -> list[TrialRecord]:
         """Running trials."""
-        return [trial for trial in self.trials.values() if trial.state == "running"]
+        return self.index.running
 
     @property
     def best(self) -> TrialRecord | None:
         """The confirmed winner, or the best completed trial so far that meets the constraints."""
         if self.winner or self.none_confirmed:
             return self.winner
-        return next(iter(self.study.feasible(self.study.rank(self.primary_trials))), None)
+        return next(iter(self.study.feasible([self.index.best] if self.index.best else [])), None)
 
     @property
     def seconds(self) -> float:
@@ -158,7 +160,7 @@ class StudyState:
     @property
     def hours(self) -> HoursUsed:
         """CPU and GPU hours of all trials so far, including replicates."""
-        return HoursUsed.of(list(self.trials.values()))
+        return self.index.hours
 
     @property
     def hours_are_spent(self) -> bool:
@@ -176,7 +178,7 @@ class StudyState:
         self._log.append(event)
         for observer in self.log_observers:
             observer.on_event(event)
-        return apply_event(self.trials, event)
+        return self.index.apply(event)
 
     def start(self, number: int, **record: Any) -> TrialRecord:
         """Records the start of a new trial.
@@ -225,8 +227,8 @@ class StudyState:
         return {
             **self.header,
             "state": state,
-            "counts": count_states(self.primary_trials),
-            "replicates_done": sum(trial.state in OVER for trial in self.replicates),
+            "counts": self.index.counts(*PRIMARY),
+            "replicates_done": self.index.count(OVER, "replicate"),
             "replicates_planned": self.replicates_planned,
             "total": self.num_trials,
             "best": best and row_of(best),
@@ -239,19 +241,22 @@ class StudyState:
     def save(self, state: str) -> None:
         """Writes study.json."""
         self.state, self._unsaved = state, False
+        began = time.monotonic()
         self.folder.write_summary(self.summary(state))
-        self._next_save = time.monotonic() + SAVE_SECONDS
+        took = time.monotonic() - began
+        self._next_save = began + max(SAVE_SECONDS, took / SAVE_SHARE)
 
     def _save_soon(self) -> None:
-        """Writes study.json, unless it was written within the last second; a later `flush` then writes it.
+        """Writes study.json, unless it was written a moment ago; a later `flush` then writes it.
 
-        The cost of a summary grows with the number of trials. The event log has no such delay.
+        Summaries follow each other after a second, or later if they take more than their share of the time. The event
+        log has no such delay.
         """
         self._unsaved = True
         self.flush()
 
     def flush(self) -> None:
-        """Writes study.json if a trial started or ended since it was written, and not within the last second."""
+        """Writes study.json if a trial started or ended since it was written, and the next summary is due."""
         if self._unsaved and time.monotonic() >= self._next_save:
             self.save(self.state)
 

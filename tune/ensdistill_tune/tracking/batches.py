@@ -9,9 +9,9 @@ from ensdistill_tune.formatting import is_block
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, RunTag
 
-POINTS, ENTRIES = 1000, 100  # maximum number of metric points and of params in one request
+POINTS, ENTRIES = 900, 100  # maximum number of metric points, and of params or tags, in one request
 LONGEST = 5000  # maximum length of a param or tag in characters; MLflow refuses longer ones
 
 
@@ -40,11 +40,22 @@ class MetricBuffer:
         points = [Metric(name, float(value), milliseconds(at), step) for name, value in metrics.items()]
         self._points.setdefault(run, []).extend(points)
 
-    def flush(self, client: "MlflowClient", run: str) -> None:
-        """Sends the points of a run. An error empties the buffer, too: all events are then sent again."""
+    def flush(self, client: "MlflowClient", run: str, tags: Mapping[str, Any] | None = None) -> None:
+        """Sends the points of a run, with tags in the last request.
+
+        An error empties the buffer, too: all events are then sent again.
+
+        Args:
+            client: MLflow.
+            run: Id of the run.
+            tags: At most `ENTRIES` tags by name.
+        """
         points = self._points.pop(run, [])
-        for start in range(0, len(points), POINTS):
-            client.log_batch(run, metrics=points[start : start + POINTS])
+        while len(points) > POINTS:
+            client.log_batch(run, metrics=points[:POINTS])
+            points = points[POINTS:]
+        if points or tags:
+            client.log_batch(run, metrics=points, tags=_tags(tags or {}))
 
 
 def log_params(client: "MlflowClient", run: str, params: Mapping[str, Any]) -> None:
@@ -58,9 +69,13 @@ def log_params(client: "MlflowClient", run: str, params: Mapping[str, Any]) -> N
 
 def log_tags(client: "MlflowClient", run: str, tags: Mapping[str, Any]) -> None:
     """Sends tags of a run."""
+    client.log_batch(run, tags=_tags(tags))
+
+
+def _tags(tags: Mapping[str, Any]) -> "list[RunTag]":
     from mlflow.entities import RunTag
 
-    client.log_batch(run, tags=[RunTag(name, _text(value)) for name, value in tags.items()])
+    return [RunTag(name, _text(value)) for name, value in tags.items()]
 
 
 def milliseconds(at: float) -> int:

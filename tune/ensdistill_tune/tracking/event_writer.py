@@ -45,6 +45,7 @@ from ensdistill_tune.tracking.views import MlflowPages, views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
 
 STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  # others become KILLED
 
@@ -71,6 +72,7 @@ class EventWriter:
     ) -> None:
         self.target, self.study, self.pages, self.files = target, study, pages, files
         self.client, self._runs, self._metrics = client, runs, MetricBuffer()
+        self._data: DatasetInput | None = None  # the same for all runs
 
     @property
     def unsent(self) -> list[str]:
@@ -125,25 +127,26 @@ class EventWriter:
     def _write_data(self, run: str, update: RunUpdate) -> None:
         """Logs the data set as an input of a run. MLflow keeps one entry for each data set."""
         if digest := update.facts.get("data_hash"):
-            self.client.log_inputs(run, [dataset_input(self.study, digest)])
+            self._data = self._data or dataset_input(self.study, digest)
+            self.client.log_inputs(run, [self._data])
 
     def _start_trial(self, event: TrialStarted, update: RunUpdate) -> None:
         """Creates a child run with the settings of the trial as params."""
         trial = require_trial(update.trial)
+        settings = settings_of(trial, self.study)
         if trial.number not in self._runs:
             tags = {"mlflow.parentRunId": self._runs[PARENT], "outcome": "running", **update.facts}
-            tags |= tags_of(trial, self.target.study, self.study) | source_tags(update.facts)
+            tags |= tags_of(trial, self.target.study, self.study, settings) | source_tags(update.facts)
             tags[NOTE] = description(trial)
             self._runs.create(self.client, trial.number, trial.name, tags, event.at)
-        log_params(self.client, self._runs[trial.number], settings_of(trial, self.study))
+        log_params(self.client, self._runs[trial.number], settings)
         self._write_data(self._runs[trial.number], update)
 
     def _end_trial(self, event: TrialEnded, update: RunUpdate) -> None:
         """Writes the state of the trial; only a completed trial has `final/...` metrics."""
         run, trial = self._run(update), require_trial(update.trial)
         self._metrics.add(run, totals_of(trial, event.state, self.study), event.at)
-        self.flush(run)
-        log_tags(self.client, run, outcome_of(trial, event.state, event.error, self.study))
+        self._metrics.flush(self.client, run, outcome_of(trial, event.state, event.error, self.study))
         self._terminate(run, event.state, event.at)
         self._add_replicate(trial, event)
         self._metrics.add(self._runs[PARENT], update.parent, event.at, update.step)

@@ -18,17 +18,8 @@ from ensdistill.runtime.secrets import without_credentials
 from ensdistill_tune.formatting import is_block, short_value
 from ensdistill_tune.metric_names import final_metric, log_name
 from ensdistill_tune.records.events import Event, SessionEnded, TeachersReady, TrialEnded
-from ensdistill_tune.records.trial_record import (
-    METRICS,
-    OVER,
-    PRIMARY,
-    HoursUsed,
-    TrialRecord,
-    Trials,
-    apply_event,
-    count_states,
-    of_kind,
-)
+from ensdistill_tune.records.trial_index import TrialIndex
+from ensdistill_tune.records.trial_record import METRICS, OVER, PRIMARY, HoursUsed, TrialRecord
 from ensdistill_tune.study.objectives import LATENCY, PHOTO_LATENCY
 from ensdistill_tune.study.study_config import SHARED, StudyConfig
 from ensdistill_tune.tracking.standing import Standing, standings
@@ -38,7 +29,7 @@ COSTS = ("cost/parameters", "cost/flops", LATENCY, PHOTO_LATENCY)  # of the expo
 TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # 1 or M by definition
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a study has one for each event
 class RunUpdate:
     """One event, with the study-wide facts after it."""
 
@@ -51,9 +42,9 @@ class RunUpdate:
     standings: Mapping[int, Standing] = field(default_factory=dict)  # at the end of a session
 
     @classmethod
-    def of(cls, event: Event, trials: Trials, facts: dict[str, str], study: StudyConfig) -> "RunUpdate":
+    def of(cls, event: Event, index: TrialIndex, facts: dict[str, str], study: StudyConfig) -> "RunUpdate":
         """Applies an event to records and facts, and returns the update of the runs."""
-        trial = apply_event(trials, event)
+        trial, trials = index.apply(event), index.trials
         if isinstance(event, TeachersReady):
             facts.update(event.hashes)
         if isinstance(event, SessionEnded):
@@ -62,28 +53,30 @@ class RunUpdate:
             not isinstance(event, TrialEnded) or event.state not in OVER
         ):  # the others change no metric of the parent run
             return cls(event, trial, facts, trials)
-        over = {state: n for state, n in count_states(trials.values()).items() if state in OVER}
-        searched = of_kind(trials.values(), *PRIMARY)
-        parent = HoursUsed.of(trials.values()).metrics
-        parent |= {f"trials/{state}": float(n) for state, n in count_states(searched).items() if state in over}
-        for best in study.feasible(study.rank(searched)[:1]):
+        parent = index.hours.metrics
+        counts = {state: index.count([state], *PRIMARY) for state in OVER}
+        parent |= {f"trials/{state}": float(count) for state, count in counts.items() if count}
+        for best in study.feasible([index.best] if index.best else []):
             parent[f"best/{study.objective.removeprefix('val/')}_so_far"] = best.last[study.objective]
-        return cls(event, trial, facts, trials, parent, sum(over.values()))
+        step = index.count(OVER, *PRIMARY, "replicate")
+        return cls(event, trial, facts, trials, parent, step)
 
 
-def tags_of(trial: TrialRecord, name: str, study: StudyConfig) -> dict[str, str]:
+def tags_of(trial: TrialRecord, name: str, study: StudyConfig, settings: Mapping[str, Any]) -> dict[str, str]:
     """Returns the tags of the run of a trial. A trial and its replicates have the same `seed_group`.
 
     Args:
         trial: The trial.
         name: Name of the study.
-        study: The settings.
+        study: The settings of the study.
+        settings: The parameters of the run.
     """
+    seed = settings.get("seed")
     tags = {
         "kind": "trial" if trial.replicate_of is None else "confirmation",
         "trial": str(trial.number),
         "preset": trial.baseline or study.preset,
-        "seed": str(settings_of(trial, study).get("seed", study.base_config.seed)),
+        "seed": str(study.base_config.seed if seed is None else seed),
         "seed_group": f"{name} {trial.baseline or format(trial.replicate_of or trial.number, '03d')}",
         "config_hash": trial.config_hash,
     }

@@ -17,7 +17,7 @@ from ensdistill.config import content_hash
 from ensdistill.runtime.files import write_json
 from ensdistill.runtime.secrets import without_secrets
 from ensdistill_tune.records.events import Event
-from ensdistill_tune.records.trial_record import Trials
+from ensdistill_tune.records.trial_index import TrialIndex
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking.mlflow_writer import MlflowWriter
 from ensdistill_tune.tracking.run_fields import RunUpdate
@@ -109,7 +109,7 @@ class MlflowTracker:
     # --- the thread ---
 
     def _work(self) -> None:
-        trials: Trials = {}
+        index = TrialIndex(self.study.rank)
         facts: dict[str, str] = {}
         entries: list[RunUpdate] = []  # of all events, sent or not
         pause, ready = 0.0, False  # True when the content of the store is known
@@ -117,7 +117,7 @@ class MlflowTracker:
             self._closing.wait(max(FLUSH_SECONDS, pause))
             last_round = self._closing.is_set()
             while not self._events.empty():
-                entries.append(RunUpdate.of(self._events.get(), trials, facts, self.study))
+                entries.append(RunUpdate.of(self._events.get(), index, facts, self.study))
             while not ready or self.sent < len(entries):
                 if not (ready := self._took(entries[self.sent : self.sent + EVENTS])):
                     break

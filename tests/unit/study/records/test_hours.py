@@ -11,6 +11,7 @@ from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.events import EpochReported, SessionStarted, TrialEnded, TrialResumed, TrialStarted
 from ensdistill_tune.records.study_directory import StudyDirectory
+from ensdistill_tune.records.trial_index import TrialIndex
 from ensdistill_tune.records.trial_record import METRICS, HoursUsed, Trials, apply_event
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
@@ -56,12 +57,13 @@ def test_setting_the_clock_back_does_not_reduce_hours() -> None:
 
 
 def test_mlflow_receives_the_hours_of_each_trial_and_of_the_study() -> None:
-    study, trials, update = StudyConfig.model_validate(SPACE), Trials(), None
+    study, update = StudyConfig.model_validate(SPACE), None
+    index = TrialIndex(study.rank)
     for event in STORY:
-        update = RunUpdate.of(event, trials, {}, study)
+        update = RunUpdate.of(event, index, {}, study)
     assert update is not None
     assert (update.parent["time/cpu_hours"], update.parent["time/gpu_hours"]) == (14, 1)
-    totals = totals_of(trials[1], "finished", study)
+    totals = totals_of(index.trials[1], "finished", study)
     assert (totals["time/cpu_hours"], totals["time/gpu_hours"]) == (10, 0.5)
 
 

@@ -1,0 +1,183 @@
+"""Studies of thousands of trials: what the driver costs a trial, and how long other commands take afterwards.
+
+    make scale                                                  (about an hour on two cores that do nothing else)
+    python -m tests.benchmarks.scale --trials 500 1000          (a few minutes)
+
+Trials report made-up curves and train nothing (`made_up_trials`). All else is real: the command `launch` with its
+planner, searcher, scheduler, event log and MLflow on SQLite, then `status`, `report` and `export`, each in a process.
+`first` and `last` are the milliseconds a trial of the first and the last thousand, or of both halves of fewer trials.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from rich.console import Console
+from rich.table import Table
+
+from ensdistill_tune import StudyConfig, launch
+from ensdistill_tune.execution import inline_runner
+from ensdistill_tune.execution.executor import Name
+from ensdistill_tune.execution.shared_inputs import SharedInputs
+from ensdistill_tune.records.event_log import read_journal
+from ensdistill_tune.records.events import SessionEnded, SessionStarted, TrialEnded
+from ensdistill_tune.records.study_directory import StudyDirectory
+from tests.benchmarks import made_up_trials
+from tests.benchmarks.made_up_trials import STUDENT, MadeUpInputs
+from tests.benchmarks.processes import peak_mib
+
+Figures = dict[str, Any]
+PART = 1000  # trials of the first and of the last part
+SPACE: dict[str, Any] = {
+    "preset": "latentbe",
+    "config": {
+        "data": {"kind": "digits", "train_size": 60, "val_size": 100},
+        "model": {"width": 4},
+        "teachers": {"count": 2, "model": {"width": 4}, "training": {"epochs": 1}},
+        "training": {"epochs": 4, "batch_size": 10},
+    },
+    "search": {
+        "loss.temperature": {"log_uniform": [1, 10]},
+        "perturbation.step_size": {"log_uniform": [0.002, 0.2]},
+        "training.optimizer.lr": {"log_uniform": [0.01, 1]},
+        "averaging.kind": {"choice": ["none", "ema"]},
+        "averaging.decay": {"uniform": [0.5, 0.9], "when": {"averaging.kind": "ema"}},
+    },
+    "baselines": ["kd", "latentbe"],
+    "confirmation": {"top_k": 2, "seeds": 2},
+}
+SEARCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "random": ({"kind": "random"}, {"kind": "none"}),
+    "tpe + asha": ({"kind": "tpe"}, {"kind": "asha", "grace_epochs": 1}),
+}
+
+
+def study_of(search: str, trials: int, epochs: int) -> StudyConfig:
+    """The study of one case."""
+    searcher, scheduler = SEARCHES[search]
+    config = SPACE["config"] | {"training": {"epochs": epochs, "batch_size": 10}}
+    more = {"config": config, "searcher": searcher, "scheduler": scheduler, "budget": {"trials": trials}}
+    return StudyConfig.model_validate(SPACE | more)
+
+
+# --- inside the process of one study ---
+
+
+@contextmanager
+def made_up(epochs: int) -> Iterator[None]:
+    """Replaces the trials of both executors inside the block."""
+
+    def inputs(study: StudyConfig, folder: StudyDirectory, *_: Any) -> MadeUpInputs:
+        return MadeUpInputs(str(folder.path.resolve()), epochs)
+
+    with (
+        patch.object(SharedInputs, "of", inputs),
+        patch.object(inline_runner, "run_trial", made_up_trials.run_trial),
+        patch("ensdistill_tune.execution.ray_runner.run_in_worker", made_up_trials.run_in_worker),
+    ):
+        yield
+
+
+def prepare(studies: Path) -> None:
+    """Trains teachers, and one student that all trials share."""
+    study = study_of("random", 1, 1).model_dump(mode="json") | {"baselines": [], "confirmation": {"top_k": 0}}
+    launch(StudyConfig.model_validate(study), name="first", studies_dir=studies, executor="inline", progress="off")
+    shutil.copyfile(studies / "first" / "best" / STUDENT, studies / STUDENT)
+
+
+def drive(study: StudyConfig, studies: Path, executor: Name) -> Figures:
+    """Launches a study and returns what it cost."""
+    with made_up(study.epochs):
+        launch(study, name="study", studies_dir=studies, executor=executor, progress="off")
+    ended = time.time()
+    began = time.perf_counter()
+    events = read_journal(studies / "study" / "events.jsonl")
+    read = time.perf_counter() - began
+    started = next(event.at for event in events if isinstance(event, SessionStarted))
+    closed = next(event.at for event in events if isinstance(event, SessionEnded))
+    times = [started, *(event.at for event in events if isinstance(event, TrialEnded))]
+    count = len(times) - 1
+    part = min(PART, count // 2)
+    return {
+        "trials": count,
+        "first": (times[part] - times[0]) / part * 1000,
+        "last": (times[-1] - times[-1 - part]) / part * 1000,
+        "a trial": (times[-1] - times[0]) / count * 1000,
+        "with MLflow": (times[-1] - times[0] + ended - closed) / count * 1000,
+        "driver MiB": peak_mib(),
+        "log MB": (studies / "study" / "events.jsonl").stat().st_size / 1e6,
+        "log s": read,
+    }
+
+
+# --- the table ---
+
+
+def command_seconds(*words: str) -> float:
+    """Seconds of one command in its own process."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "ensdistill_tune", *words], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def measure(case: list[str], prepared: Path) -> Figures:
+    """All figures of one study, which a process of its own runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        studies = Path(folder)
+        shutil.copytree(prepared / "teachers", studies / "teachers")
+        shutil.copyfile(prepared / STUDENT, studies / STUDENT)
+        own = [sys.executable, "-m", "tests.benchmarks.scale", "--drive", folder, *case]
+        figures: Figures = json.loads(subprocess.run(own, check=True, stdout=subprocess.PIPE).stdout)
+        place = ("study", "--studies-dir", folder)
+        figures["status s"] = command_seconds("status", *place)
+        figures["report s"] = command_seconds("report", *place)
+        figures["report MB"] = (studies / "study" / "report.html").stat().st_size / 1e6
+        figures["export s"] = command_seconds("export", *place)
+    return figures
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, nargs="+", default=[500, 1000, 2500, 5000])
+    parser.add_argument("--epochs", type=int, default=4, help="of each trial")
+    parser.add_argument("--search", nargs="+", choices=SEARCHES, default=list(SEARCHES))
+    parser.add_argument("--executor", choices=["ray", "inline"], default="ray")
+    parser.add_argument("--json", type=Path, help="where the figures are written too")
+    parser.add_argument("--drive", type=Path, help=argparse.SUPPRESS)  # the process of one study
+    options = parser.parse_args()
+    if options.drive:
+        study = study_of(options.search[0], options.trials[0], options.epochs)
+        print(json.dumps(drive(study, options.drive, options.executor)))
+        return
+    console, rows = Console(width=150), []
+    table = Table(title=f"milliseconds a trial, and more; load {os.getloadavg()[1]:.1f} at the start")
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder))
+        for search in options.search:
+            for trials in options.trials:
+                case = ["--search", search, "--trials", str(trials)]
+                case += ["--epochs", str(options.epochs), "--executor", options.executor]
+                rows.append({"search": search} | measure(case, Path(folder)))
+                console.print(rows[-1])
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(value if isinstance(value, str) else f"{value:.3g}" for value in row.values()))
+    console.print(table)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
