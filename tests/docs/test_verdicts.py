@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from ensdistill_tune.analysis.replication import Candidate, verdict
+from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.analysis.verdict import verdict
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 from tests.docs.documents import page

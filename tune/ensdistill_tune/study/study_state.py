@@ -77,7 +77,7 @@ class StudyState:
         trials: The records by number.
         winner: The best replicate of the best settings; None before the confirmation.
         none_confirmed: Whether every confirmed candidate breaks a constraint, so that there is no winner.
-        replicates_planned: Number of replicates, once the search has ended.
+        replicates_planned: Number of replicates once the confirmation has ended, their maximum before.
         state: State of the study, as in study.json.
         past: The events that were written before this process started.
         died: Trials that were running at that time and whose end was not recorded.
