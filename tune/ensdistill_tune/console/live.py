@@ -57,7 +57,9 @@ class ConsoleObserver:
 
     def _replicate_ended(self, study: StudyState, trial: TrialRecord) -> None:
         so_far = confirmation_of(study.primary_trials, study.replicates, study.study)
-        total = so_far.planned or study.study.expected_replicates
+        total = study.replicates_planned or study.study.expected_replicates
+        if study.state == "confirming" and not so_far.todo:
+            total = so_far.planned  # decided within the budget
         if trial.state != "finished":
             self._print_line(study.replicates, total, describe(trial, study.study))
         for stage in so_far.stages if study.state == "confirming" else ():  # earlier, the candidates are not known

@@ -61,7 +61,7 @@ def test_four_metrics_with_standard_deviations_fit_in_100_columns() -> None:
     rows = {"ensemble of 4 teachers": [trial(1, 0.2).last], "002": [trial(2, value).last for value in (0.2, 0.3)]}
     lines = lines_of(seeds_table("confirmation", rows, names, "trial"))
     assert max(map(len, lines)) <= WIDTH
-    assert any(line.split()[:5] == ["002", "2", "0.2500", "+-", "0.0707"] for line in lines)
+    assert any(line.split()[:5] == ["002", "(2)", "0.2500", "+-", "0.0707"] for line in lines)
 
 
 def test_every_objective_and_constraint_is_shown_and_no_metric_twice() -> None:
