@@ -10,6 +10,7 @@ from ensdistill_tune.analysis.replication import Candidate, choose_candidates, w
 from ensdistill_tune.analysis.verdict import PairedComparison, verdict, why_none_wins
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
+from tests.benchmarks.sequential_power import Race, lognormal, normal
 
 METRIC = "val/nll"
 
@@ -303,3 +304,22 @@ def test_the_verdict_states_that_a_better_baseline_breaks_a_constraint() -> None
     sentence = verdict(order, own).sentence
     assert sentence.startswith("003 is worse than kd as published: nll +0.0400 (90 % confidence interval ")
     assert sentence.endswith("; kd breaks a constraint (val/ece 0.268, at most 0.25)")
+
+
+# --- error rate and power ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_exchangeable_candidates_with_skewed_noise_are_falsely_called_better_in_at_most_5_percent() -> None:
+    for baselines in ((0.0,), (0.0, 0.0)):
+        false, *_ = Race(baselines, (0.0, 0.0, 0.0), 6).report(np.random.default_rng(6), lognormal, 300)
+        assert false <= 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("effects", [(2.0, 0.0, 0.0), (2.0, 2.0, 2.0)])
+def test_two_standard_deviations_are_found_with_a_power_of_77_percent_at_the_cost_of_five_seeds(
+    effects: tuple[float, ...],
+) -> None:
+    false, power, _, cost = Race((0.0,), effects, 6).report(np.random.default_rng(7), normal, 100)
+    assert (false, power >= 0.77, cost <= 5) == (0, True, True)
