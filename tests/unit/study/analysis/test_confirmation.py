@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ensdistill_tune.analysis.confirmation import confirmation_of, is_clearly_behind
