@@ -183,7 +183,7 @@ def study_of(seed: int) -> StudyConfig:
         searcher=searcher | {"seed": seed},
         scheduler=scheduler,
         budget={"trials": drawn.randint(5, 10)},
-        confirmation={"top_k": drawn.randint(0, 2), "seeds": 2},
+        confirmation={"top_k": drawn.randint(0, 2), "seeds": drawn.randint(2, 7)},
     )
 
 

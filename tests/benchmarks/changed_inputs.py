@@ -16,12 +16,15 @@ import json
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
+from statistics import fmean
+
+from scipy.stats import bootstrap
 
 from ensdistill import get_ensemble, load_config, load_data
 from ensdistill.data import load_test
 from ensdistill.evaluation.evaluator import Evaluator, Metrics
 from ensdistill.runtime.randomness import deterministic
-from ensdistill_tune.analysis.statistics import compare
+from ensdistill_tune.analysis.statistics import LEVEL, half_interval
 from tests.benchmarks.all_presets import cell, one_preset
 
 RECIPE = [  # the recipe of search_spaces/cluttered_digits.yaml, without labels
@@ -57,10 +60,13 @@ def one_seed(seed: int, students: list[str], epochs: int, store: str) -> dict[st
 
 
 def difference(seeds: list[dict[str, Metrics]], name: str, among: int) -> str:
-    """Returns the mean difference in calibrated NLL from `kd`, with both intervals and the number of wins."""
-    found = compare([rows[name]["cnll"] for rows in seeds], [rows["kd"]["cnll"] for rows in seeds], "min", among)
-    intervals = f"{found.sure_low:+.3f} to {found.sure_high:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
-    return f"{found.difference:+.3f} | {intervals} | {found.wins} of {found.pairs}"
+    """Returns the mean difference of calibrated NLL to `kd`, with both intervals and the number of wins."""
+    apart = [rows[name]["cnll"] - rows["kd"]["cnll"] for rows in seeds]
+    mean, half = fmean(apart), half_interval(apart, LEVEL / among)
+    resampled = bootstrap((apart,), fmean, vectorized=False, n_resamples=10_000, method="percentile", rng=0)
+    low, high = resampled.confidence_interval
+    intervals = f"{mean - half:+.3f} to {mean + half:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{mean:+.3f} | {intervals} | {sum(d < 0 for d in apart)} of {len(apart)}"
 
 
 def main() -> None:

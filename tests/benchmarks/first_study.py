@@ -23,7 +23,7 @@ from ensdistill.evaluation.tables import markdown_table
 from ensdistill_tune.analysis.rank_correlation import foresight
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults, read_facts
-from ensdistill_tune.analysis.statistics import compare
+from ensdistill_tune.analysis.verdict import verdict
 
 FILE = Path("search_spaces/cluttered_digits.yaml")
 COLUMNS = ["seed", "better", "wins", "difference", "corrected interval", "kd", "latentbe", "winner", "ensemble"]
@@ -53,16 +53,13 @@ def run(seed: int, studies: Path) -> StudyResults:
 
 
 def row_of(seed: int, facts: StudyResults) -> dict[str, str]:
-    """Returns the table row of one study."""
-    winner, metric = facts.confirmed[0], facts.study.objective
-    baseline = next(c for c in facts.confirmed if c.trial.baseline)
-    among = sum(not c.trial.baseline for c in facts.confirmed)
+    """Returns what the table shows of one study."""
+    winner, found = facts.confirmed[0], verdict(facts.confirmed, facts.study)
     row = {"seed": str(seed), "better": "no", "winner": f"{_test(facts, winner)['nll']:.3f}"}
-    if winner is not baseline:
-        c = compare(winner.values(metric), baseline.values(metric), facts.study.mode, among)
-        row["better"] = "yes" if c.distinguishable else "not significant"
-        row |= {"wins": f"{c.wins} of {c.pairs}", "difference": f"{c.difference:+.3f}"}
-        row["corrected interval"] = f"{c.sure_low:+.3f} to {c.sure_high:+.3f}"
+    if c := found.comparison:
+        row["better"] = "yes" if found.better else "not significant"
+        row |= {"wins": f"{c.wins} of {len(c.differences)}", "difference": f"{c.difference:+.3f}"}
+        row["corrected interval"] = f"{c.interval[0]:+.3f} to {c.interval[1]:+.3f}"
     tests = {c.trial.baseline: _test(facts, c)["nll"] for c in facts.confirmed if c.trial.baseline}
     ensemble = next(t.metrics[0]["nll"] for t in facts.tested if t.kind == "ensemble")
     gap = (tests["kd"] - _test(facts, winner)["nll"]) / (tests["kd"] - ensemble)

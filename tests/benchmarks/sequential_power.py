@@ -1,36 +1,48 @@
 """Error rates, power and cost of the sequential test, by simulation.
 
-    python tests/benchmarks/sequential_power.py --draws 4000
+    python tests/benchmarks/sequential_power.py --draws 1200
 
-`compare`: two settings, with the decision rule of `ensdistill-tune compare`. `race`: several candidates against one
-baseline, with a total error rate of 5 % for all false "better" decisions. Candidates that are clearly worse are
-dropped, and the race ends with the first decision. Differences are in units of the standard deviation of the paired
-differences. `cost` is the number of trainings divided by the number of settings, so 5 is the cost of five seeds for
-each setting.
+`compare`: one setting against one other, as `ensdistill-tune compare` decides. Confirmation: that of a study, by the
+code of the product, with one or two baselines and up to three candidates; 5 % for all false "better" together.
+Differences are in units of the standard deviation of the paired differences; the cost is the number of replicates
+divided by that of candidates, baselines included, so 5 is the cost of five seeds for each.
 """
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-from ensdistill_tune.analysis.sequential_test import (
-    EARLY,
-    EXPONENT,
-    FEWEST_TO_DROP,
-    LEVEL,
-    MOST_PAIRS,
-    SequentialTest,
-    clearly_behind,
-    crossing,
-)
-from ensdistill_tune.analysis.statistics import power
+from ensdistill_tune.analysis.confirmation import confirmation_of
+from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.analysis.sequential_test import FEWEST_TO_STOP, LEVEL, MOST_PAIRS, SequentialTest, crossing
+from ensdistill_tune.analysis.verdict import verdict
+from ensdistill_tune.records.trial_record import METRICS, TrialRecord
+from ensdistill_tune.study.study_config import StudyConfig
 
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
 NEVER = MOST_PAIRS + 1
+SCENARIOS: list[tuple[tuple[float, ...], tuple[float, ...]]] = [  # baselines, candidates
+    ((0,), (0, 0, 0)),
+    ((0,), (2, 0, 0)),
+    ((0,), (2, 1, 0)),
+    ((0,), (2, 2, 2)),
+    ((0,), (1, 0, 0)),
+    ((0,), (1, 1, 1)),
+    ((0,), (0,)),
+    ((0,), (2,)),
+    ((0, 0), (0, 0, 0)),
+    ((0, -0.5), (0, 0, 0)),
+    ((0, -1), (0, 0, 0)),
+    ((0, -2), (0, 0, 0)),
+    ((0, -1), (2, 0, 0)),
+]
 
 
 def normal(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -62,7 +74,7 @@ def with_hopeless(differences: Array) -> tuple[float, float]:
     """Returns the rate of "better" and the mean number of pairs if a comparison also ends when it is hopeless."""
     outcomes, pairs = [], []
     for own in differences:
-        for count in range(FEWEST_TO_DROP, MOST_PAIRS + 1):
+        for count in range(FEWEST_TO_STOP, MOST_PAIRS + 1):
             test = SequentialTest(tuple(own[:count]))
             if test.outcome != "undecided" or test.hopeless:
                 break
@@ -71,25 +83,67 @@ def with_hopeless(differences: Array) -> tuple[float, float]:
     return float(np.mean(outcomes)), float(np.mean(pairs))
 
 
-def first_crossings(own: Array, exponent: float) -> dict[tuple[int, int], int]:
-    """Returns the number of pairs until a decision, for each candidate and each size of a subset."""
-    sizes = range(1, len(own) + 1)
-    return {(c, m): crossing(own[c], LEVEL / m, exponent) or NEVER for c, m in product(range(len(own)), sizes)}
+@dataclass(frozen=True)
+class Race:
+    """Confirmations of simulated studies, by the code of the product.
+
+    Attributes:
+        baselines: True values of the baselines in standard deviations of paired differences; larger is better.
+        effects: Those of the searched candidates.
+        seeds: The setting `confirmation.seeds`.
+    """
+
+    baselines: tuple[float, ...]
+    effects: tuple[float, ...]
+    seeds: int
+
+    @cached_property
+    def study(self) -> StudyConfig:
+        return StudyConfig(
+            search={"loss.temperature": {"uniform": [1, 2]}},
+            objective="val/accuracy",
+            confirmation={"top_k": max(1, len(self.effects)), "seeds": self.seeds},
+        )
+
+    @cached_property
+    def trials(self) -> list[TrialRecord]:
+        return [record(n, n < len(self.baselines), 0.0) for n in range(len(self.baselines) + len(self.effects))]
+
+    def one(self, values: Array) -> tuple[Candidate, Candidate | None, bool, float]:
+        """Returns winner, best baseline, whether the verdict is "better", and cost, of values (candidates, pairs)."""
+        first = self.study.max_search_seed + 1
+        replicates = [
+            replace(record(n, n < len(self.baselines), float(v)), replicate_of=n, seed=first + k)
+            for n, own in enumerate(values)
+            for k, v in enumerate(own)
+        ]
+        found = confirmation_of(self.trials, replicates, self.study)
+        about = verdict(found.candidates, self.study)
+        return about.winner, about.baseline, about.better, found.planned / len(self.trials)
+
+    def report(self, random: np.random.Generator, draw: Draw, draws: int) -> tuple[float, float, float, float]:
+        """Returns the rates of false and right "better", that of the best candidate winning, and the mean cost.
+
+        "Better" is false if the winner is not better than the best baseline, also than one that was dropped.
+        """
+        true, every = (*self.baselines, *self.effects), []
+        for values in arms(random, draw, draws, true):
+            winner, _, better, cost = self.one(values)
+            right = true[winner.trial.number] > max(self.baselines)
+            every.append((better and not right, better and right, true[winner.trial.number] == max(true), cost))
+        return tuple(float(x) for x in np.mean(every, axis=0))  # type: ignore[return-value]
 
 
-def race(own: Array, first: dict[tuple[int, int], int], most: int) -> tuple[set[int], int]:
-    """Returns the candidates (candidates, pairs) decided to be better, and the number of trainings."""
-    candidates = range(len(own))
-    known, left = dict.fromkeys(candidates, 0), set(candidates)
-    for pairs in range(FEWEST_TO_DROP, most + 1):
-        known |= dict.fromkeys(left, pairs)
-        decided = [{c for c in candidates if first[c, m] <= known[c]} for m in range(1, len(own) + 1)]
-        better = {c for c in candidates if all(c in d or len(own) - len(d) < m for m, d in enumerate(decided, 1))}
-        if better:
-            break
-        leader = max(left, key=lambda c: own[c, :pairs].mean())
-        left -= {c for c in left if clearly_behind(own[c, :pairs], own[leader, :pairs])}
-    return better, sum(known.values()) + pairs
+def record(number: int, baseline: bool, value: float) -> TrialRecord:
+    """Returns a completed trial with this value of each metric."""
+    last = {"epoch": 1.0, "epochs": 1.0, **dict.fromkeys(METRICS, value)}
+    name = f"baseline{number}" if baseline else None
+    return TrialRecord(number, name, {}, f"hash{number}", "finished", [last])
+
+
+def arms(random: np.random.Generator, draw: Draw, draws: int, true: tuple[float, ...]) -> Array:
+    """Values (draws, settings, pairs) whose paired differences have the standard deviation 1."""
+    return draw(random, (draws, len(true), MOST_PAIRS)) / np.sqrt(2) + np.array(true)[:, None]
 
 
 def report_pairs(random: np.random.Generator, draws: int) -> None:
@@ -117,33 +171,51 @@ def report_hopeless(random: np.random.Generator, draws: int) -> None:
         print(f"  {effect:4.2f} sd: {'  '.join(f'{x:.4f}' for x in with_hopeless(own))}", flush=True)
 
 
-def report_race(random: np.random.Generator, draws: int, exponent: float) -> None:
-    print(f"race with exponent {exponent:.2f}: a false better, a right better, cost; at most 20 pairs, then at most 8")
-    scenarios = [(0.0, 0.0, 0.0), (2.0, 0.0, 0.0), (2.0, 1.0, 0.0), (2.0, 2.0, 2.0), (1.0, 0.0, 0.0)]
-    for effects, (name, draw) in product(scenarios, NOISE.items()):
-        drawn = values(random, draw, draws if not any(effects) else draws // 4, effects)
-        first = [first_crossings(own, exponent) for own in drawn]
-        true = {c for c, effect in enumerate(effects) if effect}
-        for most in (MOST_PAIRS, 8):
-            found = [race(own, known, most) for own, known in zip(drawn, first, strict=True)]
-            wrong, right = (np.mean([bool(f(better)) for better, _ in found]) for f in (true.__rsub__, true.__and__))
-            cost = np.mean([trainings for _, trainings in found]) / (len(effects) + 1)
-            print(f"  {name:9s} {effects} {most}: {wrong:.4f}  {right:.4f}  {cost:.2f}", flush=True)
+def report_races(random: np.random.Generator, draws: int, seeds: int) -> None:
+    print(f"confirmation with {seeds} seeds: false better, right better, best candidate wins, cost")
+    for (baselines, effects), (name, draw) in product(SCENARIOS, NOISE.items()):
+        number = draws if max(effects) <= max(baselines) else draws // 4
+        found = Race(baselines, effects, seeds).report(random, draw, number)
+        print(f"  {name:9s} {baselines} {effects}: {'  '.join(f'{x:.4f}' for x in found)}", flush=True)
+
+
+def report_unequal(random: np.random.Generator, draws: int, seeds: int) -> None:
+    print(f"one baseline, three candidates of equal mean, not exchangeable, {seeds} seeds: false better")
+    race = Race((0.0,), (0.0, 0.0, 0.0), seeds)
+    normals, skewed = (draw(random, (draws, 4, MOST_PAIRS)) for draw in (normal, lognormal))
+    spread, others = np.array([1.0, 3.0, 3.0, 3.0])[:, None], normals[:, 1:]
+    some = {
+        "baseline with a third of the spread": normals * spread,
+        "baseline with three times the spread": normals / spread,
+        "skewed baseline, rare bad seeds": np.concatenate([-skewed[:, :1], others], axis=1),
+        "skewed baseline, rare good seeds": np.concatenate([skewed[:, :1], others], axis=1),
+        "skewed baseline, rare good seeds, against constants": np.concatenate([skewed[:, :1], 0 * others], axis=1),
+        "skewed candidates, rare bad seeds": np.concatenate([normals[:, :1], -skewed[:, 1:]], axis=1),
+    }
+    for name, values in some.items():
+        print(f"  {name}: {np.mean([race.one(own)[2] for own in values]):.4f}", flush=True)
+
+
+def students_t(effect: float, pairs: int, among: int) -> float:
+    """Power of Student's t, two-sided at 5 % divided by the number of candidates (noncentral t distribution)."""
+    limit = stats.t.ppf(1 - LEVEL / among / 2, pairs - 1)
+    return float(stats.nct.sf(limit, pairs - 1, effect * pairs**0.5))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=4000)
-    parser.add_argument("--exponents", type=float, nargs="+", default=[EXPONENT, EARLY], help="of races")
-    parser.add_argument("--race", action="store_true", help="only races")
+    parser.add_argument("--draws", type=int, default=1200)
+    parser.add_argument("--confirmation", type=int, nargs="*", default=[6], help="values of `confirmation.seeds`")
+    parser.add_argument("--only-confirmation", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random = np.random.default_rng(options.seed)
     print(f"{options.draws} draws, 95 % range of a rate of .05: +- {1.96 * (0.05 * 0.95 / options.draws) ** 0.5:.4f}")
-    print(f"Student's t with five pairs, three candidates, 2 sd: {power(2.0, 5, 3):.2f}")
-    for exponent in options.exponents:
-        report_race(random, options.draws, exponent)
-    if options.race:
+    print(f"Student's t with five pairs, three candidates, 2 sd: {students_t(2.0, 5, 3):.2f}")
+    for seeds in options.confirmation:
+        report_races(random, options.draws, seeds)
+        report_unequal(random, options.draws, seeds)
+    if options.only_confirmation:
         return
     report_pairs(random, options.draws)
     report_not_exchangeable(random, options.draws)

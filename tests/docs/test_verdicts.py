@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from ensdistill_tune.analysis.replication import Candidate, verdict
+from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.analysis.verdict import verdict
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 from tests.docs.documents import page
@@ -22,7 +23,7 @@ KD = candidate(1, "kd", [1.0, 1.1, 1.2, 1.1, 1.0])
 CASES = {
     "better": [candidate(12, None, [0.5, 0.62, 0.69, 0.6, 0.51]), KD],
     "open": [candidate(12, None, [0.9, 1.1, 1.1, 1.2, 0.9]), KD],
-    "baseline": [KD, candidate(12, None, [1.5, 1.6, 1.7, 1.6, 1.5])],
+    "baseline": [KD, candidate(12, None, [1.5, 1.6, 1.7])],
     "alone": [candidate(12, None, [1.0, 1.1]), candidate(13, None, [1.2, 1.3]), candidate(14, None, [1.4, 1.5])],
 }
 

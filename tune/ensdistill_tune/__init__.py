@@ -14,8 +14,8 @@ from ensdistill.version import __version__
 
 if TYPE_CHECKING:
     from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillError
-    from ensdistill_tune.analysis.replication import Verdict
     from ensdistill_tune.analysis.results import StudyResults
+    from ensdistill_tune.analysis.verdict import Verdict
     from ensdistill_tune.api import export, launch, load_results, resume
     from ensdistill_tune.callbacks import Callback, CallbackWarning
     from ensdistill_tune.comparison.comparing import compare
@@ -40,7 +40,7 @@ _MODULES = {
     "StudyResults": "ensdistill_tune.analysis.results",
     "StudyState": "ensdistill_tune.study.study_state",
     "TrialRecord": "ensdistill_tune.records.trial_record",
-    "Verdict": "ensdistill_tune.analysis.replication",
+    "Verdict": "ensdistill_tune.analysis.verdict",
     "choice": "ensdistill_tune.search.shorthand",
     "compare": "ensdistill_tune.comparison.comparing",
     "enqueue": "ensdistill_tune.steering",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ensdistill.evaluation.tables import summarize_teachers, teacher_rows
 from ensdistill.runtime.files import write_json
+from ensdistill_tune.analysis.confirmation import confirmation_of
 from ensdistill_tune.analysis.outcome import SessionOutcome
-from ensdistill_tune.analysis.replication import candidates, winner_of
+from ensdistill_tune.analysis.replication import winner_of
 from ensdistill_tune.analysis.test_evaluation import (
     confirmation_metrics,
     diagnostics_on_validation,
@@ -76,18 +77,19 @@ def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 
 
 def confirm(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Ranks the candidates once all replicates have ended; the best replicate of the winner is exported.
+    """Ranks the candidates once the confirmation has ended; the best replicate of the winner is exported.
 
     No student is exported if the means of every candidate break a constraint.
     """
     if outcome.ended != "finished":
         return outcome
     state, study = context.state, context.state.study
-    order = candidates(state.primary_trials, state.replicates, study)
+    confirmation = confirmation_of(state.primary_trials, state.replicates, study)
+    order = confirmation.candidates
     if winner := winner_of(order, study):
         state.winner = winner.best(study)
     state.none_confirmed = bool(order) and winner is None
-    return replace(outcome, confirmed=order)
+    return replace(outcome, confirmed=order, stages=confirmation.stages)
 
 
 def ship(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
@@ -113,7 +115,7 @@ def test(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
     )
     tested = evaluated.results if evaluated else []
     earlier = [] if tested else [event.results for event in state.past if isinstance(event, TestEvaluated)]
-    file = write_confirmation(state.folder.path, state.study, outcome.confirmed, tested, earlier)
+    file = write_confirmation(state.folder.path, state.study, outcome, tested, earlier)
     diagnostics = evaluated.diagnostics if evaluated else None
     return replace(outcome, tested=tested, diagnostics=diagnostics, files=(*outcome.files, file))
 

@@ -14,9 +14,10 @@ from ensdistill.export.student_file import DistillationRun, load_run
 from ensdistill.runtime.devices import pick_device
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.training.teachers import find_ensemble
-from ensdistill_tune.analysis.replication import Candidate, verdict
+from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.analysis.trial_warnings import of_study
+from ensdistill_tune.analysis.verdict import verdict
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.tracking.provenance import dataset_input
 from ensdistill_tune.tracking.run_index import PARENT

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill_tune.analysis.replication import Candidate, candidates, plan_replicates
+from ensdistill_tune.analysis.confirmation import confirmation_of
+from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
 from ensdistill_tune.records.trial_record import TrialRecord
@@ -79,10 +80,20 @@ def facts(
         values = list(_curve(planted(sampled, chance, noise) + (FLOPS / flops - 1) * 0.02, chance))
         records.append(_ends(record, values, flops, finals, own.scheduler.kind != "none"))
     replicates = list(_repeats(own, records, chance)) if seeds else []
-    confirmed = candidates(records, replicates, own)
+    confirmation = confirmation_of(records, replicates, own)
+    confirmed = confirmation.candidates
     summary = {"name": "synthetic", "state": "finished", "seconds": 1234.5, "teachers": teachers()}
     return StudyResults(
-        "synthetic", own, summary, records, replicates, confirmed, _tested(confirmed), 1, diagnostics(confirmed)
+        "synthetic",
+        own,
+        summary,
+        records,
+        replicates,
+        confirmed,
+        confirmation.stages,
+        _tested(confirmed),
+        1,
+        diagnostics(confirmed),
     )
 
 
@@ -179,13 +190,15 @@ def _ends(
 
 
 def _repeats(own: StudyConfig, records: list[TrialRecord], chance: np.random.Generator) -> Iterator[TrialRecord]:
-    """Yields the replicates of the plan; values of the same candidate differ by noise with standard deviation 0.004."""
-    for n, (of, seed) in enumerate(plan_replicates(records, own), len(records) + 1):
-        final = of.last["val/nll"] + 0.004 * chance.normal()
-        epochs = reports(list(_curve(final, chance)), of.last["cost/flops"])
-        yield TrialRecord(
-            n, of.baseline, of.sampled, of.config_hash, "finished", epochs, replicate_of=of.number, seed=seed
-        )
+    """The confirmation carried out: each candidate again, 0.004 apart from seed to seed."""
+    done: list[TrialRecord] = []
+    while todo := confirmation_of(records, done, own).todo:
+        for of, seed in todo:
+            final = of.last["val/nll"] + 0.004 * chance.normal()
+            epochs = reports(list(_curve(final, chance)), of.last["cost/flops"])
+            number, about = len(records) + len(done) + 1, (of.baseline, of.sampled, of.config_hash)
+            done.append(TrialRecord(number, *about, "finished", epochs, replicate_of=of.number, seed=seed))
+    yield from done
 
 
 def _tested(confirmed: Sequence[Candidate]) -> list[TestMetrics]:

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from ensdistill_tune.analysis.results import StudyResults
-from ensdistill_tune.analysis.statistics import compare
+from ensdistill_tune.analysis.verdict import verdict
 from ensdistill_tune.records.trial_record import State, TrialRecord
 from ensdistill_tune.report.figures import FIGURES, ReportFigure, figures
 from tests.unit.report.synthetic import EPOCHS, RUNGS, SEARCH, TEACHERS, facts, planted, reports
@@ -221,17 +221,19 @@ def test_the_confirmation_figure_shows_every_seed_and_the_means_with_intervals(
         assert 2 * trace.error_x.array[n] == pytest.approx(high - low, rel=1e-3)
 
 
-def test_differences_from_the_best_baseline_are_paired_and_shown_with_both_intervals(
+def test_differences_are_pairs_with_the_best_baseline_and_have_the_interval_of_the_verdict(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["differences"].figure)
     winner, baseline = study.confirmed[0], next(c for c in study.confirmed if c.trial.baseline)
-    found = compare(winner.values(METRIC), baseline.values(METRIC), "min", 3)
+    found = verdict(study.confirmed, study.study).comparison
+    assert found is not None
+    pairs = zip(winner.values(METRIC), baseline.values(METRIC), strict=True)
     assert drawn["mean difference"].y[-1] == winner.label
-    assert drawn["mean difference"].x[-1] == pytest.approx(found.difference, rel=1e-3)
-    assert list(drawn["bootstrap"].x)[-3:-1] == pytest.approx([found.low, found.high], rel=1e-3)
-    require_trial = drawn["Student's t, corrected"]
-    assert list(require_trial.x)[-3:-1] == pytest.approx([found.sure_low, found.sure_high], rel=1e-3)
+    assert drawn["mean difference"].x[-1] == pytest.approx(fmean(a - b for a, b in pairs), rel=1e-3)
+    assert list(drawn["90 % interval, corrected"].x)[-3:-1] == pytest.approx(found.interval, rel=1e-3)
+    of_winner = [x for x, y in zip(drawn["one seed"].x, drawn["one seed"].y, strict=True) if y == winner.label]
+    assert of_winner == pytest.approx(found.differences, rel=1e-3)
     assert baseline.label not in drawn["mean difference"].y
 
 

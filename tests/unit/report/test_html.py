@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ensdistill.errors import DataError
+from ensdistill_tune.analysis.outcome import SessionOutcome
 from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.analysis.test_evaluation import write_confirmation
 from ensdistill_tune.records.event_log import EventLog
@@ -46,7 +47,8 @@ def on_disk(known: StudyResults, home: Path) -> Path:
     if known.diagnostics:
         (home / "diagnostics.json").write_text(known.diagnostics.model_dump_json())
     if known.confirmed:
-        write_confirmation(home, known.study, known.confirmed, known.tested, [])
+        outcome = SessionOutcome(confirmed=known.confirmed, stages=known.stages)
+        write_confirmation(home, known.study, outcome, known.tested, [])
     return home
 
 
@@ -61,6 +63,8 @@ def test_results_read_from_the_files_match_the_events(home: Path) -> None:
     assert [asdict(trial) for trial in read.trials] == [asdict(trial) for trial in known.trials]
     assert [c.label for c in read.confirmed] == [c.label for c in known.confirmed]
     assert read.confirmed[0].values("val/nll") == known.confirmed[0].values("val/nll")
+    assert [c.dropped_for for c in read.confirmed] == [c.dropped_for for c in known.confirmed]
+    assert read.stages == known.stages
 
 
 def test_the_page_is_self_contained_and_every_figure_also_has_a_separate_page(home: Path) -> None:

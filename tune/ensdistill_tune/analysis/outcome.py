@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensdistill_tune.analysis.confirmation import Stage
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
 
@@ -15,6 +16,7 @@ class SessionOutcome:
     Attributes:
         ended: State at the end of the session: `finished`, `timed_out`, `interrupted` or `failed`.
         confirmed: The confirmed candidates, best first; empty without a confirmation.
+        stages: The stages of the confirmation.
         tested: Metrics on the test set; empty if it was not evaluated.
         diagnostics: Diagnostics of the test evaluation; None without one.
         files: The files that are logged to MLflow.
@@ -22,6 +24,7 @@ class SessionOutcome:
 
     ended: str = "failed"
     confirmed: Sequence[Candidate] = ()
+    stages: Sequence[Stage] = ()
     tested: Sequence[TestMetrics] = ()
     diagnostics: Diagnostics | None = None
     files: Sequence[Path] = ()

@@ -16,11 +16,13 @@ from ensdistill.evaluation.tables import summarize_teachers, teacher_rows
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.settings.validation import validate
+from ensdistill_tune.analysis.confirmation import Stage
 from ensdistill_tune.analysis.importance import Importance, importance
 from ensdistill_tune.analysis.labels import labeled
 from ensdistill_tune.analysis.leaderboard import pareto_front
-from ensdistill_tune.analysis.replication import Candidate, Verdict, candidates_on_the_front, verdict, why_none_wins
+from ensdistill_tune.analysis.replication import Candidate, candidates_on_the_front
 from ensdistill_tune.analysis.trial_times import TrialTimes, trial_times
+from ensdistill_tune.analysis.verdict import Verdict, verdict, why_none_wins
 from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import LatencyMeasured, TestEvaluated
 from ensdistill_tune.records.result_rows import Diagnostics, TestMetrics
@@ -45,6 +47,7 @@ class StudyResults:
         trials: Baselines and searched trials, by number.
         replicates: Trials of the confirmation, by number.
         confirmed: Candidates of the confirmation, best mean first; empty before it has completed.
+        stages: Stages of the completed confirmation.
         tested: Metrics of the last test evaluation; empty if the test set was not evaluated.
         looks: Number of test evaluations, each for other students.
         diagnostics: The content of diagnostics.json.
@@ -60,6 +63,7 @@ class StudyResults:
     trials: Sequence[TrialRecord]
     replicates: Sequence[TrialRecord] = ()
     confirmed: Sequence[Candidate] = ()
+    stages: Sequence[Stage] = ()
     tested: Sequence[TestMetrics] = ()
     looks: int = 1
     diagnostics: Diagnostics | None = None
@@ -308,10 +312,11 @@ def read_facts(home: Path) -> StudyResults:
     own = [records[number] for number in sorted(records)]
     trials, replicates = of_kind(own, *PRIMARY), of_kind(own, "replicate")
     confirmed = [_candidate(row, trials, replicates) for row in confirmation.get("candidates", [])]
+    stages = [_stage(row) for row in confirmation.get("stages", [])]
     tested = [TestMetrics.model_validate(row) for row in confirmation.get("test", [])]
     drawn = _read(home / "diagnostics.json")
     diagnostics = Diagnostics.model_validate(drawn) if drawn else None
-    about = (confirmed, tested, looks, diagnostics, home.parent, machines, trial_times(events))
+    about = (confirmed, stages, tested, looks, diagnostics, home.parent, machines, trial_times(events))
     return StudyResults(home.name, study, summary, trials, replicates, *about)
 
 
@@ -319,7 +324,12 @@ def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], replicates
     """Returns a candidate as stored in confirmation.json; the plan of an extended study may have changed since then."""
     trial = next(trial for trial in trials if trial.number == row["trial"])
     own = {replicate.seed: replicate for replicate in replicates if replicate.replicate_of == trial.number}
-    return Candidate(trial, [own[seed] for seed in row["seeds"]])
+    return Candidate(trial, [own[seed] for seed in row["seeds"]], row["dropped_for"])
+
+
+def _stage(row: Mapping[str, Any]) -> Stage:
+    """Returns a stage as stored in confirmation.json, where trial numbers that are keys are texts."""
+    return Stage(**{**row, "dropped": {int(number): rival for number, rival in row["dropped"].items()}})
 
 
 def _read(file: Path) -> dict[str, Any]:

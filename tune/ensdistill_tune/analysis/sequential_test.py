@@ -14,8 +14,8 @@ A result is a function of the differences and their order: a comparison that res
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,8 @@ LEVEL = 0.05  # of all decisions of one comparison together
 MOST_PAIRS = 20  # the level has been spent after this number of pairs
 EXACT = 12  # all patterns of signs of this number of pairs; signs of later pairs are drawn
 EXPONENT = 1 / 3  # of the spending function, chosen by simulation: see tests/benchmarks/sequential_power.py
-EARLY = 1 / 20  # exponent that spends nearly all of the level at the first possible look, for few pairs
-FEWEST_TO_DROP = 3  # pairs after which a candidate can be dropped
+EARLY = 1 / 20  # exponent that spends nearly all of the level at the first possible look: for expensive pairs
+FEWEST_TO_STOP = 3  # pairs after which a comparison can end without a decision
 SLACK = 1e-9  # sums that differ by less, relative to the sum of absolute differences, are equal
 HALVINGS = 40  # of the bisection of an interval
 
@@ -48,9 +48,9 @@ def spent(level: float, pairs: int, exponent: float = EXPONENT) -> float:
     return float(level * (pairs / MOST_PAIRS) ** exponent)
 
 
-def fewest_pairs(level: float) -> int:
+def fewest_pairs(level: float, exponent: float = EXPONENT) -> int:
     """Returns the smallest number of pairs after which a decision is possible: one pattern of signs fits the level."""
-    return next(n for n in range(1, MOST_PAIRS + 1) if 2.0**-n <= spent(level, n))
+    return next((n for n in range(1, MOST_PAIRS + 1) if 2.0**-n <= spent(level, n, exponent)), MOST_PAIRS + 1)
 
 
 @cache
@@ -105,17 +105,19 @@ class SequentialTest:
         differences: One per pair, in order; positive if the first setting is better.
         better_level: Level of the decision that the first setting is better.
         worse_level: Level of the decision that it is worse.
+        exponent: That of the spending function.
     """
 
     differences: tuple[float, ...]
     better_level: float = LEVEL / 2
     worse_level: float = LEVEL / 2
+    exponent: float = EXPONENT
 
     @cached_property
     def outcome(self) -> str:
         """`better`, `worse` or `undecided`: the decision that is reached first."""
-        up = crossing(self.differences, self.better_level) or MOST_PAIRS + 1
-        down = crossing([-d for d in self.differences], self.worse_level) or MOST_PAIRS + 1
+        up = crossing(self.differences, self.better_level, self.exponent) or MOST_PAIRS + 1
+        down = crossing([-d for d in self.differences], self.worse_level, self.exponent) or MOST_PAIRS + 1
         return "undecided" if up == down else "better" if up < down else "worse"
 
     @cached_property
@@ -125,12 +127,12 @@ class SequentialTest:
         That is the case if there would be none even if all further differences were one standard deviation above their
         mean so far, or all one below it.
         """
-        if self.outcome != "undecided" or len(self.differences) < FEWEST_TO_DROP:
+        if self.outcome != "undecided" or len(self.differences) < FEWEST_TO_STOP:
             return False
         mean, spread = float(np.mean(self.differences)), float(np.std(self.differences, ddof=1))
         more = MOST_PAIRS - len(self.differences)
         ends = ((*self.differences, *[mean + step] * more) for step in (spread, -spread))
-        return all(SequentialTest(end, self.better_level, self.worse_level).outcome == "undecided" for end in ends)
+        return all(replace(self, differences=end).outcome == "undecided" for end in ends)
 
     @cached_property
     def interval(self) -> tuple[float, float]:
@@ -144,52 +146,13 @@ class SequentialTest:
     def _low(self, level: float, sign: float) -> float:
         """Returns the lower end for differences times `sign`, by bisection."""
         own = [sign * d for d in self.differences]
-        if len(own) < fewest_pairs(level):
+        if len(own) < fewest_pairs(level, self.exponent):
             return -float("inf")
         decided = self.outcome == ("better" if sign > 0 else "worse")
         reach = max(own) - min(own) + abs(min(own))
         low, high = (0.0, max(own)) if decided else (min(min(own), 0.0) - reach, min(max(own), 0.0))
         for _ in range(HALVINGS if high > low else 0):
             middle = (low + high) / 2
-            rejected = crossing([d - middle for d in own], level) is not None
+            rejected = crossing([d - middle for d in own], level, self.exponent) is not None
             low, high = (middle, high) if rejected else (low, middle)
         return low
-
-
-def better_than_baseline(
-    differences: Mapping[str, Sequence[float]], level: float = LEVEL, exponent: float = EXPONENT
-) -> set[str]:
-    """Returns the candidates that are better than their common baseline, by Holm's closed test.
-
-    A subset of candidates is refused as a whole if one of them is decided at the level divided by its size. A candidate
-    is better if all subsets that contain it are refused. With probability 1 - level, no candidate whose pairs with the
-    baseline are exchangeable is among the result, whatever the others are. A candidate that has been dropped keeps its
-    differences so far and still counts.
-
-    Args:
-        differences: Those of each candidate, one per pair; positive if it is better than the baseline.
-        level: Probability that one or more candidates are returned falsely.
-        exponent: That of the spending function.
-
-    References:
-        Holm 1979, A simple sequentially rejective multiple test procedure; Marcus, Peritz and Gabriel 1976.
-    """
-    sizes = range(1, len(differences) + 1)
-    decided = [{name for name, own in differences.items() if crossing(own, level / size, exponent)} for size in sizes]
-    return {name for name in differences if all(_refused(name, decided[m - 1], m, len(differences)) for m in sizes)}
-
-
-def _refused(name: str, decided: set[str], size: int, count: int) -> bool:
-    """Returns whether each subset of this size with the candidate contains one of the decided candidates."""
-    return name in decided or count - len(decided) < size
-
-
-def clearly_behind(candidate: Sequence[float], leader: Sequence[float]) -> bool:
-    """Returns whether a candidate can be dropped: it is behind the leader in each of at least 3 common pairs.
-
-    Args:
-        candidate: Differences of the candidate to the baseline.
-        leader: Those of the best candidate so far.
-    """
-    common = list(zip(candidate, leader, strict=False))
-    return len(common) >= FEWEST_TO_DROP and all(own < best for own, best in common)

@@ -1,6 +1,7 @@
 """The single evaluation on the test set: confirmed winner, baselines and teachers, after the winner is selected."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import stdev
 from typing import Literal
@@ -15,7 +16,9 @@ from ensdistill.runtime.files import write_json
 from ensdistill.runtime.randomness import deterministic
 from ensdistill.runtime.weights import STUDENT_FILE, load_weights
 from ensdistill.training.new_student import new_student
-from ensdistill_tune.analysis.replication import Candidate, verdict
+from ensdistill_tune.analysis.outcome import SessionOutcome
+from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.analysis.verdict import verdict
 from ensdistill_tune.metric_names import confirmed_metric
 from ensdistill_tune.records.events import TestEvaluated
 from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics, TestMetrics
@@ -122,16 +125,16 @@ def _diagnostics(
 def write_confirmation(
     home: Path,
     study: StudyConfig,
-    order: Sequence[Candidate],
+    outcome: SessionOutcome,
     tested: Sequence[TestMetrics],
     earlier: Sequence[Sequence[TestMetrics]],
 ) -> Path:
-    """Writes confirmation.json: validation metrics of every candidate by seed, the verdict, and the test metrics.
+    """Writes confirmation.json: stages, validation metrics of every candidate by seed, verdict, and test metrics.
 
     Args:
         home: The folder of the study.
         study: The settings.
-        order: The confirmed candidates, best first.
+        outcome: The outcome of the session, with at least one confirmed candidate.
         tested: Metrics on the test set.
         earlier: Test metrics of other students, from earlier evaluations that are not repeated.
 
@@ -146,15 +149,17 @@ def write_confirmation(
             "settings": dict(c.trial.sampled),
             "schedule": c.trial.schedule,
             "seeds": [replicate.seed for replicate in c.replicates],
+            "dropped_for": c.dropped_for,
             "validation": {name: c.values(name) for name in study.display_metrics if name in c.replicates[0].last},
             "broken_constraints": c.broken(study),
         }
-        for c in order
+        for c in outcome.confirmed
     ]
     write_json(
         path,
         {
-            "verdict": verdict(order, study).sentence,
+            "verdict": verdict(outcome.confirmed, study).sentence,
+            "stages": [asdict(stage) for stage in outcome.stages],
             "candidates": rows,
             "test": [row.model_dump() for row in tested],
             "earlier_test": [[row.model_dump() for row in some] for some in earlier],

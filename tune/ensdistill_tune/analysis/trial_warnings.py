@@ -10,7 +10,7 @@ from statistics import fmean
 from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation.plausibility import Metrics, TeacherMetrics, is_at_chance, student_warnings
 from ensdistill.evaluation.tables import summarize_teachers
-from ensdistill_tune.analysis.replication import candidates
+from ensdistill_tune.analysis.confirmation import confirmation_of
 from ensdistill_tune.records.trial_record import PRIMARY, TrialRecord, of_kind
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -85,7 +85,7 @@ def _standing(study: StudyConfig, trials: Sequence[TrialRecord]) -> tuple[list[T
     The metrics have one row per seed.
     """
     own, replicates = of_kind(trials, *PRIMARY), of_kind(trials, "replicate")
-    confirmed = candidates(own, replicates, study) if replicates else []
+    confirmed = confirmation_of(own, replicates, study).candidates if replicates else ()
     order = [candidate.trial for candidate in confirmed] or study.rank(own)
     best = confirmed[0].replicates if confirmed else order[:1]
     return order, [_of_validation(trial) for trial in best]

@@ -12,7 +12,7 @@ from ensdistill.runtime.text import counted
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill_tune.analysis.labels import labeled
 from ensdistill_tune.analysis.outcome import SessionOutcome
-from ensdistill_tune.analysis.replication import verdict, why_none_wins
+from ensdistill_tune.analysis.verdict import dropped_in_words, verdict, why_none_wins
 from ensdistill_tune.console.tables import OVER_SEEDS, leaderboard_table, seeds_table, shown_metrics
 from ensdistill_tune.formatting import WIDTH, fold
 from ensdistill_tune.records.event_log import read_journal
@@ -62,8 +62,11 @@ def _print_confirmation(console: Console, state: StudyState, outcome: SessionOut
     study, confirmed = state.study, outcome.confirmed
     if confirmed:
         rows = {c.label: [replicate.last for replicate in c.replicates] for c in confirmed}
-        title = f"confirmation (validation, {study.confirmation.seeds} fresh seeds)"
+        title = "confirmation (validation, fresh seeds)"
         _print(console, seeds_table(title, rows, shown_metrics(study, OVER_SEEDS), "trial"))
+        for c in confirmed:
+            if dropped := dropped_in_words(c, confirmed):
+                console.print(f"{c.label}: {dropped}")
         console.print(fold(f"verdict: {verdict(confirmed, study)}", len("verdict: ")), soft_wrap=True)
     elif outcome.ended == "finished" and study.confirmation.top_k:
         console.print(

@@ -65,6 +65,7 @@ class StudyFollower:
             planned=summary.get("replicates_planned", 0),
             ended=tuple(reversed(self._lately.ended)),
             resume=self.resume,
+            winner=(summary["best"] or {}).get("replicate_of"),
             paces=self._lately.paces(now, trials) if at_work else (None, None),
             progress=read_progress(self.folder, trials) if at_work else {},
         )

@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
@@ -10,6 +9,8 @@ from rich.console import Console
 from rich.live import Live
 
 from ensdistill.runtime.text import counted
+from ensdistill_tune.analysis.confirmation import Stage, confirmation_of
+from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.console.snapshot import StudySnapshot
 from ensdistill_tune.console.throughput import RecentActivity
@@ -21,11 +22,10 @@ from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
 INDENT = 10  # width of the state of a trial, below which a long line continues
-LINES = 10  # maximum number of lines about replicates
 
 
 class ConsoleObserver:
-    """Prints a line for each ended trial of the search and a few lines for the replicates, and measures rates.
+    """Prints a line for each ended trial of the search and each stage of the confirmation, and measures rates.
 
     Attributes:
         console: Console of the session.
@@ -35,19 +35,20 @@ class ConsoleObserver:
     def __init__(self, console: Console, study: StudyConfig) -> None:
         self.console, self.activity = console, RecentActivity()
         self._epochs, self._shown_state = study.epochs, "running"
+        self._shown_stages = list[Stage]()
 
     def trial_started(self, study: StudyState, trial: TrialRecord) -> None:
         """Prints a line when the study enters another state."""
         if study.state != self._shown_state:
             self._shown_state = study.state
-            self.console.print(f"{study.state}: {counted(study.replicates_planned, 'replicate')}")
+            self.console.print(f"{study.state}: at most {counted(study.replicates_planned, 'replicate')}")
 
     def trial_reported(self, study: StudyState, trial: TrialRecord) -> None:
         """Records the time only, because the study waits for this call."""
         self.activity.reported(time.time())
 
     def trial_ended(self, study: StudyState, trial: TrialRecord) -> None:
-        """Prints a line for each trial of the search, each failed replicate, and each group of finished replicates."""
+        """Prints a line for each trial of the search, each failed replicate, and each stage of the confirmation."""
         self.activity.over(trial, time.time())
         if trial.kind == "replicate":
             self._replicate_ended(study, trial)
@@ -55,12 +56,17 @@ class ConsoleObserver:
             self._print_line(study.index.count(OVER, *PRIMARY), study.num_trials, describe(trial, study.study))
 
     def _replicate_ended(self, study: StudyState, trial: TrialRecord) -> None:
+        so_far = confirmation_of(study.primary_trials, study.replicates, study.study)
         total = study.replicates_planned or study.study.expected_replicates
         done = study.index.count(OVER, "replicate")
+        if study.state == "confirming" and not so_far.todo:
+            total = so_far.planned  # decided within the budget
         if trial.state != "finished":
             self._print_line(done, total, describe(trial, study.study))
-        if trial.state in OVER and (done == total or done % replicates_per_line(total, study.study) == 0):
-            self._print_line(done, total, describe_replicates(study.replicates, study.study))
+        for stage in so_far.stages if study.state == "confirming" else ():  # earlier, the candidates are not known
+            if stage not in self._shown_stages:
+                self._shown_stages.append(stage)
+                self._print_line(done, total, describe_stage(stage, so_far.candidates, study.study))
 
     def _print_line(self, done: int, total: int, line: str) -> None:
         text = fold(f"[{done:3d}/{total}] {line}", len(f"[{done:3d}/{total}] ") + INDENT)
@@ -84,6 +90,7 @@ class ConsoleObserver:
         counts = sorted(count_states(study.primary_trials).items())
         before = ", ".join(f"{count} {state}" for state, count in counts)
         replicates = f" and {counted(len(study.replicates), 'replicate')}" if study.replicates else ""
+        self._shown_stages += confirmation_of(study.primary_trials, study.replicates, study.study).stages
         self.console.print(f"resuming after {before} of {study.num_trials} trials{replicates}")
 
     def snapshot(self, study: StudyState) -> StudySnapshot:
@@ -137,26 +144,23 @@ def describe(trial: TrialRecord, study: StudyConfig) -> str:
     return f"{trial.state:9s} {label}  {study.objective} {trial.last[study.objective]:.4f}{where}{out}{settings}"
 
 
-def replicates_per_line(total: int, study: StudyConfig) -> int:
-    """Returns the number of replicates per printed line: one round of seeds, or several if there are more than ten.
+def describe_stage(stage: Stage, candidates: Sequence[Candidate], study: StudyConfig) -> str:
+    """Returns the line of a stage of the confirmation: the mean objective of each candidate, and which are dropped.
 
     Args:
-        total: Number of replicates.
+        stage: The stage.
+        candidates: All candidates.
         study: The settings.
     """
-    seeds = max(1, study.confirmation.seeds)
-    return max(1, total // seeds) * -(-seeds // LINES)
-
-
-def describe_replicates(replicates: Sequence[TrialRecord], study: StudyConfig) -> str:
-    """Returns one line with the mean objective of each candidate over the finished replicates."""
-    values = defaultdict[str, list[float]](list)
-    for trial in replicates:
-        if trial.state == "finished":
-            label = trial.baseline or f"{trial.replicate_of:03d}"
-            values[label].append(trial.last[study.objective])
-    if not values:
-        return "replicates: none finished"
-    means = {label: fmean(found) for label, found in values.items()}
-    order = sorted(means, key=lambda label: means[label], reverse=study.mode == "max")
-    return f"replicates: mean {study.objective} " + ", ".join(f"{label} {means[label]:.4f}" for label in order)
+    names = {c.trial.number: c.trial.baseline or c.label for c in candidates}
+    own = [c for c in candidates if len(c.replicates) >= stage.seeds]
+    means = {c.trial.number: fmean(c.values(study.objective)[: stage.seeds]) for c in own}
+    order = sorted(means, key=lambda number: means[number], reverse=study.mode == "max")
+    figures = ", ".join(f"{names[number]} {means[number]:.4f}" for number in order)
+    dropped = f"; dropped: {', '.join(names.get(number, str(number)) for number in stage.dropped)}"
+    decided = f"; decided: {names.get(stage.leader, stage.leader)} is {stage.outcome}"
+    return (
+        f"after {counted(stage.seeds, 'seed')}: mean {study.objective} {figures}"
+        + (dropped if stage.dropped else "")
+        + (decided if stage.outcome != "undecided" else "")
+    )

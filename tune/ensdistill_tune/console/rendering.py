@@ -10,7 +10,6 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from ensdistill.runtime.formatting import mean_and_spread, percent
-from ensdistill_tune.analysis.replication import candidates, winner_of
 from ensdistill_tune.console.remaining import estimate_remaining
 from ensdistill_tune.console.snapshot import OPEN, StudySnapshot, epoch_of
 from ensdistill_tune.formatting import duration
@@ -76,11 +75,11 @@ def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
     firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}
     rows = [(label, t, f"{t.last[objective]:.4f}") for label, t in sorted(firsts.items(), reverse=True)]
     first = next(iter(now.study.feasible(order)), None)
-    confirmed = candidates(now.primary_trials, now.replicates, now.study) if now.state == "finished" else []
-    if confirmed:
-        first = None
-    if winner := winner_of(confirmed, now.study):
-        first, values = winner.trial, winner.values(objective)
+    if now.state == "finished" and now.replicates:
+        first = next((trial for trial in order if trial.number == now.winner), None)
+    if first and first.number == now.winner:
+        own = [one for one in now.replicates if one.replicate_of == now.winner and one.state == "finished"]
+        values = [one.last[objective] for one in own]
         rows.append(("winner", first, f"{mean_and_spread(values)} ({len(values)} seeds)"))
     for label, trial, value in rows:
         words = f"{label:{LABEL}}{objective} {value}  "

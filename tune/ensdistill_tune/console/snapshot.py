@@ -22,10 +22,11 @@ class StudySnapshot:
         state: State of the study, as in study.json.
         seconds: Seconds of work, over all sessions.
         trials: All trials, in the order of their numbers.
-        planned: Number of replicates; 0 before it is known.
+        planned: Maximum number of replicates; 0 before it is known.
         paces: Recent trials and epochs per second, each None until it is known.
         ended: The trials that ended most recently, if they are shown.
         resume: The command that resumes the study, if it is shown.
+        winner: Number of the trial that the confirmation found best; None before its end or without a winner.
         progress: Progress of running trials within a long epoch, by number of the trial.
     """
 
@@ -39,6 +40,7 @@ class StudySnapshot:
     paces: tuple[float | None, float | None]
     ended: Sequence[TrialRecord] = ()
     resume: str | None = None
+    winner: int | None = None
     progress: Mapping[int, TrialProgress] = field(default_factory=dict)
 
     @property
@@ -58,7 +60,7 @@ class StudySnapshot:
 
     @property
     def replicates_expected(self) -> int:
-        """Number of planned replicates; before it is known, the number expected from the settings."""
+        """Maximum number of replicates; before it is known, the number expected from the settings."""
         return self.planned or self.study.expected_replicates
 
     @property

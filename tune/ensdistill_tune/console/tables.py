@@ -60,7 +60,7 @@ def leaderboard_table(
 def seeds_table(
     title: str, rows: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str], head: str
 ) -> Table:
-    """Returns a table of means and standard deviations over seeds.
+    """Returns a table of means and standard deviations over seeds, with the number of seeds.
 
     Args:
         title: Title of the table.
@@ -69,10 +69,10 @@ def seeds_table(
         head: Header of the first column.
     """
     table = _table(title)
-    _add_columns(table, head, names)
+    _add_columns(table, f"{head} (seeds)", names)
     for label, seeds in rows.items():
         cells = [_over_seeds(name, [row[name] for row in seeds]) if is_shown(name, *seeds) else "" for name in names]
-        table.add_row(label, *cells)
+        table.add_row(f"{label} ({len(seeds)})" if len(seeds) > 1 else label, *cells)
     return table
 
 

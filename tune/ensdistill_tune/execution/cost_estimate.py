@@ -301,9 +301,8 @@ def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
         + _both(cost.search, cost),
     ]
     if cost.confirmation:
-        lines.append(
-            f"confirmation: {counted(study.expected_replicates, 'trial')} of {epochs}: {_both(cost.confirmation, cost)}"
-        )
+        most = f"at most {counted(study.expected_replicates, 'trial')}"
+        lines.append(f"confirmation: {most} of {epochs}: {_both(cost.confirmation, cost)}")
     lines.append(f"total: about {duration(cost.total)}, in addition to the start of Ray")
     lines += _hours_in_words(study, cost)
     if cost.disk_bytes:

@@ -10,7 +10,7 @@ from ensdistill.config import Config
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.training.checkpoint import read_checkpoint
-from ensdistill_tune.analysis.replication import plan_replicates
+from ensdistill_tune.analysis.confirmation import confirmation_of
 from ensdistill_tune.records.events import (
     EpochReported,
     Event,
@@ -132,22 +132,21 @@ class TrialPlanner:
         )
 
     def _confirm(self) -> TrialRecord | None:
-        """Starts the next replicate. During the search only baselines are replicated: the top trials are not known yet.
+        """Starts the next replicate of the current stage; None until all of its replicates have ended.
 
-        A failed replicate is repeated once.
+        During the search only baselines are replicated: the top trials are not known yet.
         """
         searched, study = self.progress.primary_trials, self.study
         over = not self.progress.index.count(["running"], *PRIMARY)
-        todo = plan_replicates(searched if over else [t for t in searched if t.baseline], study)
+        known = searched if over else [t for t in searched if t.baseline]
+        confirmation = confirmation_of(known, self.progress.replicates, study)
+        self.progress.replicates_planned = confirmation.planned if over else study.expected_replicates
         tried = Counter((trial.replicate_of, trial.seed) for trial in self.progress.replicates)
         failed = Counter(
             (trial.replicate_of, trial.seed) for trial in self.progress.replicates if trial.state == "failed"
         )
-        begun = {replicate for replicate, times in tried.items() if times > failed[replicate] or times > 1}
-        missing = 0 if over else min(study.confirmation.top_k, study.budget.trials) * study.confirmation.seeds
-        self.progress.replicates_planned = len(todo) + missing
-        for of, seed in todo:
-            if (of.number, seed) not in begun:
+        for of, seed in confirmation.todo:
+            if tried[of.number, seed] == failed[of.number, seed]:  # not begun, or repeated after a failure
                 self.progress.state = "confirming" if over else self.progress.state
                 return self._start(of.baseline, of.sampled, replicate_of=of.number, seed=seed, schedule=of.schedule)
         return None

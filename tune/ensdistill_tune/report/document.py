@@ -1,5 +1,6 @@
 """The report as Markdown: first the answers, then the tables."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,14 @@ from ensdistill_tune.analysis.leaderboard import format_metric, mark_of, metric_
 from ensdistill_tune.analysis.rank_correlation import RungCorrelation
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
-from ensdistill_tune.analysis.statistics import compare
+from ensdistill_tune.analysis.verdict import (
+    PairedComparison,
+    best_baseline,
+    compare,
+    correction,
+    dropped_in_words,
+    searched_among,
+)
 from ensdistill_tune.records.trial_record import count_states
 from ensdistill_tune.report import findings
 from ensdistill_tune.report.recommendations import advice
@@ -124,32 +132,59 @@ def _cell(name: str, rows: Sequence[Metrics]) -> str:
 
 
 def _confirmation(facts: StudyResults) -> str:
-    """Returns the mean of each candidate over its seeds, and its difference from the best baseline."""
+    """Returns the mean of each candidate over its seeds, its difference from the best baseline, and the stages."""
     if not facts.confirmed:
         return ""
-    metric, baseline = facts.study.objective, next((c for c in facts.confirmed if c.trial.baseline), None)
-    among = max(1, sum(not c.trial.baseline for c in facts.confirmed))
+    baseline, among = best_baseline(facts.confirmed), searched_among(facts.confirmed)
     rows, names = [], [name for name in facts.study.display_metrics if name in facts.confirmed[0].replicates[0].last]
     for c in facts.confirmed:
         lasts = [replicate.last for replicate in c.replicates]
-        row = [c.label, *[mean_and_spread(c.values(n)) if is_shown(n, *lasts) else "" for n in names], ""]
+        row = [c.label, str(len(lasts)), *[mean_and_spread(c.values(n)) if is_shown(n, *lasts) else "" for n in names]]
+        row.append(_minus(compare(c, baseline, facts.study, among)) if baseline and c is not baseline else "")
         row += ["; ".join(c.broken(facts.study))] if facts.study.constraints else []
-        if baseline is not None and c is not baseline:
-            apart = compare(c.values(metric), baseline.values(metric), facts.study.mode, among)
-            row[len(names) + 1] = f"{apart.difference:+.4f} ({apart.sure_low:+.4f} to {apart.sure_high:+.4f})"
-        rows.append(row)
-    against = f"minus `{baseline.label}`" if baseline else ""
+        rows.append([*row, dropped_in_words(c, facts.confirmed)])
+    head = ["", "seeds", *[name.split("/")[1] for name in names], f"minus `{baseline.label}`" if baseline else ""]
+    notes = [*(["constraints broken by the means"] if facts.study.constraints else []), "dropped"]
+    parts = [_about_the_confirmation(facts, among), markdown_table([*head, *notes], rows, notes), _stages(facts)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _minus(c: PairedComparison) -> str:
+    """Returns a difference with its interval, if there are enough seeds for one."""
+    low, high = c.interval
+    return f"{c.difference:+.4f}" + (f" ({low:+.4f} to {high:+.4f})" if math.isfinite(low + high) else "")
+
+
+def _about_the_confirmation(facts: StudyResults, among: int) -> str:
     out = ", ".join(f"`{trial.name}`" for trial in facts.fell_out)
-    text = (
-        f"The best trials of the search and all baselines, trained again with {len(facts.confirmed[0].replicates)} "
-        "fresh seeds, on validation images. The `minus` column is the mean difference of "
-        f"{spoken(metric)} over pairs of the same seed, with its 95 % confidence interval (Student's t"
-        + (f", Bonferroni-corrected for {among} candidates)." if among > 1 else ").")
-        + (f" Omitted because a replicate failed: {out}." if out else "")
+    return (
+        "The best trials of the search and all baselines, trained again with fresh seeds until the verdict was decided "
+        "or the budget was spent, on validation images. Candidates that were clearly behind were dropped. The `minus` "
+        f"column is the mean difference of {spoken(facts.study.objective)} over pairs of the same seed, with its 90 % "
+        f"confidence interval (5 % at each end, {correction(among)}); without one, the seeds are too few for a "
+        "decision." + (f" Omitted because a replicate failed: {out}." if out else "")
     )
-    head = ["", *[name.split("/")[1] for name in names], against]
-    head += ["constraints broken by the means"] if facts.study.constraints else []
-    return f"{text}\n\n{markdown_table(head, rows, head[len(names) + 2 :])}"
+
+
+def _stages(facts: StudyResults) -> str:
+    """Returns one row for each stage of the confirmation."""
+    names = {c.trial.number: c.label for c in facts.confirmed}
+
+    def name(number: int | None) -> str:
+        return "" if number is None else names.get(number, str(number))
+
+    rows = [
+        [
+            str(stage.seeds),
+            name(stage.leader),
+            "" if stage.difference is None else f"{stage.difference:+.4f}",
+            ", ".join(map(name, stage.dropped)),
+            stage.outcome,
+        ]
+        for stage in facts.stages
+    ]
+    head = ["after seeds", "best mean", "minus the best baseline", "dropped", "test"]
+    return markdown_table(head, rows, head[1:2] + head[3:]) if rows else ""
 
 
 def _leaderboard(facts: StudyResults) -> str:

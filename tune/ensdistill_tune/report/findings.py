@@ -105,7 +105,7 @@ def winner(facts: StudyResults) -> str | None:
     first, metric = facts.confirmed[0], facts.study.objective
     name = f"baseline `{first.trial.baseline}`" if first.trial.baseline else f"trial {first.label}"
     value = f"{spoken(metric)} {mean_and_spread(first.values(metric))} on validation images"
-    rank = f"the best mean of {len(facts.confirmed)} candidates over {len(first.replicates)} fresh seeds"
+    rank = f"the best of {len(facts.confirmed)} candidates, mean over {len(first.replicates)} fresh seeds"
     return f"Winner: {name} ({in_code(first.trial)}), {value}, {rank}."
 
 

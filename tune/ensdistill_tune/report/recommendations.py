@@ -12,7 +12,7 @@ from ensdistill_tune.analysis.effect_test import ENOUGH
 from ensdistill_tune.analysis.importance import Importance
 from ensdistill_tune.analysis.rank_correlation import FEWEST, epochs_to_ask
 from ensdistill_tune.analysis.results import StudyResults
-from ensdistill_tune.analysis.statistics import POWER, pairs_for_power
+from ensdistill_tune.analysis.sequential_test import MOST_PAIRS
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.findings import is_worse_than_one_teacher
 from ensdistill_tune.report.summary import compare_best, searched_and_baseline, winner_rows
@@ -27,7 +27,7 @@ NOTHING_LEARNT = (
     "find out why the students do not learn: train on the labels alone (`ensdistill distill labels`), with a lower "
     "`training.optimizer.lr` or more epochs, and check that images and labels match."
 )
-SEEDS = 50  # the largest number that is recommended
+DETECTABLE = 0.75  # standard deviations of paired differences, for which 20 seeds decide in about half of the studies
 
 
 def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
@@ -117,27 +117,24 @@ def certainty(facts: StudyResults) -> str | None:
             command = facts.command("resume", ("--set", "confirmation.top_k=3"))
             return f"re-evaluate the best trials with fresh seeds: `{command}`."
         return None
-    first, second = (c.values(facts.study.objective) for c in (searched[0], baseline))
     c = compare_best(facts, searched, baseline)
-    seeds = pairs_for_power([a - b for a, b in zip(first, second, strict=True)], len(searched), SEEDS)
-    worse = c.difference > 0 if facts.study.mode == "min" else c.difference < 0
-    if c.distinguishable and not worse:
+    if c.outcome == "better":
         return None
-    if worse:
+    if facts.confirmed[0] is baseline or not c.improves:
         return (
             f"use the published settings of `{baseline.trial.baseline}`, or search other settings, a larger model, or "
             "more training images."
         )
-    if seeds is None:
+    if len(c.differences) == MOST_PAIRS or abs(c.difference) < DETECTABLE * stdev(c.differences):
         return (
             f"use `{baseline.trial.baseline}` as published: the difference is too small compared with the variation "
-            "over seeds. No "
-            f"practical number of seeds would resolve it ({SEEDS} seeds have a power below {percent(POWER)})."
+            f"over seeds. {MOST_PAIRS} seeds rarely decide for less than {DETECTABLE} standard deviations."
         )
+    seeds = min(MOST_PAIRS, 2 * facts.study.confirmation.seeds)
     command = facts.command("resume", ("--set", f"confirmation.seeds={seeds}"))
     return (
-        f"confirm with more seeds: `{command}`. If the true difference equals the observed one, {seeds} seeds detect "
-        f"it with a power of {percent(POWER)}. The test set is not evaluated again."
+        f"confirm with more seeds: `{command}`. More seeds may decide: the candidates that are left continue, up to "
+        f"{MOST_PAIRS} seeds each. The test set is not evaluated again."
     )
 
 

@@ -10,7 +10,7 @@ from ensdistill.runtime.text import counted, verb
 from ensdistill_tune.analysis.leaderboard import format_metric
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
-from ensdistill_tune.analysis.statistics import PairedComparison, compare
+from ensdistill_tune.analysis.verdict import PairedComparison, best_baseline, compare, correction
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.objectives import LATENCY, PHOTO_LATENCY, spoken
 
@@ -54,29 +54,26 @@ def better_network(facts: StudyResults) -> str:
 def searched_and_baseline(facts: StudyResults) -> tuple[list[Candidate], Candidate | None]:
     """Returns the confirmed candidates of the search, best first, and the best confirmed baseline."""
     searched = [c for c in facts.confirmed if not c.trial.baseline]
-    return searched, next((c for c in facts.confirmed if c.trial.baseline), None)
+    return searched, best_baseline(facts.confirmed)
 
 
 def compare_best(facts: StudyResults, searched: Sequence[Candidate], baseline: Candidate) -> PairedComparison:
     """Returns the best candidate of the search minus the best baseline, corrected for the number of candidates."""
-    metric = facts.study.objective
-    return compare(searched[0].values(metric), baseline.values(metric), facts.study.mode, len(searched))
+    return compare(searched[0], baseline, facts.study, len(searched))
 
 
 def _compared(facts: StudyResults, best: Candidate, baseline: Candidate, c: PairedComparison) -> str:
-    among = len(searched_and_baseline(facts)[0])
-    seeds = f"{c.wins} of {c.pairs} seeds {verb(c.wins)} better"
-    sentence = f"{_claim(facts, best, baseline, c)}: {_effect(facts, baseline, c)}; {seeds}. {significance(c, among)}"
+    seeds = f"{c.wins} of {len(c.differences)} seeds {verb(c.wins)} better"
+    sentence = f"{_claim(facts, best, baseline, c)}: {_effect(facts, baseline, c)}; {seeds}. {significance(c)}"
     broken = "; ".join(baseline.broken(facts.study))
     return sentence + (f" `{baseline.trial.baseline}` breaks a constraint: {broken}." if broken else "")
 
 
 def _claim(facts: StudyResults, best: Candidate, baseline: Candidate, c: PairedComparison) -> str:
     name = f"`{baseline.trial.baseline}` as published"
-    better = (c.difference < 0) == (facts.study.mode == "min") and c.difference != 0
-    if c.distinguishable:
-        return f"**Trial {best.label} is {'better' if better else 'worse'} than {name}**"
-    if better:
+    if c.outcome != "undecided":
+        return f"**Trial {best.label} is {c.outcome} than {name}**"
+    if c.improves and facts.confirmed[0] is best:
         return f"No network is significantly better than {name}; trial {best.label} comes closest"
     return f"No network is better than {name}; the best of the search is trial {best.label}"
 
@@ -84,15 +81,14 @@ def _claim(facts: StudyResults, best: Candidate, baseline: Candidate, c: PairedC
 def _effect(facts: StudyResults, baseline: Candidate, c: PairedComparison) -> str:
     metric, mean = facts.study.objective, baseline.mean(facts.study.objective)
     share = f", {100 * c.difference / abs(mean):+.1f} %" if mean else ""
-    return f"{spoken(metric)} {c.difference:+.4f}{share} ({c.interval})"
+    return f"{spoken(metric)} {c.difference:+.4f}{share} ({c.interval_text})"
 
 
-def significance(c: PairedComparison, among: int) -> str:
+def significance(c: PairedComparison) -> str:
     """Returns the standard sentence about a difference."""
-    if not c.distinguishable:
+    if c.outcome == "undecided":
         return "The difference is not statistically significant."
-    corrected = f", Bonferroni-corrected for {among} candidates" if among > 1 else ""
-    return f"The difference is statistically significant at 5 %{corrected}."
+    return f"The difference is statistically significant at 5 %, {correction(c.among)}."
 
 
 def _mean(candidate: Candidate, facts: StudyResults) -> str:

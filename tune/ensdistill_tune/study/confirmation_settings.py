@@ -12,4 +12,11 @@ class Confirmation(Settings):
         ge=0,
         le=100,
     )
-    seeds: int = setting(5, "Number of fresh seeds for each re-evaluated trial.", ge=2, le=1000)
+    seeds: int = setting(
+        6,
+        "Budget: number of replicates divided by the number of candidates. Candidates that are clearly behind are "
+        "dropped after three or more fresh seeds; the others use their share, up to 20 seeds each, until the verdict "
+        "is decided.",
+        ge=2,
+        le=20,
+    )

@@ -273,7 +273,7 @@ class StudyConfig(Settings):
 
     @property
     def expected_replicates(self) -> int:
-        """Number of replicates if at least `confirmation.top_k` trials complete."""
+        """Maximum number of replicates if at least `confirmation.top_k` trials complete."""
         candidates = min(self.confirmation.top_k, self.budget.trials) + len(self.baselines)
         return candidates * self.confirmation.seeds if self.confirmation.top_k else 0
 

@@ -75,7 +75,7 @@ class StudyState:
         observers: Observers of the trials.
         winner: The best replicate of the best settings; None before the confirmation.
         none_confirmed: Whether every confirmed candidate breaks a constraint, so that there is no winner.
-        replicates_planned: Number of replicates, once the search has ended.
+        replicates_planned: Number of replicates once the confirmation has ended, their maximum before.
         state: State of the study, as in study.json.
         index: Records of the trials, with totals.
         past: The events that were written before this process started.

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ensdistill.runtime.formatting import mean_and_spread
+from ensdistill_tune.analysis.confirmation import confirmation_of
 from ensdistill_tune.analysis.labels import trial_label
-from ensdistill_tune.analysis.replication import candidates, winner_of
+from ensdistill_tune.analysis.replication import winner_of
+from ensdistill_tune.analysis.verdict import dropped_in_words
 from ensdistill_tune.records.events import SessionEnded
 from ensdistill_tune.records.trial_record import PRIMARY, TrialRecord, of_kind
 from ensdistill_tune.study.study_config import StudyConfig
@@ -40,7 +42,8 @@ def standings(trials: Mapping[int, TrialRecord], event: SessionEnded, study: Stu
     """
     if event.state != "finished":
         return {}
-    order = candidates(of_kind(trials.values(), *PRIMARY), of_kind(trials.values(), "replicate"), study)
+    own, replicates = of_kind(trials.values(), *PRIMARY), of_kind(trials.values(), "replicate")
+    order = confirmation_of(own, replicates, study).candidates
     if not order:
         sentence = f"Best trial of the search: {study.objective} {{:.4f}} with a single seed; not confirmed."
         best = [trials[event.best]] if event.best is not None else []
@@ -53,6 +56,7 @@ def standings(trials: Mapping[int, TrialRecord], event: SessionEnded, study: Stu
         values = candidate.values(study.objective)
         head = "**Winner of the study.**" if candidate is winner else f"Confirmed, place {place} of {len(order)}."
         mean = f"{study.objective} {mean_and_spread(values)} over {len(values)} fresh seeds"
+        mean += f"; {dropped}" if (dropped := dropped_in_words(candidate, order)) else ""
         broken = f"; breaks {'; '.join(rules)}" if (rules := candidate.broken(study)) else ""
         result = WINNER if candidate is winner else CONFIRMED
         found[candidate.trial.number] = Standing(result, f"{head} {mean}{broken}.", candidate.label, values)

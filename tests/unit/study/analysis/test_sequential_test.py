@@ -8,8 +8,6 @@ import pytest
 from ensdistill_tune.analysis.sequential_test import (
     MOST_PAIRS,
     SequentialTest,
-    better_than_baseline,
-    clearly_behind,
     crossing,
     fewest_pairs,
     spent,
@@ -96,21 +94,7 @@ def test_a_comparison_with_a_clear_trend_is_continued() -> None:
     assert not SequentialTest(APART[:4]).hopeless
 
 
-def test_a_candidate_is_better_only_if_all_hypotheses_that_include_it_are_rejected() -> None:
-    clear, doubtful, equal = [1.0, 1.2, 0.9, 1.1, 1.3, 0.8, 1.0, 1.1], [1.0] * 5, [1.0, -1.0] * 4
-    assert better_than_baseline({"clear": clear, "equal": equal, "other": equal}) == {"clear"}
-    # Five pairs decide at the level .05 but not at .05/2; once the other candidate is decided, .05 is sufficient.
-    assert better_than_baseline({"doubtful": doubtful, "equal": equal}) == set()
-    assert better_than_baseline({"doubtful": doubtful, "clear": clear}) == {"doubtful", "clear"}
-
-
-def test_a_candidate_is_dropped_if_it_is_worse_in_each_of_three_pairs() -> None:
-    assert clearly_behind([0.1, 0.2, 0.3], [0.2, 0.3, 0.4, 0.5])
-    assert not clearly_behind([0.1, 0.2], [0.2, 0.3])
-    assert not clearly_behind([0.1, 0.4, 0.3], [0.2, 0.3, 0.4])
-
-
-def test_skewed_pairs_without_a_difference_are_falsely_decided_in_at_most_5_percent() -> None:
+def test_exchangeable_skewed_pairs_are_falsely_decided_in_at_most_5_percent() -> None:
     pairs = np.exp(np.random.default_rng(4).standard_normal((200, 2, MOST_PAIRS)))
     outcomes = [SequentialTest(tuple(a - b)).outcome for a, b in pairs]
     assert sum(outcome != "undecided" for outcome in outcomes) <= 0.05 * 200 + 3 * (0.05 * 0.95 * 200) ** 0.5

@@ -210,7 +210,7 @@ def test_at_the_end_the_panel_shows_the_winner_below_the_best_trial() -> None:
     done = [(5, 2, 1, 0.5), (6, 1, 1, 0.3), (7, 1, 2, 0.4)]
     replicates = [trial(n, 10, nll=value, replicate_of=of, seed=seed) for n, of, seed, value in done]
     of = study(confirmation={"top_k": 1, "seeds": 2})
-    lines = format_value(picture(trials=[*TRIALS[:3], *replicates], state="finished", study=of))
+    lines = format_value(picture(trials=[*TRIALS[:3], *replicates], state="finished", study=of, winner=1))
     assert lines[0] == "s: finished after 0:00:50"
     assert lines[-1] == "winner    val/nll 0.3500 +- 0.0707 (2 seeds)  001 kd"
 
@@ -418,7 +418,7 @@ def test_without_a_terminal_a_line_is_printed_for_each_trial_and_each_state_chan
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
         "[  1/5] finished  001 kd  val/nll 0.3000",
         "[  1/4] failed    002 replicate of kd, seed 1: no memory",
-        "confirming: 2 replicates",
+        "confirming: at most 2 replicates",
         "[  1/2] interrupted 003 replicate of kd, seed 2  no epoch completed",
         "resuming after 1 finished of 5 trials and 2 replicates",
     ]
@@ -448,7 +448,7 @@ def test_a_real_study_prints_a_line_when_the_confirmation_starts(tiny: TinyStudy
     lines = tiny.done.out.splitlines()
     planned = tiny.summary["replicates_planned"]
     search_ends = next(n for n, line in enumerate(lines) if line.startswith("[ 10/10]"))
-    assert search_ends < lines.index(f"confirming: {planned} replicates")
+    assert search_ends < lines.index(f"confirming: at most {planned} replicates")
     assert "\x1b" not in tiny.done.out
 
 

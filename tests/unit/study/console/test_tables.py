@@ -3,11 +3,12 @@
 import io
 from typing import Any
 
-import pytest
 from rich.console import Console
 from rich.table import Table
 
-from ensdistill_tune.console.live import describe_replicates, replicates_per_line
+from ensdistill_tune.analysis.confirmation import Stage
+from ensdistill_tune.analysis.replication import Candidate
+from ensdistill_tune.console.live import describe_stage
 from ensdistill_tune.console.tables import OVER_SEEDS, leaderboard_table, seeds_table, shown_metrics
 from ensdistill_tune.formatting import WIDTH
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
@@ -60,7 +61,7 @@ def test_four_metrics_with_standard_deviations_fit_in_100_columns() -> None:
     rows = {"ensemble of 4 teachers": [trial(1, 0.2).last], "002": [trial(2, value).last for value in (0.2, 0.3)]}
     lines = lines_of(seeds_table("confirmation", rows, names, "trial"))
     assert max(map(len, lines)) <= WIDTH
-    assert any(line.split()[:4] == ["002", "0.2500", "+-", "0.0707"] for line in lines)
+    assert any(line.split()[:5] == ["002", "(2)", "0.2500", "+-", "0.0707"] for line in lines)
 
 
 def test_every_objective_and_constraint_is_shown_and_no_metric_twice() -> None:
@@ -69,22 +70,13 @@ def test_every_objective_and_constraint_is_shown_and_no_metric_twice() -> None:
     assert shown_metrics(own, 1) == ["val/ece", "cost/flops", "val/nll"]
 
 
-@pytest.mark.parametrize(("candidates", "seeds", "lines"), [(4, 6, 6), (1, 2, 2), (4, 30, 10), (3, 25, 9), (2, 0, 0)])
-def test_replicates_are_printed_on_at_most_ten_lines_each_after_a_full_round_of_seeds(
-    candidates: int, seeds: int, lines: int
-) -> None:
-    total = candidates * seeds
-    step = replicates_per_line(total, study(confirmation={"top_k": candidates, "seeds": max(seeds, 2)}))
-    assert step % candidates == 0 or not total
-    assert sum(done == total or done % step == 0 for done in range(1, total + 1)) == lines
-
-
-def test_the_replicate_line_lists_the_mean_of_each_candidate_from_best_to_worst() -> None:
-    replicates = [
-        trial(9, 0.4, replicate_of=2, seed=1),
-        trial(10, 0.2, replicate_of=1, baseline="kd", seed=1),
-        trial(11, 0.6, replicate_of=2, seed=2),
-        trial(12, 9.0, replicate_of=2, seed=3, state="failed"),
+def test_the_line_of_a_stage_has_the_means_best_first_what_is_dropped_and_the_decision() -> None:
+    kd = Candidate(trial(1, 0.3, baseline="kd"), [trial(9, 0.3, seed=1), trial(10, 0.5, seed=2)])
+    best = Candidate(trial(2, 0.3), [trial(11, 0.1, seed=1), trial(12, 0.2, seed=2)])
+    out = Candidate(trial(3, 0.3), [trial(13, 0.6, seed=1)], dropped_for=2)
+    early, late = Stage(1, 2, 1, -0.2, dropped={3: 2}), Stage(2, 2, 1, -0.25, "better")
+    lines = [describe_stage(stage, [best, kd, out], study()) for stage in (early, late)]
+    assert lines == [
+        "after 1 seed: mean val/nll 002 0.1000, kd 0.3000, 003 0.6000; dropped: 003",
+        "after 2 seeds: mean val/nll 002 0.1500, kd 0.4000; decided: 002 is better",
     ]
-    assert describe_replicates(replicates, study()) == "replicates: mean val/nll kd 0.2000, 002 0.5000"
-    assert describe_replicates([], study()) == "replicates: none finished"

@@ -1,5 +1,6 @@
 """The order of trials, and the proof that no interruption at any point changes it. Trials are simulated without Ray."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Collection
@@ -13,6 +14,7 @@ import torch
 from ensdistill.errors import DataError
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.training.checkpoint import Checkpoint
+from ensdistill_tune.analysis.confirmation import confirmation_of
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.event_log import EventLog, read_journal
@@ -186,6 +188,28 @@ def test_trials_whose_process_dies_before_their_start_run_in_another_process(
     assert story(tmp_path / "disturbed") == story(tmp_path / "undisturbed")
     events = read_journal(tmp_path / "disturbed" / "events.jsonl")
     assert [e.trial for e in events if isinstance(e, TrialResumed)] == list(lost)
+
+
+@pytest.mark.parametrize(("slots", "lives"), [(3, None), (1, 31), (3, 31)])
+def test_a_confirmation_ends_the_same_for_any_number_of_slots_and_interrupts(
+    slots: int, lives: int | None, tmp_path: Path
+) -> None:
+    of = study(scheduler={"kind": "none"}, searcher={"kind": "random"}, budget={"trials": 5}, confirmation={"top_k": 3})
+    ends = []
+    for name, number, left in (("plain", 1, None), ("other", slots, lives)):
+        (tmp_path / name).mkdir()
+        while True:
+            with contextlib.suppress(KilledError):
+                progress = work(of, tmp_path / name, number, left)
+                break
+        ends.append(confirmation_of(progress.primary_trials, progress.replicates, of))
+    assert len(ends[0].stages) > 3
+    assert sorted({len(c.replicates) for c in ends[0].candidates})[0] == 3
+    assert ends[0].stages == ends[1].stages
+    values = [[(c.trial.number, c.dropped_for, c.values("val/nll")) for c in end.candidates] for end in ends]
+    assert values[0] == values[1]
+    assert not ends[1].todo
+    assert progress.replicates_planned == len(progress.replicates) == ends[1].planned <= 5 * 6
 
 
 def test_with_parallel_trials_no_event_is_lost_or_duplicated(tmp_path: Path) -> None:

@@ -70,8 +70,9 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "differences": (
         "Difference from the best baseline",
         differences,
-        "Mean differences over pairs of the same seed: a difference is statistically significant only if neither bar"
-        " crosses the dashed line.",
+        "Differences over pairs of the same seed: small marks are single seeds, large marks their mean. A difference is"
+        " statistically significant only if its bar does not cross the dashed line; without a bar there are too few"
+        " seeds for a decision.",
     ),
     "pareto": (
         "Quality and cost",

@@ -1,5 +1,6 @@
 """Results: Pareto front of quality and cost, confirmation, differences to the best baseline."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,8 @@ import plotly.graph_objects as go
 
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
-from ensdistill_tune.analysis.statistics import PairedComparison, compare, half_interval
+from ensdistill_tune.analysis.statistics import half_interval
+from ensdistill_tune.analysis.verdict import PairedComparison, best_baseline, compare, searched_among
 from ensdistill_tune.records.trial_record import TrialRecord, of_kind
 from ensdistill_tune.report.figures.axes import Scale, short
 from ensdistill_tune.report.figures.history import TEACHERS
@@ -124,30 +126,31 @@ def _means(own: Sequence[Candidate], metric: str, words: str, color: str, mark: 
 
 
 def differences(facts: StudyResults) -> go.Figure | None:
-    """Draws the difference of each candidate from the best baseline, in pairs of the same seed, with both intervals."""
-    metric, mode = facts.study.objective, facts.study.mode
-    baseline = next((c for c in facts.confirmed if c.trial.baseline), None)
+    """Draws the difference of each candidate from the best baseline: each pair, the mean, and its interval."""
+    metric, baseline = facts.study.objective, best_baseline(facts.confirmed)
     others = [c for c in facts.confirmed[::-1] if c is not baseline]
     if baseline is None or not others:
         return None
-    among = max(1, sum(not c.trial.baseline for c in facts.confirmed))
-    found = [compare(c.values(metric), baseline.values(metric), mode, among) for c in others]
-    labels = [c.label for c in others]
+    among = searched_among(facts.confirmed)
+    found = {c.label: compare(c, baseline, facts.study, among) for c in others}
+    decidable = {name: c for name, c in found.items() if math.isfinite(sum(c.interval))}
+    pairs = [(name, d) for name, c in found.items() for d in c.differences]
     title = f"{metric.removeprefix('val/')} minus that of {baseline.trial.baseline}"
     figure = new_figure(170 + 34 * len(others))
-    scale = Scale.of(
-        [], log=False, always=[0.0, *(end for c in found for end in (c.sure_low, c.sure_high, c.low, c.high))]
-    )
+    ends = [end for c in decidable.values() for end in c.interval]
+    scale = Scale.of([], log=False, always=[0.0, *ends, *(d for _, d in pairs)])
     figure.update_xaxes(**scale.axis(title), tickformat="+.2~g")
-    figure.update_yaxes(type="category", categoryarray=labels, range=[-0.6, len(others) - 0.4])
+    figure.update_yaxes(type="category", categoryarray=list(found), range=[-0.6, len(others) - 0.4])
     figure.add_vline(x=0, line={"color": GRAY, "width": 1.5, "dash": "dash"})
-    corrected = [(c.sure_low, c.sure_high) for c in found]
-    plain = [(c.low, c.high) for c in found]
-    figure.add_trace(_spans(corrected, labels, "Student's t, corrected", GRAY, 2))
-    figure.add_trace(_spans(plain, labels, "bootstrap", ORANGE, 7))
-    texts = [_hover_text(name, c) for name, c in zip(labels, found, strict=True)]
-    means = [short(c.difference) for c in found]
-    figure.add_trace(_points(means, labels, "mean difference", BLUE, "diamond", texts, size=10))
+    if decidable:
+        spans = [c.interval for c in decidable.values()]
+        figure.add_trace(_spans(spans, list(decidable), "90 % interval, corrected", ORANGE, 7))
+    texts = [f"{name}: {d:+.4f}" for name, d in pairs]
+    marks = _points([short(d) for _, d in pairs], [name for name, _ in pairs], "one seed", GRAY, "circle-open", texts)
+    figure.add_trace(marks)
+    texts = [_hover_text(name, c) for name, c in found.items()]
+    means = [short(c.difference) for c in found.values()]
+    figure.add_trace(_points(means, list(found), "mean difference", BLUE, "diamond", texts, size=10))
     return figure
 
 
@@ -159,5 +162,4 @@ def _spans(ends: Sequence[tuple[float, float]], labels: Sequence[str], name: str
 
 
 def _hover_text(name: str, c: PairedComparison) -> str:
-    intervals = f"{c.low:+.4f} to {c.high:+.4f}, Student's t {c.sure_low:+.4f} to {c.sure_high:+.4f}"
-    return f"{name}: {c.difference:+.4f} ({intervals}), better in {c.wins} of {c.pairs} seeds"
+    return f"{name}: {c.difference:+.4f} ({c.interval_text}), better in {c.wins} of {len(c.differences)} seeds"

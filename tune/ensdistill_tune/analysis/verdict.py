@@ -1,0 +1,224 @@
+"""The verdict of a study: its winner against the best baseline, by the sequential test over fresh seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from statistics import fmean
+
+from ensdistill.runtime.text import counted, verb
+from ensdistill_tune.analysis.labels import trial_label
+from ensdistill_tune.analysis.replication import Candidate, winner_of
+from ensdistill_tune.analysis.sequential_test import EARLY, LEVEL, SequentialTest, fewest_pairs
+from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.study.study_config import StudyConfig
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """Difference between two candidates, paired by seed.
+
+    The probability that a searched candidate that is exchangeable with the baseline is ever found better is at most
+    5 %, over all candidates and all looks together: each candidate has 5 % divided by their number.
+
+    Attributes:
+        differences: First minus second candidate in the objective, by seed.
+        mode: `min` or `max`: the direction in which the objective improves.
+        among: Number of searched candidates of the confirmation.
+    """
+
+    differences: tuple[float, ...]
+    mode: str
+    among: int = 1
+
+    @cached_property
+    def test(self) -> SequentialTest:
+        """The sequential test of the gains; positive is better."""
+        level = LEVEL / self.among
+        return SequentialTest(self._gains, level, level, EARLY)
+
+    @property
+    def outcome(self) -> str:
+        """`better`, `worse` or `undecided`, of the first candidate."""
+        if len(self.differences) < fewest_pairs(LEVEL / self.among, EARLY):
+            return "undecided"  # without NumPy
+        return _outcome(self._gains, self.among)
+
+    @property
+    def difference(self) -> float:
+        """Mean difference."""
+        return fmean(self.differences)
+
+    @property
+    def improves(self) -> bool:
+        """True if the first candidate has the better mean."""
+        return fmean(self._gains) > 0
+
+    @property
+    def wins(self) -> int:
+        """Number of pairs in which the first candidate is better."""
+        return sum(gain > 0 for gain in self._gains)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """90 % confidence interval of the mean difference; infinite with too few pairs for a decision.
+
+        It has 5 % at each end, for all candidates and looks together, and excludes zero exactly if there is a decision.
+        """
+        low, high = _interval(self._gains, self.among)
+        return (low, high) if self.mode == "max" else (-high, -low)
+
+    @property
+    def interval_text(self) -> str:
+        """The interval as text."""
+        low, high = self.interval
+        return f"90 % confidence interval {low:+.4f} to {high:+.4f}" if math.isfinite(low + high) else TOO_FEW
+
+    @property
+    def _gains(self) -> tuple[float, ...]:
+        return self.differences if self.mode == "max" else tuple(-d for d in self.differences)
+
+
+TOO_FEW = "too few seeds for an interval"
+
+
+@lru_cache(maxsize=256)
+def _outcome(gains: tuple[float, ...], among: int) -> str:
+    """Returns the outcome of the test; cached, because the planner repeats it for each request of a trial."""
+    return PairedComparison(gains, "max", among).test.outcome
+
+
+@lru_cache(maxsize=256)
+def _interval(gains: tuple[float, ...], among: int) -> tuple[float, float]:
+    """Returns the interval of the gains; cached, because a report shows it in several places."""
+    return PairedComparison(gains, "max", among).test.interval
+
+
+def compare(first: Candidate, second: Candidate, study: StudyConfig, among: int = 1) -> PairedComparison:
+    """Returns the comparison of two candidates over their common seeds.
+
+    Args:
+        first: A candidate.
+        second: Another one, such as the best baseline.
+        study: The settings.
+        among: Number of searched candidates of the confirmation.
+    """
+    metric = study.objective
+    pairs = zip(first.values(metric), second.values(metric), strict=False)  # a dropped candidate has the first seeds
+    return PairedComparison(tuple(a - b for a, b in pairs), study.mode, among)
+
+
+def why_none_wins(trials: Sequence[TrialRecord], confirmed: Sequence[Candidate], study: StudyConfig) -> str | None:
+    """Returns why no trial wins although trials have completed, with the closest trial; None if there is a winner.
+
+    Args:
+        trials: Trials of the search, best first, as `StudyConfig.rank` returns them.
+        confirmed: The confirmed candidates, best first; empty without a confirmation.
+        study: The settings.
+    """
+    if confirmed:
+        return None if winner_of(confirmed, study) else verdict(confirmed, study).sentence
+    if not trials or not study.violation(trials[0].last):
+        return None
+    nearest = f"{trial_label(trials[0])} ({'; '.join(study.broken_by(trials[0].last))})"
+    trained = counted(len(trials), "completed trial")
+    return f"none of {trained} meets the constraints, so none wins; the closest is {nearest}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Comparison of the winner with the best baseline.
+
+    Attributes:
+        sentence: The verdict as one sentence, as in confirmation.json.
+        winner: The candidate with the best mean among those that meet the constraints; the closest one if none does.
+        baseline: The best baseline; None if none was confirmed.
+        comparison: Winner minus baseline, paired by seed; None if there is nothing to compare.
+        better: True if searched settings win and the sequential test finds them better than the best baseline.
+    """
+
+    sentence: str
+    winner: Candidate
+    baseline: Candidate | None = None
+    comparison: PairedComparison | None = None
+    better: bool = False
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def searched_among(order: Sequence[Candidate]) -> int:
+    """Returns the number of searched candidates, at least 1, for which the test is corrected."""
+    return max(1, sum(not c.trial.baseline for c in order))
+
+
+def best_baseline(order: Sequence[Candidate]) -> Candidate | None:
+    """Returns the first baseline; None without one."""
+    return next((c for c in order if c.trial.baseline), None)
+
+
+def verdict(order: Sequence[Candidate], study: StudyConfig) -> Verdict:
+    """Returns the comparison of the winner with the best baseline, and the constraints that either of them breaks.
+
+    Args:
+        order: At least one candidate, best first, as `confirmation_of` returns them.
+        study: The settings.
+    """
+    winner, meets = order[0], " that meet the constraints" if study.constraints else ""
+    if winner.violation(study):
+        text = (
+            f"none of {counted(len(order), 'candidate')} meets the constraints on average over "
+            f"{seeds_in_words(order)}, so none wins; the closest is {winner.label} ({'; '.join(winner.broken(study))})"
+        )
+        return Verdict(text, winner)
+    baseline = best_baseline(order)
+    if baseline is None:
+        text = f"{winner.label} is the best of {counted(len(order), 'candidate')}; no baseline was confirmed"
+        return Verdict(text, winner)
+    if all(c.trial.baseline for c in order):
+        text = f"{winner.label} is the best of {counted(len(order), 'candidate')}; no searched settings were confirmed"
+        return Verdict(text, winner, baseline)
+    if winner is baseline:
+        text = f"no searched settings{meets} beat {baseline.trial.baseline} as published over {seeds_in_words(order)}"
+        return Verdict(text, winner, baseline)
+    c = compare(winner, baseline, study, searched_among(order))
+    text, excluded = _in_words(winner, baseline, c, study), "; ".join(baseline.broken(study))
+    text += f"; {baseline.trial.baseline} breaks a constraint ({excluded})" if excluded else ""
+    return Verdict(text, winner, baseline, c, c.outcome == "better")
+
+
+def seeds_in_words(order: Sequence[Candidate]) -> str:
+    """Returns the number of fresh seeds of the candidates, such as `3 to 7 seeds`."""
+    counts = {len(c.replicates) for c in order}
+    least, most = min(counts), max(counts)
+    return f"{least} to {most} seeds" if least < most else counted(most, "seed")
+
+
+def dropped_in_words(candidate: Candidate, order: Sequence[Candidate]) -> str:
+    """Returns when a candidate was dropped and for which other one; empty if it was not dropped.
+
+    Args:
+        candidate: The candidate.
+        order: All candidates. The other one is missing if one of its later replicates failed.
+    """
+    if candidate.dropped_for is None:
+        return ""
+    rival = next((f", behind {c.label}" for c in order if c.trial.number == candidate.dropped_for), "")
+    return f"dropped after {counted(len(candidate.replicates), 'seed')}{rival}"
+
+
+def correction(among: int) -> str:
+    """Returns the corrections of the interval in words."""
+    return f"corrected for {counted(among, 'candidate')} and sequential testing"
+
+
+def _in_words(winner: Candidate, baseline: Candidate, c: PairedComparison, study: StudyConfig) -> str:
+    """Returns the verdict as text. The baseline can be better than the winner only if it breaks a constraint."""
+    figures = (
+        f"{study.objective.removeprefix('val/')} {c.difference:+.4f} ({c.interval_text}, {correction(c.among)}); "
+        f"{c.wins} of {len(c.differences)} seeds {verb(c.wins)} better"
+    )
+    words = {"better": "better than", "worse": "worse than", "undecided": "not distinguishable from"}
+    return f"{winner.label} is {words[c.outcome]} {baseline.trial.baseline} as published: {figures}"
