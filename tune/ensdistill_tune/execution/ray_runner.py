@@ -29,7 +29,7 @@ from ensdistill_tune.execution.ray_trainable import run_in_worker
 from ensdistill_tune.execution.requests import StudyRequests
 from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.teacher_tasks import train_side_by_side
-from ensdistill_tune.execution.trial_planner import TrialPlanner
+from ensdistill_tune.execution.trial_planner import PlannerIdle, TrialPlanner, TrialRequest
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.decision import Decision
@@ -84,7 +84,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=_PlannerSearcher(agenda),
+            search_alg=_PlannerSearcher(reports),
             scheduler=_PlannerScheduler(reports),
             num_samples=-1,
             time_budget_s=progress.seconds_left,
@@ -96,7 +96,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
             storage_path=str(home.parent),
             callbacks=[_PlannerCallback(reports)],
             verbose=0,
-            stop=_PlannerStopper(StudyRequests(agenda)),
+            stop=_PlannerStopper(StudyRequests(agenda), reports),
             failure_config=tune.FailureConfig(max_failures=study.resources.max_retries),
         ),
     )
@@ -105,11 +105,23 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
     )  # by default one worker starts at a time
     with at_once, warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
         warnings.simplefilter("ignore")
-        tuner.fit()
+        with _raising(reports):
+            tuner.fit()
     ended = outcome(agenda)  # after an interrupt Ray's `fit` returns without an error
     if ended == "finished":
         shutil.rmtree(home, ignore_errors=True)
     return ended
+
+
+@contextlib.contextmanager
+def _raising(reports: TrialReports) -> Iterator[None]:
+    """Raises the error of the study after the block, in place of an error that Ray raises because of it."""
+    try:
+        yield
+    except Exception as error:
+        raise reports.error or error from None
+    if reports.error:
+        raise reports.error
 
 
 def _teacher_trainer(given: Resources, device: str) -> Trainer:
@@ -145,13 +157,15 @@ class _NotPickled:
 class _PlannerSearcher(_NotPickled, Searcher):
     """Adapts the planner to Ray's searcher interface: returns the next trial."""
 
-    def __init__(self, agenda: TrialPlanner) -> None:
+    def __init__(self, reports: TrialReports) -> None:
         super().__init__()
-        self.agenda = agenda
+        self.reports, self.agenda = reports, reports.agenda
 
     def suggest(self, trial_id: str) -> Any:
         """Returns the next trial; None if it depends on a running one."""
-        suggestion = self.agenda.next()
+        suggestion: TrialRequest | PlannerIdle = "done"
+        with self.reports.guarded():
+            suggestion = suggestion if self.reports.error else self.agenda.next()
         if isinstance(suggestion, str):
             return Searcher.FINISHED if suggestion == "done" else None
         return suggestion
@@ -186,8 +200,8 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
 class _PlannerStopper(_NotPickled, Stopper):
     """Handles requests and stops the study if one of them requires it. Tune calls this method in its event loop."""
 
-    def __init__(self, requests: StudyRequests) -> None:
-        self.requests = requests
+    def __init__(self, requests: StudyRequests, reports: TrialReports) -> None:
+        self.requests, self.reports = requests, reports
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Stops no trial: `_PlannerScheduler` does."""
@@ -195,7 +209,10 @@ class _PlannerStopper(_NotPickled, Stopper):
 
     def stop_all(self) -> bool:
         """Returns whether the study must stop."""
-        return self.requests.stop_study()
+        stopped = False
+        with self.reports.guarded():
+            stopped = self.requests.stop_study()
+        return stopped or self.reports.error is not None
 
 
 class _PlannerCallback(_NotPickled, tune.Callback):
@@ -224,7 +241,8 @@ class _PlannerCallback(_NotPickled, tune.Callback):
         if again and record.state == "running" and not record.whole:
             self._lost[record.number] += 1
             self._replaced.add(trial.trial_id)
-            self.agenda.trial_lost(record.number)
+            with self.reports.guarded():
+                self.agenda.trial_lost(record.number)
         else:
             self._ended(trial, "failed", _worker_error(trial))
 
