@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from ensdistill.data import DataSplits
@@ -31,14 +32,14 @@ class Executor:
     """Executor: a way to run the trials of a study.
 
     Attributes:
-        session: Context in which teachers and trials run.
+        session: Context in which teachers and trials run, given the settings and the folder of the study.
         teacher_trainer: Function that returns the trainer of missing teachers, given the resources of a trial and the
             value of `--device`.
         run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. Failed
             trials do not end it. Its last argument is the calibrated NLL on validation of 1, 2, ..., M teachers.
     """
 
-    session: Callable[[StudyConfig], AbstractContextManager[None]]
+    session: Callable[[StudyConfig, Path], AbstractContextManager[None]]
     teacher_trainer: Callable[[Resources, str], Trainer]
     run_trials: Callable[[StudyState, DataSplits, TeacherEnsemble, Sequence[float]], str]
 
@@ -76,10 +77,10 @@ class TrialReports:
             report: `EPOCHS`, the metrics of each epoch since the last report, and `FAILURE` and
                 `FAILURE_KIND` if the trial failed. Epochs after the one that stops the trial are ignored.
         """
-        decision = Decision.STOP
         with self.guarded():
-            decision = decision if self.error else self._take(number, report)
-        return decision
+            if not self.error:
+                return self._take(number, report)
+        return Decision.STOP
 
     def _take(self, number: int, report: dict[str, Any]) -> Decision:
         epochs = report[EPOCHS]

@@ -5,6 +5,7 @@ import gc
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ensdistill.data import DataSplits
@@ -26,7 +27,7 @@ class _StoppedError(Exception):
 
 
 @contextlib.contextmanager
-def _session(study: StudyConfig) -> Iterator[None]:
+def _session(study: StudyConfig, home: Path) -> Iterator[None]:
     with interruptible():
         yield
 
