@@ -47,7 +47,7 @@ def _version(name: str) -> str:
 
 
 def _code_version() -> str:
-    digest = hashlib.sha256()
+    digest, number = hashlib.sha256(), ""
     for package in ("ensdistill", "ensdistill_tune"):
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
@@ -55,7 +55,9 @@ def _code_version() -> str:
         root = Path(spec.submodule_search_locations[0])
         for file in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml")):
             digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
-    return f"code {digest.hexdigest()[:12]}"
+            if file == root / "version.py":
+                number = file.read_text().rpartition("= ")[2].strip(' "\n')
+    return f"{number} (source {digest.hexdigest()[:12]})"
 
 
 def _folder_problem(folder: Path, token: str, answer: str) -> str:

@@ -78,11 +78,11 @@ def check_nodes(wanted: StudyMachine) -> None:
     Raises:
         MachineError: A machine lacks the folder or has other versions; the message names all of them.
     """
-    cloudpickle.register_pickle_by_value(node_probe)
+    cloudpickle.register_pickle_by_value(node_probe)  # type: ignore[no-untyped-call]
     try:
         tasks = [(node, _start(node["NodeID"], wanted)) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     finally:
-        cloudpickle.unregister_pickle_by_value(node_probe)
+        cloudpickle.unregister_pickle_by_value(node_probe)  # type: ignore[no-untyped-call]
     lines = []
     for node, (task, answer) in tasks:
         try:
@@ -98,8 +98,9 @@ def check_nodes(wanted: StudyMachine) -> None:
 def _start(node: str, wanted: StudyMachine) -> tuple[Any, str]:
     """Starts the probe on a machine; returns the task and the name of the file that the machine must write."""
     there, answer = NodeAffinitySchedulingStrategy(node, soft=False), f"{wanted.token}-{node}"
-    task: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(probe)
-    return task.remote(str(wanted.folder), wanted.token, answer), answer
+    task: Any = ray.remote(probe)
+    options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+    return task.options(**options).remote(str(wanted.folder), wanted.token, answer), answer
 
 
 def _problems(wanted: StudyMachine, found: Mapping[str, str], answer: str) -> list[str]:
