@@ -10,7 +10,7 @@ SOURCE ?= .
 DIST ?= dist
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 
-.PHONY: fuzz study test test-rest test-all docs wheel golden chaos bench bench-data lint ui clean
+.PHONY: fuzz study test test-rest test-all docs wheel golden chaos bench bench-data gpu-check lint ui clean
 
 # The hyperparameter study of search_spaces/cluttered_digits.yaml, on real images. Another name: make study NAME=second
 study: $(READY)
@@ -64,6 +64,10 @@ bench: $(READY)
 # Memory, decoding and batches of 50,000 images of 224 px, beside what they are meant to reach. 15 minutes, 9 GB of disk.
 bench-data: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_data
+
+# One GPU: correctness, speed of steps, input, trainings that share it, with a JSON file. At most 8 minutes, no network.
+gpu-check: $(READY)
+	$(BIN)/python -m tests.benchmarks.gpu_check
 
 lint: $(READY)
 	$(BIN)/ruff check .

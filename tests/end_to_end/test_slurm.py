@@ -12,6 +12,9 @@ from tests.docs.documents import ROOT, page
 from tests.end_to_end import chaos
 from tests.servers import wait_until
 
+SHORT = (
+    chaos.STUDY.replace("trials: 12", "trials: 1").replace("epochs: 27", "epochs: 60").replace("top_k: 1", "top_k: 0")
+)
 # `ray symmetric-run` runs the command on the first machine, and at its end stops every Ray process of that machine:
 # too much for a test. The study runs without Ray, and without the GPUs of the script.
 STAND_INS = {
@@ -41,9 +44,7 @@ def submitted(folder: Path) -> subprocess.Popen[str]:
 def test_the_script_launches_a_study_requeues_itself_before_the_time_limit_and_resumes(tmp_path: Path) -> None:
     (script,) = (block for block in page("guides/slurm").blocks_of("bash", "slurm") if "srun" in block)
     (tmp_path / "job.sh").write_text(script)
-    (tmp_path / "my.yaml").write_text(
-        chaos.STUDY.replace("trials: 12", "trials: 3").replace("epochs: 27", "epochs: 60")
-    )
+    (tmp_path / "my.yaml").write_text(SHORT)
     (tmp_path / "bin").mkdir()
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "activate").write_text(f'export PATH="{tmp_path}/bin:$PATH"\n')
