@@ -85,9 +85,9 @@ def test_a_study_survives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp
         return len(epochs) == 2 and (all(epochs) if both == "train" else len(trials) > 2 and not all(epochs))
 
     if both == "train":
-        wait_until(lambda: study.poll() is not None or bool(folder.read_trials()), "a trial", 120)
+        wait_until(lambda: study.poll() is not None or bool(folder.read_trials()), "a trial", 240)
         second = cluster.add_node(num_cpus=1)
-    wait_until(lambda: study.poll() is not None or is_time(), "a trial on each machine", 120, every=0.005)
+    wait_until(lambda: study.poll() is not None or is_time(), "a trial on each machine", 240, every=0.005)
     cluster.remove_node(second, allow_graceful=False)
     study.wait(timeout=240)
     assert study.returncode == 0, (tmp_path / "output").read_text()

@@ -50,7 +50,7 @@ def _code_version() -> str:
     digest, number = hashlib.sha256(), ""
     for package in ("ensdistill", "ensdistill_tune"):
         spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
+        if spec is None or spec.origin is None or not spec.submodule_search_locations:  # an empty folder has no origin
             return NOT_INSTALLED
         root = Path(spec.submodule_search_locations[0])
         for file in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml")):
