@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -138,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.part:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else MPS would not be stopped
         run: Callable[..., None] = import_module(f"tests.benchmarks.gpu.{options.part}").run
         run(FULL, writer(options.rows))
         return 0

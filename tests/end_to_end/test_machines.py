@@ -109,7 +109,7 @@ def test_a_machine_without_the_package_is_refused_unless_the_runtime_environment
                     if carries:
                         check_nodes(wanted)
                     else:
-                        with pytest.raises(MachineError, match=r"on machine .* ensdistill must be .* got not installed"):
+                        with pytest.raises(MachineError, match=r"on machine .* ensdistill must be .*not installed"):
                             check_nodes(wanted)
             finally:
                 ray.shutdown()

@@ -16,7 +16,7 @@ from tests.benchmarks.gpu.rows import BusyWatch, Note, Row, Sizes, in_turns, ran
 from tests.benchmarks.step_speed import System, Work
 
 SYSTEMS = ("latentbe", "aekd", "kd")
-INPUT_EPOCHS = 3
+INPUT_EPOCHS = 11
 SMALL = "model={kind: convnet, width: 2}"
 
 
