@@ -10,7 +10,7 @@ SOURCE ?= .
 DIST ?= dist
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 
-.PHONY: fuzz study test test-rest test-all docs wheel golden chaos bench bench-data bench-search scale lint ui clean
+.PHONY: fuzz study test test-rest test-all docs wheel golden chaos bench bench-data bench-search scale gpu-check lint ui clean
 
 # The hyperparameter study of search_spaces/cluttered_digits.yaml, on real images. Another name: make study NAME=second
 study: $(READY)
@@ -75,6 +75,10 @@ bench-search: $(READY)
 scale: $(READY)
 	$(BIN)/python -m tests.benchmarks.scale
 	$(BIN)/python -m tests.benchmarks.scale --trials 500 --epochs 500 --search random
+
+# One GPU: correctness, speed of steps, input, trainings that share it, with a JSON file. At most 8 minutes, no network.
+gpu-check: $(READY)
+	$(BIN)/python -m tests.benchmarks.gpu_check
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -169,6 +169,13 @@ class DataError(EnsdistillError):
     """A file or folder that is missing, damaged, or made for different data or another network."""
 
 
+class MachineError(DataError):
+    """A machine that cannot train: its disk is full, or its files or versions differ from those of a study.
+
+    The settings of a trial are not the cause: the study stops, and resumes after the fix.
+    """
+
+
 class DivergedError(EnsdistillError):
     """A training loss that became NaN or infinite.
 

@@ -24,7 +24,7 @@ from ensdistill.data.folders import VARIABLE
 from ensdistill.data.image_facts import HASH_BYTES, facts_of
 from ensdistill.data.shared_images import HASHES, IMAGES, LEVELS, SharedImages, StoreFile
 from ensdistill.errors import DataError
-from ensdistill.runtime.files import ensure_writable_dir, sync_directory, write_json
+from ensdistill.runtime.files import ensure_writable_dir, sync_directory, write_error, write_json
 from ensdistill.runtime.formatting import memory_size
 from ensdistill.runtime.lazy import np, torch
 from ensdistill.runtime.progress_bar import note
@@ -117,8 +117,7 @@ def _build(entries: Sequence[Entry], form: ImageForm, origin: str, folder: Path)
         os.rename(temporary, folder)
         sync_directory(folder.parent)
     except OSError as error:
-        fix = f"free space, or set {VARIABLE} to another folder"
-        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); {fix}") from error
+        raise write_error(folder, error, f"set {VARIABLE} to another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

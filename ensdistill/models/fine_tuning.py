@@ -68,7 +68,8 @@ def _load(network: nn.Sequential, model: NetworkPiece, classifier: str) -> None:
     fit = first_fit(content, ((network, ()), (inner, ()), (network, of_whole), (inner, replaced)))
     found = fit.weights
     if not found:
-        hint = "; a published first layer requires model.stem: original" if getattr(model, "stem", "") == "small" else ""
+        small = getattr(model, "stem", "") == "small"
+        hint = "; a published first layer requires model.stem: original" if small else ""
         raise DataError(f"model.weights: {path} does not fit the network ({fit.reason}){hint}")
     if fit.network is network and (model.mean or model.std):
         raise ConfigError(f"model.weights: {path} already contains mean and std; remove them from the settings")

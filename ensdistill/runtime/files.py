@@ -1,5 +1,6 @@
 """Atomic writing of files: a file is either complete or missing."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ensdistill.errors import DataError
+from ensdistill.errors import DataError, MachineError
 from ensdistill.runtime.secrets import cleaned
 
 
@@ -66,9 +67,26 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
         os.replace(temporary, path)
         sync_directory(path.parent)  # otherwise a power failure could leave the old file
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_error(path: str | Path, error: OSError, fix: str = "") -> DataError:
+    """Returns the error of a file or folder that cannot be written.
+
+    Args:
+        path: The file or folder.
+        error: The reason.
+        fix: The fix, unless the disk is full.
+
+    Returns:
+        A `MachineError` if the disk is full or a quota is reached.
+    """
+    rule = f"{path}: cannot be written ({error.strerror or error})"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MachineError(f"{rule}; free space on this disk")
+    return DataError(f"{rule}; {fix}" if fix else rule)
 
 
 def sync_directory(folder: Path) -> None:
@@ -107,7 +125,7 @@ def atomic_directory_update(folder: Path) -> Iterator[Path]:
             os.replace(file, folder / file.name)
         sync_directory(folder)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
+        raise write_error(folder, error, "choose another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -138,5 +156,5 @@ def ensure_writable_dir(path: str | Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
+        raise write_error(folder, error, "choose another folder") from error
     return folder

@@ -37,9 +37,24 @@ class Checkpoint:
 
 
 def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint atomically."""
+    """Writes a checkpoint atomically.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
     state = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    atomic_write(path, lambda temporary: torch.save(state, temporary))
+    atomic_write(path, lambda temporary: _save(state, temporary))
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """Writes a state; raises OSError with its number, for which torch raises a RuntimeError about positions."""
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:

@@ -32,7 +32,7 @@ from ensdistill.methods.students import Single
 from ensdistill.models import build, code_identity
 from ensdistill.models.stored_predictions import read_predictions
 from ensdistill.models.teacher_files import LoadedTeacher
-from ensdistill.runtime.files import ensure_writable_dir, user_path, write_json
+from ensdistill.runtime.files import ensure_writable_dir, user_path, write_error, write_json
 from ensdistill.runtime.randomness import derive_seed
 from ensdistill.runtime.weights import fingerprint, load_weights, save_weights
 from ensdistill.settings.base import Settings
@@ -311,8 +311,6 @@ def _keep(own: Config, network: nn.Module, last: EpochResult, data: DataSplits, 
         shutil.rmtree(home, ignore_errors=True)
         os.replace(temporary, home)
     except OSError as error:
-        raise DataError(
-            f"{home}: cannot be written ({error.strerror or error}); free space, or set permissions"
-        ) from error
+        raise write_error(home, error, "set permissions") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

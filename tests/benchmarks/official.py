@@ -134,6 +134,6 @@ def _aekd(piece: AeKd, student: Student, logits: Tensor, teachers: Tensor, label
         assert logits.grad is not None
         directions.append(logits.grad[0].mean(0).double())
     g = torch.stack(directions)
-    weights = torch.from_numpy(min_norm_weights((g @ g.T).numpy(), piece.tolerance)).to(logits)
+    weights = torch.from_numpy(min_norm_weights((g @ g.T).cpu().numpy(), piece.tolerance)).to(logits)
     distilled = (weights * torch.stack(losses)).sum()
     return piece.label_weight * label_cross_entropy(on_labels, labels) + piece.teacher_weight * distilled

@@ -25,13 +25,13 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from tests.benchmarks.curves_model import Curves
+from tests.benchmarks.digits_curves import study_of
 
 from ensdistill_tune.analysis.confirmation import confirmation_of
 from ensdistill_tune.execution.trial_planner import suggester_of
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
-from tests.benchmarks.curves_model import Curves
-from tests.benchmarks.digits_curves import study_of
 
 POLICIES: dict[str, tuple[float, int]] = {  # lead in standard deviations below which a seed is added; most seeds
     "plain": (0.0, 1),

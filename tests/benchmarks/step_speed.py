@@ -49,7 +49,14 @@ Work = Callable[[], Any]
 class System:
     """Teachers, student and batch of one system; the same in every process."""
 
-    def __init__(self, name: str, dtype: torch.dtype = torch.float32, batch: int = BATCH, *overrides: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        dtype: torch.dtype = torch.float32,
+        batch: int = BATCH,
+        *overrides: str,
+        device: torch.device = CPU,
+    ) -> None:
         sizes = [
             "data.train_size=200",
             "training.batch_size=128",
@@ -59,21 +66,23 @@ class System:
         self.config: Config = load_config(name, [*sizes, *overrides])
         self.data = random_data()
         count = 5 if name == "aekd" else 4
-        self.teachers = [build(self.config.model, self.data, 100 + m).to(dtype).eval() for m in range(count)]
-        student = new_student(self.config, self.data).to(dtype).train()
+        self.device = device
+        networks = [build(self.config.model, self.data, 100 + m) for m in range(count)]
+        self.teachers = [network.to(device, dtype).eval() for network in networks]
+        student = new_student(self.config, self.data).to(device, dtype).train()
         self.student: Student = student.to(memory_format=torch.channels_last)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for p in self.student.parameters():  # makes the subnetworks different
-                p.add_(0.05 * torch.randn(p.shape, generator=generator))
+                p.add_(0.05 * torch.randn(p.shape, generator=generator).to(device))
         images, labels = self.data.train[slice(0, batch)]
-        self.images = images.to(dtype)
-        self.labels = labels.clone()
+        self.images = images.to(device, dtype)
+        self.labels = labels.clone().to(device)
         if name == "unikd":
             self.labels[-batch // 4 :] = -1
 
     def streams(self) -> RandomStreams:
-        return RandomStreams.of(0, "benchmark", 1, CPU)
+        return RandomStreams.of(0, "benchmark", 1, self.device)
 
     def published(self) -> Work:
         """Returns one step of the published procedure."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from urllib.request import urlopen
 
+import jsonschema
 import pytest
 import yaml
 from generated.pieces import other_pieces, pieces
@@ -23,7 +24,7 @@ from tests.servers import free_port, listens, wait_until
 from tests.tiny import TinyStudy
 
 COMPONENTS = {"student": "students", "perturbation": "perturbations", "loss": "losses", "averaging": "averaging"}
-CLUSTERS = page("guides/slurm-and-clusters")
+CLUSTERS = [page(f"guides/{name}") for name in ("ray-cluster", "slurm", "kubernetes", "spot-machines")]
 
 
 def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
@@ -107,13 +108,13 @@ def test_every_search_space_is_documented_with_its_command_and_result() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("command", ["get-auth-token", "start", "symmetric-run"])
-def test_every_ray_option_in_the_guide_exists(command: str) -> None:
-    text = "\n".join(CLUSTERS.blocks_of("bash", None))
-    lines = re.findall(rf"ray {command} (.*)", text)
-    shown = {option for line in lines for option in re.findall(r"--[a-z-]+", line.split(" -- ")[0])}
+@pytest.mark.parametrize("command", ["get-auth-token", "start", "symmetric-run", "up", "exec", "down", "job submit"])
+def test_every_ray_option_in_the_guides_exists(command: str) -> None:
+    blocks = [text for one in CLUSTERS for kind in ("bash", "yaml") for text in one.blocks_of(kind, None)]
+    lines = re.findall(rf"ray {command} (.*)", "\n".join(blocks).replace("\\\n", " "))
+    shown = {option for line in lines for option in re.findall(r"--[a-z-]+", re.split(r' -- | "', line)[0])}
     known = subprocess.run(
-        [Path(sys.executable).parent / "ray", command, "--help"], capture_output=True, text=True, check=True
+        [Path(sys.executable).parent / "ray", *command.split(), "--help"], capture_output=True, text=True, check=True
     )
     assert shown
     assert {option for option in shown if option not in known.stdout} == set()
@@ -121,7 +122,8 @@ def test_every_ray_option_in_the_guide_exists(command: str) -> None:
 
 def test_the_kubernetes_image_has_the_ray_version_of_constraints_txt() -> None:
     (pinned,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
-    (dockerfile,), (job,) = CLUSTERS.blocks_of("dockerfile"), CLUSTERS.blocks_of("yaml", "kubernetes")
+    guide = page("guides/kubernetes")
+    (dockerfile,), (job,) = guide.blocks_of("dockerfile"), guide.blocks_of("yaml", "kubernetes")
     cluster = yaml.safe_load(job)["spec"]["rayClusterSpec"]
     assert f"FROM rayproject/ray:{pinned}-py311-gpu\n" in dockerfile
     assert cluster["rayVersion"] == pinned
@@ -129,6 +131,21 @@ def test_the_kubernetes_image_has_the_ray_version_of_constraints_txt() -> None:
     for pod in pods:
         assert pod["spec"]["containers"][0]["volumeMounts"] == [{"name": "shared", "mountPath": "/shared"}]
         assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["shared"]
+
+
+@pytest.mark.ray
+def test_the_file_for_ray_up_is_valid_for_the_pinned_ray() -> None:
+    import ray
+
+    (text,) = page("guides/spot-machines").blocks_of("yaml", "ray-cluster")
+    cluster = yaml.safe_load(text)
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    jsonschema.validate(cluster, schema)
+    assert cluster["head_node_type"] in cluster["available_node_types"]
+    assert cluster["available_node_types"]["gpu"]["max_workers"] <= cluster["max_workers"]
+    monitor = "RAY_memory_monitor_refresh_ms=0"  # as in `execution/environment.py`
+    starts = [cluster[f"{who}_start_ray_commands"][-1] for who in ("head", "worker")]
+    assert all(line.startswith(f"{monitor} ray start ") for line in starts)
 
 
 REFUSE = "import sys; sys.modules.update(torch=None, ensdistill=None)\n"

@@ -1,4 +1,4 @@
-"""A real Ray cluster of two nodes on this machine, one of which is lost during a study."""
+"""A real Ray cluster of two nodes on this machine, one of which joins or is lost during a study."""
 
 import json
 import os
@@ -62,9 +62,15 @@ def test_a_study_runs_in_a_cluster_that_requires_a_token(guarded: dict[str, str]
 
 @pytest.mark.parametrize("both", ["train", "train, or are about to begin"])
 def test_a_study_survives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp_path: Path) -> None:
-    second = cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+    """In the first case the machine joins during the study. In the second, each teacher waits for the other."""
     settings = chaos.STUDY.replace("max_concurrent: 1, ", "").replace("trials: 12", "trials: 8")
+    if both != "train":
+        second = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        (tmp_path / "meeting").mkdir()
+        path, where = "tests.integration.ray.misbehaving:one_of_two_workers", tmp_path / "meeting"
+        either = f"{{kind: custom, path: '{path}', arguments: {{meeting: '{where}'}}}}"
+        settings = settings.replace("{count: 2, model: {width: 4},", f"{{count: 2, models: [{either}, {either}],")
     file, home = tmp_path / "cluster.yaml", tmp_path / "studies" / "cluster"
     file.write_text(settings)
     command = [*PROGRAMS["ensdistill-tune"], "launch", str(file), "--studies-dir", str(tmp_path / "studies")]
@@ -78,7 +84,10 @@ def test_a_study_survives_the_loss_of_a_machine(both: str, cluster: Cluster, tmp
         epochs = [len(trial.epochs) for trial in trials if trial.state == "running"]
         return len(epochs) == 2 and (all(epochs) if both == "train" else len(trials) > 2 and not all(epochs))
 
-    wait_until(lambda: study.poll() is not None or is_time(), "a trial on each machine", 120, every=0.005)
+    if both == "train":
+        wait_until(lambda: study.poll() is not None or bool(folder.read_trials()), "a trial", 240)
+        second = cluster.add_node(num_cpus=1)
+    wait_until(lambda: study.poll() is not None or is_time(), "a trial on each machine", 240, every=0.005)
     cluster.remove_node(second, allow_graceful=False)
     study.wait(timeout=240)
     assert study.returncode == 0, (tmp_path / "output").read_text()

@@ -245,6 +245,12 @@ def _changed(place: StudyLocation, before: StudyConfig, overrides: Overrides) ->
             f"--set constraints: latency cannot be bounded, because it was not measured for the trials of "
             f"{place.name}; launch a new study"
         )
+    kept = before.resources.num_to_keep
+    if study.constraints != before.constraints and kept is not None:
+        raise ConfigError(
+            f"{origin_of(overrides)}constraints: cannot change, because only the students of the best {kept} trials "
+            f"were kept (resources.num_to_keep), and others could become the best; launch a new study"
+        )
     return study
 
 

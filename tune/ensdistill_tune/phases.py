@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ensdistill.errors import DataError, MachineError
 from ensdistill.evaluation.tables import summarize_teachers, teacher_rows
 from ensdistill.runtime.files import write_json
 from ensdistill_tune.analysis.confirmation import confirmation_of
@@ -196,6 +197,16 @@ def names_within(home: Path, files: Sequence[Path]) -> list[str]:
     return [str(file.relative_to(home) if file.is_relative_to(home) else file) for file in files]
 
 
+def _finish_after(error: BaseException, context: SessionContext, outcome: SessionOutcome) -> None:
+    """Ends the session after an error. On a full disk the end cannot be recorded, which `resume` allows."""
+    try:
+        finish(context, outcome)
+    except DataError:
+        context.tracker.close()
+        if not isinstance(error, DataError):
+            raise
+
+
 PHASES: tuple[Phase, ...] = (search, confirm, ship, test, diagnose)
 
 
@@ -207,6 +218,9 @@ def run_phases(context: SessionContext) -> str:
 
     Returns:
         `finished`, `timed_out`, `interrupted` or `failed`.
+
+    Raises:
+        MachineError: A disk is full, or a machine differs from the others. The study can be resumed.
     """
     begin(context)
     outcome = SessionOutcome(files=(Path("study.json"),))
@@ -214,8 +228,10 @@ def run_phases(context: SessionContext) -> str:
         for phase in PHASES:
             outcome = phase(context, outcome)
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-        finish(context, replace(outcome, ended="interrupted" if interrupted else "failed"))
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit | MachineError)
+        _finish_after(error, context, replace(outcome, ended="interrupted" if interrupted else "failed"))
+        if isinstance(error, MachineError):
+            raise MachineError(f"{error}. Then `{study_command(context.state, 'resume')}` continues.") from error
         raise
     unsent = finish(context, outcome)
     print_summary(context.observer.console, context.state, outcome, context.tracker, unsent)

@@ -89,7 +89,7 @@ class StudySession:
             self.place.folder.inbox.drop_stops()  # left by an earlier session
             scan_log(self.place.folder.journal)  # a log that cannot be read is refused before teachers are trained
             with self._marked_as_running(header):
-                stack.enter_context(executor.session(self.study))
+                stack.enter_context(executor.session(self.study, self.place.home))
                 context = self._prepare(header, executor)
             return run_phases(context)
 

@@ -1,8 +1,8 @@
-"""Files that can be regenerated (decoded images and trained teachers): sizes and removal."""
+"""Decoded images, trained teachers and studies: sizes and removal."""
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -10,21 +10,21 @@ from filelock import FileLock, Timeout
 from ensdistill.data.stored_sets import describe, is_used, remove_store, size_on_disk, stored_sets
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.locks import is_locked
-from ensdistill.runtime.text import listed
+from ensdistill.runtime.text import counted, listed
 from ensdistill_tune.records.study_directory import StudyDirectory
 
-DATASETS, TEACHERS = "datasets", "teachers"
+DATASETS, TEACHERS, STUDIES = "datasets", "teachers", "studies"
 
 
 @dataclass(frozen=True)
 class StoredItem:
-    """A decoded data set, or a trained teacher.
+    """A decoded data set, a trained teacher, or a study.
 
     Attributes:
-        name: `datasets/<hash>` or `teachers/<hash>`.
+        name: `datasets/<hash>`, `teachers/<hash>` or `studies/<name>`.
         folder: Its folder.
         size: Size on disk in bytes.
-        used: Time of the last use in seconds since 1970; of a teacher, the time of its training.
+        used: Time of the last use in seconds since 1970: the training of a teacher, the last event of a study.
         in_use: Whether a process uses it now.
         content: What it contains.
     """
@@ -38,7 +38,7 @@ class StoredItem:
 
 
 def stored_items(studies: Path, datasets: Path) -> list[StoredItem]:
-    """Returns all decoded data sets and trained teachers.
+    """Returns all decoded data sets, trained teachers and studies.
 
     A teacher counts as in use while it is trained, and while a process works on any study of the folder.
 
@@ -49,9 +49,8 @@ def stored_items(studies: Path, datasets: Path) -> list[StoredItem]:
     items = [_item(DATASETS, folder, is_used(folder), describe(folder)) for folder in stored_sets(datasets)]
     running, teachers = _running(studies), studies / TEACHERS
     trained = sorted(folder for folder in teachers.iterdir() if folder.is_dir()) if teachers.is_dir() else []
-    return items + [
-        _item(TEACHERS, one, running or is_locked(Path(f"{one}.lock")), "a trained network") for one in trained
-    ]
+    items += [_item(TEACHERS, one, running or is_locked(Path(f"{one}.lock")), "a trained network") for one in trained]
+    return items + [_study(file.parent) for file in sorted(studies.glob("*/study.json"))]
 
 
 def select(items: Sequence[StoredItem], names: Sequence[str]) -> list[StoredItem]:
@@ -59,7 +58,8 @@ def select(items: Sequence[StoredItem], names: Sequence[str]) -> list[StoredItem
 
     Args:
         items: All items.
-        names: Names of items; `datasets` and `teachers` stand for all of a kind.
+        names: Names of items; `datasets` and `teachers` stand for all of a kind. Studies are named one by one, because
+            they cannot be made again.
 
     Raises:
         ConfigError: A name does not exist.
@@ -68,7 +68,7 @@ def select(items: Sequence[StoredItem], names: Sequence[str]) -> list[StoredItem
     if unknown := [name for name in names if name.rstrip("/") not in known]:
         raise ConfigError(f"clean: no entry {listed(unknown)}; `ensdistill-tune clean` lists all entries")
     chosen = {name.rstrip("/") for name in names}
-    return [item for item in items if item.name in chosen or item.name.partition("/")[0] in chosen]
+    return [item for item in items if item.name in chosen or item.name.partition("/")[0] in chosen]  # never STUDIES
 
 
 def remove(item: StoredItem) -> None:
@@ -80,8 +80,10 @@ def remove(item: StoredItem) -> None:
     if item.name.startswith(DATASETS):
         remove_store(item.folder)
         return
+    is_study = item.name.startswith(STUDIES)
+    lock = StudyDirectory(item.folder).held() if is_study else FileLock(f"{item.folder}.lock", timeout=0)
     try:
-        with FileLock(f"{item.folder}.lock", timeout=0):
+        with lock:
             shutil.rmtree(item.folder)
     except Timeout:
         raise DataError(f"{item.folder}: a process trains it; wait until it ends") from None
@@ -91,6 +93,19 @@ def remove(item: StoredItem) -> None:
 
 def _item(kind: str, folder: Path, in_use: bool, content: str) -> StoredItem:
     return StoredItem(f"{kind}/{folder.name}", folder, size_on_disk(folder), folder.stat().st_mtime, in_use, content)
+
+
+def _study(folder: Path) -> StoredItem:
+    """Returns the item of a study; a study whose study.json is damaged can be removed, too."""
+    try:
+        summary = StudyDirectory(folder).read_summary()
+        state, trials = summary["state"], sum(summary.get("counts", {}).values())
+        content = f"{state} study, {counted(trials, 'trial')} of {summary['total']}"
+    except (DataError, KeyError):
+        state, content = "unknown", "a damaged study"
+    item = _item(STUDIES, folder, StudyDirectory(folder).is_held, content)
+    log = StudyDirectory(folder).journal
+    return replace(item, used=log.stat().st_mtime) if log.exists() else item
 
 
 def _running(studies: Path) -> bool:

@@ -205,8 +205,15 @@ def dropped_in_words(candidate: Candidate, order: Sequence[Candidate]) -> str:
     """
     if candidate.dropped_for is None:
         return ""
-    rival = next((f", behind {c.label}" for c in order if c.trial.number == candidate.dropped_for), "")
-    return f"dropped after {counted(len(candidate.replicates), 'seed')}{rival}"
+    return f"dropped after {counted(len(candidate.replicates), 'seed')}, {behind_in_words(candidate, order)}"
+
+
+def behind_in_words(candidate: Candidate, order: Sequence[Candidate]) -> str:
+    """Returns which candidate a dropped one was behind; empty if it was not dropped."""
+    if candidate.dropped_for is None:
+        return ""
+    labels = {c.trial.number: c.label for c in order}
+    return f"behind {labels.get(candidate.dropped_for, f'{candidate.dropped_for:03d}')}"
 
 
 def correction(among: int) -> str:

@@ -14,11 +14,11 @@ from ensdistill.errors import DataError
 from ensdistill.runtime.formatting import memory_size
 from ensdistill.runtime.progress_bar import console
 from ensdistill.runtime.text import counted
-from ensdistill_tune.storage import StoredItem, remove, select, stored_items
+from ensdistill_tune.storage import STUDIES, StoredItem, remove, select, stored_items
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Lists decoded data sets and teachers, and removes the named ones; returns 1 if one of them is in use."""
+    """Lists decoded data sets, teachers and studies, and removes named ones; returns 1 if one of them is in use."""
     studies = Path(options.studies_dir)
     items = stored_items(studies, datasets_folder(studies))
     chosen = select(items, options.names) if options.names else items
@@ -49,9 +49,9 @@ def _remove(chosen: Sequence[StoredItem]) -> list[StoredItem]:
 def _show(studies: Path, chosen: Sequence[StoredItem], refused: list[StoredItem], named: bool, removes: bool) -> None:
     screen = console()
     if not chosen:
-        screen.print(f"{studies}: no decoded data sets and no teachers")
+        screen.print(f"{studies}: no decoded data sets, teachers or studies")
         return
-    table = Table(title=f"decoded data sets and teachers of {studies}", title_justify="left")
+    table = Table(title=f"decoded data sets, teachers and studies of {studies}", title_justify="left")
     for column in ("name", "size", "last used", "state", "content"):
         table.add_column(column, overflow="fold")
     for item in chosen:
@@ -68,6 +68,8 @@ def _show(studies: Path, chosen: Sequence[StoredItem], refused: list[StoredItem]
     else:
         screen.print(f"not in use: {words}, {size}; name entries and add --remove to remove them")
     screen.print("decoded data sets are decoded again, and teachers trained again, when a study requires them")
+    if any(item.name.startswith(STUDIES) for item in chosen):
+        screen.print("a study is removed for good, with its students and its log; its runs in MLflow stay")
 
 
 def _date(seconds: float) -> str:

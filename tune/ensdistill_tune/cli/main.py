@@ -234,11 +234,11 @@ def _clean(program: Program) -> None:
     sub = program.add(
         SET_UP,
         "clean",
-        "List decoded data sets and teachers with their sizes; remove named ones.",
+        "List decoded data sets, teachers and studies with their sizes; remove named ones.",
         f"{CLEANING}:clean",
-        (f"{TUNE} clean", f"{TUNE} clean datasets teachers/0123456789abcdef --remove"),
+        (f"{TUNE} clean", f"{TUNE} clean datasets teachers/0123456789abcdef studies/old --remove"),
     )
-    sentence = "datasets, teachers, or an entry of the list, such as datasets/0123456789abcdef (all)"
+    sentence = "datasets, teachers, or an entry of the list, such as datasets/0123456789abcdef or studies/mine (all)"
     sub.add_argument("names", metavar="NAME", nargs="*", help=sentence)
     sub.add_argument("--remove", action="store_true", help="remove the named entries that are not in use")
     options.add_output(sub, "value")

@@ -14,17 +14,15 @@ import torch
 
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, load_data
-from ensdistill.data.shared_images import SharedImages
-from ensdistill.data.stored_sets import size_on_disk
 from ensdistill.errors import ConfigError, ConfigIssue, DataError, EnsdistillError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import build
 from ensdistill.runtime.devices import pick_device
-from ensdistill.runtime.formatting import memory_size
 from ensdistill.runtime.text import counted
 from ensdistill.training.loop import distill
 from ensdistill.training.new_student import check_student
 from ensdistill.training.teachers import open_teacher_files, teacher_config, teacher_hash
+from ensdistill_tune.execution.disk_estimate import DiskEstimate, disk_estimate
 from ensdistill_tune.formatting import duration
 from ensdistill_tune.records.trial_record import HoursUsed
 from ensdistill_tune.study.study_config import Resources, StudyConfig
@@ -56,7 +54,7 @@ class CostEstimate:
         search_gpu_hours: GPU hours of searched trials and baselines.
         confirmation_cpu_hours: CPU hours of the replicates.
         confirmation_gpu_hours: GPU hours of the replicates.
-        disk_bytes: Size of the store of decoded images, which all trials share; 0 if the images are in memory.
+        disk: Disk of the study.
     """
 
     epoch: float
@@ -73,7 +71,7 @@ class CostEstimate:
     search_gpu_hours: float = 0.0
     confirmation_cpu_hours: float = 0.0
     confirmation_gpu_hours: float = 0.0
-    disk_bytes: int = 0
+    disk: DiskEstimate | None = None
 
     @property
     def total(self) -> float:
@@ -225,14 +223,8 @@ def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int, war
         search_gpu_hours=search * gpus,
         confirmation_cpu_hours=confirmation * cpus,
         confirmation_gpu_hours=confirmation * gpus,
-        disk_bytes=_disk_bytes(data),
+        disk=disk_estimate(study, data, studies, there, side_by_side(study.resources)),
     )
-
-
-def _disk_bytes(data: DataSplits) -> int:
-    """Returns the size of the store of decoded images; 0 without one."""
-    images = data.train.images
-    return size_on_disk(images.file.folder) if isinstance(images, SharedImages) else 0
 
 
 def _search_epochs(study: StudyConfig, seconds: float) -> int:
@@ -305,8 +297,8 @@ def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
         lines.append(f"confirmation: {most} of {epochs}: {_both(cost.confirmation, cost)}")
     lines.append(f"total: about {duration(cost.total)}, in addition to the start of Ray")
     lines += _hours_in_words(study, cost)
-    if cost.disk_bytes:
-        lines.append(f"disk: {memory_size(cost.disk_bytes)} of decoded images, which all trials share")
+    if cost.disk:
+        lines.append(cost.disk.in_words())
     if not cost.side_by_side:
         lines.append("this machine cannot run a trial: lower resources.cpus or resources.gpus, or set RAY_ADDRESS")
     if study.budget.minutes:

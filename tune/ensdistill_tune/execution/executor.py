@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from ensdistill.data import DataSplits
+from ensdistill.errors import EnsdistillError, MachineError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teachers import Trainer
 from ensdistill_tune.execution.trial_planner import TrialPlanner
@@ -31,24 +33,38 @@ class Executor:
     """Executor: a way to run the trials of a study.
 
     Attributes:
-        session: Context in which teachers and trials run.
+        session: Context in which teachers and trials run, given the settings and the folder of the study.
         teacher_trainer: Function that returns the trainer of missing teachers, given the resources of a trial and the
             value of `--device`.
         run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. Failed
             trials do not end it. Its last argument is the calibrated NLL on validation of 1, 2, ..., M teachers.
     """
 
-    session: Callable[[StudyConfig], AbstractContextManager[None]]
+    session: Callable[[StudyConfig, Path], AbstractContextManager[None]]
     teacher_trainer: Callable[[Resources, str], Trainer]
     run_trials: Callable[[StudyState, DataSplits, TeacherEnsemble, Sequence[float]], str]
 
 
 class TrialReports:
-    """Passes reports of trials to the planner."""
+    """Passes reports of trials to the planner.
+
+    Attributes:
+        agenda: The planner.
+        error: The error that ends all trials; None as long as there is none. The trials stay resumable.
+    """
 
     def __init__(self, agenda: TrialPlanner) -> None:
         self.agenda = agenda
+        self.error: EnsdistillError | None = None
         self._began: dict[int, float] = {}
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Keeps an error of the study in `error`, because Ray would replace it by a traceback."""
+        try:
+            yield
+        except EnsdistillError as error:
+            self.error = self.error or error
 
     def begins(self, number: int) -> None:
         """Records the start of a trial, or its restart after its process died."""
@@ -62,12 +78,20 @@ class TrialReports:
             report: `EPOCHS`, the metrics of each epoch since the last report, and `FAILURE` and
                 `FAILURE_KIND` if the trial failed. Epochs after the one that stops the trial are ignored.
         """
+        with self.guarded():
+            if not self.error:
+                return self._take(number, report)
+        return Decision.STOP
+
+    def _take(self, number: int, report: dict[str, Any]) -> Decision:
         epochs = report[EPOCHS]
         if epochs and (began := self._began.pop(number, None)) is not None:
             trained = sum(metrics["time/epoch_seconds"] for metrics in epochs)
             epochs[0]["time/overhead_seconds"] = time.perf_counter() - began - trained
         if any(self._decide(number, metrics) is Decision.STOP for metrics in epochs):
             return Decision.STOP
+        if report.get(FAILURE_KIND) == MachineError.__name__:
+            raise MachineError(report[FAILURE])
         if FAILURE in report:
             self.agenda.end(number, "failed", report[FAILURE], report[FAILURE_KIND])
             return Decision.STOP
@@ -76,10 +100,11 @@ class TrialReports:
     def ended(self, number: int, otherwise: State, error: str | None = None, error_kind: str | None = None) -> None:
         """Records the end of a trial unless it is known: `finished` after its last epoch, otherwise `otherwise`."""
         trial = self.agenda.progress.trials[number]
-        if trial.state == "running":
+        if trial.state == "running" and not self.error:
             state: State = "finished" if trial.whole else otherwise
             why = (error, error_kind) if state == "failed" else (None, None)
-            self.agenda.end(number, state, *why)
+            with self.guarded():
+                self.agenda.end(number, state, *why)
 
     def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
         odd = {name: value for name, value in metrics.items() if not math.isfinite(value)}

@@ -5,6 +5,7 @@ import gc
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ensdistill.data import DataSplits
@@ -26,7 +27,7 @@ class _StoppedError(Exception):
 
 
 @contextlib.contextmanager
-def _session(study: StudyConfig) -> Iterator[None]:
+def _session(study: StudyConfig, home: Path) -> Iterator[None]:
     with interruptible():
         yield
 
@@ -38,25 +39,28 @@ def _teacher_trainer(given: Resources, device: str) -> Trainer:
 def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
     agenda = TrialPlanner(progress, 1, latency_meter(progress, data))
     inputs, reports = SharedInputs.of(progress.study, progress.folder, data, ensemble, curve), TrialReports(agenda)
-    ends = _Ends(progress, StudyRequests(agenda))
+    ends = _Ends(progress, StudyRequests(agenda), reports)
     try:
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
             while not ends() and isinstance(suggestion := agenda.next(), dict):
                 _run(suggestion, inputs, reports, ends)
     finally:
         gc.unfreeze()  # `memory_limit` freezes objects that remain after a training, but this process may live on
+    if reports.error:
+        raise reports.error
     return outcome(agenda)
 
 
 @dataclass(frozen=True)
 class _Ends:
-    """Returns whether the study must end now: its time budget is spent, or a request stops it."""
+    """Returns whether the study must end now: its time budget is spent, or a request or an error stops it."""
 
     progress: StudyState
     requests: StudyRequests
+    reports: TrialReports
 
     def __call__(self) -> bool:
-        return self.progress.out_of_time or self.requests.stop_study()
+        return bool(self.reports.error) or self.progress.out_of_time or self.requests.stop_study()
 
 
 def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: TrialReports, ends: _Ends) -> None:

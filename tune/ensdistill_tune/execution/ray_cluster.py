@@ -22,19 +22,22 @@ LONGEST = 107  # maximum length of a socket path in bytes; 103 on macOS
 
 
 @contextlib.contextmanager
-def running_ray() -> Iterator[None]:
+def running_ray() -> Iterator[bool]:
     """Provides Ray inside the block.
 
     If this process already uses Ray, that instance is used and stays up. Otherwise Ray is started and shut down again.
+
+    Yields:
+        Whether other machines, or processes of other environments, may be part of it.
 
     Raises:
         DataError: Ray cannot be started, or this process uses Ray Client.
     """
     if not ray.is_initialized():
         with restored(*VARIABLES):
-            start_ray()
+            address = start_ray()
             try:
-                yield
+                yield address != LOCAL
             finally:
                 ray.shutdown()
         return
@@ -43,11 +46,14 @@ def running_ray() -> Iterator[None]:
             "ray.init: must be a direct connection to the cluster, but this process uses Ray Client. Call "
             "ray.shutdown(), or launch the study on a machine of the cluster."
         )
-    yield
+    yield True
 
 
-def start_ray() -> None:
+def start_ray() -> str:
     """Starts Ray on this machine, or connects to the cluster at RAY_ADDRESS.
+
+    Returns:
+        The address.
 
     Raises:
         DataError: The address or the temporary folder cannot be used, or no cluster answers at the address.
@@ -64,6 +70,7 @@ def start_ray() -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except Exception as error:  # Ray raises a dozen different exception types
         raise DataError(_not_started(address, cause_of(error))) from error
+    return address
 
 
 def check_address(address: str) -> None:

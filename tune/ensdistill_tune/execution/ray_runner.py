@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import re
 import shutil
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,19 +19,20 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from ensdistill.data import DataSplits
-from ensdistill.errors import ConfigError
+from ensdistill.errors import ConfigError, MachineError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.training.teachers import Trainer
 from ensdistill_tune.execution.environment import environment_variable
 from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
 from ensdistill_tune.execution.latency_meter import latency_meter
 from ensdistill_tune.execution.ray_cluster import running_ray
+from ensdistill_tune.execution.ray_nodes import check_nodes, study_machine
 from ensdistill_tune.execution.ray_pieces import check_pieces
 from ensdistill_tune.execution.ray_trainable import run_in_worker
 from ensdistill_tune.execution.requests import StudyRequests
 from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.teacher_tasks import train_side_by_side
-from ensdistill_tune.execution.trial_planner import TrialPlanner
+from ensdistill_tune.execution.trial_planner import PlannerIdle, TrialPlanner, TrialRequest
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.search.decision import Decision
@@ -38,23 +41,28 @@ from ensdistill_tune.study.study_state import StudyState
 
 
 @contextlib.contextmanager
-def cluster(study: StudyConfig) -> Iterator[None]:
+def cluster(study: StudyConfig, home: Path) -> Iterator[None]:
     """Provides Ray inside the block: the instance of this process, a new one, or the cluster at RAY_ADDRESS.
 
     Args:
         study: The settings, whose resources and pieces are checked on the cluster.
+        home: The folder of the study, which every machine must have.
 
     Raises:
         ConfigError: No machine of the cluster has the resources of a trial, or a machine lacks a piece.
+        MachineError: A machine lacks the folder of the study, or has other versions.
         DataError: Ray cannot be started.
     """
     logger = logging.getLogger("ray.tune")
     level = logger.level
-    with running_ray():
+    with running_ray() as shared:
         logger.setLevel(logging.CRITICAL)  # the console reports failures and their reasons
         try:
             with interruptible():
                 _check_resources(study)
+                if shared:
+                    with study_machine(home) as wanted:
+                        check_nodes(wanted)
                 check_pieces(study)
                 yield
         finally:
@@ -75,16 +83,31 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
     """
     study = progress.study
     slots = study.resources.max_concurrent or _parallel_slots(study)
-    agenda = TrialPlanner(progress, slots, latency_meter(progress, data))
-    reports = TrialReports(agenda)
-    trainable = tune.with_parameters(
-        run_in_worker, inputs=SharedInputs.of(study, progress.folder, data, ensemble, curve)
-    )
-    home = progress.folder.path.resolve() / "ray"  # only error messages of workers, which no later session reads
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": study.resources.gpus}),
+    reports = TrialReports(TrialPlanner(progress, slots, latency_meter(progress, data)))
+    inputs = SharedInputs.of(study, progress.folder, data, ensemble, curve)
+    at_once = environment_variable("TUNE_MAX_PENDING_TRIALS_PG", str(MAX_PENDING))  # by default one starts at a time
+    with study_machine(progress.folder.path) as machine, at_once, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuner = _tuner(reports, tune.with_parameters(run_in_worker, inputs=inputs, machine=machine))
+        with contextlib.suppress(KeyboardInterrupt, SystemExit), _raising(reports):
+            tuner.fit()
+    ended = outcome(reports.agenda)  # after an interrupt Ray's `fit` returns without an error
+    if ended == "finished":
+        shutil.rmtree(_home(progress), ignore_errors=True)
+    return ended
+
+
+def _home(progress: StudyState) -> Path:
+    """Returns the folder of Ray Tune: only error messages of workers, which no later session reads."""
+    return progress.folder.path.resolve() / "ray"
+
+
+def _tuner(reports: TrialReports, trainable: Any) -> tune.Tuner:
+    progress, given = reports.agenda.progress, reports.agenda.study.resources
+    return tune.Tuner(
+        tune.with_resources(trainable, {"cpu": given.cpus, "gpu": given.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=_PlannerSearcher(agenda),
+            search_alg=_PlannerSearcher(reports),
             scheduler=_PlannerScheduler(reports),
             num_samples=-1,
             time_budget_s=progress.seconds_left,
@@ -92,30 +115,35 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
             trial_dirname_creator=_folder_of,
         ),
         run_config=tune.RunConfig(
-            name="ray",
-            storage_path=str(home.parent),
+            name=_home(progress).name,
+            storage_path=str(_home(progress).parent),
             callbacks=[_PlannerCallback(reports)],
             verbose=0,
-            stop=_PlannerStopper(StudyRequests(agenda)),
-            failure_config=tune.FailureConfig(max_failures=study.resources.max_retries),
+            stop=_PlannerStopper(StudyRequests(reports.agenda), reports),
+            failure_config=tune.FailureConfig(max_failures=given.max_retries),
         ),
     )
-    at_once = environment_variable(
-        "TUNE_MAX_PENDING_TRIALS_PG", str(agenda.slots)
-    )  # by default one worker starts at a time
-    with at_once, warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt, SystemExit):
-        warnings.simplefilter("ignore")
-        tuner.fit()
-    ended = outcome(agenda)  # after an interrupt Ray's `fit` returns without an error
-    if ended == "finished":
-        shutil.rmtree(home, ignore_errors=True)
-    return ended
+
+
+@contextlib.contextmanager
+def _raising(reports: TrialReports) -> Iterator[None]:
+    """Raises the error of the study after the block, in place of an error that Ray raises because of it."""
+    try:
+        yield
+    except Exception as error:
+        raise reports.error or error from None
+    if reports.error:
+        raise reports.error
 
 
 def _teacher_trainer(given: Resources, device: str) -> Trainer:
     return partial(train_side_by_side, given=given, device=device)
 
 
+MISSING = re.compile("No module named '?ensdistill")
+INSTALL = "Install ensdistill there, in the version of the machine that runs the study."
+MAX_PENDING = 1000  # trials that Tune starts at the same time; the planner limits them to the free slots
+SLOTS_SECONDS = 2.0  # between two counts of the slots of the cluster
 RAY = Executor(cluster, _teacher_trainer, run_trials)
 
 
@@ -145,13 +173,15 @@ class _NotPickled:
 class _PlannerSearcher(_NotPickled, Searcher):
     """Adapts the planner to Ray's searcher interface: returns the next trial."""
 
-    def __init__(self, agenda: TrialPlanner) -> None:
+    def __init__(self, reports: TrialReports) -> None:
         super().__init__()
-        self.agenda = agenda
+        self.reports, self.agenda = reports, reports.agenda
 
     def suggest(self, trial_id: str) -> Any:
         """Returns the next trial; None if it depends on a running one."""
-        suggestion = self.agenda.next()
+        suggestion: TrialRequest | PlannerIdle = "done"
+        with self.reports.guarded():
+            suggestion = suggestion if self.reports.error else self.agenda.next()
         if isinstance(suggestion, str):
             return Searcher.FINISHED if suggestion == "done" else None
         return suggestion
@@ -186,8 +216,8 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
 class _PlannerStopper(_NotPickled, Stopper):
     """Handles requests and stops the study if one of them requires it. Tune calls this method in its event loop."""
 
-    def __init__(self, requests: StudyRequests) -> None:
-        self.requests = requests
+    def __init__(self, requests: StudyRequests, reports: TrialReports) -> None:
+        self.requests, self.reports, self._due = requests, reports, time.monotonic() + SLOTS_SECONDS
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Stops no trial: `_PlannerScheduler` does."""
@@ -195,7 +225,18 @@ class _PlannerStopper(_NotPickled, Stopper):
 
     def stop_all(self) -> bool:
         """Returns whether the study must stop."""
-        return self.requests.stop_study()
+        self._count_slots()
+        stopped = False
+        with self.reports.guarded():
+            stopped = self.requests.stop_study()
+        return stopped or self.reports.error is not None
+
+    def _count_slots(self) -> None:
+        """Uses machines that have joined the cluster. Trials of a lost machine wait in Ray until there is room."""
+        agenda = self.reports.agenda
+        if time.monotonic() >= self._due and agenda.study.resources.max_concurrent is None:
+            agenda.slots = max(agenda.slots, _parallel_slots(agenda.study))
+            self._due = time.monotonic() + SLOTS_SECONDS
 
 
 class _PlannerCallback(_NotPickled, tune.Callback):
@@ -224,11 +265,15 @@ class _PlannerCallback(_NotPickled, tune.Callback):
         if again and record.state == "running" and not record.whole:
             self._lost[record.number] += 1
             self._replaced.add(trial.trial_id)
-            self.agenda.trial_lost(record.number)
+            with self.reports.guarded():
+                self.agenda.trial_lost(record.number)
         else:
             self._ended(trial, "failed", _worker_error(trial))
 
     def _ended(self, trial: Any, otherwise: State, error: str | None) -> None:
+        if error and MISSING.search(error):  # the trial could not start, so its worker cannot report this
+            with self.reports.guarded():
+                raise MachineError(f"a machine that joined the cluster cannot run trials ({error}). {INSTALL}")
         self.reports.ended(trial.config["number"], otherwise, error, "worker")
 
     def _record(self, trial: Any) -> TrialRecord:

@@ -11,6 +11,7 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.training.checkpoint import read_checkpoint
 from ensdistill_tune.analysis.confirmation import confirmation_of
+from ensdistill_tune.analysis.leaderboard import pareto_front
 from ensdistill_tune.records.events import (
     EpochReported,
     Event,
@@ -240,8 +241,17 @@ class TrialPlanner:
             self._suggester.tell(trial)
         if state == "finished":
             (self.progress.folder.trial(number) / CHECKPOINT).unlink(missing_ok=True)
+            self._delete_students()
         elif state != "interrupted" and not isinstance(self.study.scheduler, Pbt):
             shutil.rmtree(self.progress.folder.trial(number), ignore_errors=True)
+
+    def _delete_students(self) -> None:
+        """Deletes the students of searched trials that are not among the best `resources.num_to_keep`."""
+        keep, order = self.study.resources.num_to_keep, self.study.rank(self.progress.primary_trials)
+        searched, front = [trial for trial in order if not trial.baseline], pareto_front(order, self.study)
+        for trial in [] if keep is None else searched[keep:]:
+            if trial not in front:
+                (self.progress.folder.trial(trial.number) / STUDENT_FILE).unlink(missing_ok=True)
 
     def trial_lost(self, number: int) -> None:
         """Queues a trial again if its process died before the trial started."""

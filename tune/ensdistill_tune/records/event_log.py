@@ -12,7 +12,7 @@ from typing import Any
 
 from ensdistill.errors import DataError
 from ensdistill.runtime.command_line import command_line
-from ensdistill.runtime.files import sync_directory
+from ensdistill.runtime.files import sync_directory, write_error
 from ensdistill.version import __version__
 from ensdistill_tune.records.events import ANY_EVENT, FORMAT, EpochReported, Event
 from ensdistill_tune.records.log_records import LogEnd, ScannedLog, content_of, scan
@@ -83,7 +83,7 @@ class EventLog:
             written += self._file.write(line[written:])
 
     def _unwritable(self, error: OSError) -> DataError:
-        return DataError(f"{self._path}: cannot be written ({error.strerror}); fix the cause and resume the study")
+        return write_error(self._path, error, "fix the cause and resume the study")
 
 
 def _open(path: Path) -> io.FileIO:

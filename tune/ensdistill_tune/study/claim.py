@@ -10,7 +10,16 @@ from ensdistill.errors import ConfigError, DataError, format_value
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill_tune.records.study_directory import StudyDirectory
 
-RESERVED = ("teachers", "datasets", "runs", "artifacts", "bench", "compare", "mlflow.db")  # other content of the folder
+RESERVED = (
+    "teachers",
+    "datasets",
+    "runs",
+    "artifacts",
+    "bench",
+    "gpu-check",
+    "compare",
+    "mlflow.db",
+)  # other content of the folder
 
 
 def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str], None]) -> str:

@@ -82,6 +82,12 @@ class Resources(Settings):
     checkpoint_interval_s: float = setting(
         30, "Checkpoint interval in seconds: upper bound on training repeated after an interruption.", ge=0
     )
+    num_to_keep: int | None = setting(
+        None,
+        "Number of best searched trials whose students stay on disk; by default all. Students of baselines, replicates "
+        "and the Pareto front always stay.",
+        ge=1,
+    )
 
 
 class WarmStart(Settings):

@@ -1,4 +1,4 @@
-"""`clean` lists everything that can be rebuilt, and removes named entries that are not in use."""
+"""`clean` lists decoded images, teachers and studies, and removes named entries that are not in use."""
 
 import json
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_the_table_shows_names_sizes_states_and_the_next_step(studies: Path) -> 
     assert "name entries and add --remove" in listed
     assert "would remove 1 entry" in shown("teachers")
     assert "removed: 1 entry" in shown("teachers", "--remove")
-    assert "no decoded data sets and no teachers" in shown()
+    assert "no decoded data sets, teachers or studies" in shown()
 
 
 def test_an_entry_in_use_is_not_removed_and_the_exit_code_is_1(studies: Path) -> None:
@@ -111,3 +111,17 @@ def test_an_entry_in_use_is_not_removed_and_the_exit_code_is_1(studies: Path) ->
     assert done.code == 1
     assert "not removed" in done.err
     assert "in use" in done.out
+
+
+def test_a_study_is_listed_with_its_state_and_removed_only_by_its_name_while_no_process_runs_it(copy: Path) -> None:
+    (row,) = [row for row in clean(copy)[1] if str(row["name"]).startswith("studies/")]
+    assert row["name"] == "studies/tiny"
+    assert row["content"] == "finished study, 10 trials of 10"
+    assert row["size"] == sum(file.stat().st_size for file in (copy / "tiny").rglob("*") if file.is_file())
+    assert "no entry studies" in call("ensdistill-tune", "clean", "studies", "--remove", "--studies-dir", copy).err
+    with StudyDirectory(copy / "tiny").held():
+        assert clean(copy, "studies/tiny", "--remove")[0] == 1
+    assert (copy / "tiny" / "study.json").is_file()
+    assert clean(copy, "studies/tiny", "--remove")[0] == 0
+    assert not (copy / "tiny").exists()
+    assert list((copy / "teachers").iterdir())

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from ensdistill.errors import DivergedError
 from ensdistill.models import Convnet, build
 from ensdistill_tune.execution import cost_estimate as estimate
 from ensdistill_tune.execution.cost_estimate import epoch_seconds, side_by_side
+from ensdistill_tune.execution.disk_estimate import DiskEstimate, disk_estimate
 from ensdistill_tune.formatting import duration
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import Resources, StudyConfig
 from tests.commands import call
-from tests.tiny import TINY
+from tests.tiny import TINY, TinyStudy
 
 SMALL = {
     "data": {"train_size": 40, "val_size": 30},
@@ -277,3 +278,22 @@ def test_by_default_as_many_trials_as_possible_run_in_parallel(
 )
 def test_durations_are_printed_in_readable_units(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
+
+
+def test_the_disk_of_a_study_is_at_least_and_nearly_what_its_files_take(tiny: TinyStudy) -> None:
+    data = load_data(load_study(tiny.file).base_config.data)
+    found = disk_estimate(load_study(tiny.file), data, tiny.studies, 0, 1)
+    students = [file.stat().st_size for file in tiny.home.glob("trials/*/student.safetensors")]
+    teachers = [file.stat().st_size for file in tiny.studies.glob("teachers/*/network.safetensors")]
+    headers = 4500  # bytes of a file that describe its tensors and the student
+    assert max(students) - headers < found.students / (10 + 4 * 2) <= max(students)
+    assert sum(teachers) - 2 * headers < found.teachers <= sum(teachers)
+    assert found.total == found.images + found.teachers + found.students + found.checkpoints
+    assert found.in_words().startswith("disk: a few MiB; ")
+    large = DiskEstimate(images=0, teachers=300 << 20, students=600 << 20, checkpoints=124 << 20, free=1 << 30)
+    parts = "(teachers 300 MiB, students 600 MiB, checkpoints of running trials 124 MiB)"
+    assert large.in_words() == f"disk: at most about 1.0 GiB {parts}; 1.0 GiB are free"
+    assert replace(large, free=1 << 20).in_words().endswith("; 1 MiB are free, which is not enough")
+    keep = load_study(tiny.file, ["resources.num_to_keep=3"])
+    assert disk_estimate(keep, data, tiny.studies, 2, 1).students == found.students // 18 * (3 + 2 + 8)
+    assert disk_estimate(keep, data, tiny.studies, 2, 1).teachers == 0

@@ -1,0 +1,128 @@
+"""Correctness on a GPU: equal numbers, exact resume, memory limits, memory that is returned."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ensdistill import Distiller, TeacherEnsemble, load_config
+from ensdistill.config import Config
+from ensdistill.data import DataSplits
+from ensdistill.errors import OutOfMemoryError
+from ensdistill.models import build
+from ensdistill_tune.execution.memory import memory_limit
+from tests.benchmarks.gpu.rows import RESNET, TINY, Note, Row, Sizes, random_splits
+
+PART = "correctness"
+MIB = 2**20
+
+
+def run(sizes: Sizes, note: Note) -> None:
+    """Runs all checks."""
+    case = Case(sizes)
+    for check in (numbers_twice, resumed, cap, out_of_memory, returned):
+        for row in check(case):
+            note(row)
+
+
+class Case:
+    """One small training; every call trains it from its start."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        net = TINY if sizes.dry else RESNET
+        precision = "float32" if sizes.dry else "bfloat16"
+        changes = ["training.epochs=3", f"training.batch_size={sizes.batch}", f"training.precision={precision}"]
+        self.config: Config = load_config("latentbe", [*changes, *net, "training.unlabeled_batch_size=0"])
+        self.sizes, self.device = sizes, torch.device(sizes.device)
+        self.data: DataSplits = random_splits(sizes.images).to(self.device)
+        networks = [build(self.config.model, self.data, 100 + m).to(self.device).eval() for m in range(4)]
+        self.teachers = TeacherEnsemble(networks, 10, "random")
+
+    @cached_property
+    def undisturbed(self) -> list[Any]:
+        """The numbers of one training."""
+        return self.train()
+
+    def train(self, interrupted: bool = False) -> list[Any]:
+        """Returns loss and validation metrics of each epoch, and the weights of the student."""
+        run = Distiller(self.config, self.teachers, self.data)
+        epochs = [next(run)]
+        if interrupted:
+            with tempfile.TemporaryDirectory() as home:
+                run.save_checkpoint(Path(home, "checkpoint.pt"))
+                run = Distiller(self.config, self.teachers, self.data, resume=Path(home, "checkpoint.pt"))
+        epochs += list(run)
+        weights = torch.cat([p.detach().float().flatten().cpu() for p in run.student().parameters()])
+        return [*((epoch.loss, epoch.val) for epoch in epochs), weights]
+
+
+def compared(one: list[Any], other: list[Any]) -> tuple[bool, str]:
+    """Returns whether two trainings agree bit for bit, and the difference in words."""
+    apart = float((one[-1] - other[-1]).norm() / one[-1].norm())
+    equal = one[:-1] == other[:-1] and torch.equal(one[-1], other[-1])
+    return equal, "bit for bit" if equal else f"weights differ by {apart:.1e} of their norm"
+
+
+def numbers_twice(case: Case) -> Iterator[Row]:
+    """The same settings and seed give the same numbers."""
+    equal, words = compared(case.undisturbed, case.train())
+    yield Row(PART, "same numbers in two runs", words, equal)
+
+
+def resumed(case: Case) -> Iterator[Row]:
+    """A training that resumes from its checkpoint equals an undisturbed one."""
+    equal, words = compared(case.undisturbed, case.train(interrupted=True))
+    yield Row(PART, "resumed equals undisturbed", words, equal)
+
+
+def cap(case: Case) -> Iterator[Row]:
+    """A training cannot take more than its share of the memory."""
+    if case.sizes.dry:
+        yield Row(PART, "memory limit of a share", "skipped: requires a GPU")
+        return
+    total = torch.cuda.get_device_properties(0).total_memory
+    within, message = False, ""
+    try:
+        with memory_limit(0.1):
+            torch.empty(total // 20, dtype=torch.uint8, device="cuda")
+            within = True
+            torch.empty(total // 5, dtype=torch.uint8, device="cuda")
+    except OutOfMemoryError as error:
+        message = str(error)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    yield Row(PART, "memory limit of a share", message[:160], within and "resources.gpus" in message)
+
+
+def out_of_memory(case: Case) -> Iterator[Row]:
+    """A training that runs out of memory fails alone: another one, which runs at the same time, gets equal numbers."""
+    if case.sizes.dry:
+        yield Row(PART, "out of memory ends its training alone", "skipped: requires a GPU")
+        return
+    others, _ = list[list[Any]](), case.undisturbed
+    beside = threading.Thread(target=lambda: others.append(case.train()))
+    beside.start()
+    total, failed = torch.cuda.get_device_properties(0).total_memory, False
+    try:
+        torch.empty(2 * total, dtype=torch.uint8, device="cuda")
+    except torch.OutOfMemoryError:
+        failed = True
+    beside.join()
+    equal, words = compared(case.undisturbed, others[0])
+    yield Row(PART, "out of memory ends its training alone", f"the other training: {words}", failed and equal)
+
+
+def returned(case: Case) -> Iterator[Row]:
+    """After a training, its memory is free for others."""
+    if case.sizes.dry:
+        yield Row(PART, "memory is returned", "skipped: requires a GPU")
+        return
+    before = torch.cuda.memory_reserved()
+    with memory_limit(1.0):
+        case.train()
+    held = torch.cuda.memory_reserved() - before
+    yield Row(PART, "memory is returned", f"{max(0, held) / MIB:.0f} MiB more than before", held < 64 * MIB)

@@ -1,0 +1,107 @@
+"""Estimate of the disk that a study needs, from the sizes of its networks."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ensdistill.config import Config
+from ensdistill.data import DataSplits
+from ensdistill.data.shared_images import SharedImages
+from ensdistill.data.stored_sets import size_on_disk
+from ensdistill.models import build
+from ensdistill.runtime.formatting import memory_size
+from ensdistill.training.new_student import new_student
+from ensdistill.training.teachers import teacher_config
+from ensdistill_tune.study.study_config import StudyConfig
+
+MOMENTS = {"sgd": 1}  # tensors of an optimizer for each parameter; all others count as 2
+COPIES = {"none": 0, "ema": 1, "swa": 1}  # copies of the weights in an average; others keep a window of epochs
+
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class DiskEstimate:
+    """Disk of a study in bytes, if no trial is stopped early.
+
+    Attributes:
+        images: Store of decoded images, which all studies of a folder share; 0 if the images are in memory.
+        teachers: Teachers that are not in the store yet.
+        students: Students of completed trials and replicates that stay on disk.
+        checkpoints: Checkpoints of the trials that run at the same time.
+        free: Free space in the folder of studies.
+    """
+
+    images: int
+    teachers: int
+    students: int
+    checkpoints: int
+    free: int
+
+    @property
+    def total(self) -> int:
+        """Sum of all parts."""
+        return self.images + self.teachers + self.students + self.checkpoints
+
+    def in_words(self) -> str:
+        """Returns the estimate as one line."""
+        names = {"images": "decoded images", "checkpoints": "checkpoints of running trials"}
+        parts = [f"{names.get(name, name)} {memory_size(size)}" for name, size in self._parts() if size >= MIB]
+        size = f"at most about {memory_size(self.total)} ({', '.join(parts)})" if parts else "a few MiB"
+        free = "are free" if self.free >= self.total else "are free, which is not enough"
+        return f"disk: {size}; {memory_size(self.free)} {free}"
+
+    def _parts(self) -> Iterator[tuple[str, int]]:
+        for name in ("images", "teachers", "students", "checkpoints"):
+            yield name, getattr(self, name)
+
+
+def disk_estimate(
+    study: StudyConfig, data: DataSplits, studies: Path, teachers_there: int, parallel: int
+) -> DiskEstimate:
+    """Returns the disk that a study needs. The largest student stands for all.
+
+    Args:
+        study: The settings.
+        data: Splits of the study.
+        studies: The folder of all studies.
+        teachers_there: Number of teachers in the store.
+        parallel: Number of trials that run at the same time.
+    """
+    base = study.base_config
+    own = [teacher_config(base, m) for m in range(base.teachers.count)]
+    networks = [size_of(build(one.model, data, one.seed)) for one in own]
+    sizes = [_student_sizes(config, data) for config in study.distinct_architectures]
+    images = data.train.images
+    folder = next(path for path in (studies, *studies.resolve().parents) if path.is_dir())
+    return DiskEstimate(
+        images=size_on_disk(images.file.folder) if isinstance(images, SharedImages) else 0,
+        teachers=sum(sorted(networks)[: len(networks) - teachers_there]),
+        students=max(student for student, _ in sizes) * _students_kept(study),
+        checkpoints=max(checkpoint for _, checkpoint in sizes) * max(1, parallel),
+        free=shutil.disk_usage(folder).free,
+    )
+
+
+def size_of(network: nn.Module) -> int:
+    """Returns the size of all parameters and buffers of a network in bytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+
+
+def _students_kept(study: StudyConfig) -> int:
+    keep, trials = study.resources.num_to_keep, study.num_trials
+    kept = trials if keep is None else min(trials, keep + len(study.baselines))
+    return kept + study.expected_replicates
+
+
+def _student_sizes(config: Config, data: DataSplits) -> tuple[int, int]:
+    """Returns the size of the exported student and of a checkpoint in bytes."""
+    student = new_student(config, data)
+    moments = MOMENTS.get(config.training.optimizer.kind, 2)
+    window = getattr(config.averaging, "window", getattr(config.averaging, "max_candidates", 1))
+    copies = COPIES.get(config.averaging.kind, window)
+    return size_of(student.merged()), size_of(student) * (1 + moments + copies)

@@ -1,0 +1,73 @@
+"""Facts about one machine of a cluster: its versions, and whether it has the folder of a study.
+
+Ray sends this module to the machines as code, because the package may be missing there. It imports the standard library
+only.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import platform
+import time
+from pathlib import Path
+
+PATIENCE_SECONDS = 5.0  # after which a file that another machine wrote must be visible
+NOT_INSTALLED = "not installed"
+
+
+def probe(folder: str, token: str, answer: str) -> dict[str, str]:
+    """Returns the facts of the machine on which it runs.
+
+    Args:
+        folder: Folder of the study.
+        token: Name of a file in it, which the machine that runs the study wrote.
+        answer: Name of the file that this function writes there.
+
+    Returns:
+        Versions by name, and under `folder` why the folder cannot be used; empty if it can.
+    """
+    return versions() | {"folder": _folder_problem(Path(folder), token, answer)}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions on this machine that must be the same on all machines of a study.
+
+    Ray itself compares its version and that of Python. `ensdistill` contains a hash of the source files, because
+    different commits have the same version number.
+    """
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"Python": python, "torch": _version("torch").partition("+")[0], "ensdistill": _code_version()}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return NOT_INSTALLED
+
+
+def _code_version() -> str:
+    digest, number = hashlib.sha256(), ""
+    for package in ("ensdistill", "ensdistill_tune"):
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None or not spec.submodule_search_locations:  # an empty folder has no origin
+            return NOT_INSTALLED
+        root = Path(spec.submodule_search_locations[0])
+        for file in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml")):
+            digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
+            if file == root / "version.py":
+                number = file.read_text().rpartition("= ")[2].strip(' "\n')
+    return f"{number} (source {digest.hexdigest()[:12]})"
+
+
+def _folder_problem(folder: Path, token: str, answer: str) -> str:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (folder / token).exists():
+        if time.monotonic() >= end:
+            return "is another folder there" if folder.is_dir() else "does not exist there"
+        time.sleep(0.1)
+    try:
+        (folder / answer).touch()
+    except OSError as error:
+        return f"cannot be written there ({error.strerror})"
+    return ""
