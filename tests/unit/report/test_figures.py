@@ -221,7 +221,7 @@ def test_the_confirmation_figure_shows_every_seed_and_the_means_with_intervals(
         assert 2 * trace.error_x.array[n] == pytest.approx(high - low, rel=1e-3)
 
 
-def test_differences_are_pairs_with_the_best_baseline_and_have_the_interval_of_the_verdict(
+def test_differences_from_the_best_baseline_are_paired_and_shown_with_the_interval_of_the_verdict(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["differences"].figure)

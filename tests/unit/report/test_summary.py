@@ -63,7 +63,7 @@ def test_a_significant_improvement_is_bold_and_the_first_answer() -> None:
     assert "corrected for 2 candidates and sequential testing." in first_lines(three, [], []).splitlines()[0]
 
 
-def test_a_difference_that_is_not_significant_is_not_bold_and_its_interval_includes_zero() -> None:
+def test_a_difference_without_significance_is_not_bold_and_its_interval_includes_zero() -> None:
     said = words.better_network(confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))) or ""
     low, high = map(float, re.search(r"90 % confidence interval (\S+) to (\S+)\)", said).groups())  # type: ignore
     assert low < 0 < high
@@ -135,7 +135,7 @@ def test_the_reported_cost_includes_a_measured_latency() -> None:
     assert "latency" not in (words.cost(confirmed(best)) or "")
 
 
-def test_the_reported_cost_includes_the_latency_with_the_resize() -> None:
+def test_the_reported_cost_includes_the_latency_with_resizing() -> None:
     best = candidate(5, SURE)
     costs = {"cost/latency_ms": 0.8123, "cost/photo_latency_ms": 1.5}
     timed = replace(best.trial, epochs=[{**best.trial.last, **costs}])
@@ -253,7 +253,7 @@ def apart_by(effect: float, n: int = 5) -> list[float]:
     return [effect + value / stdev(shape) for value in shape]
 
 
-def test_more_seeds_are_advised_for_a_difference_that_may_be_chance() -> None:
+def test_more_seeds_are_recommended_for_a_difference_that_may_be_chance() -> None:
     other = [0.1 + value / 1000 for value in apart_by(1.0)]
     known = confirmed(
         candidate(5, [0.1] * 5), candidate(6, [0.2] * 5), candidate(7, [0.2] * 5), candidate(1, other, "kd")

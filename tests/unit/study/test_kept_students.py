@@ -28,7 +28,7 @@ SPACE = {
 }
 
 
-def test_the_students_of_the_best_trials_baselines_and_replicates_stay(tmp_path: Path) -> None:
+def test_students_of_the_best_trials_baselines_and_replicates_are_kept(tmp_path: Path) -> None:
     folder = StudyDirectory(tmp_path)
     agenda = TrialPlanner(StudyState(StudyConfig(**SPACE), folder, {}, trial_warnings), slots=1)
     while isinstance(trial := agenda.next(), dict):
@@ -41,7 +41,7 @@ def test_the_students_of_the_best_trials_baselines_and_replicates_stay(tmp_path:
     assert kept == {1, 3, 4} | {6, 7, 8, 9}  # the baseline, the two best, two replicates each of 1 and 3
 
 
-def test_constraints_cannot_change_once_students_were_removed(copy: Path) -> None:
+def test_constraints_cannot_change_after_students_were_removed(copy: Path) -> None:
     file = copy / "tiny" / "study.json"
     summary = json.loads(file.read_text())
     summary["study"]["resources"]["num_to_keep"] = 2

@@ -236,7 +236,7 @@ def lawa_of_steps(values: list[float], **settings: float) -> float:
         (10, 3, 0.5, 26 / 3),  # 5/3 steps apart: the first steps at or after 6.67, 8.33 and 10 are 7, 9 and 10
     ],
 )
-def test_window_of_a_fraction_is_the_mean_of_evenly_spread_steps(
+def test_a_window_fraction_gives_the_mean_of_evenly_spaced_steps(
     steps: int, window: int, fraction: float, expected: float
 ) -> None:
     found = lawa_of_steps([float(n + 1) for n in range(steps)], window=window, window_fraction=fraction)
@@ -244,12 +244,12 @@ def test_window_of_a_fraction_is_the_mean_of_evenly_spread_steps(
 
 
 @pytest.mark.parametrize("steps", [7, 60, 997, 10007])
-def test_spacing_of_whole_steps_is_kept_despite_rounding(steps: int) -> None:
+def test_the_spacing_of_whole_steps_is_exact_despite_rounding(steps: int) -> None:
     found = lawa_of_steps([float(n + 1) for n in range(3 * steps)], window=3, window_fraction=1.0)
     assert found == 2.0 * steps
 
 
-def test_ends_of_epochs_do_not_count_in_a_window_of_a_fraction() -> None:
+def test_with_a_window_fraction_ends_of_epochs_do_not_affect_the_average() -> None:
     student = scalar_student()
     average = Lawa(window=2, window_fraction=1.0)(student)
     end_epochs(average, student, VALUES)  # steps 6 and 12 of 12, the ends of epochs 3 and 6
@@ -257,7 +257,7 @@ def test_ends_of_epochs_do_not_count_in_a_window_of_a_fraction() -> None:
 
 
 @pytest.mark.parametrize("seen", range(6))
-def test_a_window_of_a_fraction_resumes_exactly_from_a_saved_state(seen: int) -> None:
+def test_an_average_with_a_window_fraction_resumes_exactly_from_a_saved_state(seen: int) -> None:
     settings, places = Lawa(window=2, window_fraction=0.7), [(n + 1) / 6 for n in range(6)]
     student = scalar_student()
     first, second = settings(student), settings(student)

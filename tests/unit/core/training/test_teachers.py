@@ -71,7 +71,7 @@ def test_a_larger_ensemble_trains_only_the_missing_teachers(
     assert large.identity != small.identity
 
 
-def test_errors_and_warnings_of_teachers_begin_with_their_place_in_the_settings(
+def test_errors_and_warnings_about_teachers_begin_with_the_name_of_the_setting(
     tmp_path: Path, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match=r"^teachers\.model\.blocks: 8 blocks halve the images 7 times"):

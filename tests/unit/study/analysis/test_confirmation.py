@@ -70,11 +70,11 @@ def test_the_best_finished_trials_and_all_baselines_are_repeated_with_the_same_f
     assert [(of.number, seed) for of, seed in todo] == [(n, seed) for seed in (8, 9, 10) for n in (3, 5, 1, 2)]
 
 
-def test_fewer_completed_trials_than_requested_are_no_error() -> None:
+def test_fewer_completed_trials_than_requested_cause_no_error() -> None:
     assert {of.number for of in choose_candidates(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
-def test_equal_settings_are_repeated_once_and_those_of_a_baseline_as_the_baseline() -> None:
+def test_equal_settings_are_repeated_only_once_and_under_the_baseline_if_it_has_them() -> None:
     alike = [trial(1, 0.5, "kd"), trial(2, 0.3), trial(3, 0.3), trial(4, 0.5), trial(5, 0.6)]
     alike[2].config_hash, alike[3].config_hash = alike[1].config_hash, alike[0].config_hash
     assert {of.number for of in choose_candidates(alike, study(best=3))} == {1, 2, 5}
@@ -91,7 +91,7 @@ CLEAR = {
 }
 
 
-def test_clearly_worse_candidates_are_dropped_after_three_seeds_and_the_others_continue_until_a_decision() -> None:
+def test_clearly_worse_candidates_are_dropped_after_three_seeds_and_others_continue_to_a_decision() -> None:
     found = run(CLEAR, study(best=2), TRIALS)
     assert seeds_of(found.candidates) == {3: 6, 1: 6, 5: 3, 2: 3}, "2^-6 is the first below 5 % / 2"
     assert [c.dropped_for for c in found.candidates] == [None, None, 3, 1]
@@ -112,7 +112,7 @@ def test_candidates_that_are_close_to_the_leader_are_not_dropped() -> None:
     assert seeds_of(found.candidates) == {3: 4, 5: 4, 1: 4, 2: 3}
 
 
-def test_seeds_that_dropped_candidates_do_not_use_go_to_the_others_within_the_budget() -> None:
+def test_seeds_not_used_by_dropped_candidates_are_given_to_other_candidates_within_the_budget() -> None:
     equal = [0.5, 0.6, 0.4, 0.7] * 5
     values = {1: equal, 2: [0.9] * 3, 3: [v + d for v, d in zip(equal, [-0.1, 0.09] * 10, strict=True)], 5: [0.9] * 3}
     found = run(values, study(best=2), TRIALS)
@@ -123,14 +123,14 @@ def test_seeds_that_dropped_candidates_do_not_use_go_to_the_others_within_the_bu
     assert more.stages[: len(found.stages)] == found.stages, "more budget continues the same confirmation"
 
 
-def test_it_ends_once_only_baselines_are_left() -> None:
+def test_a_confirmation_ends_once_only_baselines_are_left() -> None:
     found = run({1: [0.1, 0.11, 0.1], 2: [0.5] * 3, 3: [0.3, 0.3, 0.3], 5: [0.4] * 3}, study(best=2), TRIALS)
     assert seeds_of(found.candidates) == {1: 3, 3: 3, 5: 3, 2: 3}
     said = verdict(found.candidates, study(best=2)).sentence
     assert said == "no searched settings beat kd as published over 3 seeds"
 
 
-def test_a_stage_is_evaluated_once_all_of_its_replicates_have_ended_in_any_order() -> None:
+def test_a_stage_is_evaluated_once_all_its_replicates_have_ended_in_any_order() -> None:
     own, every = study(best=2), run(CLEAR, study(best=2), TRIALS)
     done = [r for c in every.candidates for r in c.replicates]
     for left_out in done:
@@ -141,7 +141,7 @@ def test_a_stage_is_evaluated_once_all_of_its_replicates_have_ended_in_any_order
     assert confirmation_of(TRIALS, done[::-1], own) == every
 
 
-def test_without_a_baseline_it_ends_once_a_single_candidate_is_left() -> None:
+def test_without_a_baseline_a_confirmation_ends_once_a_single_candidate_is_left() -> None:
     found = run({3: [0.1, 0.11, 0.1], 5: [0.4, 0.4, 0.4]}, study(best=2), TRIALS[2:])
     assert seeds_of(found.candidates) == {3: 3, 5: 3}
     assert (
@@ -150,14 +150,14 @@ def test_without_a_baseline_it_ends_once_a_single_candidate_is_left() -> None:
     )
 
 
-def test_with_several_objectives_no_candidate_on_the_front_of_the_means_is_dropped() -> None:
+def test_with_several_objectives_no_candidate_on_the_pareto_front_of_means_is_dropped() -> None:
     own = study(best=2, seeds=3, secondary_objectives=["val/ece"])
     some = replicates({3: [0.3] * 3, 5: [0.4] * 3, 1: [0.5] * 3, 2: [0.6] * 3})
     some = [with_ece(r, 0.1 if r.replicate_of in (1, 5) else 0.5) for r in some]
     assert confirmation_of(TRIALS, some, own).stages[0].dropped == {2: 1}
 
 
-def test_a_candidate_is_clearly_behind_by_more_than_half_a_standard_error_of_the_pairs() -> None:
+def test_a_candidate_is_clearly_worse_if_it_is_behind_by_more_than_half_a_standard_error() -> None:
     rival = Candidate(SEARCHED[0], replicates({1: [0.0, 0.0, 0.0]}))
 
     def behind(*values: float) -> bool:
@@ -181,7 +181,7 @@ def test_a_failed_replicate_is_repeated_once_and_then_excludes_its_candidate() -
 # --- winner and verdict -----------------------------------------------------------------------------------------------
 
 
-def test_with_fewer_seeds_than_before_all_are_compared_on_those() -> None:
+def test_with_fewer_seeds_than_before_all_candidates_are_compared_on_those_seeds() -> None:
     again = replicates({3: [0.1, 0.2, 0.9], 5: [0.3, 0.3]})
     own = study(best=9, seeds=2)
     assert seeds_of(candidates(again, own, TRIALS[2:])) == {3: 2, 5: 2}
@@ -218,7 +218,7 @@ def test_the_winner_has_the_best_mean_and_not_the_best_single_seed() -> None:
         ([0.30, 0.30, 0.31], [0.20, 0.20, 0.20], "no searched settings beat kd as published over 3 seeds"),
     ],
 )
-def test_the_verdict_is_plain(mine: list[float], theirs: list[float], says: str) -> None:
+def test_the_verdict_states_which_candidate_is_better(mine: list[float], theirs: list[float], says: str) -> None:
     own = study(best=1, seeds=len(mine))
     order = candidates(replicates({3: mine, 1: theirs}), own, [SEARCHED[0], SEARCHED[2]])
     assert verdict(order, own).sentence.startswith(says)
@@ -238,14 +238,14 @@ def test_the_verdict_states_the_seeds_of_all_candidates() -> None:
     assert verdict(order, own).sentence == "no searched settings beat kd as published over 3 to 4 seeds"
 
 
-def test_a_decision_needs_as_many_seeds_as_the_number_of_candidates_requires() -> None:
+def test_the_number_of_seeds_for_a_decision_depends_on_the_number_of_candidates() -> None:
     # By hand: 2^-5 = .031 <= .05 (5/20)^(1/20) = .047; 2^-6 = .0156 <= .0235, <= .0157; 2^-7 = .0078 <= .0119.
     for among, seeds in ((1, 5), (2, 6), (3, 6), (4, 7)):
         outcomes = [PairedComparison((-1.0,) * n, "min", among).outcome for n in range(2, 9)]
         assert outcomes.index("better") + 2 == seeds
 
 
-def test_an_interval_excludes_zero_exactly_if_there_is_a_decision_and_follows_the_direction() -> None:
+def test_an_interval_excludes_zero_if_and_only_if_there_is_a_decision_and_depends_on_the_direction() -> None:
     own = PairedComparison((-0.1, -0.2, -0.3, -0.15, -0.2, -0.25), "min", 2)
     low, high = own.interval
     assert low < own.difference < high < 0
@@ -269,7 +269,7 @@ def with_ece(of: TrialRecord, ece: float) -> TrialRecord:
     return replace(of, epochs=[of.last | {"val/ece": ece}])
 
 
-def test_trials_that_break_a_constraint_are_repeated_only_if_all_do() -> None:
+def test_trials_that_violate_a_constraint_are_repeated_only_if_all_trials_do() -> None:
     own = study(best=2, seeds=2, **AT_MOST)
     feasible = [*SEARCHED[:6], with_ece(SEARCHED[6], 0.2)]  # 7 is the worst by NLL
     assert {of.number for of in choose_candidates(feasible, own)} == {1, 2, 7}
@@ -287,7 +287,7 @@ def test_candidates_are_ranked_by_their_mean_over_seeds() -> None:
     assert order[1].broken(own) == ["val/ece 0.3, at most 0.25"]
 
 
-def test_without_a_candidate_that_meets_the_constraints_none_wins_and_the_nearest_is_named() -> None:
+def test_without_a_feasible_candidate_none_wins_and_the_closest_is_named() -> None:
     own = study(best=9, seeds=2, **AT_MOST)
     order = candidates(replicates({3: [0.3, 0.3], 1: [0.5, 0.5]}), own, [SEARCHED[0], SEARCHED[2]])
     assert winner_of(order, own) is None
@@ -298,7 +298,7 @@ def test_without_a_candidate_that_meets_the_constraints_none_wins_and_the_neares
     assert why_none_wins(SEARCHED, [], study(best=9)) is None
 
 
-def test_the_verdict_states_that_a_better_baseline_breaks_a_constraint() -> None:
+def test_the_verdict_states_that_a_better_baseline_violates_a_constraint() -> None:
     own, theirs = study(best=9, seeds=5, **AT_MOST), [0.26, 0.28, 0.27, 0.26, 0.27]
     mine = [with_ece(r, 0.1) for r in replicates({3: [value + 0.04 for value in theirs]})]
     order = candidates([*mine, *replicates({1: theirs})], own, [SEARCHED[0], SEARCHED[2]])
@@ -311,7 +311,7 @@ def test_the_verdict_states_that_a_better_baseline_breaks_a_constraint() -> None
 
 
 @pytest.mark.slow
-def test_exchangeable_candidates_with_skewed_noise_are_falsely_called_better_in_at_most_5_percent() -> None:
+def test_equal_candidates_with_skewed_noise_are_falsely_called_better_in_at_most_5_percent() -> None:
     for baselines in ((0.0,), (0.0, 0.0)):
         false, *_ = Race(baselines, (0.0, 0.0, 0.0), 6).report(np.random.default_rng(6), lognormal, 300)
         assert false <= 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5

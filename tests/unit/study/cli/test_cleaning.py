@@ -73,7 +73,7 @@ def test_a_teacher_in_training_is_not_removed(studies: Path) -> None:
     assert not (studies / "teachers/0123").exists()
 
 
-def test_teachers_stay_while_a_process_works_on_a_study_and_a_damaged_study_file_is_no_obstacle(studies: Path) -> None:
+def test_teachers_are_kept_while_a_study_is_running_even_if_its_study_file_is_damaged(studies: Path) -> None:
     (studies / "mine").mkdir()
     (studies / "mine" / "study.json").write_text('{"state": "runn')
     with StudyDirectory(studies / "mine").held():

@@ -280,7 +280,7 @@ def test_durations_are_printed_in_readable_units(seconds: float, expected: str) 
     assert duration(seconds) == expected
 
 
-def test_the_disk_of_a_study_is_at_least_and_nearly_what_its_files_take(tiny: TinyStudy) -> None:
+def test_the_disk_estimate_is_close_to_the_size_of_the_study_files(tiny: TinyStudy) -> None:
     data = load_data(load_study(tiny.file).base_config.data)
     found = disk_estimate(load_study(tiny.file), data, tiny.studies, 0, 1)
     students = [file.stat().st_size for file in tiny.home.glob("trials/*/student.safetensors")]

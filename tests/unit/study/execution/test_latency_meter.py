@@ -126,7 +126,7 @@ def test_a_larger_network_has_a_higher_latency_and_weights_do_not_affect_its_arc
     assert 0 < latency.latency_ms(small, shape, cpu) < latency.latency_ms(large, shape, cpu)
 
 
-def test_latency_with_the_resize_is_that_of_a_uint8_photo_of_500x375_pixels() -> None:
+def test_latency_with_resizing_is_measured_on_a_uint8_photo_of_500x375_pixels() -> None:
     seen: list[torch.Tensor] = []
 
     class Recorder(torch.nn.Module):

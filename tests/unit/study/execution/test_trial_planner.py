@@ -191,7 +191,7 @@ def test_trials_whose_process_dies_before_their_start_run_in_another_process(
 
 
 @pytest.mark.parametrize(("slots", "lives"), [(3, None), (1, 31), (3, 31)])
-def test_a_confirmation_ends_the_same_for_any_number_of_slots_and_interrupts(
+def test_a_confirmation_has_the_same_result_for_any_number_of_slots_and_interruptions(
     slots: int, lives: int | None, tmp_path: Path
 ) -> None:
     of = study(scheduler={"kind": "none"}, searcher={"kind": "random"}, budget={"trials": 5}, confirmation={"top_k": 3})

@@ -10,7 +10,7 @@ from ensdistill_tune.records.trial_record import OVER, PRIMARY, HoursUsed, count
 from tests.unit.study.execution.test_trial_planner import RULES, study, work
 
 
-def test_after_each_event_the_totals_are_those_of_all_records(tmp_path: Path) -> None:
+def test_after_each_event_the_totals_equal_those_computed_from_all_records(tmp_path: Path) -> None:
     of = study(scheduler=RULES[0], searcher={"kind": "random"}, objective="val/accuracy")
     work(of, tmp_path, slots=3, lost=[2, 5])
     index, pruned = TrialIndex(of.rank), 0

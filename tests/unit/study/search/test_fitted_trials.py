@@ -25,7 +25,7 @@ def filled(keys: dict[int, Any], order: list[int]) -> FittedTrials:
     return fitted
 
 
-def test_the_selection_has_the_best_trials_and_an_even_share_of_the_others_in_any_order_of_their_ends() -> None:
+def test_the_selection_contains_the_best_trials_and_an_even_share_of_others_in_any_order_of_ends() -> None:
     values = random.Random(0)
     keys: dict[int, Any] = {place: (0.0, values.random()) for place in range(200)}
     keys[8] = None  # failed
@@ -43,7 +43,7 @@ def test_all_trials_are_selected_up_to_the_limit() -> None:
     assert filled(keys, list(keys)).places == list(keys)
 
 
-def test_keys_order_trials_as_optuna_does() -> None:
+def test_sort_keys_order_trials_as_optuna_does() -> None:
     def trial(state: TrialState, value: float, steps: int, **more: Any) -> Any:
         reported = dict.fromkeys(range(1, steps + 1), value)
         final = value if state == TrialState.COMPLETE else None
@@ -60,7 +60,7 @@ def test_keys_order_trials_as_optuna_does() -> None:
     assert keys == sorted(keys)
 
 
-def test_a_resumed_search_suggests_the_same_from_a_selection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_search_makes_the_same_suggestion_from_selected_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tpe, "fitted_trials", LIMIT)
     of = study("tpe")
     whole, suggester = suggested(of, 91), suggester_of(of)
@@ -73,7 +73,7 @@ def test_a_resumed_search_suggests_the_same_from_a_selection(monkeypatch: pytest
     assert [trial.sampled for trial in suggested(of, 60)] != [trial.sampled for trial in whole[:60]]
 
 
-def test_with_all_trials_the_suggestion_is_that_of_the_sampler_itself() -> None:
+def test_with_all_trials_the_suggestion_equals_that_of_the_plain_sampler() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     known = optuna.create_study(sampler=TPESampler(seed=0))
     known.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=30)

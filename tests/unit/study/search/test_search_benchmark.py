@@ -32,7 +32,9 @@ ROWS = [
         ({"lr": 0.1, "kind": "ema", "decay": 0.4}, (), 1),  # 0.5; row 2: 0.5 + 0.3
     ],
 )
-def test_the_nearest_unused_row_by_hand(suggested: dict[str, float], used: tuple[int, ...], expected: int) -> None:
+def test_the_nearest_unused_row_equals_the_hand_computed_one(
+    suggested: dict[str, float], used: tuple[int, ...], expected: int
+) -> None:
     assert RowPoints(AXES, ROWS).nearest(suggested, used) == expected
 
 
@@ -43,7 +45,7 @@ def table_of(first: list[float], second: list[float], epochs: int = 2) -> CurveT
     return SimpleNamespace(curves=curves, truth=ends.mean(1), epochs=epochs, settings=first)
 
 
-def test_a_search_is_judged_as_by_hand() -> None:
+def test_the_outcome_of_a_search_equals_the_hand_computed_one() -> None:
     # Random search with benchmark seed 0 trains three of these rows; the story reaches the best of all, so its target.
     table = table_of([0.5, 0.1, 0.4, 0.3, 0.2, 0.6], [0.5, 0.7, 0.4, 0.25, 0.3, 0.6])
     outcome = judge([(2, 0), (4, 1), (6, 4)], table, seed=0, trials=3)
@@ -62,14 +64,14 @@ def test_a_search_that_misses_the_target_counts_all_epochs() -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_committed_curves_belong_to_their_search_space(name: str) -> None:
+def test_stored_curves_match_their_search_space(name: str) -> None:
     task = Task(name)
     assert list(task.missing(0)) == []  # raises an error if a row has other settings
     assert len({(row["place"], row["seed"]) for row in task.rows()}) == len(task.rows())
     assert np.isfinite(CurveTable(task).curves).all()
 
 
-def test_a_search_trains_each_row_once_within_its_budget_and_repeats_itself() -> None:
+def test_a_search_trains_each_row_once_within_its_budget_and_is_reproducible() -> None:
     table = CurveTable(Task("four_settings"))
     searches = [Search(WAYS["tpe + asha"], table, seed=3, trials=5) for _ in range(2)]
     stories = [one.run() for one in searches]
