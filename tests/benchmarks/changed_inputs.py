@@ -60,7 +60,7 @@ def one_seed(seed: int, students: list[str], epochs: int, store: str) -> dict[st
 
 
 def difference(seeds: list[dict[str, Metrics]], name: str, among: int) -> str:
-    """Returns the mean difference of calibrated NLL to `kd`, with both intervals and the number of wins."""
+    """Returns the mean difference in calibrated NLL from `kd`, with both intervals and the number of wins."""
     apart = [rows[name]["cnll"] - rows["kd"]["cnll"] for rows in seeds]
     mean, half = fmean(apart), half_interval(apart, LEVEL / among)
     resampled = bootstrap((apart,), fmean, vectorized=False, n_resamples=10_000, method="percentile", rng=0)

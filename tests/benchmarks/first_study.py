@@ -53,7 +53,7 @@ def run(seed: int, studies: Path) -> StudyResults:
 
 
 def row_of(seed: int, facts: StudyResults) -> dict[str, str]:
-    """Returns what the table shows of one study."""
+    """Returns the table row of one study."""
     winner, found = facts.confirmed[0], verdict(facts.confirmed, facts.study)
     row = {"seed": str(seed), "better": "no", "winner": f"{_test(facts, winner)['nll']:.3f}"}
     if c := found.comparison:

@@ -39,7 +39,7 @@ COLUMNS = ("part", "what", "measured", "passed")
 
 
 def measured(parts: Sequence[str], minutes: float, dry: bool, home: Path) -> list[Row]:
-    """Returns the rows of all parts; the time that one leaves is given to the others."""
+    """Returns the rows of all parts; unused time of a part is given to the others."""
     end, rows = time.monotonic() + 60 * minutes, list[Row]()
     for part in parts:
         left = end - time.monotonic()
@@ -68,13 +68,13 @@ def _of_part(part: str, seconds: float, dry: bool, home: Path) -> Sequence[Row]:
 
 
 def _ended(command: Sequence[str], seconds: float, log: Path) -> str:
-    """Runs a command in its own session; returns an empty text, or how it failed. Nothing of it survives."""
+    """Runs a command in a new session; returns an empty text, or how it failed. None of its processes survives."""
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             code = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            process.terminate()  # MPS is stopped, and workers are ended
+            process.terminate()  # MPS is stopped and workers are ended
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:
@@ -86,7 +86,7 @@ def _ended(command: Sequence[str], seconds: float, log: Path) -> str:
 
 
 def study_row(seconds: float, dry: bool, home: Path) -> Row:
-    """Runs a study for the rest of the time: CIFAR-10 if its files are in data/, otherwise cluttered digits."""
+    """Runs a study for the remaining time: CIFAR-10 if its files are in data/, otherwise cluttered digits."""
     if missing := [name for name in MODULES if importlib.util.find_spec(name) is None]:
         return Row("study", "a study until the time is over", f"skipped: {', '.join(missing)} not installed")
     if dry:
@@ -118,7 +118,7 @@ def machine() -> dict[str, Any]:
 
 
 def write(rows: Sequence[Row], out: Path) -> Path:
-    """Writes the table and the figures, and returns the path of the table."""
+    """Writes the table and the measurements, and returns the path of the table."""
     out.mkdir(parents=True, exist_ok=True)
     file, about = out / f"{datetime.now():%Y-%m-%d-%H%M}.md", machine()
     head = ", ".join(f"{name} {value}" for name, value in about.items())
@@ -135,11 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("studies/gpu-check"), help="folder of the dated files")
     parser.add_argument("--parts", nargs="+", choices=SHARES, default=list(SHARES))
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, on the CPU, in this process")
-    parser.add_argument("--part", choices=SHARES, help=argparse.SUPPRESS)  # of the processes that this one starts
+    parser.add_argument("--part", choices=SHARES, help=argparse.SUPPRESS)  # of the processes started by this one
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.part:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else MPS would not be stopped
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # otherwise, MPS would not be stopped
         run: Callable[..., None] = import_module(f"tests.benchmarks.gpu.{options.part}").run
         run(FULL, writer(options.rows))
         return 0

@@ -59,14 +59,14 @@ class Task:
         return list(csv.DictReader(self.file.open())) if self.file.exists() else []
 
     def settings(self, place: int) -> Sampled:
-        """Returns the sampled settings at a place of the sequence."""
+        """Returns the sampled settings at an index of the sequence."""
         return self.study.searcher.fixed_values(self.study.space, place) or {}
 
     def missing(self, rows: int) -> Iterator[tuple[int, int]]:
-        """Yields place and seed of every training that the file lacks.
+        """Yields index and seed of every training that the file lacks.
 
         Raises:
-            DataError: A row of the file has other settings than the sequence has at its place.
+            DataError: A row of the file has settings that differ from those of the sequence at its index.
         """
         known = set()
         for row in self.rows():
@@ -81,7 +81,7 @@ class Task:
 
 
 def as_text(sampled: Mapping[str, Any]) -> dict[str, str]:
-    """Returns settings as they stand in the file."""
+    """Returns settings in the notation of the file."""
     return {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in sampled.items()}
 
 
@@ -117,7 +117,7 @@ class Trainer:
 
 
 def main() -> None:
-    """Trains what is missing, the tasks in turn, so that all tables grow together."""
+    """Runs the missing trainings, alternating between the tasks, so that all tables grow together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=60, help="settings of each task")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)

@@ -1,6 +1,6 @@
-"""Trials that train nothing: a made-up learning curve and the student of another trial. Imports no torch.
+"""Simulated trials without training: a simulated learning curve and the student of another trial. Imports no torch.
 
-A worker of Ray imports this module instead of the real trial, so that a benchmark measures the driver alone.
+A Ray worker imports this module instead of the real trial, so that a benchmark measures only the driver.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-STUDENT = "student.safetensors"  # in the folder of all studies: the student that every trial "trains"
-SECONDS = "MADE_UP_TRIAL_SECONDS"  # environment variable: how long a trial waits
+STUDENT = "student.safetensors"  # in the studies folder: the student that every trial "trains"
+SECONDS = "MADE_UP_TRIAL_SECONDS"  # environment variable: duration of a trial
 NAMES = (
     *(f"{what}/{name}" for what in ("val", "subnetworks") for name in ("nll", "accuracy", "brier", "ece", "cnll")),
     *("train/loss", "val/cbrier", "val/cece", "val/dee", "val/agreement", "val/kl_to_ensemble", "val/top1_agreement"),
@@ -23,17 +23,17 @@ NAMES = (
 
 @dataclass(frozen=True)
 class MadeUpInputs:
-    """What such a trial needs: the folder of its study and the number of epochs."""
+    """Inputs of a simulated trial: the study folder and the number of epochs."""
 
     home: str
     epochs: int
 
 
 def curve(suggestion: dict[str, Any], epochs: int) -> Iterator[dict[str, float]]:
-    """The metrics after each epoch: a function of the settings, as those of a real trial.
+    """Returns the metrics after each epoch as a function of the settings, as in a real trial.
 
     Args:
-        suggestion: The trial, as the planner returns it.
+        suggestion: The trial, as returned by the planner.
         epochs: Number of epochs.
     """
     words = json.dumps([suggestion["baseline"], suggestion["sampled"], suggestion["seed"]], sort_keys=True)
@@ -61,7 +61,7 @@ def run_trial(suggestion: dict[str, Any], inputs: MadeUpInputs, report: Callable
 
 
 def run_in_worker(suggestion: dict[str, Any], inputs: MadeUpInputs) -> None:
-    """Runs such a trial in a worker of Ray."""
+    """Runs a simulated trial in a Ray worker."""
     from ray import tune
 
     run_trial(suggestion, inputs, tune.report)

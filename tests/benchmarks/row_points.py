@@ -1,4 +1,4 @@
-"""Rows of settings as points, and the row that is nearest to a suggestion. Requires NumPy only."""
+"""Rows of settings as points, and the row nearest to a suggestion. Requires only NumPy."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -26,11 +26,11 @@ class RowPoints:
         self._points = np.array([self._point(row) for row in settings])
 
     def nearest(self, suggested: Mapping[str, Any], used: Iterable[int]) -> int:
-        """Returns the row that is nearest to a suggestion and not used yet.
+        """Returns the unused row that is nearest to a suggestion.
 
         Args:
             suggested: Values by name.
-            used: Rows that are used.
+            used: Rows that are already used.
         """
         distances = np.abs(self._points - self._point(suggested)).sum(1)
         distances[list(used)] = math.inf

@@ -1,11 +1,12 @@
-"""Studies of thousands of trials: what the driver costs a trial, and how long other commands take afterwards.
+"""Studies with thousands of trials: overhead of the driver per trial, and duration of other commands afterwards.
 
-    make scale                                                  (about an hour on two cores that do nothing else)
+    make scale                                                  (about an hour on two idle cores)
     python -m tests.benchmarks.scale --trials 500 1000          (a few minutes)
 
-Trials report made-up curves and train nothing (`made_up_trials`). All else is real: the command `launch` with its
-planner, searcher, scheduler, event log and MLflow on SQLite, then `status`, `report` and `export`, each in a process.
-`first` and `last` are the milliseconds a trial of the first and the last thousand, or of both halves of fewer trials.
+Trials report simulated curves without training (`made_up_trials`). Everything else is real: the command `launch` with
+its planner, searcher, scheduler, event log and MLflow on SQLite, then `status`, `report` and `export`, each in a
+separate process. `first` and `last` are the milliseconds per trial of the first and the last thousand trials, or of
+both halves of fewer trials.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from tests.benchmarks.made_up_trials import STUDENT, MadeUpInputs
 from tests.benchmarks.processes import peak_mib
 
 Figures = dict[str, Any]
-PART = 1000  # trials of the first and of the last part
+PART = 1000  # number of trials in the first and in the last part
 SPACE: dict[str, Any] = {
     "preset": "latentbe",
     "config": {
@@ -63,7 +64,7 @@ SEARCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def study_of(search: str, trials: int, epochs: int) -> StudyConfig:
-    """The study of one case."""
+    """Returns the study of one case."""
     searcher, scheduler = SEARCHES[search]
     config = SPACE["config"] | {"training": {"epochs": epochs, "batch_size": 10}}
     more = {"config": config, "searcher": searcher, "scheduler": scheduler, "budget": {"trials": trials}}
@@ -96,7 +97,7 @@ def prepare(studies: Path) -> None:
 
 
 def drive(study: StudyConfig, studies: Path, executor: Name) -> Figures:
-    """Launches a study and returns what it cost."""
+    """Launches a study and returns its cost."""
     with made_up(study.epochs):
         launch(study, name="study", studies_dir=studies, executor=executor, progress="off")
     ended = time.time()
@@ -124,14 +125,14 @@ def drive(study: StudyConfig, studies: Path, executor: Name) -> Figures:
 
 
 def command_seconds(*words: str) -> float:
-    """Seconds of one command in its own process."""
+    """Returns the seconds of one command in a separate process."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-m", "ensdistill_tune", *words], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
 def measure(case: list[str], prepared: Path) -> Figures:
-    """All figures of one study, which a process of its own runs."""
+    """Returns all measurements of one study, which a separate process runs."""
     with tempfile.TemporaryDirectory() as folder:
         studies = Path(folder)
         shutil.copytree(prepared / "teachers", studies / "teachers")

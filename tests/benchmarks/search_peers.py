@@ -25,7 +25,7 @@ STARTUP = 8  # random trials
 
 
 class Job:
-    """One search: the table as one training seed shows it, and the budget."""
+    """One search: the table for one training seed, and the budget."""
 
     def __init__(self, job: dict[str, Any], seed: int) -> None:
         self.axes, self.settings, self.grace, self.factor = (job[k] for k in ("axes", "settings", "grace", "factor"))
@@ -41,11 +41,11 @@ class Job:
         return self.trained >= self._limit or len(self.used) == len(self.settings)
 
     def take(self, suggested: dict[str, Any]) -> int:
-        """Returns the nearest unused row, which is used from now on."""
+        """Returns the nearest unused row and marks it as used."""
         return self.take_row(self._points.nearest(suggested, self.used))
 
     def take_row(self, row: int) -> int:
-        """Uses a row, and returns it."""
+        """Marks a row as used and returns it."""
         self.used.append(row)
         return row
 
@@ -63,7 +63,7 @@ class Job:
 
 
 def optuna(job: Job, kind: str) -> None:
-    """Optuna's own sampler with its default pruner, the median rule."""
+    """Runs the sampler of Optuna with its default pruner, the median rule."""
     import optuna
     from optuna.trial import TrialState
 

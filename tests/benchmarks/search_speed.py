@@ -39,7 +39,7 @@ from tests.benchmarks.table_search import WAYS, Story, random_search, search
 
 CANDIDATES = 3
 OURS, RANDOM = "tpe + asha", "random"
-DRAWS = 10_000  # of the bootstrap
+DRAWS = 10_000  # number of bootstrap samples
 SHARE = {"four_settings": 2, "five_systems": 2, "digits": 4}  # random search trains one in so many rows; the rungs of
 # `digits` are so early that with a half, early stopping would see all rows
 
@@ -75,7 +75,7 @@ def judge(story: Story, table: CurveTable, seed: int, trials: int) -> Outcome:
     return Outcome(min([1.0, *(trained / limit for trained in reached)]), regret, float(best != candidates[0]))
 
 
-Outcomes = dict[str, list[Outcome]]  # of each searcher, in the order of the seeds
+Outcomes = dict[str, list[Outcome]]  # of each searcher, in order of the seeds
 
 
 def measure(table: CurveTable, who: Iterable[str], peers: Iterable[str], trials: int, seeds: range) -> Outcomes:
@@ -118,7 +118,7 @@ def _resampled(values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def table_of(found: Outcomes) -> str:
-    """Returns a table with a row for each searcher."""
+    """Returns a table with one row per searcher."""
     against = (f"epochs / those of {OURS}", f"regret of {OURS} minus this")
     columns = ("searcher", "epochs", against[0], "regret", against[1], "false winners")
     ours, rows = found.get(OURS, found[RANDOM]), []

@@ -47,8 +47,8 @@ class Task:
     """True values and noise.
 
     Attributes:
-        curves: Fitted to real trainings.
-        study: The space and its searcher.
+        curves: Model fitted to real trainings.
+        study: The search space and its searcher.
         factor: Factor of the noise.
         seed: Seed of the noise.
     """
@@ -95,7 +95,7 @@ class Settings:
 
 
 def search(task: Task, trainings: int, policy: tuple[float, int]) -> list[Settings]:
-    """Returns the settings of one search, best mean first."""
+    """Returns the settings of one search, sorted by mean, best first."""
     found: list[Settings] = []
     for _ in range(trainings):
         order = sorted(found, key=lambda s: s.mean)
@@ -113,13 +113,13 @@ def search(task: Task, trainings: int, policy: tuple[float, int]) -> list[Settin
 
 
 def needs_a_seed(order: Sequence[Settings], policy: tuple[float, int], noise: float) -> bool:
-    """Returns whether the leader trains again."""
+    """Returns whether the leader is trained again."""
     lead, most = policy
     return len(order) > 1 and len(order[0].values) < most and order[1].mean - order[0].mean < lead * noise
 
 
 def winner(task: Task, chosen: Sequence[Settings]) -> int:
-    """Returns the place of the winner of the confirmation."""
+    """Returns the index of the winner of the confirmation."""
     trials, done = [s.record(n) for n, s in enumerate(chosen)], list[TrialRecord]()
     while todo := confirmation_of(trials, done, task.study).todo:
         for of, seed in todo:
@@ -130,7 +130,7 @@ def winner(task: Task, chosen: Sequence[Settings]) -> int:
 
 
 def one(curves: Curves, seed: int, trainings: int, factor: float, policy: str, best: float) -> list[float]:
-    """Returns the figures of one search."""
+    """Returns the results of one search."""
     changed = {"searcher": {"kind": "tpe", "seed": seed}, "baselines": [], "confirmation": {"top_k": 3, "seeds": 6}}
     study = StudyConfig.model_validate(study_of().model_dump(mode="json") | changed | {"budget": {"trials": trainings}})
     task = Task(curves, study, factor, seed)

@@ -122,9 +122,9 @@ class Race:
         return about.winner, about.baseline, about.better, found.planned / len(self.trials)
 
     def report(self, random: np.random.Generator, draw: Draw, draws: int) -> tuple[float, float, float, float]:
-        """Returns the rates of false and right "better", that of the best candidate winning, and the mean cost.
+        """Returns the rates of false and of correct "better", the rate at which the best candidate wins, and the mean cost.
 
-        "Better" is false if the winner is not better than the best baseline, also than one that was dropped.
+        "Better" is false if the winner is not better than the best baseline, including dropped baselines.
         """
         true, every = (*self.baselines, *self.effects), []
         for values in arms(random, draw, draws, true):
@@ -135,14 +135,14 @@ class Race:
 
 
 def record(number: int, baseline: bool, value: float) -> TrialRecord:
-    """Returns a completed trial with this value of each metric."""
+    """Returns a completed trial with the given value for each metric."""
     last = {"epoch": 1.0, "epochs": 1.0, **dict.fromkeys(METRICS, value)}
     name = f"baseline{number}" if baseline else None
     return TrialRecord(number, name, {}, f"hash{number}", "finished", [last])
 
 
 def arms(random: np.random.Generator, draw: Draw, draws: int, true: tuple[float, ...]) -> Array:
-    """Values (draws, settings, pairs) whose paired differences have the standard deviation 1."""
+    """Returns values (draws, settings, pairs) whose paired differences have standard deviation 1."""
     return draw(random, (draws, len(true), MOST_PAIRS)) / np.sqrt(2) + np.array(true)[:, None]
 
 
@@ -197,7 +197,7 @@ def report_unequal(random: np.random.Generator, draws: int, seeds: int) -> None:
 
 
 def students_t(effect: float, pairs: int, among: int) -> float:
-    """Power of Student's t, two-sided at 5 % divided by the number of candidates (noncentral t distribution)."""
+    """Returns the power of Student's t, two-sided at 5 % divided by the number of candidates (noncentral t)."""
     limit = stats.t.ppf(1 - LEVEL / among / 2, pairs - 1)
     return float(stats.nct.sf(limit, pairs - 1, effect * pairs**0.5))
 

@@ -78,7 +78,7 @@ class TableSearcher(OptunaSearcher):
         return self.table.points.nearest(sampled, used)
 
     def _sampled(self, place: int) -> Sampled:
-        """Returns the sampler's own suggestion. Its trial fails, so the sampler ignores it from then on."""
+        """Returns the suggestion of the sampler itself. Its trial fails, so the sampler ignores it from then on."""
         self._optuna.sampler = self._settings.sampler(_seed(self._settings.seed, place))
         trial = self._optuna.ask()
         sampled = self._space.draw(lambda name, axis: _suggest(trial, name, axis))
@@ -107,7 +107,7 @@ class Search:
         self.trained, self._started = 0, 0
 
     def run(self) -> Story:
-        """Trains all trials, side by side, one epoch each in turn."""
+        """Trains all trials in parallel, one epoch each in turn."""
         while self._start() or self._running:
             for trial in list(self._running):
                 self._train(trial)
@@ -151,7 +151,7 @@ def search(way: Way, table: CurveTable, seed: int, trials: int) -> Story:
 
 
 def study_of(way: Way, table: CurveTable, seed: int, trials: int) -> StudyConfig:
-    """Returns the study of a search space, with this searcher and the epochs of so many complete trials."""
+    """Returns the study of a search space with this searcher and the epochs of the given number of complete trials."""
     study, epochs = table.task.study, trials * table.epochs
     changed = {
         "searcher": {**way.searcher, "seed": seed + INDEPENDENT},

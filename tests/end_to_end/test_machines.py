@@ -1,4 +1,4 @@
-"""A machine that lacks the folder of a study, or has other versions, is named before it trains anything."""
+"""A machine that lacks the study folder, or has other versions, is reported before it trains."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def own_mounts() -> list[str]:
-    """The command that gives a process its own file systems; skips the test where that is not allowed."""
+    """Returns the command that gives a process separate mounts; skips the test if that is not permitted."""
     for command in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
         if shutil.which("unshare") and subprocess.run([*command, "true"], check=False).returncode == 0:
             return command
@@ -45,7 +45,7 @@ def own_mounts() -> list[str]:
 
 @contextlib.contextmanager
 def joined(cluster: Cluster, hidden: Sequence[Path], environment: dict[str, str]) -> Iterator[None]:
-    """A second machine inside the block, without these folders."""
+    """Adds a second machine without these folders inside the block."""
     words = [*own_mounts(), "sh", "-c", WITHOUT, "sh", *map(str, hidden), "--", RAY, "start", "--block"]
     words += [f"--address={cluster.address}", "--num-cpus=1"]
     log = subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""The script of the Slurm page, run with stand-ins for `srun`, `scontrol` and `ray`: launched, requeued, resumed."""
+"""The script of the Slurm page, with stand-ins for `srun`, `scontrol` and `ray`, is launched, requeued and resumed."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ STAND_INS = {
 
 
 def submitted(folder: Path) -> subprocess.Popen[str]:
-    """The job, as Slurm starts it: in the folder from which it was submitted."""
+    """Starts the job as Slurm does: in the folder from which it was submitted."""
     environment = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_JOB_ID": "77"}
     environment |= {"CALLS": str(folder / "calls"), "HOME": str(folder)}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tune")])
@@ -55,7 +55,7 @@ def test_the_script_launches_a_study_requeues_itself_before_the_time_limit_and_r
     job = submitted(tmp_path)
     wait_until(lambda: job.poll() is not None or bool(folder.read_trials()), "the first trial", 120)
     assert "--signal=B:USR1@" in script
-    job.send_signal(signal.SIGUSR1)  # what Slurm sends to the script, not to its steps
+    job.send_signal(signal.SIGUSR1)  # the signal that Slurm sends to the script, not to its steps
     job.wait(timeout=120)
     output = (tmp_path / "slurm-77.out").read_text()
     assert folder.read_summary()["state"] == "interrupted", output

@@ -1,4 +1,4 @@
-"""Correctness on a GPU: equal numbers, exact resume, memory limits, memory that is returned."""
+"""Correctness on a GPU: equal results, exact resuming, memory limits, and memory that is freed."""
 
 import tempfile
 import threading
@@ -30,7 +30,7 @@ def run(sizes: Sizes, note: Note) -> None:
 
 
 class Case:
-    """One small training; every call trains it from its start."""
+    """One small training; every call trains it from the beginning."""
 
     def __init__(self, sizes: Sizes) -> None:
         net = TINY if sizes.dry else RESNET
@@ -44,7 +44,7 @@ class Case:
 
     @cached_property
     def undisturbed(self) -> list[Any]:
-        """The numbers of one training."""
+        """The results of one uninterrupted training."""
         return self.train()
 
     def train(self, interrupted: bool = False) -> list[Any]:
@@ -61,26 +61,26 @@ class Case:
 
 
 def compared(one: list[Any], other: list[Any]) -> tuple[bool, str]:
-    """Returns whether two trainings agree bit for bit, and the difference in words."""
+    """Returns whether two trainings agree bit for bit, and a description of the difference."""
     apart = float((one[-1] - other[-1]).norm() / one[-1].norm())
     equal = one[:-1] == other[:-1] and torch.equal(one[-1], other[-1])
     return equal, "bit for bit" if equal else f"weights differ by {apart:.1e} of their norm"
 
 
 def numbers_twice(case: Case) -> Iterator[Row]:
-    """The same settings and seed give the same numbers."""
+    """Checks that the same settings and seed give the same results."""
     equal, words = compared(case.undisturbed, case.train())
     yield Row(PART, "same numbers in two runs", words, equal)
 
 
 def resumed(case: Case) -> Iterator[Row]:
-    """A training that resumes from its checkpoint equals an undisturbed one."""
+    """Checks that a training resumed from its checkpoint equals an uninterrupted one."""
     equal, words = compared(case.undisturbed, case.train(interrupted=True))
     yield Row(PART, "resumed equals undisturbed", words, equal)
 
 
 def cap(case: Case) -> Iterator[Row]:
-    """A training cannot take more than its share of the memory."""
+    """Checks that a training cannot use more than its share of the memory."""
     if case.sizes.dry:
         yield Row(PART, "memory limit of a share", "skipped: requires a GPU")
         return
@@ -99,7 +99,7 @@ def cap(case: Case) -> Iterator[Row]:
 
 
 def out_of_memory(case: Case) -> Iterator[Row]:
-    """A training that runs out of memory fails alone: another one, which runs at the same time, gets equal numbers."""
+    """Checks that a training out of memory fails alone: a parallel training gives equal results."""
     if case.sizes.dry:
         yield Row(PART, "out of memory ends its training alone", "skipped: requires a GPU")
         return
@@ -117,7 +117,7 @@ def out_of_memory(case: Case) -> Iterator[Row]:
 
 
 def returned(case: Case) -> Iterator[Row]:
-    """After a training, its memory is free for others."""
+    """Checks that the memory of a training is free after its end."""
     if case.sizes.dry:
         yield Row(PART, "memory is returned", "skipped: requires a GPU")
         return

@@ -1,4 +1,4 @@
-"""Rows of `make gpu-check`, sizes of the full and of the dry run, and helpers of all parts."""
+"""Rows of `make gpu-check`, sizes of the full run and of the dry run, and helpers shared by all parts."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ class Row:
         what: The question.
         value: The answer, as text.
         passed: Whether a correctness check passed; None for a measurement, or if it was skipped.
-        figures: The numbers.
+        figures: The measured numbers.
     """
 
     part: str
@@ -68,7 +68,7 @@ class Sizes:
 
     @property
     def dry(self) -> bool:
-        """True for a dry run, in one process."""
+        """True for a dry run, which uses one process."""
         return self.device == "cpu"
 
 
@@ -91,7 +91,7 @@ def random_splits(count: int, side: int = 32) -> DataSplits:
 
 
 def seconds_of(work: Callable[[], Any], device: str) -> float:
-    """Returns the duration of one call, until the GPU has completed it."""
+    """Returns the duration of one call until the GPU has completed it."""
     _synchronize(device)
     start = time.perf_counter()
     work()
@@ -100,7 +100,7 @@ def seconds_of(work: Callable[[], Any], device: str) -> float:
 
 
 def in_turns(works: list[Callable[[], Any]], rounds: int, device: str) -> list[float]:
-    """Returns the median duration of each function; they take turns, so that other load meets all of them."""
+    """Returns the median duration of each function; calls alternate, so that other load affects all functions."""
     for work in works * 2:
         seconds_of(work, device)
     times = [[seconds_of(work, device) for work in works] for _ in range(rounds)]
@@ -113,7 +113,7 @@ def _synchronize(device: str) -> None:
 
 
 class BusyWatch:
-    """Measures inside the block how busy the GPU is, with nvidia-smi; `percent` is None where that is unknown."""
+    """Measures GPU utilization inside the block with nvidia-smi; `percent` is None if it is unknown."""
 
     def __enter__(self) -> "BusyWatch":
         command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
@@ -139,7 +139,7 @@ class BusyWatch:
         return fmean(self._seen) if self._seen else None
 
     def in_words(self) -> str:
-        """Returns the share as the end of a sentence."""
+        """Returns the share as a phrase at the end of a sentence."""
         return "" if self.percent is None else f", GPU busy {self.percent:.0f} %"
 
     def _read(self) -> None:
@@ -150,7 +150,7 @@ class BusyWatch:
 
 
 def writer(file: Path) -> Note:
-    """Returns a function that appends rows to a file, so that a part that is stopped keeps its first rows."""
+    """Returns a function that appends rows to a file, so that the first rows of a stopped part are kept."""
 
     def note(row: Row) -> None:
         with file.open("a") as opened:

@@ -1,4 +1,4 @@
-"""Trials an hour with 1, 2, 4 and 8 trainings at once on a GPU: cores pinned or not, without and with MPS."""
+"""Trials per hour with 1, 2, 4 and 8 parallel trainings on a GPU, with or without pinned cores and MPS."""
 
 import contextlib
 import multiprocessing
@@ -24,7 +24,7 @@ GAIN = 1.2  # of MPS, from which a setting for it would pay
 
 
 def run(sizes: Sizes, note: Note) -> None:
-    """Measures all numbers of trainings, without and with MPS."""
+    """Measures all numbers of parallel trainings, without and with MPS."""
     without = measure(sizes, "without MPS", note)
     reason = why_no_mps(sizes)
     if reason:
@@ -42,7 +42,7 @@ def run(sizes: Sizes, note: Note) -> None:
 
 
 def measure(sizes: Sizes, mode: str, note: Note) -> list[float]:
-    """Measures each number of trainings, and returns the trials an hour."""
+    """Measures each number of parallel trainings and returns the trials per hour."""
     found, cores = [], sorted(os.sched_getaffinity(0))
     with trainings(sizes) as ends:
         for pinned in (False, True):
@@ -61,7 +61,7 @@ def measure(sizes: Sizes, mode: str, note: Note) -> list[float]:
 
 @contextlib.contextmanager
 def trainings(sizes: Sizes) -> Iterator[list[Connection]]:
-    """Provides connections to trainings that are ready: processes, or threads of this process in a dry run."""
+    """Yields connections to ready trainings: in processes, or in threads of this process in a dry run."""
     context, pairs = multiprocessing.get_context("spawn"), [multiprocessing.Pipe() for _ in range(max(sizes.at_once))]
     start: Any = threading.Thread if sizes.dry else context.Process
     workers = [start(target=train, args=(sizes, theirs), daemon=True) for _, theirs in pairs]
@@ -85,7 +85,7 @@ def trainings(sizes: Sizes) -> Iterator[list[Connection]]:
 
 
 def train(sizes: Sizes, end: Connection) -> None:
-    """Trains whenever it receives seconds and cores, and returns its steps a second; None ends it."""
+    """Trains after receiving seconds and cores, and returns the steps per second; None ends it."""
     if not sizes.dry:
         torch.set_num_threads(1)
     net = next(iter(sizes.nets.values()))
@@ -100,13 +100,13 @@ def train(sizes: Sizes, end: Connection) -> None:
         while time.perf_counter() - begun < seconds:
             step()
             if not sizes.dry:
-                torch.cuda.synchronize()  # a training reads its loss at least once in an epoch; here at each step
+                torch.cuda.synchronize()  # a training reads its loss at least once per epoch; here at each step
             steps += 1
         end.send(steps / (time.perf_counter() - begun))
 
 
 def why_no_mps(sizes: Sizes) -> str:
-    """Returns why MPS cannot be measured; empty if it can."""
+    """Returns why MPS cannot be measured; empty if it can be measured."""
     if sizes.dry:
         return "requires a GPU"
     if shutil.which(CONTROL) is None:
@@ -118,7 +118,7 @@ def why_no_mps(sizes: Sizes) -> str:
 
 @contextlib.contextmanager
 def mps() -> Iterator[None]:
-    """Starts the daemon of MPS for the processes that start inside the block, and stops it afterwards."""
+    """Runs the MPS daemon for processes that start inside the block."""
     with tempfile.TemporaryDirectory() as home:
         folders = {"CUDA_MPS_PIPE_DIRECTORY": f"{home}/pipe", "CUDA_MPS_LOG_DIRECTORY": f"{home}/log"}
         for folder in folders.values():

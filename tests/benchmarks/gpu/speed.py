@@ -1,4 +1,4 @@
-"""Speed on a GPU: steps against plain implementations of the published procedures, and the input of images."""
+"""Speed on a GPU: steps compared with plain implementations of the published procedures, and image input."""
 
 import contextlib
 import tempfile
@@ -30,7 +30,7 @@ def run(sizes: Sizes, note: Note) -> None:
 
 
 def step_row(sizes: Sizes, net: str, system: str, overrides: tuple[str, ...]) -> Row:
-    """Measures one step in bfloat16: the published procedure under autocast, and ours."""
+    """Measures one step in bfloat16: the published procedure with autocast, and the step of this project."""
     device = torch.device(sizes.device)
     plain = System(system, torch.float32, sizes.batch, *overrides, device=device).published()
     ours = System(system, torch.float32, sizes.batch, *overrides, device=device).ours("bfloat16")
@@ -48,7 +48,7 @@ def step_row(sizes: Sizes, net: str, system: str, overrides: tuple[str, ...]) ->
 
 
 def _repeat(work: Work, seconds: float, sizes: Sizes) -> None:
-    """Runs steps without waiting for each, long enough for the samples of nvidia-smi."""
+    """Runs steps without synchronization, long enough for the samples of nvidia-smi."""
     for _ in range(1 if sizes.dry else max(10, int(2 / seconds))):
         work()
     if not sizes.dry:
@@ -56,7 +56,7 @@ def _repeat(work: Work, seconds: float, sizes: Sizes) -> None:
 
 
 def input_rows(sizes: Sizes) -> Iterator[Row]:
-    """Measures whole epochs with images in the memory of the device, and with photographs that are read ahead."""
+    """Measures complete epochs with images in device memory, and with prefetched photographs."""
     small = random_splits(10 * sizes.images if not sizes.dry else sizes.images).to(sizes.device)
     rate, busy = epochs_of(sizes, small, SMALL if sizes.dry else "model.kind=convnet")
     yield Row("input", "32 px, in memory: images/s of an epoch", f"{rate:,.0f}{busy}", figures={"images_per_s": rate})
@@ -74,7 +74,7 @@ def input_rows(sizes: Sizes) -> Iterator[Row]:
 
 
 def epochs_of(sizes: Sizes, data: DataSplits, net: str) -> tuple[float, str]:
-    """Returns training images a second in whole epochs after the first, and how busy the GPU was."""
+    """Returns training images per second in complete epochs after the first, and the GPU utilization."""
     epochs = 2 if sizes.dry else INPUT_EPOCHS
     size = ["training.precision=bfloat16"] if not sizes.dry else []
     augmentation = "training.augmentation={pad: 4, flip: true}"
@@ -88,7 +88,7 @@ def epochs_of(sizes: Sizes, data: DataSplits, net: str) -> tuple[float, str]:
 
 
 def photographs(home: Path, sizes: Sizes) -> DataSplits:
-    """Returns JPEG files as the package loads them: decoded once, into a file that trainings read."""
+    """Returns JPEG files as loaded by the package: decoded once into a file that trainings read."""
     folder, noise = home / "photos", np.random.default_rng(0)
     for n in range(sizes.photos):
         file = folder / f"class{n % 10}" / f"{n:04d}.jpg"

@@ -36,7 +36,7 @@ def one_of_two(num_classes: int, meeting: str) -> nn.Module:
 
 
 def one_of_two_workers(num_classes: int, meeting: str) -> nn.Module:
-    """In a Ray worker, is made only once another one is being made; the driver of a study makes one, too."""
+    """Like `one_of_two`, but only in a Ray worker, because the driver of a study also creates a network."""
     in_worker = "default_worker" in sys.argv[0]
     return one_of_two(num_classes, meeting) if in_worker else Linear(num_classes)
 

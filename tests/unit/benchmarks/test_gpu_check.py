@@ -1,4 +1,4 @@
-"""`make gpu-check` without a GPU: every part runs, and what requires a GPU is skipped with the reason."""
+"""`make gpu-check` without a GPU runs every part, and skips what requires a GPU with the reason."""
 
 import json
 from pathlib import Path

@@ -190,7 +190,7 @@ def _ends(
 
 
 def _repeats(own: StudyConfig, records: list[TrialRecord], chance: np.random.Generator) -> Iterator[TrialRecord]:
-    """The confirmation carried out: each candidate again, 0.004 apart from seed to seed."""
+    """Runs the confirmation; values of the same candidate differ by noise with standard deviation 0.004."""
     done: list[TrialRecord] = []
     while todo := confirmation_of(records, done, own).todo:
         for of, seed in todo:

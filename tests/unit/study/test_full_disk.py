@@ -1,4 +1,4 @@
-"""A full disk ends a study with one message; after space is free, it continues as if nothing had happened."""
+"""A full disk ends a study with one message; once space is available, the study continues as if not interrupted."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ FULL = OSError(28, "No space left on device")
 
 
 def raising_once(work: Any, call_number: int) -> Any:
-    """The function, whose call with this number finds a full disk."""
+    """Returns the function, whose n-th call finds a full disk."""
     calls = iter(range(1, 1_000_000))
 
     def maybe(*given: Any, **named: Any) -> Any:
@@ -42,7 +42,7 @@ def raising_once(work: Any, call_number: int) -> Any:
 
 
 def epochs(home: Path) -> list[Any]:
-    """State and losses of every trial."""
+    """Returns state and losses of every trial."""
     trials = StudyDirectory(home).read_trials()
     return [(t.number, t.state, [epoch["train/loss"] for epoch in t.epochs]) for t in trials]
 

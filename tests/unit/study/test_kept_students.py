@@ -1,4 +1,4 @@
-"""`resources.num_to_keep`: only the students of the best trials, of baselines and of replicates stay on disk."""
+"""With `resources.num_to_keep`, only students of the best trials, baselines and replicates are kept on disk."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from ensdistill_tune.records.trial_record import METRICS
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
-NLL = {1: 0.9, 2: 0.5, 3: 0.3, 4: 0.4, 5: 0.6}  # by trial; the first is the baseline
+NLL = {1: 0.9, 2: 0.5, 3: 0.3, 4: 0.4, 5: 0.6}  # by trial; the first one is the baseline
 SPACE = {
     "preset": "kd",
     "config": {"training": {"epochs": 1}},
@@ -38,7 +38,7 @@ def test_students_of_the_best_trials_baselines_and_replicates_are_kept(tmp_path:
         agenda.report(number, {"epoch": 1.0, "epochs": 1.0} | dict.fromkeys(METRICS, NLL.get(number, 0.2)))
         agenda.end(number, "finished")
     kept = {int(file.parent.name) for file in tmp_path.glob(f"trials/*/{STUDENT_FILE}")}
-    assert kept == {1, 3, 4} | {6, 7, 8, 9}  # the baseline, the two best, two replicates each of 1 and 3
+    assert kept == {1, 3, 4} | {6, 7, 8, 9}  # the baseline, the two best, and two replicates each of trials 1 and 3
 
 
 def test_constraints_cannot_change_after_students_were_removed(copy: Path) -> None:

@@ -218,7 +218,7 @@ def test_the_mean_of_the_last_epochs_includes_batchnorm_statistics_and_keeps_the
 
 
 def lawa_of_steps(values: list[float], **settings: float) -> float:
-    """The average after one step at each of these weights, in one epoch."""
+    """Returns the average after one step at each of these weights, in one epoch."""
     student = scalar_student()
     average = Lawa(**settings)(student)
     show(average, student, values)
@@ -232,8 +232,8 @@ def lawa_of_steps(values: list[float], **settings: float) -> float:
         (12, 6, 0.5, 9.5),  # every step of the last six
         (12, 1, 0.5, 12.0),
         (12, 3, 1.0, 8.0),  # 4, 8, 12
-        (12, 4, 0.01, 10.5),  # less than a step apart: the last four steps
-        (10, 3, 0.5, 26 / 3),  # 5/3 steps apart: the first steps at or after 6.67, 8.33 and 10 are 7, 9 and 10
+        (12, 4, 0.01, 10.5),  # spacing below one step: the last four steps
+        (10, 3, 0.5, 26 / 3),  # spacing of 5/3 steps: the first steps at or after 6.67, 8.33 and 10 are 7, 9 and 10
     ],
 )
 def test_a_window_fraction_gives_the_mean_of_evenly_spaced_steps(
@@ -264,7 +264,7 @@ def test_an_average_with_a_window_fraction_resumes_exactly_from_a_saved_state(se
     show(first, student, VALUES[:seen], places[:seen])
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     show(second, student, VALUES[seen:], places[seen:])
-    assert weight(second, student) == 10.0  # 0.35 of the training apart: steps 3 and 5, at 0.5 and 0.83
+    assert weight(second, student) == 10.0  # spacing of 0.35 of the training: steps 3 and 5, at 0.5 and 0.83
 
 
 # --- soups ---

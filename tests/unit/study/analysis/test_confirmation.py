@@ -1,4 +1,4 @@
-"""The confirmation: which candidates are repeated, how long, which one wins, and what may be said of it."""
+"""The confirmation: which candidates are repeated, how often, which one wins, and what the verdict states."""
 
 from dataclasses import replace
 from typing import Any
@@ -38,7 +38,7 @@ def study(best: int, seeds: int = 6, **more: Any) -> StudyConfig:
 
 
 def replicates(values: dict[int, list[float]]) -> list[TrialRecord]:
-    """Repeats of trials by number; seed s has the value at s."""
+    """Returns replicates by trial number; seed s has the s-th value."""
     made = [(number, seed, value) for number, some in values.items() for seed, value in enumerate(some, start=1)]
     by_number = {t.number: t for t in SEARCHED}
     return [
@@ -52,7 +52,7 @@ def candidates(done: list[TrialRecord], own: StudyConfig, trials: list[TrialReco
 
 
 def run(values: dict[int, list[float]], own: StudyConfig, trials: list[TrialRecord]) -> Any:
-    """The confirmation carried out: trial n has the n-th list of values, seed after seed."""
+    """Runs the confirmation; trial n has the n-th list of values in order of the seeds."""
     chosen, done = {t.number for t in choose_candidates(trials, own)}, dict.fromkeys(values, 0)
     assert chosen == set(values)
     while todo := confirmation_of(trials, replicates({n: values[n][:k] for n, k in done.items()}), own).todo:
@@ -85,9 +85,9 @@ def test_equal_settings_are_repeated_only_once_and_under_the_baseline_if_it_has_
 TRIALS = [SEARCHED[0], SEARCHED[1], SEARCHED[2], SEARCHED[4]]  # baselines 1 and 2, searched trials 3 and 5
 CLEAR = {
     1: [0.50, 0.51, 0.52, 0.50, 0.51, 0.52, 0.50],
-    2: [0.60, 0.61, 0.63],  # behind the other baseline
+    2: [0.60, 0.61, 0.63],  # worse than the other baseline
     3: [0.30, 0.32, 0.31, 0.30, 0.31, 0.32, 0.33],
-    5: [0.40, 0.41, 0.39],  # behind trial 3
+    5: [0.40, 0.41, 0.39],  # worse than trial 3
 }
 
 
@@ -107,7 +107,7 @@ def test_clearly_worse_candidates_are_dropped_after_three_seeds_and_others_conti
 
 def test_candidates_that_are_close_to_the_leader_are_not_dropped() -> None:
     close = {3: [0.30, 0.32, 0.31, 0.30], 5: [0.31, 0.30, 0.32, 0.31], 1: [0.50, 0.51, 0.52, 0.5], 2: [0.9, 0.9, 0.9]}
-    # 3 is behind 5 by 0 in the mean of three; after four the differences are 0.01, -0.02, 0.01, 0.01.
+    # The means of 3 and 5 are equal after three seeds; after four, the differences are 0.01, -0.02, 0.01, 0.01.
     found = run(close, study(best=2, seeds=4), TRIALS)
     assert seeds_of(found.candidates) == {3: 4, 5: 4, 1: 4, 2: 3}
 
@@ -260,9 +260,7 @@ def test_the_best_replicate_is_exported() -> None:
 
 # --- constraints ------------------------------------------------------------------------------------------------------
 
-AT_MOST = {
-    "constraints": {"val/ece": {"at_most": 0.25}}
-}  # of the trials above 4 and 6 alone have less, and both are out
+AT_MOST = {"constraints": {"val/ece": {"at_most": 0.25}}}  # only trials 4 and 6 above satisfy it, and both are excluded
 
 
 def with_ece(of: TrialRecord, ece: float) -> TrialRecord:

@@ -1,4 +1,4 @@
-"""Totals that each event changes equal those that are computed from all records."""
+"""Totals updated at each event equal those computed from all records."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The selection of trials on which a model of the search is fitted."""
+"""Selection of the trials to which the model of a searcher is fitted."""
 
 import random
 from typing import Any
@@ -34,7 +34,7 @@ def test_the_selection_contains_the_best_trials_and_an_even_share_of_others_in_a
     random.Random(1).shuffle(order)
     assert filled(keys, order).places == chosen
     best = sorted((place for place in order if keys[place]), key=keys.__getitem__)[:BEST]
-    every_eighth = [place for place in range(0, 198, 8) if place != 8]  # of every fourth there would be 50
+    every_eighth = [place for place in range(0, 198, 8) if place != 8]  # every fourth would be 50
     assert chosen == sorted({*best, *every_eighth, 198, 199})
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of searchers: rows as points, its judgment, and its committed tables."""
+"""The benchmark of searchers: rows as points, outcomes, and stored tables."""
 
 from types import SimpleNamespace
 
@@ -39,7 +39,7 @@ def test_the_nearest_unused_row_equals_the_hand_computed_one(
 
 
 def table_of(first: list[float], second: list[float], epochs: int = 2) -> CurveTable:
-    """A table of constant curves with these values for the two training seeds."""
+    """Returns a table of constant curves with these values for the two training seeds."""
     ends = np.array([first, second]).T
     curves = np.repeat(ends[:, :, None], epochs, axis=2)
     return SimpleNamespace(curves=curves, truth=ends.mean(1), epochs=epochs, settings=first)
@@ -58,7 +58,7 @@ def test_the_outcome_of_a_search_equals_the_hand_computed_one() -> None:
 def test_a_search_that_misses_the_target_counts_all_epochs() -> None:
     table = table_of([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
     best = min(row for _, row in random_search(table, 0, 2))
-    outcome = judge([(2, 2), (40, best)], table, seed=0, trials=2)  # reached after the budget of 4 epochs only
+    outcome = judge([(2, 2), (40, best)], table, seed=0, trials=2)  # reached only after the budget of 4 epochs
     assert outcome.epochs == 1.0
     assert outcome.regret == pytest.approx(0.2)
 
