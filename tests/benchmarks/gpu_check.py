@@ -1,11 +1,11 @@
-"""Measures one GPU: correctness, speed of steps, input, and trainings that share it. At most 8 minutes.
+"""Measures one GPU: correctness, speed of steps, input, and trainings that share it. Takes at most 8 minutes.
 
     make gpu-check
     python -m tests.benchmarks.gpu_check --minutes 8      (in any environment with torch and the core)
     python -m tests.benchmarks.gpu_check --dry-run        (seconds, on the CPU: shows that it works)
 
-Requires no network, and none of Ray, Optuna and MLflow: the study at the end is skipped without them. Each part runs in
-a process of its own and is stopped when its time is over; its rows so far stay.
+Requires no network, and none of Ray, Optuna and MLflow: without them, the study at the end is skipped. Each part runs
+in a separate process and is stopped when its time is used; the rows it has written are kept.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Learning curves of real trainings: the tables from which the benchmark of searchers chooses its trials.
+"""Learning curves of real trainings: the tables whose rows are the trials of the benchmark of searchers.
 
     python -m tests.benchmarks.learning_curves --rows 60        (about an hour and a half on one idle core)
 
-A row of `curves/<task>.csv` is one training: its place in a scrambled Sobol sequence over the space of the YAML file
-of the same name, its seed, its duration, its settings, and the validation NLL and calibrated NLL after each epoch. All
-trainings of a task have the same teachers. Rows that exist are not trained again, so the command resumes, and a larger
-number extends the tables.
+A row of `curves/<task>.csv` is one training: its index in a scrambled Sobol sequence over the space of the YAML file of
+the same name, its seed, its duration, its settings, and the validation NLL and calibrated NLL after each epoch. All
+trainings of a task have the same teachers. Existing rows are not trained again, so the command can be resumed, and a
+larger number of rows extends the tables.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
     python -m tests.benchmarks.search_peers PEER JOB OUT
 
-JOB contains the table and the benchmark seeds, OUT receives for each seed the trials that completed: epochs of all
-trials so far, and the row. Every peer has its own default settings, except: eight random trials first, as here, and the
-rungs of the study file. Trials run one after the other, which is an advantage over two at a time. A suggestion becomes
-the nearest unused row (row_points.py), and the peer receives the value together with the settings of that row; confopt
-chooses from the rows themselves.
+JOB contains the table and the benchmark seeds. For each seed, OUT receives the completed trials: epochs of all trials
+so far, and the row. Every peer uses its default settings, with two exceptions: eight random trials first, as in this
+project, and the rungs of the study file. Trials run one after another, which is an advantage over two trials at a time.
+A suggestion is mapped to the nearest unused row (row_points.py), and the peer receives the value together with the
+settings of this row; confopt selects from the rows themselves.
 """
 
 import json

@@ -1,23 +1,23 @@
-"""How much sooner than random search a searcher with a scheduler finds what random search finds at its very end.
+"""Measures how much sooner than random search a searcher with a scheduler reaches the final best of random search.
 
     make bench-search                                             (40 seeds of all searchers and of other packages)
     python -m tests.benchmarks.search_speed --who "tpe + asha"    (one searcher)
-    python -m tests.benchmarks.search_speed --first 1000          (other seeds, from which defaults are chosen)
+    python -m tests.benchmarks.search_speed --first 1000          (other seeds, for choosing defaults)
 
-Trials are rows of tables of real learning curves (learning_curves.py); there is no model of them. Random search trains
-half of the rows (a quarter on `digits`) to their last epoch, in random order. Every other searcher has the same number
-of epochs. A suggestion is mapped to the nearest row that is not used yet (row_points.py), and the searcher receives the
-settings of that row as its own suggestion; `random` takes any such row. Two trials run at a time.
+Trials are rows of tables of real learning curves (learning_curves.py), without a model of the curves. Random search
+trains half of the rows (a quarter on `digits`) to their last epoch, in random order. Every other searcher has the same
+number of epochs. A suggestion is mapped to the nearest unused row (row_points.py), and the searcher receives the
+settings of this row as its own suggestion; `random` takes any unused row. Two trials run at a time.
 
-A search sees the curves of one seed, even benchmark seeds those of the first, odd ones those of the second. Then its
-best three trials are confirmed with the other seed (`digits` has a single seed and no confirmation). Printed are, with
-95 % intervals over paired benchmark seeds:
+A search uses the curves of one seed: the first seed for even benchmark seeds, and the second seed for odd ones. Its
+best three trials are then confirmed with the other seed (`digits` has a single seed and no confirmation). The output
+has the following values, with 95 % intervals over paired benchmark seeds:
 
 - epochs: epochs of all trials until one completes with a value as low as the best of random search, divided by the
-  epochs of random search; 1 if none does
-- regret: NLL of the confirmed trial, minus that of the best row of the table, both as means of the two seeds, in units
-  of the mean regret of random search
-- false winners: share of searches whose best trial is not the best of its three candidates in the mean of both seeds
+  epochs of random search; 1 if no trial does
+- regret: NLL of the confirmed trial minus the NLL of the best row of the table, both as means of the two seeds, in
+  units of the mean regret of random search
+- false winners: share of searches whose best trial is not the best of its three candidates by the mean of both seeds
 """
 
 import argparse

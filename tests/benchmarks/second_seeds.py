@@ -1,19 +1,20 @@
-"""Does a second seed for the leader during the search help? A simulation at equal numbers of trainings.
+"""Simulates whether a second seed for the leader during the search helps, with equal numbers of trainings.
 
     python -m tests.benchmarks.second_seeds                 (100 seeds; about 15 minutes on one core)
 
-Settings are drawn from the space of search_spaces/digits.yaml by the product's TPE. Their true value is the mean of
-log NLL in curves_model.py, and each training adds the noise of a real one, times a factor. `plain` trains each settings
-once. The other policies train the leader again instead of new settings, as long as it leads by less than the standard
-deviation of the noise (`close`) or always (`always`), up to a number of seeds; the searcher sees means.
+Settings are sampled from the space of search_spaces/digits.yaml by the TPE searcher of this project. Their true value
+is the mean of log NLL in curves_model.py, and each training adds the noise of a real training, multiplied by a factor.
+`plain` trains all settings once. The other policies train the leader again instead of new settings, up to a number of
+seeds: always (`always`), or as long as its lead is below the standard deviation of the noise (`close`). The searcher
+receives the means.
 
-After the search, the best three by mean become candidates. They are confirmed with fresh seeds by the rules of the
-product against no baseline: three seeds, clearly worse ones are dropped, at most 18 replicates.
+After the search, the best three settings by mean become candidates. They are confirmed with fresh seeds by the rules of
+this project without a baseline: three seeds, clearly worse candidates are dropped, at most 18 replicates.
 
-- regret: true value minus the best true value of 20,000 random settings, of the settings that rank first in the search
-  and of the winner of the confirmation;
+- regret: true value minus the best true value of 20,000 random settings, for the settings that rank first in the search
+  and for the winner of the confirmation;
 - false winner: the settings that rank first in the search are not the best of the three candidates;
-- optimism: true value minus score of the settings that rank first.
+- optimism: true value minus score, for the settings that rank first.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/sequential_power.py --draws 1200
 
-`compare`: one setting against one other, as `ensdistill-tune compare` decides. Confirmation: that of a study, by the
-code of the product, with one or two baselines and up to three candidates; 5 % for all false "better" together.
-Differences are in units of the standard deviation of the paired differences; the cost is the number of replicates
-divided by that of candidates, baselines included, so 5 is the cost of five seeds for each.
+`compare`: two settings, with the decision rule of `ensdistill-tune compare`. Confirmation: the confirmation of a study,
+by the code of this project, with one or two baselines and up to three candidates, and a total error rate of 5 % for all
+false "better" verdicts. Differences are in units of the standard deviation of the paired differences. The cost is the
+number of replicates divided by the number of candidates, baselines included, so 5 is the cost of five seeds for each.
 """
 
 import argparse
@@ -122,7 +122,7 @@ class Race:
         return about.winner, about.baseline, about.better, found.planned / len(self.trials)
 
     def report(self, random: np.random.Generator, draw: Draw, draws: int) -> tuple[float, float, float, float]:
-        """Returns the rates of false and of correct "better", the rate at which the best candidate wins, and the mean cost.
+        """Returns the rates of false "better", of correct "better" and of wins of the best candidate, and the mean cost.
 
         "Better" is false if the winner is not better than the best baseline, including dropped baselines.
         """
