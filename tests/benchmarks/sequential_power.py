@@ -122,7 +122,7 @@ class Race:
         return about.winner, about.baseline, about.better, found.planned / len(self.trials)
 
     def report(self, random: np.random.Generator, draw: Draw, draws: int) -> tuple[float, float, float, float]:
-        """Returns the rates of false "better", of correct "better" and of wins of the best candidate, and the mean cost.
+        """Returns the rates of false "better", correct "better" and wins of the best candidate, and the mean cost.
 
         "Better" is false if the winner is not better than the best baseline, including dropped baselines.
         """
