@@ -27,7 +27,7 @@ from tests.docs.documents import DOCUMENTS, README, ROOT, Document, page
 
 PARSERS = {"ensdistill": ensdistill.cli.main._parser, "ensdistill-tune": ensdistill_tune.cli.main._parser}
 A_STUDY = ROOT / "search_spaces" / "digits.yaml"
-COMMAND = re.compile(r"(?<![/\w.-])(ensdistill(?:-tune)? [a-z-][^`\"|\n;)]*)")
+COMMAND = re.compile(r"(?<![/\w.-])(ensdistill(?:-tune)? [a-z-][^`\"|&\n;)]*)")
 
 
 def commands(text: str) -> list[list[str]]:

@@ -29,7 +29,7 @@ MLFLOW_FILES = [
     "run_index",
     "served_student",
 ]
-RAY_FILES = ["ray_cluster", "ray_pieces", "ray_runner", "ray_trainable", "schedulers", "teacher_tasks"]
+RAY_FILES = ["ray_cluster", "ray_nodes", "ray_pieces", "ray_runner", "ray_trainable", "schedulers", "teacher_tasks"]
 STUDY_PACKAGES = {"ensdistill_tune", "ray", "optuna", "mlflow"}
 
 

@@ -1,7 +1,8 @@
 """Correctness on a GPU: equal results, exact resuming, memory limits, and memory that is freed."""
 
+import subprocess
+import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,17 @@ from ensdistill_tune.execution.memory import memory_limit
 from tests.benchmarks.gpu.rows import RESNET, TINY, Note, Row, Sizes, random_splits
 
 PART = "correctness"
+OUT = 3  # exit code of the process that runs out of memory
+GREEDY = f"""
+import torch
+torch.cuda.set_per_process_memory_fraction(0.2)
+held = []
+try:
+    while True:
+        held.append(torch.empty(2**28, dtype=torch.uint8, device="cuda"))
+except torch.OutOfMemoryError:
+    raise SystemExit({OUT})
+"""
 MIB = 2**20
 
 
@@ -99,21 +111,17 @@ def cap(case: Case) -> Iterator[Row]:
 
 
 def out_of_memory(case: Case) -> Iterator[Row]:
-    """Checks that a training out of memory fails alone: a parallel training gives equal results."""
+    """A process that runs out of its share of the memory fails alone: a training beside it gets equal numbers."""
     if case.sizes.dry:
         yield Row(PART, "out of memory ends its training alone", "skipped: requires a GPU")
         return
-    others, _ = list[list[Any]](), case.undisturbed
-    beside = threading.Thread(target=lambda: others.append(case.train()))
-    beside.start()
-    total, failed = torch.cuda.get_device_properties(0).total_memory, False
-    try:
-        torch.empty(2 * total, dtype=torch.uint8, device="cuda")
-    except torch.OutOfMemoryError:
-        failed = True
-    beside.join()
-    equal, words = compared(case.undisturbed, others[0])
-    yield Row(PART, "out of memory ends its training alone", f"the other training: {words}", failed and equal)
+    greedy, others = subprocess.Popen([sys.executable, "-c", GREEDY]), [case.undisturbed]
+    while greedy.poll() is None:
+        others.append(case.train())
+    results = [compared(case.undisturbed, other) for other in others]
+    equal, words = next((result for result in results if not result[0]), results[0])
+    what = f"exit code {greedy.returncode} (expected {OUT}); {len(others) - 1} trainings beside it: {words}"
+    yield Row(PART, "out of memory ends its training alone", what, equal and greedy.returncode == OUT)
 
 
 def returned(case: Case) -> Iterator[Row]:

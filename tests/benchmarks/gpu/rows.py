@@ -91,11 +91,11 @@ def random_splits(count: int, side: int = 32) -> DataSplits:
 
 
 def seconds_of(work: Callable[[], Any], device: str) -> float:
-    """Returns the duration of one call until the GPU has completed it."""
-    _synchronize(device)
+    """Returns the duration of one call, until the GPU has completed it."""
+    synchronize(device)
     start = time.perf_counter()
     work()
-    _synchronize(device)
+    synchronize(device)
     return time.perf_counter() - start
 
 
@@ -107,7 +107,8 @@ def in_turns(works: list[Callable[[], Any]], rounds: int, device: str) -> list[f
     return [median(column) for column in zip(*times, strict=True)]
 
 
-def _synchronize(device: str) -> None:
+def synchronize(device: str) -> None:
+    """Waits until the GPU has completed its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks.gpu.rows import BusyWatch, Note, Row, Sizes
+from tests.benchmarks.gpu.rows import BusyWatch, Note, Row, Sizes, synchronize
 from tests.benchmarks.step_speed import System
 
 PART = "sharing"
@@ -67,6 +67,8 @@ def trainings(sizes: Sizes) -> Iterator[list[Connection]]:
     workers = [start(target=train, args=(sizes, theirs), daemon=True) for _, theirs in pairs]
     for worker in workers:
         worker.start()
+    for _, theirs in [] if sizes.dry else pairs:
+        theirs.close()  # the end of a worker then ends its connection
     ends = [mine for mine, _ in pairs]
     try:
         for end in ends:
@@ -95,12 +97,12 @@ def train(sizes: Sizes, end: Connection) -> None:
     while (order := end.recv()) is not None:
         seconds, cores = order
         if not sizes.dry:
-            os.sched_setaffinity(0, cores)
+            for thread in os.listdir("/proc/self/task"):  # the backward pass has a thread of its own
+                os.sched_setaffinity(int(thread), cores)
         begun, steps = time.perf_counter(), 0
         while time.perf_counter() - begun < seconds:
             step()
-            if not sizes.dry:
-                torch.cuda.synchronize()  # a training reads its loss at least once per epoch; here at each step
+            synchronize(sizes.device)  # a training waits at least once in an epoch; here at each step
             steps += 1
         end.send(steps / (time.perf_counter() - begun))
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ensdistill import Distiller, TeacherEnsemble, load_config, load_data
 from ensdistill.data import DataSplits, shared_images, store
-from tests.benchmarks.gpu.rows import BusyWatch, Note, Row, Sizes, in_turns, random_splits
+from tests.benchmarks.gpu.rows import BusyWatch, Note, Row, Sizes, in_turns, random_splits, synchronize
 from tests.benchmarks.step_speed import System, Work
 
 SYSTEMS = ("latentbe", "aekd", "kd")
@@ -51,8 +51,7 @@ def _repeat(work: Work, seconds: float, sizes: Sizes) -> None:
     """Runs steps without synchronization, long enough for the samples of nvidia-smi."""
     for _ in range(1 if sizes.dry else max(10, int(2 / seconds))):
         work()
-    if not sizes.dry:
-        torch.cuda.synchronize()
+    synchronize(sizes.device)
 
 
 def input_rows(sizes: Sizes) -> Iterator[Row]:

@@ -232,10 +232,10 @@ class _PlannerStopper(_NotPickled, Stopper):
         return stopped or self.reports.error is not None
 
     def _count_slots(self) -> None:
-        """Uses machines that have joined the cluster. Trials of a lost machine wait in Ray until there is room."""
+        """Adapts the number of parallel trials to machines that join or are lost; trials of a lost one come first."""
         agenda = self.reports.agenda
         if time.monotonic() >= self._due and agenda.study.resources.max_concurrent is None:
-            agenda.slots = max(agenda.slots, _parallel_slots(agenda.study))
+            agenda.slots = max(1, _parallel_slots(agenda.study))
             self._due = time.monotonic() + SLOTS_SECONDS
 
 

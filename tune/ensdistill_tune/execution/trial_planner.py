@@ -55,6 +55,7 @@ class TrialPlanner:
         self.ended = 0  # number of trials that ended in this session
         for trial in progress.died:
             progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
+        self._with_student = {trial.number for trial in progress.index.searched if trial.state == "finished"}
         self._searched_out = False  # True if the searcher has no further settings
         self._queue: list[SettingsEnqueued] = []  # enqueued settings that no trial has used yet
         self._to_stop = set[int]()  # trials that are stopped by a request
@@ -241,17 +242,25 @@ class TrialPlanner:
             self._suggester.tell(trial)
         if state == "finished":
             (self.progress.folder.trial(number) / CHECKPOINT).unlink(missing_ok=True)
-            self._delete_students()
+            self._with_student |= {number} if trial.kind == "search" else set()
+            self._keep_best_students()
         elif state != "interrupted" and not isinstance(self.study.scheduler, Pbt):
             shutil.rmtree(self.progress.folder.trial(number), ignore_errors=True)
 
-    def _delete_students(self) -> None:
-        """Deletes the students of searched trials that are not among the best `resources.num_to_keep`."""
-        keep, order = self.study.resources.num_to_keep, self.study.rank(self.progress.primary_trials)
-        searched, front = [trial for trial in order if not trial.baseline], pareto_front(order, self.study)
-        for trial in [] if keep is None else searched[keep:]:
-            if trial not in front:
-                (self.progress.folder.trial(trial.number) / STUDENT_FILE).unlink(missing_ok=True)
+    def _keep_best_students(self) -> None:
+        """Deletes the students of searched trials that are not among the best `resources.num_to_keep`.
+
+        A deleted one never returns to the best or to the Pareto front, so that only the others are compared.
+        """
+        keep = self.study.resources.num_to_keep
+        if keep is None:
+            return
+        students = {trial: self.progress.folder.trial(trial) / STUDENT_FILE for trial in self._with_student}
+        order = self.study.rank(self.progress.trials[trial] for trial in students)
+        stays = {trial.number for trial in [*order[:keep], *pareto_front(order, self.study)]}
+        for trial in self._with_student - stays:
+            students[trial].unlink(missing_ok=True)
+        self._with_student = stays
 
     def trial_lost(self, number: int) -> None:
         """Queues a trial again if its process died before the trial started."""
