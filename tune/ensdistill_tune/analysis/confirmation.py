@@ -54,7 +54,8 @@ class ConfirmationState:
 
     Attributes:
         candidates: All candidates, best first, with the replicates of the completed stages. A candidate with a
-            replicate that failed twice is excluded. Empty before the first stage has completed.
+            replicate that failed twice leaves, without its first stage completely. Empty before the first stage has
+            completed.
         stages: The completed stages.
         todo: The replicates of the next stage that have not ended, seed by seed; empty if the confirmation has ended.
         planned: Number of replicates; their maximum while the confirmation has not ended.
@@ -89,6 +90,7 @@ def confirmation_of(
         if todo := [one for one in stage if results.is_missing(*one)]:
             return ConfirmationState(sort_candidates([*left, *out], study) if stages else [], stages, todo, budget)
         used += len(stage)
+        out += [replace(c, failed=True) for c in left if c.replicates and not results.completed(c, seeds)]
         left = [results.extended(c, seeds) for c in left if results.completed(c, seeds)]
         if not left:
             break

@@ -22,11 +22,13 @@ class Candidate:
         trial: A searched trial or a baseline.
         replicates: The same settings with fresh seeds, in the order of the seeds.
         dropped_for: Number of the trial that the candidate was clearly behind when it was dropped; None if it stayed.
+        failed: Whether the candidate left because its next replicate failed.
     """
 
     trial: TrialRecord
     replicates: Sequence[TrialRecord]
     dropped_for: int | None = None
+    failed: bool = False
 
     def values(self, metric: str) -> list[float]:
         """Returns the metric after the last epoch of each replicate, in the order of the seeds."""
@@ -105,7 +107,7 @@ def sort_candidates(found: Iterable[Candidate], study: StudyConfig) -> list[Cand
     """Returns the candidates, best first.
 
     Candidates whose means break a constraint are last. Among the others, more seeds come first, because a candidate
-    with fewer seeds was dropped; among equally many seeds, the better mean.
+    with fewer seeds was dropped or failed; among equally many seeds, the better mean.
     """
     sign = -1 if study.mode == "max" else 1
 

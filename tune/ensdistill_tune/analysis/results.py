@@ -324,7 +324,7 @@ def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], replicates
     """Returns a candidate as stored in confirmation.json; the plan of an extended study may have changed since then."""
     trial = next(trial for trial in trials if trial.number == row["trial"])
     own = {replicate.seed: replicate for replicate in replicates if replicate.replicate_of == trial.number}
-    return Candidate(trial, [own[seed] for seed in row["seeds"]], row["dropped_for"])
+    return Candidate(trial, [own[seed] for seed in row["seeds"]], row["dropped_for"], row["failed"])
 
 
 def _stage(row: Mapping[str, Any]) -> Stage:

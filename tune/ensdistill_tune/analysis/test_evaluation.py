@@ -150,6 +150,7 @@ def write_confirmation(
             "schedule": c.trial.schedule,
             "seeds": [replicate.seed for replicate in c.replicates],
             "dropped_for": c.dropped_for,
+            "failed": c.failed,
             "validation": {name: c.values(name) for name in study.display_metrics if name in c.replicates[0].last},
             "broken_constraints": c.broken(study),
         }

@@ -197,23 +197,17 @@ def seeds_in_words(order: Sequence[Candidate]) -> str:
 
 
 def dropped_in_words(candidate: Candidate, order: Sequence[Candidate]) -> str:
-    """Returns when a candidate was dropped and for which other one; empty if it was not dropped.
-
-    Args:
-        candidate: The candidate.
-        order: All candidates. The other one is missing if one of its later replicates failed.
-    """
-    if candidate.dropped_for is None:
-        return ""
-    return f"dropped after {counted(len(candidate.replicates), 'seed')}, {behind_in_words(candidate, order)}"
+    """Returns after how many seeds a candidate was dropped and why; empty if it was not dropped."""
+    why = why_dropped(candidate, order)
+    return f"dropped after {counted(len(candidate.replicates), 'seed')}, {why}" if why else ""
 
 
-def behind_in_words(candidate: Candidate, order: Sequence[Candidate]) -> str:
-    """Returns which candidate a dropped one was behind; empty if it was not dropped."""
-    if candidate.dropped_for is None:
-        return ""
-    labels = {c.trial.number: c.label for c in order}
-    return f"behind {labels.get(candidate.dropped_for, f'{candidate.dropped_for:03d}')}"
+def why_dropped(candidate: Candidate, order: Sequence[Candidate]) -> str:
+    """Returns which candidate a dropped one was behind, or that a replicate failed; empty if it was not dropped."""
+    if candidate.failed:
+        return "a replicate failed"
+    rival = next((c.label for c in order if c.trial.number == candidate.dropped_for), None)
+    return f"behind {rival}" if rival else ""
 
 
 def correction(among: int) -> str:

@@ -23,11 +23,11 @@ from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.analysis.verdict import (
     PairedComparison,
-    behind_in_words,
     best_baseline,
     compare,
     correction,
     searched_among,
+    why_dropped,
 )
 from ensdistill_tune.records.trial_record import count_states
 from ensdistill_tune.report import findings
@@ -142,7 +142,7 @@ def _confirmation(facts: StudyResults) -> str:
         row = [c.label, str(len(lasts)), *[mean_and_spread(c.values(n)) if is_shown(n, *lasts) else "" for n in names]]
         row.append(_minus(compare(c, baseline, facts.study, among)) if baseline and c is not baseline else "")
         row += ["; ".join(c.broken(facts.study))] if facts.study.constraints else []
-        rows.append([*row, behind_in_words(c, facts.confirmed)])
+        rows.append([*row, why_dropped(c, facts.confirmed)])
     head = ["", "seeds", *[name.split("/")[1] for name in names], f"minus `{baseline.label}`" if baseline else ""]
     notes = [*(["constraints broken by the means"] if facts.study.constraints else []), "dropped"]
     parts = [_about_the_confirmation(facts, among), markdown_table([*head, *notes], rows, notes), _stages(facts)]

@@ -169,6 +169,16 @@ def test_a_candidate_is_clearly_worse_if_it_is_behind_by_more_than_half_a_standa
     assert not behind(2.0, 2.0), "too few pairs"
 
 
+def test_a_candidate_that_fails_after_its_first_stage_leaves_with_the_seeds_it_has() -> None:
+    own, seeds = study(best=2), {3: CLEAR[3], 1: CLEAR[1][:3], 5: CLEAR[5], 2: CLEAR[2]}
+    lost = [trial(200, 0.9, "kd", replicate_of=1, seed=4, state="failed")] * 2
+    found = confirmation_of(TRIALS, [*replicates(seeds), *lost], own)
+    assert seeds_of(found.candidates) == {3: 4, 5: 3, 1: 3, 2: 3}
+    assert [c.trial.number for c in found.candidates if c.failed] == [1]
+    assert not found.todo, "without a baseline, nothing is left to decide"
+    assert verdict(found.candidates, own).sentence.startswith("003 is not distinguishable from kd as published")
+
+
 def test_a_failed_replicate_is_repeated_once_and_then_excludes_its_candidate() -> None:
     own, again = study(best=2, seeds=3), replicates({3: [0.1, 0.1], 5: [0.4] * 3, 1: [0.5] * 3, 2: [0.5] * 3})
     lost = trial(200, 0.9, replicate_of=3, seed=3, state="failed")
