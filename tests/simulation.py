@@ -28,14 +28,20 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from mlflow.exceptions import MlflowException
+
 from ensdistill.errors import DataError
 from ensdistill_tune.records import event_log
 from ensdistill_tune.records.event_log import read_journal
-from ensdistill_tune.records.events import EpochReported, Event
+from ensdistill_tune.records.events import EpochReported, Event, SessionEnded
 from ensdistill_tune.records.log_recovery import examine, recover
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
+from ensdistill_tune.tracking.batches import milliseconds
+from ensdistill_tune.tracking.target import MlflowTarget
+from ensdistill_tune.tracking.tracker import MlflowTracker
+from tests.fake_mlflow import FakeStore
 from tests.unit.study.execution.test_trial_planner import RULES, story, study, work
 
 SEARCHERS: list[dict[str, Any]] = [
@@ -45,6 +51,7 @@ SEARCHERS: list[dict[str, Any]] = [
     {"kind": "nsga2", "population": 4},
 ]
 ERRORS = {"no space": OSError(28, "No space left on device"), "I/O error": OSError(5, "Input/output error")}
+SENDS = 0.1  # chance after each event that pending events are sent to MLflow
 SESSIONS = 400  # far more than any seed needs; a study that does not end within them is an error
 
 
@@ -60,8 +67,9 @@ class FaultyDisk:
         acknowledged: Events other than reports that were written and synchronized, in order.
     """
 
-    def __init__(self, seed: int, home: Path, rate: float) -> None:
+    def __init__(self, seed: int, home: Path, rate: float, study: StudyConfig) -> None:
         self.random, self.home, self.rate = random.Random(seed), home, rate
+        self.mlflow, self._study, self._away = FakeStore(self._call), study, 0
         self.faults, self.acknowledged = Counter[str](), list[Event]()
         self._synced = 0  # bytes of the log that survive a power failure
 
@@ -74,6 +82,8 @@ class FaultyDisk:
             inner(log, event)
             if not isinstance(event, EpochReported):
                 self.acknowledged.append(event)
+            if self.random.random() < SENDS:
+                self.send()
 
         self._synced = self._size()
         with (
@@ -86,6 +96,20 @@ class FaultyDisk:
                 yield
             except PowerFailure:
                 self._lose()
+
+    def send(self) -> int:
+        """Sends pending events once, as the thread of a study does, and returns how many are still pending."""
+        return send(self._study, self.home, self.mlflow)
+
+    def _call(self, when: str) -> None:
+        """Called before and after the effect of each call of MLflow."""
+        if self._away:  # an outage
+            self._away -= 1
+        elif self._fault("mlflow", "outage", "error") == "outage":
+            self._away = self.random.randint(1, 8)
+        else:
+            return
+        raise MlflowException("no answer", error_code=1)  # INTERNAL_ERROR
 
     def _fault(self, where: str, *kinds: str) -> str:
         """Returns the fault of this operation, usually none."""
@@ -204,7 +228,7 @@ def simulate(seed: int, folder: Path) -> Counter[str]:
     for path in (plain, home):
         path.mkdir()
     undisturbed = work(of, plain)
-    disk = FaultyDisk(seed, home, rate=random.Random(f"rate {seed}").choice([0.005, 0.02, 0.06]))
+    disk = FaultyDisk(seed, home, random.Random(f"rate {seed}").choice([0.005, 0.02, 0.06]), of)
     for _ in range(SESSIONS):
         disk.faults["sessions"] += 1
         disk.rate *= 0.97  # otherwise a study with many events would never end
@@ -213,6 +237,9 @@ def simulate(seed: int, folder: Path) -> Counter[str]:
             try:
                 lost = disk.random.sample(range(1, 12), 2)
                 ended.append(work(of, home, lost=lost))
+                best = ended[0].best
+                ended[0].append_event(SessionEnded(best=best and best.number))
+                disk.send()
                 ended[0].save("finished")
             except DataError:
                 disk.faults["errors to the user"] += 1
@@ -223,6 +250,7 @@ def simulate(seed: int, folder: Path) -> Counter[str]:
         raise AssertionError(f"seed {seed}: not finished after {SESSIONS} sessions")
     assert _history(home) == _history(plain), f"seed {seed}: other trials or decisions"
     assert _best(ended[0]) == _best(undisturbed), f"seed {seed}: other best settings"
+    _check_mlflow(disk, of)
     return disk.faults
 
 
@@ -254,6 +282,36 @@ def _check_log(disk: FaultyDisk, home: Path) -> None:
     kept = [event for event in events if not isinstance(event, EpochReported)]
     missing = [event for event in disk.acknowledged if event not in kept]
     assert not missing, f"lost: {missing}"
+
+
+def send(study: StudyConfig, home: Path, store: FakeStore) -> int:
+    """Sends the pending events of a log once and returns how many are still pending."""
+    target = MlflowTarget("http://fake", "ensdistill", home.name, "id", home, home)
+    tracker = MlflowTracker(target, study, read_journal(home / "events.jsonl"))
+    tracker._closing.set()  # one attempt, in this thread
+    with patch("mlflow.MlflowClient", store.client):
+        tracker._work()
+    return tracker.close()
+
+
+def _check_mlflow(disk: FaultyDisk, study: StudyConfig) -> None:
+    """Checks that MLflow holds each epoch of the log once, and every run as a store that never failed."""
+    disk.rate = disk._away = 0
+    assert disk.send() == 0
+    events, runs = read_journal(disk.home / "events.jsonl"), disk.mlflow.by_trial
+    reported = Counter((event.trial, event.metrics["epoch"]) for event in events if isinstance(event, EpochReported))
+    assert set(reported.values()) <= {1}
+    expected = {
+        (event.trial, int(event.metrics["epoch"]), milliseconds(event.at), event.metrics[study.objective])
+        for event in events
+        if isinstance(event, EpochReported)
+    }
+    stored = [(n, *point[1:]) for n, run in runs.items() for point in run.points if n and point[0] == study.objective]
+    assert sorted(stored) == sorted(expected), "MLflow differs from the log"
+    never_failed = FakeStore()
+    (disk.home / "tracking.json").unlink()
+    assert send(study, disk.home, never_failed) == 0
+    assert {n: run.content for n, run in runs.items()} == {n: run.content for n, run in never_failed.by_trial.items()}
 
 
 def _one(seed: int) -> Counter[str]:
