@@ -28,14 +28,20 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from mlflow.exceptions import MlflowException
+
 from ensdistill.errors import DataError
 from ensdistill_tune.records import event_log
 from ensdistill_tune.records.event_log import read_journal
-from ensdistill_tune.records.events import EpochReported, Event
+from ensdistill_tune.records.events import EpochReported, Event, SessionEnded
 from ensdistill_tune.records.log_recovery import examine, recover
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
+from ensdistill_tune.tracking.batches import milliseconds
+from ensdistill_tune.tracking.target import MlflowTarget
+from ensdistill_tune.tracking.tracker import MlflowTracker
+from tests.fake_mlflow import FakeStore
 from tests.unit.study.execution.test_trial_planner import RULES, story, study, work
 
 SEARCHERS: list[dict[str, Any]] = [
@@ -45,6 +51,8 @@ SEARCHERS: list[dict[str, Any]] = [
     {"kind": "nsga2", "population": 4},
 ]
 ERRORS = {"no space": OSError(28, "No space left on device"), "I/O error": OSError(5, "Input/output error")}
+PART = 50  # seeds between two lines of progress
+SENDS = 0.1  # chance after each event that pending events are sent to MLflow
 SESSIONS = 400  # far more than any seed needs; a study that does not end within them is an error
 
 
@@ -60,8 +68,9 @@ class FaultyDisk:
         acknowledged: Events other than reports that were written and synchronized, in order.
     """
 
-    def __init__(self, seed: int, home: Path, rate: float) -> None:
+    def __init__(self, seed: int, home: Path, rate: float, study: StudyConfig) -> None:
         self.random, self.home, self.rate = random.Random(seed), home, rate
+        self.mlflow, self._study, self._away = FakeStore(self._call), study, 0
         self.faults, self.acknowledged = Counter[str](), list[Event]()
         self._synced = 0  # bytes of the log that survive a power failure
 
@@ -74,6 +83,8 @@ class FaultyDisk:
             inner(log, event)
             if not isinstance(event, EpochReported):
                 self.acknowledged.append(event)
+            if self.random.random() < SENDS:
+                self.send()
 
         self._synced = self._size()
         with (
@@ -86,6 +97,20 @@ class FaultyDisk:
                 yield
             except PowerFailure:
                 self._lose()
+
+    def send(self) -> int:
+        """Sends pending events once, as the thread of a study does, and returns how many are still pending."""
+        return send(self._study, self.home, self.mlflow)
+
+    def _call(self, when: str) -> None:
+        """Called before and after the effect of each call of MLflow."""
+        if self._away:  # an outage
+            self._away -= 1
+        elif self._fault("mlflow", "outage", "error") == "outage":
+            self._away = self.random.randint(1, 8)
+        else:
+            return
+        raise MlflowException("no answer", error_code=1)  # INTERNAL_ERROR
 
     def _fault(self, where: str, *kinds: str) -> str:
         """Returns the fault of this operation, usually none."""
@@ -204,7 +229,7 @@ def simulate(seed: int, folder: Path) -> Counter[str]:
     for path in (plain, home):
         path.mkdir()
     undisturbed = work(of, plain)
-    disk = FaultyDisk(seed, home, rate=random.Random(f"rate {seed}").choice([0.005, 0.02, 0.06]))
+    disk = FaultyDisk(seed, home, random.Random(f"rate {seed}").choice([0.005, 0.02, 0.06]), of)
     for _ in range(SESSIONS):
         disk.faults["sessions"] += 1
         disk.rate *= 0.97  # otherwise a study with many events would never end
@@ -213,6 +238,9 @@ def simulate(seed: int, folder: Path) -> Counter[str]:
             try:
                 lost = disk.random.sample(range(1, 12), 2)
                 ended.append(work(of, home, lost=lost))
+                best = ended[0].best
+                ended[0].append_event(SessionEnded(best=best and best.number))
+                disk.send()
                 ended[0].save("finished")
             except DataError:
                 disk.faults["errors to the user"] += 1
@@ -223,6 +251,8 @@ def simulate(seed: int, folder: Path) -> Counter[str]:
         raise AssertionError(f"seed {seed}: not finished after {SESSIONS} sessions")
     assert _history(home) == _history(plain), f"seed {seed}: other trials or decisions"
     assert _best(ended[0]) == _best(undisturbed), f"seed {seed}: other best settings"
+    disk.rate = disk._away = 0
+    check_mlflow(of, home, disk.mlflow)
     return disk.faults
 
 
@@ -256,27 +286,77 @@ def _check_log(disk: FaultyDisk, home: Path) -> None:
     assert not missing, f"lost: {missing}"
 
 
-def _one(seed: int) -> Counter[str]:
+def send(study: StudyConfig, home: Path, store: FakeStore) -> int:
+    """Sends the pending events of a log once and returns how many are still pending."""
+    target = MlflowTarget("http://fake", "ensdistill", "study", "id", home, home)
+    tracker = MlflowTracker(target, study, read_journal(home / "events.jsonl"))
+    tracker._closing.set()  # one attempt, in this thread
+    with patch("mlflow.MlflowClient", store.client):
+        tracker._work()
+    return tracker.close()
+
+
+def check_mlflow(study: StudyConfig, home: Path, store: FakeStore) -> None:
+    """Checks that MLflow holds each epoch of the log once, and every run as a store to which all was sent at once."""
+    assert send(study, home, store) == 0
+    reports = [event for event in read_journal(home / "events.jsonl") if isinstance(event, EpochReported)]
+    name, runs = study.objective, store.by_trial
+    expected = [(one.trial, int(one.metrics["epoch"]), milliseconds(one.at), one.metrics[name]) for one in reports]
+    assert len({point[:2] for point in expected}) == len(expected)
+    stored = [
+        (number, *point[1:]) for number, run in runs.items() for point in run.points if number and point[0] == name
+    ]
+    assert sorted(stored) == sorted(expected), "MLflow differs from the log"
+    other = FakeStore()
+    (home / "tracking.json").unlink()
+    assert send(study, home, other) == 0
+    assert {n: run.content for n, run in runs.items()} == {n: run.content for n, run in other.by_trial.items()}
+
+
+def _one(seed: int) -> tuple[int, Counter[str], str]:
+    """Simulates one seed; returns it with its faults and, if it failed, the reason."""
     with tempfile.TemporaryDirectory() as folder:
-        return simulate(seed, Path(folder))
+        try:
+            return seed, simulate(seed, Path(folder)), ""
+        except Exception as error:
+            return seed, Counter(), f"{type(error).__name__}: {error}"
+
+
+def injected(faults: Counter[str]) -> int:
+    """Returns the number of injected faults; the other counts are their consequences."""
+    return sum(count for kind, count in faults.items() if ": " in kind)
+
+
+def _parts(first: int, seeds: int, hours: float | None) -> Iterator[range]:
+    """Yields ranges of seeds: `seeds` in all, or as many as begin within `hours`."""
+    end, begun = first + seeds, time.time()
+    while first < end if hours is None else time.time() - begun < hours * 3600:
+        part = range(first, first + PART if hours else min(first + PART, end))
+        yield part
+        first = part.stop
+        print(f"seeds up to {first - 1}, {time.time() - begun:.0f} s", file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Simulates many seeds and prints the survived faults."""
+    """Simulates many seeds and prints the faults that were survived, by kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1000, help="number of seeds, unless --hours is given")
+    parser.add_argument("--hours", type=float, help="begins no further seeds after this time")
+    parser.add_argument("--first", type=int, default=0, help="the first seed; continue a run after its last one")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    faults, begun = Counter[str](), time.time()
+    faults, failed, done = Counter[str](), list[str](), 0
     with ProcessPoolExecutor(options.processes) as pool:
-        for n, found in enumerate(pool.map(_one, range(options.first, options.first + options.seeds)), 1):
-            faults += found
-            if n % 50 == 0 or n == options.seeds:
-                print(f"{n} of {options.seeds} seeds, {time.time() - begun:.0f} s", file=sys.stderr, flush=True)
+        for part in _parts(options.first, options.seeds, options.hours):
+            for seed, found, why in pool.map(_one, part):
+                done, faults = done + 1, faults + found
+                if why:
+                    failed.append(f"seed {seed}: {why}")
+                    print(failed[-1], file=sys.stderr, flush=True)
     print(json.dumps(dict(sorted(faults.items())), indent=2))
-    print(f"{sum(count for kind, count in faults.items() if ': ' in kind)} injected faults, none silent")
-    return 0
+    print(f"{done} seeds, {injected(faults)} injected faults, {len(failed)} seeds failed")
+    print("\n".join(failed), end="\n" if failed else "")
+    return bool(failed)
 
 
 if __name__ == "__main__":

@@ -62,8 +62,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # otherwise a power failure could leave the new name without its content
+        synchronize(temporary)  # otherwise a power failure could leave the new name without its content
         os.replace(temporary, path)
         sync_directory(path.parent)  # otherwise a power failure could leave the old file
     except OSError as error:
@@ -87,6 +86,12 @@ def write_error(path: str | Path, error: OSError, fix: str = "") -> DataError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MachineError(f"{rule}; free space on this disk")
     return DataError(f"{rule}; {fix}" if fix else rule)
+
+
+def synchronize(file: Path) -> None:
+    """Synchronizes the content of a file to disk, so that it survives a power failure."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
 
 
 def sync_directory(folder: Path) -> None:

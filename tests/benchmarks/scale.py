@@ -25,8 +25,10 @@ from unittest.mock import patch
 
 from rich.console import Console
 from rich.table import Table
+from safetensors.torch import load_file, save_file
 
-from ensdistill_tune import StudyConfig, launch
+from ensdistill.runtime.weights import read_metadata
+from ensdistill_tune import StudyConfig, launch, load_results
 from ensdistill_tune.execution import inline_runner
 from ensdistill_tune.execution.executor import Name
 from ensdistill_tune.execution.shared_inputs import SharedInputs
@@ -131,6 +133,17 @@ def command_seconds(*words: str) -> float:
     return time.perf_counter() - began
 
 
+def give_student(studies: Path) -> None:
+    """Writes the student of the best trial with the settings of that trial, which `export` compares."""
+    results = load_results(studies / "study")
+    trial = results.confirmed[0].best(results.study) if results.confirmed else results.order[0]
+    config = results.study.config_for(trial)
+    about = read_metadata(studies / STUDENT) | {"settings": config.hash, "config": config.model_dump_json()}
+    file = studies / "study" / "trials" / f"{trial.number:05d}" / STUDENT
+    file.unlink()  # a link to the student of all trials
+    save_file(load_file(studies / STUDENT), file, about)
+
+
 def measure(case: list[str], prepared: Path) -> Figures:
     """Returns all measurements of one study, which a separate process runs."""
     with tempfile.TemporaryDirectory() as folder:
@@ -143,6 +156,7 @@ def measure(case: list[str], prepared: Path) -> Figures:
         figures["status s"] = command_seconds("status", *place)
         figures["report s"] = command_seconds("report", *place)
         figures["report MB"] = (studies / "study" / "report.html").stat().st_size / 1e6
+        give_student(studies)
         figures["export s"] = command_seconds("export", *place)
     return figures
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ensdistill.config import content_hash
-from ensdistill.runtime.files import write_json
+from ensdistill.runtime.files import synchronize, write_json
 from ensdistill.runtime.secrets import without_secrets
 from ensdistill_tune.records.events import Event
+from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_index import TrialIndex
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.tracking.mlflow_writer import MlflowWriter
@@ -132,6 +133,7 @@ class MlflowTracker:
                 self.sent = 0  # another or an empty store: all events are sent from the beginning
                 self._writer.files.clear()
                 return True
+            self._synchronize_log()
             self._writer.send(entries)
             self.sent += len(entries)
             self._write_cursor()
@@ -141,6 +143,11 @@ class MlflowTracker:
             return False
         self.trouble = None
         return True
+
+    def _synchronize_log(self) -> None:
+        """Synchronizes the event log to disk, so that MLflow never has a report that a power failure then discards."""
+        if (log := StudyDirectory(self.target.folder).journal).exists():
+            synchronize(log)
 
     def _write_cursor(self) -> None:
         pages = asdict(self.pages) if self.pages else {}
