@@ -43,8 +43,8 @@ def open_study(
     """
     state = StudyState(study, place.folder, header, trial_warnings, observers=observers)
     if state.removed_bytes:
-        removed = f"an incomplete last record, left by a crash, was removed ({counted(state.removed_bytes, 'byte')})"
-        note(f"{place.folder.journal}: {removed}")
+        removed = f"an incomplete last record ({counted(state.removed_bytes, 'byte')}) was removed"
+        note(f"{place.folder.journal}: {removed}; it was left by a crash")
     target = MlflowTarget.of_study(study, place.studies, place.name, header["study_id"])
     tracker = MlflowTracker(target, study, state.past)
     state.log_observers = [tracker, *followers]
