@@ -53,18 +53,18 @@ def launch(
 ) -> StudyResults:
     """Runs a study and returns its results.
 
-    Works in a script, in a notebook and in any thread, for one study at a time in a process. Environment variables and
-    signal handlers are restored on return. If this process has already started Ray, it stays up.
+    Works in a script, in a notebook and in any thread; a process can run one study at a time. Environment variables and
+    signal handlers are restored on return. If this process has already started Ray, Ray keeps running.
 
     Args:
         study: The settings.
-        name: Name of the study and of its folder in `studies_dir`, which must not be in use. By default
-            `default_name`, with a number if it is in use.
+        name: Name of the study and of its folder in `studies_dir`; it must not be in use. None for `default_name`,
+            followed by a number if that name is in use.
         studies_dir: The folder of all studies, created if it is missing.
         executor: `ray`, or `inline` to train teachers and trials in this process, one after the other.
-        callbacks: Objects with methods of `Callback`.
-        progress: `auto` prints the output of the command: a live panel on a terminal, plain lines elsewhere. `off`
-            prints nothing. A rich console receives the output instead.
+        callbacks: Objects that define one or more methods of `Callback`.
+        progress: `auto` prints the same output as the command: a live panel on a terminal, plain lines elsewhere. `off`
+            prints nothing. If a rich console is given, the output is printed to that console.
         device: Device on which teachers are trained.
         default_name: Name to use if `name` is None.
 
@@ -75,7 +75,7 @@ def launch(
     Raises:
         ConfigError: The settings cannot be used, or the name is in use.
         DataError: Images, teachers or the folder cannot be used.
-        KeyboardInterrupt: Ctrl-C before the first trial; only completed teachers are kept.
+        KeyboardInterrupt: Ctrl-C was pressed before the first trial; only completed teachers are kept.
     """
     if not isinstance(study, StudyConfig):
         raise ConfigError(
@@ -112,7 +112,7 @@ def resume(
 
     Args:
         path: The folder of the study, such as `studies/mine`.
-        overrides: Values of settings by dotted names. Only settings that keep the trials comparable may change:
+        overrides: Settings to change, keyed by dotted name. Only settings that keep the trials comparable may change:
             `budget`, `confirmation`, `constraints`, `resources` and `tracking`.
         reevaluate_test: Whether to evaluate the test set again if different students have won.
         executor: As in `launch`; it may differ from that of earlier sessions.
@@ -125,7 +125,7 @@ def resume(
 
     Raises:
         DataError: Files of the study are missing or damaged, or its data or teachers have changed.
-        ConfigError: With the overrides, trials would not be comparable.
+        ConfigError: With the overrides, the trials would not be comparable.
     """
     with _session(executor, callbacks, progress) as (screen, observer):
         place = location_of(path, device)
@@ -140,7 +140,7 @@ def resume(
 
 
 def load_results(path: str | Path) -> StudyResults:
-    """Returns the current results of a study, also while it runs.
+    """Returns the current results of a study, even while the study is running.
 
     Args:
         path: The folder of the study, such as `studies/mine`.
@@ -161,19 +161,19 @@ def export(
     weights_license: str = "",
     device: str = "auto",
 ) -> list[ExportResult]:
-    """Exports students of a study to deployable formats, each with its settings and a model card.
+    """Exports students of a study to deployable formats, together with their settings and model cards.
 
     Args:
         path: The folder of the study, such as `studies/mine`.
         out: Folder with one subfolder for each student; by default `export` in the folder of the study.
-        trial: Number of one trial or replicate; by default the best `top` students.
-        top: Number of best students.
-        formats: Some of `safetensors`, `onnx`, `pt2`.
+        trial: Number of one trial or replicate to export; None for the best `top` students.
+        top: Number of best students to export.
+        formats: Formats to write, from `safetensors`, `onnx` and `pt2`.
         weights_license: License of the weights for the model card, as an SPDX identifier.
         device: Device on which the exported files are verified and timed.
 
     Returns:
-        One result for each student, the winner first; its files are in `folder`.
+        One result for each student, starting with the winner; `folder` of a result contains the exported files.
 
     Raises:
         ConfigError: The student does not exist, or a library is missing.
@@ -255,7 +255,7 @@ def _changed(place: StudyLocation, before: StudyConfig, overrides: Overrides) ->
 
 
 def _decisive(study: StudyConfig, name: str) -> Any:
-    """Returns the part of a setting that affects the trials: paths are removed, because files may be moved."""
+    """Returns the part of a setting that affects the trials, without paths, because files may be moved."""
     return without_files(study.model_dump(mode="json", include={name}), study_files(study.config))
 
 
@@ -266,7 +266,7 @@ def sync(place: StudyLocation) -> tuple[int, str | None, list[str]]:
         place: Location of the study.
 
     Returns:
-        The number of pending events, the reason if there are any, and the entries that MLflow refused.
+        The number of pending events, the reason why they are pending (if any), and the entries that MLflow refused.
     """
     summary = place.folder.read_summary()
     with place.folder.held():
@@ -276,13 +276,13 @@ def sync(place: StudyLocation) -> tuple[int, str | None, list[str]]:
 
 
 def report(place: StudyLocation) -> tuple[list[Path], str, str | None]:
-    """Writes the report of the current state of a study, and logs it to MLflow's parent run.
+    """Writes a report on the current state of a study, and logs it to the parent run in MLflow.
 
     Args:
         place: Location of the study.
 
     Returns:
-        The files, the summary as Markdown, and the reason why MLflow did not receive the report, or None.
+        The files, the summary as Markdown, and the reason why MLflow did not receive the report (None if it did).
     """
     files, lead = _write_report(place.home)
     try:

@@ -17,13 +17,13 @@ from ensdistill_tune.study.study_state import StudyState
 def write_artifacts(
     progress: StudyState, teachers: Mapping[str, Mapping[str, float]], confirmed: Sequence[Candidate]
 ) -> list[Path]:
-    """Writes leaderboard.csv and, if a trial has completed, settings and student of the best trial to `best/`.
+    """Writes leaderboard.csv and, if a trial has completed, the settings and student of the best trial to `best/`.
 
-    With several objectives, `pareto/<trial>/` has the settings and the student of each trial of the Pareto front.
+    With several objectives, `pareto/<trial>/` contains the settings and the student of each trial on the Pareto front.
 
     Args:
         progress: State of the study.
-        teachers: Metrics of the ensemble and of a single teacher, by label.
+        teachers: Metrics of the ensemble and of a single teacher, keyed by label.
         confirmed: The confirmed candidates, best first; empty without a confirmation.
 
     Returns:
@@ -46,7 +46,7 @@ def write_artifacts(
 
 
 def front(progress: StudyState, confirmed: Sequence[Candidate]) -> list[tuple[TrialRecord, TrialRecord]]:
-    """Returns the trials of the Pareto front, each with the trial whose student is exported.
+    """Returns the trials on the Pareto front, each with the trial whose student is exported.
 
     Args:
         progress: State of the study.

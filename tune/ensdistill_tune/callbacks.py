@@ -14,9 +14,9 @@ HOOKS = ("on_trial_start", "on_epoch", "on_trial_end", "on_study_end")
 
 
 class Callback:
-    """Base class of callbacks. Any object with at least one of these methods is accepted, too.
+    """Base class of callbacks. Any other object with at least one of these methods is also accepted.
 
-    The methods are called in the thread that runs the study, which waits for them. They must not change the study.
+    The thread that runs the study calls the methods and waits until they return. They must not change the study.
     """
 
     def on_trial_start(self, study: StudyState, trial: TrialRecord) -> None:
@@ -77,14 +77,14 @@ class CallbackObserver:
             if (method := getattr(callback, hook, None)) is not None:
                 try:
                     method(*arguments)
-                except Exception as error:  # an error of a callback must not end the study
+                except Exception as error:  # an error in a callback must not end the study
                     self._report(callback, hook, error)
 
     def _report(self, callback: Any, hook: str, error: Exception) -> None:
         if id(callback) in self._reported:
             return
         self._reported.add(id(callback))
-        text = f"callback {type(callback).__name__}.{hook} raised {cause_of(error)}; its other errors are not shown"
+        text = f"callback {type(callback).__name__}.{hook} raised {cause_of(error)}; its later errors are not shown"
         with warnings.catch_warnings():
             warnings.simplefilter("always", CallbackWarning)  # Ray Tune runs with all warnings ignored
             warnings.warn(text, CallbackWarning, stacklevel=2)

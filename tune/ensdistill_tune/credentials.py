@@ -1,7 +1,7 @@
 """Credentials of MLflow stores: kept in the memory of this process, never in a study.
 
 The files of a study contain the URI of its store with `***` in place of the credentials. `whole` inserts the
-credentials for a connection. Another process requires them again, from --tracking-uri or the environment.
+credentials for a connection. Another process must get the credentials again, from --tracking-uri or the environment.
 """
 
 import os
@@ -11,8 +11,8 @@ from urllib.parse import quote
 from ensdistill.errors import ConfigError
 from ensdistill.runtime.secrets import HIDDEN, register, userinfo, without_credentials
 
-_known: dict[str, str] = {}  # complete URIs by their public form
-_SAFE = "%!$&'()*+,;="  # characters of user and password that require no quoting in a URI
+_known: dict[str, str] = {}  # complete URIs, keyed by public form
+_SAFE = "%!$&'()*+,;="  # characters that are not percent-encoded in the user and password of a URI
 _PASSWORDS = {"postgresql": ("PGPASSWORD", "PGPASSFILE"), "mysql": ("MYSQL_PWD",)}  # the drivers themselves read these
 _LOGIN, _TOKEN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), ("MLFLOW_TRACKING_TOKEN",)
 
@@ -20,7 +20,7 @@ _LOGIN, _TOKEN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), ("MLF
 def public(uri: str) -> str:
     """Returns a URI without its credentials.
 
-    Afterwards `whole` returns the credentials in this process, and all output hides them.
+    The credentials are kept in this process: `whole` inserts them again, and all output masks them.
 
     Args:
         uri: URI of a store, with or without credentials.
@@ -40,7 +40,7 @@ def give_credentials(uri: str, given: str) -> None:
         given: The same URI with credentials.
 
     Raises:
-        ConfigError: The URIs are of different stores.
+        ConfigError: The URIs refer to different stores.
     """
     if public(given) != uri:
         raise ConfigError(
@@ -50,7 +50,7 @@ def give_credentials(uri: str, given: str) -> None:
 
 
 def whole(uri: str) -> str:
-    """Returns a URI with its credentials, percent-encoded.
+    """Returns a URI that includes the percent-encoded credentials.
 
     Args:
         uri: URI of a store, without credentials.
@@ -80,7 +80,7 @@ def _in_environment(uri: str) -> str | None:
 
 
 def _without_marks(uri: str) -> str:
-    """Returns the URI without `***`: MLflow or the driver reads the credentials from the environment."""
+    """Returns the URI without `***`, because MLflow or the driver reads the credentials from the environment."""
     uri = uri.replace(f"://{HIDDEN}@", "://").replace(f":{HIDDEN}@", "@")
     return re.sub(rf"[?&;][\w.-]+={re.escape(HIDDEN)}", "", uri)
 

@@ -1,11 +1,11 @@
-"""Short names of settings and short texts of values, the same in tables, trial names, figures and MLflow."""
+"""Short names of settings and short forms of values, shared by tables, trial names, figures and MLflow."""
 
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WIDTH = 100  # columns of tables and of folded lines
+WIDTH = 100  # columns of tables and of wrapped lines
 
 
 def short_name(setting: str) -> str:
@@ -15,7 +15,7 @@ def short_name(setting: str) -> str:
 
 
 def short_value(value: Any) -> str:
-    """Returns a value as a short text, such as `0.0123`, `ema`, or `resnet(depth=8)` for a block."""
+    """Returns a value as a short string, such as `0.0123`, `ema`, or `resnet(depth=8)` for a block."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, float):
@@ -47,7 +47,7 @@ def fold(text: str, indent: int, width: int = WIDTH) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a duration as text, such as `0.053 s`, `12 s`, `4 min`, `3.5 h` or `2.1 days`.
+    """Returns a duration as a string, such as `0.053 s`, `12 s`, `4 min`, `3.5 h` or `2.1 days`.
 
     Args:
         seconds: The duration in seconds.

@@ -1,6 +1,6 @@
 """Names of derived metrics and parameters, in MLflow and in the files of a study."""
 
-SELECTED_EPOCH = "selected_epoch"  # number of the epoch whose weights ship, where it is not the last one
+SELECTED_EPOCH = "selected_epoch"  # number of the epoch whose weights are exported, unless it is the last one
 
 
 def final_metric(objective: str) -> str:
@@ -24,7 +24,7 @@ def metric_on_test(metric: str) -> str:
 
 
 def replicate_metric(metric: str) -> str:
-    """Returns the name of the curve of a candidate over replicates: `val/nll` -> `replicates/nll`."""
+    """Returns the name of a candidate's curve over its replicates: `val/nll` -> `replicates/nll`."""
     return f"replicates/{metric.removeprefix('val/')}"
 
 

@@ -78,9 +78,9 @@ def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 
 
 def confirm(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Ranks the candidates once the confirmation has ended; the best replicate of the winner is exported.
+    """Ranks the candidates after the confirmation; the best replicate of the winner is exported.
 
-    No student is exported if the means of every candidate break a constraint.
+    No student is exported if the mean metrics of every candidate violate a constraint.
     """
     if outcome.ended != "finished":
         return outcome
@@ -94,7 +94,7 @@ def confirm(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 
 
 def ship(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Writes the leaderboard, and settings and student of the best trial."""
+    """Writes the leaderboard, and the settings and student of the best trial."""
     files = write_artifacts(context.state, teacher_rows(context.inputs.metrics), outcome.confirmed)
     return replace(outcome, files=(*outcome.files, *files))
 
@@ -170,7 +170,7 @@ def _session_ended(state: StudyState, outcome: SessionOutcome, note: str, report
 
 
 def _write_report(context: SessionContext, ended: str) -> tuple[list[Path], str]:
-    """Writes the report and returns its files and its summary; after an interrupt, only the summary."""
+    """Writes the report and returns its files and its summary; after an interruption, only the summary."""
     home = context.state.folder.path
     try:
         if ended == "interrupted":
@@ -198,7 +198,7 @@ def names_within(home: Path, files: Sequence[Path]) -> list[str]:
 
 
 def _finish_after(error: BaseException, context: SessionContext, outcome: SessionOutcome) -> None:
-    """Ends the session after an error. On a full disk the end cannot be recorded, which `resume` allows."""
+    """Ends the session after an error. On a full disk the end is not recorded; `resume` handles this case."""
     try:
         finish(context, outcome)
     except DataError:
@@ -211,7 +211,7 @@ PHASES: tuple[Phase, ...] = (search, confirm, ship, test, diagnose)
 
 
 def run_phases(context: SessionContext) -> str:
-    """Runs the phases of a prepared session. After an error `finish` runs, too.
+    """Runs the phases of a prepared session; `finish` also runs after an error.
 
     Args:
         context: Objects of the session.

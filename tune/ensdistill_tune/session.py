@@ -29,22 +29,22 @@ def open_study(
     observers: Sequence[StudyObserver] = (),
     followers: Sequence[EventObserver] = (),
 ) -> tuple[StudyState, MlflowTracker]:
-    """Opens the event log of a study, and reports an incomplete last record that this removes.
+    """Opens the event log of a study; an incomplete last record is removed and reported.
 
     Args:
         study: The settings.
-        place: Location of the study, whose lock this process holds.
+        place: Location of the study; this process must hold the lock of the study.
         header: Constant part of study.json.
-        observers: Observers of its trials.
-        followers: Further observers of its event log.
+        observers: Observers of the trials.
+        followers: Additional observers of the event log.
 
     Returns:
         The state from the event log, and the tracker that follows the log. The tracker sends nothing before `start`.
     """
     state = StudyState(study, place.folder, header, trial_warnings, observers=observers)
     if state.removed_bytes:
-        removed = f"an incomplete last record ({counted(state.removed_bytes, 'byte')}) was removed; a crash had left it"
-        note(f"{place.folder.journal}: {removed}")
+        removed = f"an incomplete last record ({counted(state.removed_bytes, 'byte')}) was removed"
+        note(f"{place.folder.journal}: {removed}; it was left by a crash")
     target = MlflowTarget.of_study(study, place.studies, place.name, header["study_id"])
     tracker = MlflowTracker(target, study, state.past)
     state.log_observers = [tracker, *followers]
@@ -60,10 +60,10 @@ class StudySession:
         place: Location of the study.
         header: Constant part of study.json.
         console: Console for all output.
-        executor: Name of the executor of teachers and trials.
-        before: The content of study.json if the study is resumed.
+        executor: Name of the executor that runs teachers and trials.
+        before: Previous content of study.json if the study is resumed.
         reevaluate_test: Whether the test set is evaluated again if different students have won.
-        observers: Further observers of its trials.
+        observers: Additional observers of the trials.
     """
 
     study: StudyConfig
@@ -86,8 +86,8 @@ class StudySession:
         check_uri(uri)
         header, executor = self.header | {"tracking_uri": uri}, executor_of(self.executor)
         with self.place.folder.held(), contextlib.ExitStack() as stack:
-            self.place.folder.inbox.drop_stops()  # left by an earlier session
-            scan_log(self.place.folder.journal)  # a log that cannot be read is refused before teachers are trained
+            self.place.folder.inbox.drop_stops()  # stop requests from an earlier session
+            scan_log(self.place.folder.journal)  # rejects an unreadable log before teachers are trained
             with self._marked_as_running(header):
                 stack.enter_context(executor.session(self.study, self.place.home))
                 context = self._prepare(header, executor)

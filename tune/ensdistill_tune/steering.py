@@ -28,7 +28,7 @@ def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WA
 
     Args:
         path: The folder of the study, such as `studies/mine`.
-        settings: Values of searched settings by dotted names; the searcher suggests the others.
+        settings: Values of searched settings, keyed by dotted name; the searcher suggests the remaining values.
         wait_s: Seconds to wait for the answer of the process that runs the study.
 
     Returns:
@@ -42,7 +42,7 @@ def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WA
     study = validate(StudyConfig, folder.read_summary()["study"])
     plain = {
         name: value.item() if hasattr(value, "item") else value for name, value in settings.items()
-    }  # NumPy scalars
+    }  # converts NumPy scalars
     if issues := enqueued_issues(study, plain):
         raise ConfigError(issues)
     return _send(folder, EnqueueRequest(settings=plain), wait_s) or "waiting"

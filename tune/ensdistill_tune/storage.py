@@ -22,11 +22,11 @@ class StoredItem:
 
     Attributes:
         name: `datasets/<hash>`, `teachers/<hash>` or `studies/<name>`.
-        folder: Its folder.
+        folder: Folder of the item.
         size: Size on disk in bytes.
-        used: Time of the last use in seconds since 1970: the training of a teacher, the last event of a study.
+        used: Time of the last use (when a teacher was trained, or the last event of a study), in seconds since 1970.
         in_use: Whether a process uses it now.
-        content: What it contains.
+        content: Description of the content.
     """
 
     name: str
@@ -40,7 +40,7 @@ class StoredItem:
 def stored_items(studies: Path, datasets: Path) -> list[StoredItem]:
     """Returns all decoded data sets, trained teachers and studies.
 
-    A teacher counts as in use while it is trained, and while a process works on any study of the folder.
+    A teacher is in use while it is being trained, and while a process runs any study in the folder.
 
     Args:
         studies: The folder of all studies.
@@ -58,8 +58,8 @@ def select(items: Sequence[StoredItem], names: Sequence[str]) -> list[StoredItem
 
     Args:
         items: All items.
-        names: Names of items; `datasets` and `teachers` stand for all of a kind. Studies are named one by one, because
-            they cannot be made again.
+        names: Names of items; `datasets` and `teachers` select all items of that kind. Studies must be named
+            individually, because they cannot be recreated.
 
     Raises:
         ConfigError: A name does not exist.
@@ -75,7 +75,7 @@ def remove(item: StoredItem) -> None:
     """Removes an item.
 
     Raises:
-        DataError: A process uses it, or it cannot be removed.
+        DataError: A process uses the item, or the item cannot be removed.
     """
     if item.name.startswith(DATASETS):
         remove_store(item.folder)
@@ -86,7 +86,7 @@ def remove(item: StoredItem) -> None:
         with lock:
             shutil.rmtree(item.folder)
     except Timeout:
-        raise DataError(f"{item.folder}: a process trains it; wait until it ends") from None
+        raise DataError(f"{item.folder}: a process uses it; wait until that process ends") from None
     except OSError as error:
         raise DataError(f"{item.folder}: cannot be removed ({error.strerror}); set its permissions") from error
 
@@ -96,7 +96,7 @@ def _item(kind: str, folder: Path, in_use: bool, content: str) -> StoredItem:
 
 
 def _study(folder: Path) -> StoredItem:
-    """Returns the item of a study; a study whose study.json is damaged can be removed, too."""
+    """Returns the item of a study; a study with a damaged study.json is also an item, so that it can be removed."""
     try:
         summary = StudyDirectory(folder).read_summary()
         state, trials = summary["state"], sum(summary.get("counts", {}).values())
@@ -109,5 +109,5 @@ def _study(folder: Path) -> StoredItem:
 
 
 def _running(studies: Path) -> bool:
-    """Returns whether a process works on a study of the folder."""
+    """Returns whether a process runs a study in the folder."""
     return any(StudyDirectory(file.parent).is_held for file in studies.glob("*/study.json"))

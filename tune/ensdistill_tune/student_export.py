@@ -32,7 +32,7 @@ class ExportItem:
 
     Attributes:
         folder: Name of the folder in `export/`.
-        trial: The trial of the student; for a confirmed candidate, its best replicate.
+        trial: The trial that trained the student; for a confirmed candidate, the best replicate.
         candidate: The confirmed candidate; None without a confirmation.
     """
 
@@ -42,7 +42,7 @@ class ExportItem:
 
     @property
     def ships(self) -> bool:
-        """True for the best student of the study."""
+        """Whether this is the best student of the study."""
         return self.folder == WINNER
 
 
@@ -51,8 +51,8 @@ class ExportRequest:
     """Request to export students.
 
     Attributes:
-        top: Number of best students.
-        trial: Number of one trial instead.
+        top: Number of best students to export.
+        trial: Number of the single trial to export instead; None for the best students.
         out: Folder of the exported students; None for `<study>/export`.
         device: Device on which the exported files are verified and timed.
         license: License of the weights, for the model card.
@@ -98,12 +98,12 @@ def export_students(home: Path, wanted: ExportRequest, tell: OnExported) -> None
 
 
 def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem]:
-    """Returns the students of the best settings, or of one trial; confirmed settings have their best replicate.
+    """Returns the students of the best settings, or of one trial; for confirmed settings, the best replicate.
 
     Args:
         facts: Results of the study.
-        top: Number of best students.
-        number: Number of one trial instead; None for the best students.
+        top: Number of best students to return.
+        number: Number of the single trial to return instead; None for the best students.
 
     Raises:
         ConfigError: The student does not exist, or there is no winner.
@@ -155,7 +155,7 @@ def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
         choice: The student.
 
     Returns:
-        Metrics of its settings over all seeds, metrics of all evaluated students, verdict and warnings.
+        Metrics of the student's settings over all seeds, metrics of all evaluated students, verdict and warnings.
     """
     tables: dict[str, Rows] = {}
     if choice.candidate is not None:
@@ -171,7 +171,7 @@ def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
 
 
 def rows_on_test(facts: StudyResults) -> Rows:
-    """Returns the test metrics of all evaluated students and teachers, by label.
+    """Returns the test metrics of all evaluated students and teachers, keyed by label.
 
     Args:
         facts: Results of the study.
@@ -189,7 +189,7 @@ def _register(
     home: Path, facts: StudyResults, choice: ExportItem, run: DistillationRun, done: ExportResult, wanted: ExportRequest
 ) -> int:
     """Registers a student in MLflow's model registry, linked to the run of its trial, and returns the version."""
-    from ensdistill_tune.tracking.logged_model import ExportedModel  # imported here, because they are slow
+    from ensdistill_tune.tracking.logged_model import ExportedModel  # imported here, because it is slow
     from ensdistill_tune.tracking.model_registry import register, run_of
 
     uri = facts.study.tracking.uri or default_uri(home.parent)

@@ -18,7 +18,7 @@ from ensdistill_tune.storage import STUDIES, StoredItem, remove, select, stored_
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Lists decoded data sets, teachers and studies, and removes named ones; returns 1 if one of them is in use."""
+    """Lists decoded data sets, teachers and studies, and removes named ones; returns 1 if one was not removed."""
     studies = Path(options.studies_dir)
     items = stored_items(studies, datasets_folder(studies))
     chosen = select(items, options.names) if options.names else items
@@ -33,12 +33,12 @@ def clean(options: argparse.Namespace) -> int:
 
 
 def _remove(chosen: Sequence[StoredItem]) -> list[StoredItem]:
-    """Removes entries; returns those that are in use."""
+    """Removes entries; returns those that could not be removed."""
     refused = []
     for item in chosen:
         try:
             if item.in_use:
-                raise DataError(f"{item.folder}: a process uses it; wait until it ends")
+                raise DataError(f"{item.folder}: a process uses it; wait until that process ends")
             remove(item)
         except DataError as error:
             console(stderr=True).print(f"not removed: {error}", soft_wrap=True)
@@ -51,7 +51,7 @@ def _show(studies: Path, chosen: Sequence[StoredItem], refused: list[StoredItem]
     if not chosen:
         screen.print(f"{studies}: no decoded data sets, teachers or studies")
         return
-    table = Table(title=f"decoded data sets, teachers and studies of {studies}", title_justify="left")
+    table = Table(title=f"decoded data sets, teachers and studies in {studies}", title_justify="left")
     for column in ("name", "size", "last used", "state", "content"):
         table.add_column(column, overflow="fold")
     for item in chosen:
@@ -64,12 +64,12 @@ def _show(studies: Path, chosen: Sequence[StoredItem], refused: list[StoredItem]
     if removes:
         screen.print(f"removed: {words}, {size}")
     elif named:
-        screen.print(f"would remove {words}, {size}; add --remove")
+        screen.print(f"would remove {words}, {size}; add --remove to remove them")
     else:
         screen.print(f"not in use: {words}, {size}; name entries and add --remove to remove them")
-    screen.print("decoded data sets are decoded again, and teachers trained again, when a study requires them")
+    screen.print("when a study requires them, removed data sets are decoded again and removed teachers trained again")
     if any(item.name.startswith(STUDIES) for item in chosen):
-        screen.print("a study is removed for good, with its students and its log; its runs in MLflow stay")
+        screen.print("a study is removed permanently, with its students and its event log; its runs in MLflow are kept")
 
 
 def _date(seconds: float) -> str:

@@ -55,7 +55,7 @@ def _tracking(options: argparse.Namespace) -> list[str]:
 
 
 def _place(options: argparse.Namespace) -> StudyLocation:
-    """Returns the study of a command, and keeps the credentials of `--tracking-uri` for this process."""
+    """Returns the location of the requested study, and keeps the credentials of `--tracking-uri` in this process."""
     place = StudyLocation(Path(options.studies_dir), options.study)
     if options.tracking_uri:
         give_credentials(api.stored_uri(place), options.tracking_uri)

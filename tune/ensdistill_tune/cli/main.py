@@ -13,7 +13,7 @@ from ensdistill_tune.execution.environment import configure_process
 COMMANDS, OVERVIEW = "ensdistill_tune.cli.commands", "ensdistill_tune.cli.overview"
 STEERING, RECOVERY, CLEANING = (f"ensdistill_tune.cli.{name}" for name in ("steering", "recovery", "cleaning"))
 COMPARISON = "ensdistill_tune.cli.comparison"
-RUN, FOLLOW, RESULTS, SET_UP = "run a study", "follow and steer a study", "results", "set up"  # tasks, in their order
+RUN, FOLLOW, RESULTS, SET_UP = "run a study", "follow and steer a study", "results", "set up"  # groups of commands
 TUNE = "ensdistill-tune"
 
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> int:
         configure_process()
         options = _parser().parse_args(given)
-        command = pkgutil.resolve_name(options.command)  # here: most import torch, which --help does not require
+        command = pkgutil.resolve_name(options.command)  # imported here: --help must not import torch
         return int(command(options))
 
     return run_command(work, failure=2 if given[:1] == ["compare"] else 1)
@@ -68,7 +68,7 @@ def _launch(program: Program) -> None:
         (f"{TUNE} launch my.yaml", f"{TUNE} launch my.yaml --name second --set budget.minutes=60"),
     )
     options.add_file(sub)
-    sub.add_argument("--name", help="name of the study (name of the file, numbered if it exists)")
+    sub.add_argument("--name", help="name of the study (name of the file, with a number if it is in use)")
     options.add_set(sub, "override a setting of the file; may be repeated")
     options.add_execution(sub)
     options.add_store(sub, "MLflow store or server (sqlite:///<studies>/mlflow.db)")
@@ -86,7 +86,9 @@ def _resume(program: Program) -> None:
     )
     options.add_study(sub)
     options.add_set(sub, "change budget, confirmation, constraints, resources or tracking; may be repeated")
-    sub.add_argument("--reevaluate-test", action="store_true", help="evaluate the test set again for another winner")
+    sub.add_argument(
+        "--reevaluate-test", action="store_true", help="evaluate the test set again if another student has won"
+    )
     options.add_execution(sub)
     options.add_store(sub, "MLflow store or server (as before)")
     options.add_output(sub, "object")
@@ -97,12 +99,14 @@ def _fsck(program: Program) -> None:
     sub = program.add(
         RUN,
         "fsck",
-        "Check the event log of a study; recover its sound records if it is damaged.",
+        "Check the event log of a study; recover the sound records if the log is damaged.",
         f"{RECOVERY}:fsck",
         (f"{TUNE} fsck mine", f"{TUNE} fsck mine --to 120"),
     )
     options.add_study(sub)
-    sub.add_argument("--to", type=int, metavar="N", help="remove all records after N; a copy is kept (nothing)")
+    sub.add_argument(
+        "--to", type=int, metavar="N", help="remove all records after N; the log is copied first (no removal)"
+    )
     options.add_output(sub, "object")
 
 
@@ -123,7 +127,7 @@ def _enqueue(program: Program) -> None:
     sub = program.add(
         FOLLOW,
         "enqueue",
-        "Put settings at the front of the queue of a study, whether it is running or not.",
+        "Put settings at the front of a study's queue, even if the study is not running.",
         f"{STEERING}:enqueue",
         (f"{TUNE} enqueue mine --set loss.temperature=4",),
     )
@@ -149,15 +153,15 @@ def _compare(program: Program) -> None:
     sub = program.add(
         RESULTS,
         "compare",
-        "Compare settings with paired seeds until one is better; the exit code is the result.",
+        "Compare settings with paired seeds until the result is decided; the exit code states the result.",
         f"{COMPARISON}:compare",
         (f"{TUNE} compare latentbe kd", f"{TUNE} compare mine kd --config my.yaml --json"),
     )
     options.add_contenders(sub)
-    options.add_set(sub, "override a setting of all of them; may be repeated")
+    options.add_set(sub, "override a setting in A and in each B; may be repeated")
     group = sub.group("execution")
-    group.add_argument("--device", default="auto", help="device of all trainings: auto, cpu, cuda, ... (auto)")
-    group.add_argument("--workers", type=int, default=2, metavar="N", help="number of processes (2)")
+    group.add_argument("--device", default="auto", help="device for all training: auto, cpu, cuda, ... (auto)")
+    group.add_argument("--workers", type=int, default=2, metavar="N", help="number of training processes (2)")
     options.add_output(sub, "object")
 
 
@@ -165,7 +169,7 @@ def _report(program: Program) -> None:
     sub = program.add(
         RESULTS,
         "report",
-        "Regenerate the report of a study, also while the study runs.",
+        "Regenerate the report of a study, even while the study is running.",
         f"{COMMANDS}:report",
         (f"{TUNE} report mine",),
     )

@@ -9,7 +9,7 @@ from ensdistill.runtime.help_parser import HelpParser
 from ensdistill.settings.validation import setting_names, settings_help
 from ensdistill_tune.study.study_config import StudyConfig
 
-CREDENTIALS = "the MLflow store of the study, with its credentials, which are not stored"
+CREDENTIALS = "the MLflow store of the study, including its credentials, which are never saved"
 EXIT_CODES = """exit codes:
   0    A is better than every B
   1    not distinguishable
@@ -36,7 +36,7 @@ def add_contenders(sub: HelpParser) -> None:
     sub.add_argument("first", metavar="A", help=what)
     sub.add_argument("others", metavar="B", nargs="+", help="settings to compare with A, in the same forms")
     group = sub.group("settings")
-    sentence = "file with data and teachers of all, and model and training of presets (cluttered_digits)"
+    sentence = "file that sets data and teachers for all, and model and training for presets (cluttered_digits)"
     group.add_argument("--config", metavar="FILE", help=sentence)
     sentence = "validation metric to compare; the test images are not read (val/nll)"
     group.add_argument("--metric", default="val/nll", help=sentence)
@@ -61,7 +61,7 @@ def add_settings(sub: HelpParser) -> None:
 
 
 def _study_settings() -> list[str]:
-    """Returns the names of settings of a study file, those below `config` included; keys of the user are left out."""
+    """Returns the names of the settings of a study file, including those below `config`; without user-defined keys."""
     own = [
         name for name in setting_names(StudyConfig) if name.partition(".")[0] not in ("config", "search", "constraints")
     ]
@@ -98,8 +98,10 @@ def add_registry(sub: HelpParser) -> None:
 def add_students(sub: HelpParser) -> None:
     """Adds the options that select students."""
     which = sub.group("students").add_mutually_exclusive_group()
-    which.add_argument("--top", type=int, default=1, metavar="K", help="number of best students, in a folder each (1)")
-    which.add_argument("--trial", type=int, metavar="N", help="number of a single trial whose student is exported")
+    which.add_argument(
+        "--top", type=int, default=1, metavar="K", help="number of best students, each in a separate folder (1)"
+    )
+    which.add_argument("--trial", type=int, metavar="N", help="number of the single trial whose student is exported")
 
 
 def add_export(sub: HelpParser) -> None:
@@ -115,7 +117,7 @@ def add_output(sub: HelpParser, json: str = "") -> None:
 
     Args:
         sub: The parser of the command.
-        json: What `--json` prints: `object`, `value`, or nothing.
+        json: Kind of JSON that `--json` prints: `object` or `value`; empty if the command prints no JSON.
     """
     group = sub.group("output")
     group.add_argument("--studies-dir", default=STUDIES, metavar="DIR", help=f"folder of all results ({STUDIES})")

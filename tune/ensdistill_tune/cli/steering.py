@@ -15,7 +15,7 @@ def enqueue(options: argparse.Namespace) -> int:
         print("enqueued: the next trial of the search uses these settings")
     else:
         again = resume_command(home.parent, home.name)
-        print(f"request pending: the study handles it soon, or when it is resumed with `{again}`")
+        print(f"request pending: it is handled soon, or when the study is resumed with `{again}`")
     return 0
 
 
@@ -24,7 +24,7 @@ def stop(options: argparse.Namespace) -> int:
     home = Path(options.studies_dir) / options.study
     accepted = steering.stop(home, options.trial) == "accepted"
     if not accepted:
-        print("request pending: the study handles it soon")
+        print("request pending: it is handled soon")
     elif options.trial is None:
         print(f"the study stops; to resume: `{resume_command(home.parent, home.name)}`")
     else:

@@ -1,4 +1,4 @@
-"""Compares settings with paired seeds, one round after the other, until the sequential test decides."""
+"""Compares settings with paired seeds, round by round, until the sequential test reaches a decision."""
 
 from __future__ import annotations
 
@@ -37,31 +37,33 @@ def compare(
 ) -> ComparisonResult:
     """Compares the first settings with each of the others, on the same data and teachers.
 
-    Each seed trains one student of each settings. After each seed a group-sequential test decides; see
-    `ensdistill_tune.analysis.sequential_test`. Students are stored, so that a second call trains none of them again.
-    The test images are not read.
+    For each seed, one student is trained with each of the settings. After each seed, a group-sequential test checks
+    whether the result is decided; see `ensdistill_tune.analysis.sequential_test`. Metrics of trained students are
+    stored, so that a second call trains none of the students again. The test images are not read.
 
     Args:
-        settings: Two or more, each the name of a preset, a settings file, a study (its best trial), `STUDY:TRIAL`, or a
-            `Config`.
-        config: Settings or study file whose data and teachers all of them use, and whose model and training presets
-            use. By default those of the first that is not a preset; presets alone use `cluttered_digits`.
-        overrides: Values by dotted names for all of them, or `a.b=value` texts.
+        settings: Two or more contenders, each given as the name of a preset, a settings file, a study (its best trial),
+            `STUDY:TRIAL`, or a `Config`.
+        config: Settings or study file that sets data and teachers for all contenders, and model and training for
+            presets. None for those of the first contender that is not a preset, or of `cluttered_digits` if all
+            contenders are presets.
+        overrides: Settings applied to all contenders, keyed by dotted name, or strings of the form `a.b=value`.
         metric: Validation metric to compare, such as `val/nll`.
         seeds: Maximum number of seeds, at most 20.
         first_seed: The first seed of the students.
         studies_dir: The folder of all results.
-        device: `auto`, or a device of torch.
+        device: `auto` or a torch device.
         workers: Number of processes. With more than 1, a script must guard its entry point by `__name__`.
-        progress: `auto` prints one line per seed, `off` nothing; a rich console receives the lines instead.
+        progress: `auto` prints one line per seed, `off` prints nothing. If a rich console is given, the lines are
+            printed to that console.
 
     Returns:
-        The result, which is also in `<studies_dir>/compare/<hash>/`.
+        The result, which is also stored in `<studies_dir>/compare/<hash>/`.
 
     Raises:
         ConfigError: Settings or arguments are invalid.
         DataError: Data, teachers or files cannot be read.
-        DivergedError: A training failed.
+        DivergedError: The training of a student failed.
     """
     with silence() if progress == "off" else nullcontext():
         screen = progress if isinstance(progress, Console) else console()
@@ -74,7 +76,7 @@ def compare(
 
 @dataclass(frozen=True)
 class _Rules:
-    """What is compared: metric, its direction, and seeds."""
+    """Rules of a comparison: the metric, its direction, and the seeds."""
 
     metric: str
     mode: str
@@ -102,7 +104,7 @@ def _run(
 
 @dataclass
 class _Comparison:
-    """A comparison while it runs: a function of the rows of its students."""
+    """A running comparison, computed from the result rows of its students."""
 
     rules: _Rules
     contenders: Sequence[Contender]
@@ -114,7 +116,7 @@ class _Comparison:
         self.values = {one.name: [] for one in self.contenders}
 
     def rounds(self) -> Iterator[str]:
-        """Runs seed after seed and yields a line after each; the first seeds without a possible decision together."""
+        """Runs the seeds in order and yields a line after each; the first seeds, which cannot decide, run together."""
         done, left = 0, list(self.contenders)
         while done < self.rules.seeds and len(left) > 1:
             until = min(max(done + 1, fewest_pairs(LEVEL / 2)), self.rules.seeds)
@@ -134,7 +136,7 @@ class _Comparison:
         return metrics[name]
 
     def _undecided(self, left: Sequence[Contender]) -> list[Contender]:
-        """Returns the first settings and those others that need further seeds; nothing if the result is decided."""
+        """Returns the first settings and the others that require more seeds; nothing if the result is decided."""
         pairs = {one.name: self._pair(one.name) for one in self.contenders[1:]}
         if any(pair.outcome == "worse" for pair in pairs.values()):
             return []
@@ -144,7 +146,7 @@ class _Comparison:
         return pair_of(self.rules.metric, self.rules.mode, self.contenders[0].name, other, self.values)
 
     def _line(self, n: int, left: Sequence[Contender]) -> str:
-        """Returns the values of one seed, with the differences to the first settings."""
+        """Returns the values of one seed, with their differences from the value of the first settings."""
         first, *others = (one.name for one in left)
         own = self.values[first][n]
         parts = [f"{first} {own:.4f}"]
@@ -168,7 +170,7 @@ def _mode(contenders: Sequence[Contender], metric: str) -> str:
 def _check_numbers(contenders: Sequence[Contender], seeds: int, first_seed: int, workers: int) -> None:
     fewest = fewest_pairs(LEVEL / 2)
     if not fewest <= seeds <= MOST_PAIRS:
-        raise ConfigError(f"--seeds: must be from {fewest}, the fewest that can decide, to {MOST_PAIRS}, got {seeds}")
+        raise ConfigError(f"--seeds: must be from {fewest}, the minimum for a decision, to {MOST_PAIRS}, got {seeds}")
     if first_seed < 0:
         raise ConfigError(f"--first-seed: must be at least 0, got {first_seed}")
     if workers < 1:

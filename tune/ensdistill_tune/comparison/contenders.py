@@ -17,7 +17,7 @@ from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import SHARED
 
 Given = str | Path | Config
-# Data, training and teachers of search_spaces/cluttered_digits.yaml, for presets alone.
+# Data, training and teachers of search_spaces/cluttered_digits.yaml, used if all contenders are presets.
 CLUTTERED_DIGITS: Mapping[str, Any] = {
     "data": {"kind": "cluttered_digits"},
     "training": {"epochs": 20, "batch_size": 64, "warmup_epochs": 5, "max_grad_norm": 5},
@@ -27,10 +27,10 @@ CLUTTERED_DIGITS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Contender:
-    """Settings that are compared.
+    """One of the settings that are compared.
 
     Attributes:
-        name: Its name in output.
+        name: Name of the settings in the output.
         config: The settings, with seed 0.
     """
 
@@ -38,7 +38,7 @@ class Contender:
     config: Config
 
     def with_seed(self, seed: int) -> Config:
-        """Returns the settings with the seed of the student; data and teachers keep their seeds."""
+        """Returns the settings with this seed for the student; the seeds of data and teachers stay the same."""
         return self.config.model_copy(update={"seed": seed})
 
 
@@ -48,14 +48,17 @@ def contenders_of(
     """Returns the settings to compare, all with the same data and teachers.
 
     Args:
-        given: Each the name of a preset, a settings file, a study (its best trial), `STUDY:TRIAL`, or a config.
+        given: The contenders, each given as the name of a preset, a settings file, a study (its best trial),
+            `STUDY:TRIAL`, or a config.
         studies: The folder of all studies.
-        file: Settings or study file with data and teachers for all, and with model and training for presets. By default
-            those of the first that is not a preset; presets alone use `cluttered_digits`.
-        overrides: Values by dotted names, for all.
+        file: Settings or study file that sets data and teachers for all contenders, and model and training for presets.
+            None for those of the first contender that is not a preset, or of `cluttered_digits` if all contenders are
+            presets.
+        overrides: Settings applied to all contenders, keyed by dotted name.
 
     Raises:
-        ConfigError: One of them does not exist or is invalid, two have equal settings, or data or teachers differ.
+        ConfigError: A contender does not exist or is invalid, two contenders have equal settings, or their data or
+            teachers differ.
         DataError: A study cannot be read.
     """
     if len(given) < 2:
@@ -71,7 +74,7 @@ def contenders_of(
 
 
 def parsed(overrides: Mapping[str, Any] | Sequence[str]) -> Mapping[str, Any]:
-    """Returns overrides by dotted names; texts have the form `a.b=value`."""
+    """Returns the overrides, keyed by dotted name; strings have the form `a.b=value`."""
     return overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
 
 
@@ -97,7 +100,7 @@ def _found(given: Given, studies: Path) -> Config | str:
 
 
 def _common(file: Path) -> Config:
-    """Returns settings with the data and teachers of a file; those of a study file are what its baselines use."""
+    """Returns settings with the data and teachers of a file; for a study file, those that its baselines use."""
     if "search" in read_yaml(file):
         return load_study(file).baseline_config("kd")
     return load_config(file)
@@ -130,10 +133,10 @@ def _check(made: Sequence[Contender]) -> None:
             if getattr(one.config, section) != getattr(first.config, section):
                 raise ConfigError(
                     f"{one.name}: {section} must be those of {first.name}, but differ. "
-                    "Choose data and teachers of all with --config FILE."
+                    "Set data and teachers for all with --config FILE."
                 )
         if one.config.hash in known:
             raise ConfigError(
-                f"{one.name}: must differ from {known[one.config.hash]}, but has the same settings. Leave one out."
+                f"{one.name}: must differ from {known[one.config.hash]}, but has the same settings. Omit one of them."
             )
         known[one.config.hash] = one.name

@@ -1,4 +1,4 @@
-"""Figure of a comparison: each paired difference, the mean and its interval, as one HTML file."""
+"""Figure of a comparison as one HTML file: each paired difference, the mean and its 95 % confidence interval."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def figure_of(result: ComparisonResult) -> go.Figure:
     figure.add_vline(x=0, line={"color": GRAY, "width": 1.5, "dash": "dash"})
     for label, pair in zip(labels, rows, strict=True):
         _add_pair(figure, label, pair, result.first_seed)
-    shown = set[str]()  # one entry of the legend for each kind of mark
+    shown = set[str]()  # one legend entry for each kind of mark
     for trace in figure.data:
         trace.showlegend = trace.name not in shown
         shown.add(trace.name)

@@ -24,14 +24,14 @@ WORDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class PairResult:
-    """First settings against one other, paired by seed.
+    """Comparison of the first settings with one of the others, paired by seed.
 
     Attributes:
         first: Name of the first settings.
         other: Name of the other settings.
         metric: The metric.
-        differences: First minus other in the metric, one for each common seed.
-        test: The sequential test of these differences; positive is better there.
+        differences: Differences of the metric, first minus other, one for each common seed.
+        test: Sequential test of the differences, with signs changed if necessary so that positive is better.
     """
 
     first: str
@@ -42,12 +42,12 @@ class PairResult:
 
     @property
     def outcome(self) -> str:
-        """`better`, `worse` or `undecided`, of the first settings."""
+        """Outcome for the first settings: `better`, `worse` or `undecided`."""
         return self.test.outcome
 
     @property
     def ended(self) -> bool:
-        """True if further seeds would not change the outcome, or are not expected to."""
+        """True if further seeds would not change the outcome, or are not expected to change it."""
         return self.outcome != "undecided" or self.test.hopeless
 
     @property
@@ -57,7 +57,7 @@ class PairResult:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean difference, first minus other, valid in spite of the sequential stop."""
+        """95 % confidence interval of the mean difference (first minus other), valid despite the sequential stop."""
         low, high = self.test.interval
         minimized = self.differences != self.test.differences
         return (-high, -low) if minimized else (low, high)
@@ -73,13 +73,13 @@ class PairResult:
 
     @property
     def _outlook(self) -> str:
-        """What further seeds could change; empty after a decision or after all seeds."""
+        """Statement whether more seeds may decide; empty after a decision or after all seeds."""
         if self.outcome != "undecided" or len(self.differences) == MOST_PAIRS:
             return ""
         return "; more seeds are not expected to decide" if self.test.hopeless else "; more seeds may decide"
 
     def as_row(self) -> dict[str, Any]:
-        """Returns plain values for JSON; an infinite end of the interval is None."""
+        """Returns plain values for JSON; an infinite bound of the interval is None."""
         low, high = (end if math.isfinite(end) else None for end in self.interval)
         return {
             "other": self.other,
@@ -98,13 +98,13 @@ class ComparisonResult:
     """Result of a comparison.
 
     Attributes:
-        metric: The metric that was compared, on validation.
+        metric: The metric that was compared, on validation images.
         mode: `min` or `max`: the direction in which it improves.
         first_seed: The first seed of the students.
-        values: Values of the metric by the name of the settings, one per seed; the first settings come first.
-        config_hashes: Hash of the settings with seed 0, by name.
+        values: Metric values, one per seed, keyed by the name of the settings; the first settings come first.
+        config_hashes: Hashes of the settings with seed 0, keyed by the name of the settings.
         folder: Folder of the result.
-        training_seconds: Sum of the durations of all trainings.
+        training_seconds: Total training time of all students in seconds.
     """
 
     metric: str
@@ -117,19 +117,19 @@ class ComparisonResult:
 
     @cached_property
     def pairs(self) -> tuple[PairResult, ...]:
-        """The first settings against each other."""
+        """Comparisons of the first settings with each of the others."""
         first, *others = self.values
         return tuple(pair_of(self.metric, self.mode, first, other, self.values) for other in others)
 
     @property
     def outcome(self) -> Outcome:
-        """`better` than all others, `worse` than one or more, or `undecided`."""
+        """Outcome for the first settings: `better` than all others, `worse` than one or more, or `undecided`."""
         found = {pair.outcome for pair in self.pairs}
         return "worse" if "worse" in found else "better" if found == {"better"} else "undecided"
 
     @property
     def exit_code(self) -> int:
-        """0 if the first settings are better than all others, 3 if worse than one or more, else 1."""
+        """0 if the first settings are better than all others, 3 if they are worse than one or more, otherwise 1."""
         return EXIT_CODES[self.outcome]
 
     def __str__(self) -> str:
@@ -157,15 +157,16 @@ class ComparisonResult:
 def pair_of(metric: str, mode: str, first: str, other: str, values: Mapping[str, Sequence[float]]) -> PairResult:
     """Returns the comparison of two settings.
 
-    "Better" has half of the level in each pair, because the first settings must be better than all others. "Worse" has
-    half of the level for all pairs together (Bonferroni).
+    In each pair, "better" is tested at half of the significance level, because the first settings must be better than
+    all others. For "worse", half of the level is divided among all pairs (Bonferroni).
 
     Args:
         metric: The metric.
-        mode: Its direction, `min` or `max`.
+        mode: Direction in which the metric improves, `min` or `max`.
         first: Name of the first settings.
         other: Name of the other settings.
-        values: Values by the name of the settings, one per seed; settings may have fewer seeds than the first.
+        values: Metric values, one per seed, keyed by the name of the settings; the other settings may have fewer seeds
+            than the first.
     """
     differences = tuple(a - b for a, b in zip(values[first], values[other], strict=False))
     gains = differences if mode == "max" else tuple(-d for d in differences)

@@ -34,16 +34,16 @@ _inputs: dict[str, Any] = {}  # of a worker process: data and cache, loaded once
 
 @dataclass
 class Students:
-    """Students of one ensemble, each trained once: their metrics are stored under a hash of all that determines them.
+    """Students of one ensemble. Each is trained once; its metrics are stored under a hash of everything they depend on.
 
-    A file is written after the training, completely or not at all. A training that is interrupted begins again.
+    A file is written after the training, completely or not at all. An interrupted training starts again.
 
     Attributes:
         data: The images.
         ensemble: The teachers.
         studies: The folder of all results.
         workers: Number of processes; 1 trains in this process.
-        trained: Number of students that were trained, not loaded.
+        trained: Number of students that were trained, not loaded from disk.
     """
 
     data: DataSplits
@@ -62,14 +62,14 @@ class Students:
             self._pool.shutdown(cancel_futures=True)
 
     def rows(self, configs: Sequence[Config]) -> Iterator[Row]:
-        """Yields the row of each student, in order, as soon as it and all before it are known.
+        """Yields the row of each student in order, as soon as this row and all earlier rows are available.
 
         Args:
-            configs: Settings, each with its seed.
+            configs: Settings of the students, including their seeds.
 
         Raises:
             DataError: A stored file is damaged.
-            DivergedError: A training failed; students that have ended by then are stored.
+            DivergedError: A training failed; metrics of students that were completed before are stored.
         """
         known = {config.hash: row for config in configs if (row := self._stored(config)) is not None}
         missing = [config for config in configs if config.hash not in known]
@@ -83,7 +83,7 @@ class Students:
             yield known[config.hash]
 
     def _train(self, configs: Sequence[Config]) -> Iterator[tuple[Config, Row]]:
-        """Yields settings and row of each student, in the order in which they end."""
+        """Yields the settings and the row of each student, in order of completion."""
         if self.workers == 1:
             for config in configs:
                 yield config, train(config, self.data, self._cache)
@@ -136,7 +136,7 @@ def train(config: Config, data: DataSplits, cache: TeacherLogitCache) -> Row:
         cache: Logits of the teachers.
 
     Returns:
-        Its row: settings, validation metrics after the last epoch, and duration in seconds.
+        The row of the student: settings, validation metrics after the last epoch, and duration in seconds.
     """
     epochs = list(Distiller(config, cache.ensemble, data, cache=cache))
     seconds = sum(epoch.seconds for epoch in epochs)
@@ -144,9 +144,9 @@ def train(config: Config, data: DataSplits, cache: TeacherLogitCache) -> Row:
 
 
 def _begin_worker(config: Config, studies: str, device: str) -> None:
-    """Loads data and teachers in a worker process, which ends with its parent."""
+    """Loads data and teachers in a worker process that ends when its parent process ends."""
     disable_malloc_trim()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the process without a traceback
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with silence():
         data = load_data(config.data, studies).to(pick_device(device))

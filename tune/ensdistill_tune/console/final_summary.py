@@ -106,7 +106,7 @@ def _lines_of_files(state: StudyState, outcome: SessionOutcome) -> Iterator[str]
     elif why := why_none_wins(state.study.rank(state.primary_trials), outcome.confirmed, state.study):
         yield fold(f"no student:     {'see the verdict' if outcome.confirmed else why}", len("no student:     "))
     else:
-        why = "" if outcome.ended in ("interrupted", "timed_out") else "; leaderboard.csv has the errors"
+        why = "" if outcome.ended in ("interrupted", "timed_out") else "; leaderboard.csv lists the errors"
         yield f"no trial completed; there is no best trial{why}"
     yield f"all trials:     {home / 'leaderboard.csv'}"
 

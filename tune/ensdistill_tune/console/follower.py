@@ -39,7 +39,7 @@ class StudyFollower:
         self._study = validate(StudyConfig, folder.read_summary()["study"])
         self._epochs = self._study.epochs
         self._read, self._trials, self._lately = LogEnd(), Trials(), RecentActivity()
-        self._before, self._began, self._last = 0.0, 0.0, 0.0  # seconds of earlier sessions; this one's first and last
+        self._before, self._began, self._last = 0.0, 0.0, 0.0  # seconds of earlier sessions; first and last of this one
 
     def snapshot(self) -> StudySnapshot:
         """Returns the current state of the study.
@@ -47,7 +47,7 @@ class StudyFollower:
         Raises:
             DataError: A file of the study is missing or damaged.
         """
-        summary = self.folder.read_summary()  # before the event log: then an ended study has all its events
+        summary = self.folder.read_summary()  # before the event log, so that no event of an ended study is missed
         for event in self._new_events():
             self._apply(event)
         at_work = summary["state"] in UNDER_WAY and summary["state"] != TEACHERS

@@ -17,17 +17,18 @@ class StudySnapshot:
 
     Attributes:
         name: Name of the study.
-        study: Its settings.
+        study: Settings of the study.
         epochs: Number of epochs of a complete trial.
         state: State of the study, as in study.json.
-        seconds: Seconds of work, over all sessions.
+        seconds: Total duration of all sessions in seconds.
         trials: All trials, in the order of their numbers.
         planned: Maximum number of replicates; 0 before it is known.
         paces: Recent trials and epochs per second, each None until it is known.
         ended: The trials that ended most recently, if they are shown.
         resume: The command that resumes the study, if it is shown.
-        winner: Number of the trial that the confirmation found best; None before its end or without a winner.
-        progress: Progress of running trials within a long epoch, by number of the trial.
+        winner: Number of the trial that won the confirmation; None before the end of the confirmation, or if no
+            candidate won.
+        progress: Progress of running trials within a long epoch, keyed by trial number.
     """
 
     name: str

@@ -37,8 +37,8 @@ def leaderboard_table(
     Args:
         study: The settings.
         trials: Trials of the search, baselines included.
-        teachers: Metrics of the ensemble and of a single teacher, by label.
-        top: Number of trials.
+        teachers: Metrics of the ensemble and of a single teacher, keyed by label.
+        top: Number of best trials.
     """
     order, names = study.rank(trials), shown_metrics(study, IN_LEADERBOARD)
     front = pareto_front(order, study)
@@ -64,7 +64,7 @@ def seeds_table(
 
     Args:
         title: Title of the table.
-        rows: Metrics of each seed, by label.
+        rows: Metrics of each seed, keyed by label.
         names: The metrics.
         head: Header of the first column.
     """

@@ -12,7 +12,7 @@ ENDED = 5  # number of recently ended trials that are shown
 
 
 class Throughput:
-    """Rate of an event over the last five minutes, or over its last ten occurrences if they span a longer time."""
+    """Rate of an event over the last five minutes, or over the last ten events if these span a longer time."""
 
     def __init__(self) -> None:
         self._times: deque[float] = deque()

@@ -53,7 +53,7 @@ class EventLog:
         """Writes one event.
 
         All events survive a crash of this process. All events except reports survive a power failure; a lost report is
-        repeated, because its trial trains that epoch again. After an error the log accepts no more events.
+        repeated, because its trial trains that epoch again. After an error, the log accepts no more events.
 
         Args:
             event: The event.
@@ -68,7 +68,7 @@ class EventLog:
         try:
             if self._failed:
                 raise OSError(0, "an earlier record could not be written")
-            self._failed = True  # until all of it is written
+            self._failed = True  # until the whole line is written
             self._write_all(line)
             if durable:
                 os.fsync(self._file.fileno())
@@ -79,7 +79,7 @@ class EventLog:
 
     def _write_all(self, line: bytes) -> None:
         written = 0
-        while written < len(line):  # a disk that is nearly full accepts only a part
+        while written < len(line):  # a disk that is nearly full may accept only part of the line
             written += self._file.write(line[written:])
 
     def _unwritable(self, error: OSError) -> DataError:
@@ -94,7 +94,7 @@ def scan_log(path: Path) -> ScannedLog:
     """Checks a whole event log and returns its sound records.
 
     Args:
-        path: The event log, which need not exist.
+        path: The event log; it may be missing.
 
     Raises:
         DataError: The log has another format, or a complete line is damaged.
@@ -125,16 +125,16 @@ def events_of(path: Path, log: ScannedLog) -> list[Event]:
 
     Args:
         path: The event log, for messages.
-        log: Its records.
+        log: The records of the log.
 
     Raises:
-        DataError: This version has no such event.
+        DataError: This version does not define an event of the log.
     """
     return [read_event(line, f"{path}, line {number}") for number, line in enumerate(log.lines[1:], start=2)]
 
 
 def answer_to(request: str, path: Path, start: int) -> Event | None:
-    """Returns the event that answers a request; None before the answer.
+    """Returns the event that answers a request; None if there is no answer yet.
 
     Args:
         request: Name of the request.
@@ -155,10 +155,10 @@ def check_format(path: Path, first_line: bytes) -> None:
 
     Args:
         path: The event log, for the message.
-        first_line: Its first line.
+        first_line: First line of the log.
 
     Raises:
-        DataError: The line is damaged, has no format number, or one that this version does not support.
+        DataError: The line is damaged, or its format number is missing or not supported by this version.
     """
     try:
         header = json.loads(first_line)
@@ -197,9 +197,9 @@ def read_event(line: bytes, where: str) -> Event:
         where: File and position, for the message.
 
     Raises:
-        DataError: This version has no such event.
+        DataError: This version does not define the event.
     """
     try:
         return ANY_EVENT.validate_json(content_of(line))
     except ValueError as error:
-        raise DataError(f"{where}: no event of this version; use the version that wrote it") from error
+        raise DataError(f"{where}: unknown event; use the version that wrote the event log") from error

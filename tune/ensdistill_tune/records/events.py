@@ -87,7 +87,7 @@ class TrialEnded(_Event):
     trial: int
     state: State
     error: str | None = None  # error message for the user
-    error_kind: str | None = None  # the same for trials that fail in the same way
+    error_kind: str | None = None  # equal for trials that fail in the same way
 
 
 class LatencyMeasured(_Event):
@@ -96,8 +96,8 @@ class LatencyMeasured(_Event):
     event: Literal["latency_measured"] = "latency_measured"
     architecture: str
     machine: str  # model of the GPU, or of the CPU with the number of threads
-    milliseconds: FiniteFloat  # latency of one image of the size of the network
-    photo_milliseconds: FiniteFloat | None = None  # latency of one photo of 500x375 pixels, with its resize
+    milliseconds: FiniteFloat  # latency of one image of the network's input size
+    photo_milliseconds: FiniteFloat | None = None  # latency of one photo of 500x375 pixels, resize included
 
 
 class TestEvaluated(_Event):
@@ -117,7 +117,7 @@ class SessionEnded(_Event):
     event: Literal["session_ended"] = "session_ended"
     state: str = "finished"  # state of the study
     metrics: Metrics = {}  # test metrics of the exported student; empty if an earlier session logged them to MLflow
-    confirmed: dict[int, Metrics] = {}  # means and standard deviations by trial; empty in the same case
+    confirmed: dict[int, Metrics] = {}  # means and standard deviations, keyed by trial; empty in the same case
     best: int | None = None  # trial of the exported student
     note: str = ""  # summary of the report, Markdown
     files: list[str] = []  # files for MLflow, relative to the folder of the study
@@ -136,7 +136,7 @@ class SettingsEnqueued(_Event):
 
     event: Literal["settings_enqueued"] = "settings_enqueued"
     request: str
-    settings: dict[str, Any]  # some or all of the searched settings, by dotted name
+    settings: dict[str, Any]  # some or all of the searched settings, keyed by dotted name
 
 
 class StopRequested(_Event):

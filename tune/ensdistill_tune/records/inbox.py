@@ -41,13 +41,13 @@ class Inbox:
         self.folder = folder
 
     def send(self, request: Request) -> str:
-        """Writes a request and returns its name. Names sort by time."""
+        """Writes a request and returns its name. Alphabetical order of names is chronological."""
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
         write_json(self.folder / f"{name}.json", request.model_dump())
         return name
 
     def pending(self) -> Iterator[tuple[str, Request | None]]:
-        """Yields names and pending requests, oldest first; the request is None if the file is invalid."""
+        """Yields the pending requests and their names, oldest first; a request is None if its file is invalid."""
         names: list[str] = []
         with contextlib.suppress(OSError):  # the folder does not exist yet or cannot be read
             names = sorted(file.stem for file in self.folder.glob("[!.]*.json") if file.is_file())

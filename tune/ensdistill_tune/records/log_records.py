@@ -23,8 +23,8 @@ class LogEnd:
 
     Attributes:
         records: Number of records, including the header.
-        size: Bytes of these records.
-        crc: Checksum of the last record; 0 before the first.
+        size: Size of these records in bytes.
+        crc: Checksum of the last record; 0 before the first record.
     """
 
     records: int = 0
@@ -57,7 +57,7 @@ class ScannedLog:
         end: End of the sound records.
         incomplete: Number of bytes of an incomplete record at the end, left by a crash.
         damaged: Whether the next line is damaged: a complete line that is not the expected record.
-        rest: Number of lines from the damaged one on.
+        rest: Number of remaining lines, starting with the damaged one.
     """
 
     lines: tuple[bytes, ...]
@@ -99,7 +99,7 @@ def _broken_at(content: bytes, lines: tuple[bytes, ...], end: LogEnd) -> Scanned
 
 
 def _lines(content: bytes) -> Iterator[bytes]:
-    """Yields lines with their ends; the last one may have none."""
+    """Yields lines with their line ends; the last line may have no line end."""
     start = 0
     while start < len(content):
         stop = content.find(b"\n", start) + 1 or len(content)

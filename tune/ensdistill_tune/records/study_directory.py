@@ -45,7 +45,7 @@ class StudyDirectory:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Locks the study for this process inside the block. The lock ends with the process, even if it is killed.
+        """Locks the study for this process inside the block. The lock ends with the process, even after a kill.
 
         Raises:
             DataError: Another process holds the lock.
@@ -85,7 +85,7 @@ class StudyDirectory:
         return summary
 
     def read_trials(self) -> list[TrialRecord]:
-        """Returns all started trials, by number."""
+        """Returns all started trials, keyed by number."""
         trials: Trials = {}
         for event in read_journal(self.journal):
             apply_event(trials, event)

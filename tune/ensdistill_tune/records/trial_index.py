@@ -1,4 +1,4 @@
-"""Records of all trials, with totals that one event changes in constant time, however many trials there are."""
+"""Records of all trials, with totals that each event updates in constant time, regardless of the number of trials."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,22 +15,22 @@ from ensdistill_tune.records.trial_record import (
     of_kind,
 )
 
-Rank = Callable[[Iterable[TrialRecord]], Sequence[TrialRecord]]  # completed trials, best first; others are left out
+Rank = Callable[[Iterable[TrialRecord]], Sequence[TrialRecord]]  # returns only the completed trials, best first
 
 
 @dataclass
 class TrialIndex:
-    """Records of a study, a fold over its events.
+    """Records of the trials of a study, updated by each event.
 
     Attributes:
         rank: Function that ranks trials.
-        trials: The records by number, in the order of their starts.
+        trials: The records, keyed by trial number, in the order in which the trials started.
         primary: Trials of the search, including baselines.
         replicates: Trials of the confirmation.
         searched: Trials of the search, without baselines.
-        epochs: Number of reported epochs of these.
-        states: Number of trials by kind and state.
-        best: The best completed trial of the search, including baselines; None before the first.
+        epochs: Number of reported epochs of the trials in `searched`.
+        states: Number of trials, keyed by kind and state.
+        best: The best completed trial of the search, including baselines; None before a trial has completed.
     """
 
     rank: Rank
@@ -70,7 +70,7 @@ class TrialIndex:
         return trial
 
     def interrupt(self) -> list[TrialRecord]:
-        """Marks all running trials as interrupted, whose process died without an event, and returns them."""
+        """Marks all running trials as interrupted, because their process died without an event, and returns them."""
         died = self.running
         for trial in died:
             trial.state = "interrupted"

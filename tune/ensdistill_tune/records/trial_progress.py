@@ -1,8 +1,7 @@
 """Progress within the current epoch of a trial: a small file in its folder, for display only.
 
-The event log contains complete epochs only, and no decision depends on this file. It is written without waiting for the
-disk.
-The file is ignored if it is missing, damaged or belongs to another epoch.
+The event log contains complete epochs only, and no decision depends on this file. The file is written without waiting
+for the disk. It is ignored if it is missing, damaged or from another epoch.
 """
 
 import contextlib
@@ -25,7 +24,7 @@ class TrialProgress:
 
     Attributes:
         epoch: Number of the epoch; 1 is the first.
-        share: Share of the steps that are completed, in (0, 1].
+        share: Fraction of the steps of the epoch that are completed, in (0, 1].
         loss: Mean training loss so far; None if it is not finite.
         images_per_second: Number of training images per second.
     """
@@ -62,11 +61,11 @@ def clear_progress(folder: Path) -> None:
 
 
 def read_progress(folder: StudyDirectory, trials: Iterable[TrialRecord]) -> dict[int, TrialProgress]:
-    """Returns the progress of each running trial within the epoch after its last report, by number.
+    """Returns the progress of each running trial within the epoch after its last report, keyed by trial number.
 
     Args:
         folder: The folder of the study.
-        trials: Records of its trials.
+        trials: Records of the trials of the study.
     """
     found = {trial.number: _read(folder.trial(trial.number) / FILE) for trial in trials if trial.state == "running"}
     last = {trial.number: trial.last.get("epoch", 0) for trial in trials}

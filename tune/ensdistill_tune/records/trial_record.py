@@ -36,22 +36,23 @@ class TrialRecord:
         number: Number of the trial; 1 is the first. Baselines come first.
         baseline: The preset of a baseline; None for other trials.
         sampled: Searched settings by dotted name.
-        config_hash: Hash of its config.
+        config_hash: Hash of the config of the trial.
         state: State of the trial.
         epochs: Metrics after each epoch.
-        error: Reason of a failure, as text for the user.
-        replicate_of: Number of the trial whose settings a replicate has; None for other trials.
+        error: Reason for a failure, as a message for the user.
+        replicate_of: Number of the trial whose settings a replicate uses; None for other trials.
         seed: Seed of a replicate.
         memory: State from which the searcher restores its suggestion.
         schedule: Settings that change during training, each with the epoch after which it applies.
-        parent: Number of the trial from whose checkpoint it starts, after the last of these changes.
-        replaces: Number of the stopped trial that it replaces.
+        parent: Number of the trial from whose checkpoint this trial starts, at the epoch of the last change.
+        replaces: Number of the stopped trial that this trial replaces.
         error_kind: Kind of the failure, equal for trials that fail in the same way.
-        cpus: CPU cores in its current or last session.
-        gpus: GPUs in its current or last session.
-        cpu_seconds: Wall time in seconds times the CPU cores; after a crash it counts up to the last report.
-        gpu_seconds: Wall time in seconds times the GPUs; after a crash it counts up to the last report.
-        counted_until: Time up to which both are counted, in seconds since 1970; None unless the trial runs.
+        cpus: Number of CPU cores in the current or last session of the trial.
+        gpus: Number of GPUs in the current or last session of the trial.
+        cpu_seconds: Wall time in seconds times the number of CPU cores; after a crash, up to the last report.
+        gpu_seconds: Wall time in seconds times the number of GPUs; after a crash, up to the last report.
+        counted_until: Time up to which `cpu_seconds` and `gpu_seconds` are counted, in seconds since 1970; None unless
+            the trial is running.
     """
 
     number: int
@@ -83,14 +84,14 @@ class TrialRecord:
 
     @property
     def name(self) -> str:
-        """Number and settings as a short text."""
+        """Number and settings of the trial as a short string."""
         if self.replicate_of is not None:
             return f"{self.number:03d} replicate of {self.baseline or f'{self.replicate_of:03d}'}, seed {self.seed}"
         return f"{self.number:03d} {self.baseline or self.settings}"
 
     @property
     def settings(self) -> str:
-        """Sampled settings and later changes as a short text, such as `step_size=0.0123 averaging=ema`."""
+        """Sampled settings and later changes as a short string, such as `step_size=0.0123 averaging=ema`."""
         words = [short_settings(self.sampled)]
         words += [f"after {change['after_epoch']}: {short_settings(change['set'])}" for change in self.schedule]
         return ", ".join(words)
@@ -137,7 +138,7 @@ class TrialRecord:
         return self.last.get(metric) if self.state == "finished" else None
 
 
-Trials = dict[int, TrialRecord]  # by number
+Trials = dict[int, TrialRecord]  # keyed by number
 
 
 def row_of(trial: TrialRecord) -> dict[str, Any]:
@@ -241,7 +242,7 @@ class HoursUsed:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics of an MLflow run; GPU hours only if they are not zero."""
+        """Metrics for an MLflow run; GPU hours are included only if they are not zero."""
         return {"time/cpu_hours": self.cpu} | ({"time/gpu_hours": self.gpu} if self.gpu else {})
 
 
@@ -264,5 +265,5 @@ def active_seconds(events: Sequence[Event]) -> float:
 
 
 def short_settings(settings: Mapping[str, Any]) -> str:
-    """Returns settings as a short text, such as `step_size=0.0123 averaging=ema`."""
+    """Returns settings as a short string, such as `step_size=0.0123 averaging=ema`."""
     return " ".join(f"{short_name(name)}={short_value(value)}" for name, value in settings.items())

@@ -14,9 +14,9 @@ class Confirmation(Settings):
     )
     seeds: int = setting(
         6,
-        "Budget: number of replicates divided by the number of candidates. Candidates that are clearly behind are "
-        "dropped after three or more fresh seeds; the others use their share, up to 20 seeds each, until the verdict "
-        "is decided.",
+        "Budget: mean number of replicates per candidate. Candidates that are clearly behind are dropped after three "
+        "or more fresh seeds. The other candidates use the freed replicates, up to 20 seeds each, until the verdict is "
+        "decided.",
         ge=2,
         le=20,
     )

@@ -1,4 +1,4 @@
-"""Reads a search space file. All issues are reported together before the first trial, with their lines."""
+"""Reads a search space file. All issues are reported together before the first trial, with line numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ WARNING = "warning"  # code of issues that do not prevent a launch
 _NO_AXES = {"seed": {"choice": [0]}}  # placeholder if no axis is valid, which allows checking the rest of the file
 
 
-Overrides = Mapping[str, Any] | Sequence[str]  # values by dotted names, or strings `a.b=value`
+Overrides = Mapping[str, Any] | Sequence[str]  # values keyed by dotted name, or strings `a.b=value`
 
 
 def load_study(path: str | Path, overrides: Overrides = ()) -> StudyConfig:
@@ -27,10 +27,10 @@ def load_study(path: str | Path, overrides: Overrides = ()) -> StudyConfig:
 
     Args:
         path: The file.
-        overrides: Values by dotted names, or strings `a.b=value` as on the command line.
+        overrides: Settings to override, keyed by dotted name, or strings `a.b=value` as on the command line.
 
     Raises:
-        ConfigError: The settings cannot be used. The error contains all issues in the order of lines, each in the form
+        ConfigError: The settings cannot be used. The error contains all issues, ordered by line, each in the form
             `FILE, line 3: key: rule, value, fix`; an issue of an override begins with the override instead.
         DataError: The file cannot be read.
     """
@@ -76,7 +76,7 @@ def _tree_of(study: StudyConfig) -> YamlDict:
 def _warnings(study: StudyConfig) -> Iterator[ConfigIssue]:
     size = size_of(study.search)
     if not size.continuous and size.combinations < study.budget.trials and study.searcher.kind != "grid":
-        rule = f"must be at most {size.combinations}, the number of different settings; otherwise some run twice"
+        rule = f"must be at most {size.combinations}, the number of different settings; otherwise some are run twice"
         yield ConfigIssue(("budget", "trials"), rule, study.budget.trials, code=WARNING)
 
 
@@ -86,11 +86,11 @@ def origin_of(overrides: Overrides) -> str:
 
 
 def change_study(study: StudyConfig, overrides: Overrides) -> StudyConfig:
-    """Returns a study with overrides.
+    """Returns a study with overrides applied.
 
     Args:
         study: The settings.
-        overrides: Values by dotted names, or strings `a.b=value` as on the command line.
+        overrides: Settings to override, keyed by dotted name, or strings `a.b=value` as on the command line.
 
     Raises:
         ConfigError: The changed settings cannot be used. The error contains all issues.
@@ -111,7 +111,7 @@ def _parse_changes(overrides: Overrides) -> YamlDict:
 def _override_at_fault(
     issue: ConfigIssue, changes: Mapping[str, Any], without_changes: Sequence[ConfigIssue]
 ) -> str | None:
-    """Returns the override that sets the invalid value or invalidates another one; None if there is none."""
+    """Returns the override that sets the invalid value or invalidates another one; None if no override does."""
     is_new = repr(issue) not in map(repr, without_changes)
     whole = (name for name in changes if is_under(issue.name, name))
     parts = (name for name in changes if is_under(name, issue.name) and is_new)
@@ -125,7 +125,7 @@ def _of_override(issue: ConfigIssue, name: str, origin: str) -> ConfigIssue:
 
 
 def _by_line(issues: Sequence[ConfigIssue], path: str, lines: LineIndex) -> list[ConfigIssue]:
-    """Returns the issues with file and line, in the order of lines."""
+    """Returns the issues with file and line, ordered by line."""
     found = sorted(((lines.of(issue.name) or 0, issue) for issue in issues), key=lambda pair: pair[0])
     return [replace(issue, origin=f"{path}, line {line}: " if line else f"{path}: ") for line, issue in found]
 
@@ -181,7 +181,7 @@ def _flat_axes(search: Mapping[str, Any], above: str = "") -> Iterator[tuple[str
 
 
 def _axes_and_others(dotted: Mapping[str, Any]) -> tuple[YamlDict, YamlDict]:
-    """Returns the axes, by the name after `search.`, and all other settings, nested."""
+    """Returns the axes, keyed by the name after `search.`, and all other settings as nested mappings."""
     axes = {name.removeprefix("search."): value for name, value in dotted.items() if name.startswith("search.")}
     return axes, nest({name: value for name, value in dotted.items() if not name.startswith("search.")})
 
@@ -203,7 +203,7 @@ def _of_a_study(issue: ConfigIssue) -> ConfigIssue:
 
 
 def _sound_part(tree: YamlDict, issues: Sequence[ConfigIssue]) -> StudyConfig | None:
-    """Returns the study without invalid axes and settings; None if the remaining settings are not a study."""
+    """Returns the study without invalid axes and settings; None if the remaining settings do not form a study."""
     names = [issue.name for issue in issues]
     search = tree.get("search")
     axes = search if isinstance(search, dict) else {}

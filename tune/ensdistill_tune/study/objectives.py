@@ -8,9 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 from ensdistill.evaluation.metrics import BUILT_IN
 from ensdistill.methods.metrics import Metric, OwnMetric
 
-COSTS = {"cost/flops": "operations per image (FLOP)", "cost/parameters": "parameters"}  # of the shipped network
+COSTS = {"cost/flops": "operations per image (FLOP)", "cost/parameters": "parameters"}  # of the exported network
 LATENCY = "cost/latency_ms"  # of the exported network, on the machine that runs the study
-PHOTO_LATENCY = "cost/photo_latency_ms"  # the same with the resize of a photo of 500x375 pixels
+PHOTO_LATENCY = "cost/photo_latency_ms"  # the same, including the resize of a photo of 500x375 pixels
 _OWN: TypeAdapter[list[Metric]] = TypeAdapter(list[OwnMetric])
 _IN_FIGURES = {"cnll": "calibrated NLL (nats)", "nll": "validation NLL (nats)"}
 
@@ -30,7 +30,7 @@ def metric_directions(config: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def spoken(metric: str) -> str:
-    """Returns the name of a metric in sentences, such as `calibrated NLL` for `val/cnll`."""
+    """Returns the name of a metric for use in sentences, such as `calibrated NLL` for `val/cnll`."""
     name = metric.split("/")[-1]
     return BUILT_IN[name].label if name in BUILT_IN else name
 

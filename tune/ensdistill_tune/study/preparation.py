@@ -22,7 +22,7 @@ def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
         studies: The folder of all studies.
 
     Raises:
-        DataError: The earlier study does not exist, or has no settings of this search space.
+        DataError: The earlier study does not exist, or has no trial with settings of this search space.
     """
     if study.warm_start is None:
         return study
@@ -51,7 +51,7 @@ def resolve_precision(study: StudyConfig) -> StudyConfig:
     """Returns the study with `precision: auto` replaced by one precision for all trials, which study.json records.
 
     Args:
-        study: The settings; any other precision is returned unchanged.
+        study: The settings; they are returned unchanged if they set another precision than `auto`.
     """
     training = study.config.get("training", {})
     if training.get("precision") != "auto":

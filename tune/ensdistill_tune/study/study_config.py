@@ -1,7 +1,7 @@
 """The settings of a study, as in a study file. `ensdistill_tune.study.loading` reads and checks such a file.
 
 preset: latentbe                    # base settings of every trial
-config: {training: {epochs: 30}}    # fixed changes to them
+config: {training: {epochs: 30}}    # fixed changes to these settings
 search:
   loss.temperature: {log_uniform: [1, 10]}
   averaging.kind: {choice: [none, ema]}
@@ -54,14 +54,14 @@ class Budget(Settings):
     )
     cpu_hours: float | None = setting(
         None,
-        "CPU hours of all trials, including replicates, after which no further searched trial starts: wall time times "
-        "resources.cpus. Teachers are not counted.",
+        "Limit in CPU hours (wall time times resources.cpus) of all trials, including replicates. No further searched "
+        "trial starts after the limit. Teachers are not counted.",
         gt=0,
     )
     gpu_hours: float | None = setting(
         None,
-        "GPU hours of all trials, including replicates, after which no further searched trial starts: wall time times "
-        "resources.gpus. Teachers are not counted.",
+        "Limit in GPU hours (wall time times resources.gpus) of all trials, including replicates. No further searched "
+        "trial starts after the limit. Teachers are not counted.",
         gt=0,
     )
 
@@ -69,9 +69,9 @@ class Budget(Settings):
 class Resources(Settings):
     """Resources of one trial, and number of parallel trials."""
 
-    cpus: float = setting(1, "CPU cores per trial.", ge=0.01)
+    cpus: float = setting(1, "Number of CPU cores per trial.", ge=0.01)
     gpus: float = setting(
-        0, "GPUs per trial; with a fraction, several trials share a GPU, each with that fraction of its memory.", ge=0
+        0, "Number of GPUs per trial. Below 1, several trials share a GPU; each uses this fraction of its memory.", ge=0
     )
     max_concurrent: int | None = setting(
         None, "Maximum number of parallel trials; by default as many as the resources allow.", ge=1
@@ -84,8 +84,8 @@ class Resources(Settings):
     )
     num_to_keep: int | None = setting(
         None,
-        "Number of best searched trials whose students stay on disk; by default all. Students of baselines, replicates "
-        "and the Pareto front always stay.",
+        "Number of best searched trials whose students are kept on disk; by default all. Students of baselines, "
+        "replicates and trials on the Pareto front are always kept.",
         ge=1,
     )
 
@@ -93,8 +93,8 @@ class Resources(Settings):
 class WarmStart(Settings):
     """An earlier study whose best settings are evaluated first."""
 
-    study: str = setting(..., "Name of the earlier study, in the same folder of studies.", min_length=1)
-    top_k: int = setting(5, "Number of top trials of that study.", ge=1, le=1000)
+    study: str = setting(..., "Name of the earlier study, which must be in the same folder of studies.", min_length=1)
+    top_k: int = setting(5, "Number of top trials of the earlier study whose settings are evaluated.", ge=1, le=1000)
 
 
 class Tracking(Settings):
@@ -122,10 +122,10 @@ class StudyConfig(Settings):
     preset: str = setting("latentbe", "Preset with the base settings of every trial.")
     config: dict[str, Any] = setting({}, "Changes to the preset, the same in all trials.")
     search: dict[str, Hyperparameter] = setting(
-        ..., "Searched settings (axes): their distributions by dotted name.", min_length=1
+        ..., "Distributions of the searched settings (axes), keyed by dotted name.", min_length=1
     )
     baselines: list[str] = setting(
-        [], "Presets that run first with their published settings, on the data and training of the study."
+        [], "Presets that run first; their published settings are combined with the data and training of the study."
     )
     objective: str = setting(
         "val/nll",
@@ -139,13 +139,14 @@ class StudyConfig(Settings):
     )
     constraints: dict[str, Constraint] = setting(
         {},
-        "Bounds by metric: validation metrics, cost/flops, cost/parameters or "
+        "Bounds keyed by metric: validation metrics, cost/flops, cost/parameters or "
         f"{LATENCY}. A trial that breaks a bound never wins.",
     )
     measure_latency: bool = setting(
         False,
         f"Whether to measure {LATENCY} of every network (one image, one CPU thread or the GPU of the trials), and "
-        f"{PHOTO_LATENCY} (the same with the resize of a photo). A constraint on the first enables the measurement.",
+        f"{PHOTO_LATENCY} (the same, including the resize of a photo). A constraint on the first of these metrics also "
+        "enables the measurement.",
     )
     searcher: Searcher = setting(Tpe(), "Search algorithm that suggests settings.")
     scheduler: Scheduler = setting(Asha(), "Early-stopping scheduler.")
@@ -160,7 +161,8 @@ class StudyConfig(Settings):
         """Creates a study from settings by name.
 
         Raises:
-            ConfigError: A name, type or range is wrong. `check` finds issues that involve several settings.
+            ConfigError: A name is unknown, or a value has a wrong type or is out of range. `check` finds issues that
+                involve several settings.
         """
         settings = _plain(settings)
         try:
@@ -174,10 +176,10 @@ class StudyConfig(Settings):
 
         Args:
             path: The file.
-            overrides: Values by dotted names, or `a.b=value` texts as on the command line.
+            overrides: Settings to override, keyed by dotted name, or strings `a.b=value` as on the command line.
 
         Raises:
-            ConfigError: The settings cannot be used. The error contains all issues with their lines.
+            ConfigError: The settings cannot be used. The error contains all issues with their line numbers.
             DataError: The file cannot be read.
         """
         from ensdistill_tune.study.loading import load_study  # imported here to avoid a circular import
@@ -188,7 +190,7 @@ class StudyConfig(Settings):
         """Returns all issues of the study, errors first; empty if there are none.
 
         A warning has the code `warning` and does not prevent a launch. Issues of images and teachers are found later,
-        when these are loaded; see `results.warnings`.
+        when images and teachers are loaded; see `results.warnings`.
         """
         from ensdistill_tune.study.loading import check_study  # imported here to avoid a circular import
 
@@ -236,7 +238,7 @@ class StudyConfig(Settings):
         return self.measure_latency or LATENCY in self.constraints
 
     def violation(self, metrics: Mapping[str, float]) -> float:
-        """Returns the amount by which metrics break the constraints; 0 if there are none or all are met."""
+        """Returns the amount by which metrics break the constraints; 0 if all constraints are met or there are none."""
         return total_violation(self.constraints, metrics)
 
     def broken_by(self, metrics: Mapping[str, float]) -> list[str]:
@@ -253,11 +255,11 @@ class StudyConfig(Settings):
         return sorted(order, key=lambda trial: self.violation(trial.last)) if self.constraints else order
 
     def feasible(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-        """Returns the trials whose last report meets the constraints, in their order."""
+        """Returns the trials whose last report meets the constraints, in the given order."""
         return [trial for trial in trials if not self.violation(trial.last)]
 
     def compared_values(self, metrics: Mapping[str, float]) -> list[float]:
-        """Returns the values that early stopping compares: the objectives, far worse ones if a constraint is broken."""
+        """Returns the values for early stopping: the objectives, or far worse values if a constraint is broken."""
         return penalized([metrics[name] for name in self.objectives], self.modes, self.violation(metrics))
 
     def merit(self, metrics: Mapping[str, float]) -> float:
@@ -311,7 +313,7 @@ class StudyConfig(Settings):
 
     @property
     def representative_configs(self) -> list[Config]:
-        """Configs of one trial for each listed value and range end of each axis, and for each baseline."""
+        """One config for each listed value and each range end of each axis, and one for each baseline."""
         searched = [(name, value) for name, axis in self.search.items() for value in axis.values]
         samples = [self.space.example({name: value}) for name, value in searched]
         return [self.trial_config(s) for s in samples] + [self.baseline_config(name) for name in self.baselines]
@@ -332,7 +334,7 @@ class StudyConfig(Settings):
         return self.trial_config({**trial.sampled, **own})
 
     def trial_config(self, sampled: Mapping[str, Any]) -> Config:
-        """Returns the config of a trial from the values of its axes."""
+        """Returns the config of a trial from its sampled values."""
         return build_config({"preset": self.preset, **self.config}, sampled)
 
     def baseline_config(self, preset: str, own: Mapping[str, Any] | None = None) -> Config:
@@ -366,7 +368,7 @@ def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
 
 
 def _searched_files(name: str) -> Iterator[str]:
-    """Yields the names under which a study lists values of a setting, which may be part of a block of settings."""
+    """Yields the names under which a study lists values of a setting; the setting may be inside a listed block."""
     yield f"points_to_evaluate.*.{name}"
     parts = name.split(".")
     for n in range(1, len(parts) + 1):

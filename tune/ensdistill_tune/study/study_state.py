@@ -56,8 +56,8 @@ FindWarnings = Callable[
 ]  # arguments: study, trials, best trial, metrics of the teachers, number of classes
 
 
-SAVE_SECONDS = 1.0  # between two summaries while trials start and end
-SAVE_SHARE = 0.02  # maximum share of the time for summaries, whose cost grows with the number of trials
+SAVE_SECONDS = 1.0  # minimum time between two summaries while trials start and end
+SAVE_SHARE = 0.02  # maximum fraction of time spent on summaries, whose cost grows with the number of trials
 
 
 @dataclass
@@ -70,16 +70,16 @@ class StudyState:
         study: The settings.
         folder: The files of the study.
         header: Constant part of study.json.
-        find_warnings: Function that returns warnings about the students so far.
+        find_warnings: Function that returns warnings about the students trained so far.
         log_observers: Observers of every event that is appended.
         observers: Observers of the trials.
         winner: The best replicate of the best settings; None before the confirmation.
         none_confirmed: Whether every confirmed candidate breaks a constraint, so that there is no winner.
-        replicates_planned: Number of replicates once the confirmation has ended, their maximum before.
+        replicates_planned: Number of replicates after the confirmation; before its end, the maximum number.
         state: State of the study, as in study.json.
         index: Records of the trials, with totals.
         past: The events that were written before this process started.
-        died: Trials that were running at that time and whose end was not recorded.
+        died: Trials that were running in an earlier process and whose end was not recorded.
     """
 
     study: StudyConfig
@@ -101,7 +101,7 @@ class StudyState:
             self.index.apply(event)
         self.died = self.index.interrupt()
         self._before, self._began = active_seconds(self.past), time.time()
-        self._unsaved, self._next_save = False, 0.0  # the next save at the earliest, on the monotonic clock
+        self._unsaved, self._next_save = False, 0.0  # earliest time of the next save, on the monotonic clock
 
     @property
     def removed_bytes(self) -> int:
@@ -153,7 +153,7 @@ class StudyState:
 
     @property
     def seconds_left(self) -> float | None:
-        """Remaining time budget in seconds, at least 1; None without such a budget."""
+        """Remaining time budget in seconds, at least 1; None without a time budget."""
         minutes = self.study.budget.minutes
         return None if minutes is None else max(1.0, minutes * 60 - self.seconds)
 
@@ -206,7 +206,7 @@ class StudyState:
         Args:
             number: The trial.
             state: Final state.
-            error: Reason of a failure, as text for the user.
+            error: Reason for a failure, as a message for the user.
             error_kind: Kind of the failure, the same for trials that fail in the same way.
         """
         event = TrialEnded(trial=number, state=state, error=error, error_kind=error_kind)
@@ -217,7 +217,7 @@ class StudyState:
 
     @property
     def trial_warnings(self) -> tuple[ConfigIssue, ...]:
-        """Warnings about the students so far."""
+        """Warnings about the students trained so far."""
         teachers, classes = self.header.get("teachers", {}), self.header.get("classes", 0)
         return self.find_warnings(self.study, list(self.trials.values()), self.best, teachers, classes)
 
@@ -249,8 +249,8 @@ class StudyState:
     def _save_soon(self) -> None:
         """Writes study.json, unless it was written a moment ago; a later `flush` then writes it.
 
-        Summaries follow each other after a second, or later if they take more than their share of the time. The event
-        log has no such delay.
+        Two summaries are at least one second apart, or more if writing them exceeds its share of the time. The event
+        log is written without such a delay.
         """
         self._unsaved = True
         self.flush()

@@ -29,7 +29,7 @@ def issues_of(study: StudyConfig) -> Iterator[ConfigIssue]:
     yield from _baselines_twice(study)
     yield from _objective_issues(study)
     yield from _first_issues(study)
-    bad: set[str] = set()  # axes
+    bad: set[str] = set()  # invalid axes
     for name, issue in [*_axis_issues(study), *_condition_issues(study)]:
         bad.add(name)
         yield issue
@@ -175,7 +175,7 @@ def enqueued_issues(study: StudyConfig, sample: Mapping[str, Any]) -> list[Confi
 
     Args:
         study: The settings of the study.
-        sample: Values of searched settings by dotted name.
+        sample: Values of searched settings, keyed by dotted name.
     """
     if issues := list(_sample_issues(study, sample)):
         return issues
@@ -269,7 +269,8 @@ def _circles(search: Mapping[str, Hyperparameter]) -> list[list[str]]:
 def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     """Yields issues of the fixed settings.
 
-    If the kind of a piece is searched, only the settings of that piece in the file are checked: others differ by trial.
+    If the kind of a piece is searched, only those settings of the piece that the file sets are checked, because the
+    others differ between trials.
     """
     misplaced = [name for name in ("preset", "search") if name in study.config]
     yield from (ConfigIssue((name,), "config has no such setting; move it out of config") for name in misplaced)
@@ -318,7 +319,7 @@ def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
 
 def _once(study: StudyConfig) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
     """Returns a function that returns those issues of a trial that no earlier trial had."""
-    fixed = resolve({"preset": study.preset, **study.config})  # once: reading the preset is slow
+    fixed = resolve({"preset": study.preset, **study.config})  # only once, because it is slow
     seen: set[str] = set()
 
     def new_issues(sampled: Mapping[str, Any]) -> list[ConfigIssue]:
@@ -360,7 +361,7 @@ def drop_dependents(search: Mapping[str, Any], bad: set[str]) -> dict[str, Any]:
     """Returns the axes without invalid ones and without those whose conditions depend on them.
 
     Args:
-        search: The axes by name.
+        search: The axes, keyed by name.
         bad: Names of invalid axes.
     """
     if not bad:

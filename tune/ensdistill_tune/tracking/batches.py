@@ -1,4 +1,4 @@
-"""Metrics, params and tags, sent in batches of the sizes and lengths that MLflow accepts."""
+"""Sends metrics, params and tags in batches whose sizes and lengths MLflow accepts."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ LONGEST = 5000  # maximum length of a param or tag in characters; MLflow refuses
 
 
 class MetricBuffer:
-    """Pending metric points by run."""
+    """Pending metric points, keyed by run."""
 
     def __init__(self) -> None:
         self._points: dict[str, list[Metric]] = {}
@@ -27,12 +27,12 @@ class MetricBuffer:
         return list(self._points)
 
     def add(self, run: str, metrics: Mapping[str, float], at: float, step: int = 0) -> None:
-        """Adds a point of each metric.
+        """Adds one point to each metric.
 
         Args:
             run: Id of the run.
-            metrics: Values by name.
-            at: Time of the points, seconds since the epoch.
+            metrics: Values, keyed by metric name.
+            at: Time of the points in seconds since 1970.
             step: Step of the points; the epoch of a training curve.
         """
         from mlflow.entities import Metric
@@ -43,12 +43,12 @@ class MetricBuffer:
     def flush(self, client: "MlflowClient", run: str, tags: Mapping[str, Any] | None = None) -> None:
         """Sends the points of a run, with tags in the last request.
 
-        An error empties the buffer, too: all events are then sent again.
+        An error also empties the buffer, because all events are then sent again.
 
         Args:
-            client: MLflow.
+            client: Client of MLflow.
             run: Id of the run.
-            tags: At most `ENTRIES` tags by name.
+            tags: At most `ENTRIES` tags, keyed by name.
         """
         points = self._points.pop(run, [])
         while len(points) > POINTS:
@@ -59,7 +59,7 @@ class MetricBuffer:
 
 
 def log_params(client: "MlflowClient", run: str, params: Mapping[str, Any]) -> None:
-    """Sends params of a run, which MLflow does not allow to change later."""
+    """Sends params of a run; MLflow does not allow later changes to params."""
     from mlflow.entities import Param
 
     entries = [Param(name, _text(value)) for name, value in params.items()]
@@ -79,10 +79,10 @@ def _tags(tags: Mapping[str, Any]) -> "list[RunTag]":
 
 
 def milliseconds(at: float) -> int:
-    """Returns a time in the milliseconds of MLflow."""
+    """Returns a time in milliseconds, the unit of MLflow."""
     return round(at * 1000)
 
 
 def _text(value: Any) -> str:
-    """Returns the text of a param or tag."""
+    """Returns the value of a param or tag as a string."""
     return without_secrets(json.dumps(value) if is_block(value) else str(value))[:LONGEST]

@@ -1,7 +1,6 @@
 """Figure of the confirmed candidates as SVG: a dot for each seed, mean and standard deviation.
 
-Its axis covers the range of the values. MLflow draws bars that start at zero, in which small differences are not
-visible.
+The axis covers the range of the values. MLflow draws bars that start at zero, which hides small differences.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +15,11 @@ STYLE = (
 
 
 def confirmed_figure(metric: str, values: Mapping[str, Sequence[float]]) -> str:
-    """Returns the figure as the text of an SVG file.
+    """Returns the figure as the content of an SVG file.
 
     Args:
         metric: Name of the metric.
-        values: Values over seeds of each candidate by its label, the best candidate first.
+        values: Values over seeds, keyed by the label of the candidate; the best candidate comes first.
     """
     every = [value for seeds in values.values() for value in seeds]
     low, high = min(every), max(every)

@@ -6,7 +6,7 @@ from ensdistill_tune.tracking.views import MlflowPages, studies_page
 NOTE = "mlflow.note.content"  # tag that MLflow shows as the description of a run or an experiment
 LONGEST = 4500  # maximum length in characters; MLflow accepts 5000 in a tag
 EXPERIMENT_NOTE = (
-    "Each study is one run; its description has the results, and its child runs are the trials.\n\n"
+    "Each study is one run. Its description contains the results, and its child runs are the trials.\n\n"
     "(Studies of ensemble distillation. Replicates of the best trials with fresh seeds are also child runs.)"
 )  # MLflow shows the first line
 
@@ -17,7 +17,7 @@ def with_links(note: str, pages: MlflowPages) -> str:
     The links come first, because MLflow folds a description after its second line.
 
     Args:
-        note: The description in Markdown; cut if it is too long.
+        note: The description in Markdown; it is truncated if it is too long.
         pages: The pages of the study.
     """
     links = {

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
-STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  # others become KILLED
+STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  # all other states become KILLED
 
 
 class EventWriter:

@@ -1,6 +1,6 @@
 """Logged models of MLflow: an exported student as an output of the run that trained it.
 
-MLflow lists logged models under `Models`, of an experiment and of a run, with their metrics by data set.
+MLflow lists logged models under `Models` on the pages of experiments and runs, with metrics for each data set.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ from ensdistill_tune.tracking.descriptions import NOTE
 from ensdistill_tune.tracking.model_content import model_content
 
 READY = LoggedModelStatus.READY
-FILE_HASH = "onnx_sha256"  # tag of a logged model, by which it is found again
+FILE_HASH = "onnx_sha256"  # tag that identifies the file of a logged model
 TYPE = "classifier"
-FINAL = final_metric("val/")  # begins the names of metrics on the validation set
+FINAL = final_metric("val/")  # prefix of the names of metrics on the validation set
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class ExportedModel:
 
     Attributes:
         name: Name of the logged model.
-        onnx_path: File of `ensdistill export`.
-        example: Image uint8 (C,H,W), which is stored with the model.
-        description: Description of the model and of its versions, Markdown.
+        onnx_path: ONNX file written by `ensdistill export`.
+        example: Example image, uint8 (C,H,W), which is stored with the model.
+        description: Description of the model and of its versions, in Markdown.
         tags: Tags of the model and of its versions, such as study and hashes.
-        test: Metrics on the test set; empty if it was not evaluated.
+        test: Metrics on the test set; empty if the student was not evaluated on the test set.
         dataset: The data set of all metrics; None if it is unknown.
     """
 
@@ -56,10 +56,10 @@ class ExportedModel:
 
 
 def log_model(client: MlflowClient, run_id: str, model: ExportedModel, also: Sequence[str] = ()) -> LoggedModel:
-    """Returns the logged model of a file. One that exists is used again; one that is incomplete is completed.
+    """Returns the logged model of a file. An existing model is reused; an incomplete model is completed.
 
     Args:
-        client: MLflow.
+        client: Client of MLflow.
         run_id: Id of the run of the student.
         model: The student.
         also: Ids of further runs that show the model as their output.
@@ -85,7 +85,7 @@ def _create(client: MlflowClient, run: Run, model: ExportedModel) -> LoggedModel
     source = {name: value for name, value in run.data.tags.items() if name.startswith("mlflow.source.")}
     return client.create_logged_model(
         run.info.experiment_id,
-        name=re.sub(r"[/:.%\"']", "-", model.name),  # which MLflow refuses
+        name=re.sub(r"[/:.%\"']", "-", model.name),  # MLflow refuses these characters
         source_run_id=run.info.run_id,
         params=run.data.params,
         tags={**source, **model.tags, FILE_HASH: model.sha256, NOTE: model.description},
@@ -94,7 +94,7 @@ def _create(client: MlflowClient, run: Run, model: ExportedModel) -> LoggedModel
 
 
 def _add_output(client: MlflowClient, run: Run, model_id: str) -> None:
-    """Makes a model an output of a run, once."""
+    """Adds a model to the outputs of a run, unless it is already one of the outputs."""
     known = run.outputs.model_outputs if run.outputs else []
     if model_id not in {output.model_id for output in known}:
         client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, step=0)])
@@ -105,7 +105,7 @@ def _upload(client: MlflowClient, run_id: str, logged: LoggedModel, model: Expor
     about = Model(
         artifact_path=logged.artifact_location, run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id
     )
-    logging.getLogger("mlflow.pyfunc").setLevel("WARNING")  # it reports that it validates the example
+    logging.getLogger("mlflow.pyfunc").setLevel("WARNING")  # otherwise it logs that it validates the example
     with TemporaryDirectory() as temporary:
         content = model_content(model.onnx_path, model.example)
         pyfunc.save_model(f"{temporary}/model", mlflow_model=about, **content)
@@ -113,9 +113,9 @@ def _upload(client: MlflowClient, run_id: str, logged: LoggedModel, model: Expor
 
 
 def _metrics(client: MlflowClient, run: Run, logged: LoggedModel, model: ExportedModel) -> Iterator[Metric]:
-    """Yields the metrics of the model: the final ones of its run, and the same ones on the test set.
+    """Yields the metrics of the model: the final metrics of its run, and the same metrics on the test set.
 
-    All have times of the run, so that a point that is sent twice is stored once.
+    All points have times of the run, so that a point that is sent twice is stored only once.
     """
     known = {"model_id": logged.model_id, "run_id": run.info.run_id}
     if model.dataset is not None:

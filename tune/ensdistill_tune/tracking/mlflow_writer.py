@@ -22,7 +22,7 @@ from ensdistill_tune.tracking.views import MlflowPages, views
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")  # another attempt would fail, too
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")  # another attempt would also fail
 
 
 class MlflowWriter:
@@ -30,9 +30,9 @@ class MlflowWriter:
 
     Attributes:
         pages: The MLflow pages of the study; None before MLflow has answered.
-        refused: Reasons of entries that MLflow refuses for good, such as points of a deleted run.
+        refused: Reasons why MLflow permanently refused entries, such as points of a deleted run.
         files: The artifacts that MLflow has received, each with a hash of its content.
-        steps: Number of completed steps, event by event; it increases as long as the store responds.
+        steps: Number of completed steps, counted for each event; it increases as long as the store responds.
     """
 
     def __init__(self, target: MlflowTarget, study: StudyConfig) -> None:
@@ -55,7 +55,7 @@ class MlflowWriter:
 
         Args:
             begun: Whether events were sent before.
-            since: Start of the study, seconds since the epoch; None before it.
+            since: Start of the study in seconds since 1970; None before the start.
 
         Returns:
             Whether this store contains all previously sent events, if there are any.
@@ -73,7 +73,7 @@ class MlflowWriter:
         return known or not begun
 
     def _add_missing_tags(self, client: "MlflowClient", tags: Mapping[str, str]) -> None:
-        """Sets missing tags of the experiment; later events change those of the saved views."""
+        """Sets missing tags of the experiment; later events change the tags of the saved views."""
         known = client.get_experiment(self._runs.experiment).tags
         for tag in tags.keys() - known.keys():
             client.set_experiment_tag(self._runs.experiment, tag, tags[tag])

@@ -24,12 +24,12 @@ REQUIRED = ("numpy", "onnxruntime", "pandas", "pillow")  # MLflow adds itself
 def model_content(onnx_path: Path, example: np.ndarray) -> dict[str, Any]:
     """Returns the arguments of `mlflow.pyfunc.save_model` and `log_model` that describe a student.
 
-    The input is one column `image`, the content of an image file; JSON holds it in base64. The output has the columns
-    `label`, `probability` and `probabilities` (by class name).
+    The input is one column `image` with the content of image files, in base64 if the request is JSON. The output has
+    the columns `label`, `probability` and `probabilities` (keyed by class name).
 
     Args:
-        onnx_path: File of `ensdistill export`.
-        example: Image uint8 (C,H,W), which is stored with the model as a PNG file.
+        onnx_path: ONNX file written by `ensdistill export`.
+        example: Example image, uint8 (C,H,W), which is stored with the model as a PNG file.
     """
     outputs = (("string", "label"), ("double", "probability"), (Map(DataType.double), "probabilities"))
     return {
@@ -42,7 +42,7 @@ def model_content(onnx_path: Path, example: np.ndarray) -> dict[str, Any]:
 
 
 def _png(image: np.ndarray) -> bytes:
-    """Returns the PNG file of an image (C,H,W)."""
+    """Returns an image (C,H,W) as the content of a PNG file."""
     file, pixels = io.BytesIO(), image[0] if len(image) == 1 else image.transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
     return file.getvalue()

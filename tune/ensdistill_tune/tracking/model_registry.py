@@ -1,4 +1,4 @@
-"""Model registry of MLflow: registers an exported student under a name from which it can be loaded.
+"""Model registry of MLflow: registers an exported student under a name by which it can be loaded.
 
 model = mlflow.pyfunc.load_model("models:/NAME@champion")
 model.predict(pandas.DataFrame({"image": [Path("photo.jpg")]}))  # label, probability, probabilities
@@ -26,8 +26,8 @@ def register(
 ) -> int:
     """Registers a student as the next version of a registered model, which is created if necessary.
 
-    The version refers to a logged model of the run. The same file of the same run is registered once: its version is
-    returned again.
+    The version refers to a logged model of the run. A file of a run is registered only once; a second call returns the
+    existing version.
 
     Args:
         uri: URI of the store.
@@ -71,7 +71,7 @@ def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "en
 
 
 def _version_of(client: MlflowClient, name: str, logged: LoggedModel) -> int | None:
-    """Returns the newest version of a registered model that is this logged model; None if there is none."""
+    """Returns the newest version of a registered model that refers to a logged model; None if no version does."""
     known = client.search_model_versions(f"run_id = '{logged.source_run_id}'")
     own = [int(one.version) for one in known if (one.name, one.source) == (name, logged.artifact_location)]
     return max(own, default=None)
@@ -84,7 +84,7 @@ def _new_version(client: MlflowClient, name: str, logged: LoggedModel, model: Ex
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # The location, not `models:/ID`, which a database as registry looks up in the default store of the process.
+    # The location, because a database as registry would look up `models:/ID` in the default store of the process.
     made = client.create_model_version(
         name,
         logged.artifact_location,

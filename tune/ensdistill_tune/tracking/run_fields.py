@@ -1,7 +1,7 @@
 """Tags, parameters and metrics of the runs of a study in MLflow, computed from the event log.
 
 Settings that all trials share (data, teachers, fixed settings of model and training) are parameters of the parent run.
-A trial has its method, the settings of the study file, and the searched settings.
+Parameters of a trial are its method, the settings of the study file, and the searched settings.
 """
 
 import math
@@ -29,7 +29,7 @@ COSTS = ("cost/parameters", "cost/flops", LATENCY, PHOTO_LATENCY)  # of the expo
 TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # 1 or M by definition
 
 
-@dataclass(frozen=True, slots=True)  # a study has one for each event
+@dataclass(frozen=True, slots=True)  # a study has one instance for each event
 class RunUpdate:
     """One event, with the study-wide facts after it."""
 
@@ -90,7 +90,7 @@ def tags_of(trial: TrialRecord, name: str, study: StudyConfig, settings: Mapping
 def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:
     """Returns the parameters of the run of a trial.
 
-    For charts, a logarithmic hyperparameter also has its logarithm as a parameter, and a block is a short text.
+    For charts, the logarithm of a logarithmic hyperparameter is another parameter, and a block is a short string.
     """
     blocks = {name: short_value(value) for name, value in trial.sampled.items() if is_block(value)}
     try:

@@ -28,7 +28,7 @@ class DeletedRunError(Exception):
 
 
 class RunIndex:
-    """The runs of one study by number of trial; number 0 is the parent run.
+    """The runs of one study, keyed by trial number; number 0 is the parent run.
 
     Attributes:
         experiment: Id of the experiment; empty before `connect`.
@@ -85,7 +85,7 @@ class RunIndex:
             number: Number of the trial.
             name: Name of the run; MLflow shows its first characters.
             tags: Tags of the run, in addition to those that identify the study.
-            at: Start time, seconds since the epoch; None for now.
+            at: Start time in seconds since 1970; None for the current time.
         """
         tags = {"study": self._target.study, "study_id": self._target.identity, **tags}
         start = None if at is None else milliseconds(at)
@@ -93,7 +93,7 @@ class RunIndex:
         self._runs[number] = str(run.info.run_id)
 
     def marked(self, client: "MlflowClient") -> Iterator[tuple[int, str]]:
-        """Yields number and id of each trial whose run has a standing."""
+        """Yields the trial number and the id of each run with a standing."""
         for run in self._search(client, f" AND tags.{RESULT} != ''"):
             yield int(run.data.tags["trial"]), str(run.info.run_id)
 

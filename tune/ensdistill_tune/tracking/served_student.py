@@ -1,6 +1,6 @@
 """The code of a registered student: MLflow stores this file in the model and runs it wherever the model is loaded.
 
-It imports MLflow and its pandas and NumPy, ONNX Runtime and Pillow: ensdistill is not installed there.
+It imports only MLflow, pandas, NumPy, ONNX Runtime and Pillow, because ensdistill is not installed there.
 """
 
 import base64
@@ -24,7 +24,7 @@ FORMATS = [name for name in Image.ID if name != "EPS"]  # an EPS file is a progr
 
 
 class ServedStudent(PythonModel):
-    """Classifier of images of any size, which its ONNX file resizes."""
+    """Classifier of images of any size; the ONNX file resizes the images."""
 
     def load_context(self, context: Any) -> None:
         """Opens the ONNX file of the model."""
@@ -38,8 +38,8 @@ class ServedStudent(PythonModel):
         Args:
             context: The context of the model, which is not used.
             model_input: Table with the column `image`; MLflow also accepts a dictionary. An image is the content of an
-                image file, the same in base64 as in JSON, a `pathlib.Path`, or an array uint8 (H,W) or (H,W,C).
-            params: Parameters; there are none.
+                image file (bytes, or base64 as in JSON), a `pathlib.Path`, or an array uint8 (H,W) or (H,W,C).
+            params: Parameters, which are not used.
 
         Raises:
             MlflowException: An image cannot be read.

@@ -28,7 +28,7 @@ from ensdistill_tune.tracking.views import studies_page
 def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: bool) -> int:
     """Prints the links of one study or of all studies, and serves the pages until Ctrl-C.
 
-    If the runs are on a server, its links are printed and the command returns.
+    If the runs are on a server, the links to that server are printed and the command returns.
 
     Args:
         studies: Folder of all studies.
@@ -62,7 +62,7 @@ def _serve(uri: str, port: int, page: str | None) -> int:
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
     environment["MLFLOW_BACKEND_STORE_URI"] = whole(uri)  # keeps credentials out of the process list
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # these signals stop the server, too
+        signal.signal(number, signal.default_int_handler)  # these signals also stop the server
     # In a separate session, so that Ctrl-C reaches it only once, through this process, and it exits quietly.
     output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     server = subprocess.Popen(command, env=environment, start_new_session=True, **output)  # noqa: S603
@@ -91,7 +91,7 @@ def _print_all(lines: Iterable[str]) -> None:
 def _open(page: str | None) -> int:
     """Opens a page in the browser of the user, if one is available."""
     if page and not webbrowser.open(page):
-        print("no browser was found; open the link in one", flush=True)
+        print("no browser was found; open the link manually", flush=True)
     return 0
 
 
@@ -127,7 +127,7 @@ def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tupl
 
 
 def _experiments(studies: Path, uri: str) -> dict[str, str]:
-    """Returns the experiments in this store to which the studies of a folder belong: names by id."""
+    """Returns the experiments of this store that contain studies of a folder: names, keyed by id."""
     found = {}
     for file in studies.glob("*/tracking.json"):
         with contextlib.suppress(DataError):

@@ -23,7 +23,7 @@ class Standing:
         result: Value of the tag `result`: `winner`, `confirmed` or `best of the search`.
         sentence: Description of the run.
         label: Label of the trial.
-        values: The objective of each replicate, by seed; empty without a confirmation.
+        values: The objective of each replicate, keyed by seed; empty without a confirmation.
     """
 
     result: str
@@ -36,7 +36,7 @@ def standings(trials: Mapping[int, TrialRecord], event: SessionEnded, study: Stu
     """Returns the standing of each confirmed trial, or of the best trial of a search without confirmation.
 
     Args:
-        trials: All trials of the study, by number.
+        trials: All trials of the study, keyed by number.
         event: The end of the session.
         study: The settings.
     """

@@ -66,13 +66,13 @@ def default_uri(studies: Path) -> str:
 
 
 def check_uri(uri: str) -> None:
-    """Checks the form of the URI of a store; a connection is not tried.
+    """Checks the form of a store URI, without a connection to the store.
 
     Args:
         uri: URI of the store, without credentials.
 
     Raises:
-        ConfigError: MLflow has no store of this form.
+        ConfigError: MLflow does not support stores of this form.
     """
     whole(uri)
     scheme, colon, rest = uri.partition("://")

@@ -27,7 +27,7 @@ from ensdistill_tune.tracking.views import MlflowPages
 
 FLUSH_SECONDS = 5.0  # seconds between two batches of events
 RETRY_SECONDS = (2.0, 30.0)  # seconds between attempts while MLflow does not respond: initially, and at most
-PATIENCE_SECONDS = (10.0, 5.0)  # wait without progress at the end: if MLflow was reachable so far, if not
+PATIENCE_SECONDS = (10.0, 5.0)  # wait without progress at the end, if MLflow was reachable so far and if not
 LONGEST = 600  # maximum length of a reason in characters
 EVENTS = 200  # maximum number of events in one batch
 CURSOR = "tracking.json"  # file in the folder of a study that lists the events and files that MLflow has received
@@ -104,7 +104,7 @@ class MlflowTracker:
 
     @property
     def refused(self) -> list[str]:
-        """Reasons of entries that MLflow refuses for good, such as points of a deleted run."""
+        """Reasons why MLflow permanently refused entries, such as points of a deleted run."""
         return self._writer.refused
 
     # --- the thread ---
@@ -165,7 +165,7 @@ class MlflowTracker:
 
 
 def _in_short(error: Exception) -> str:
-    """Returns the message of an error without the statements of a database around it."""
+    """Returns the message of an error, without the surrounding database statements."""
     text = " ".join(without_secrets(str(error)).split()).partition("[SQL:")[0]
     return text.removeprefix(_AUTOFLUSH).strip()[:LONGEST] or type(error).__name__
 

@@ -70,12 +70,12 @@ def studies_page(address: str, experiment: str) -> str:
 
 
 def views(pages: MlflowPages, study: StudyConfig, pinned: Sequence[str] = ()) -> dict[str, str]:
-    """Returns the saved views of a study, by the tags of the experiment that store them.
+    """Returns the saved views of a study, keyed by the experiment tags that store them.
 
     Args:
         pages: The pages of the study.
         study: The settings.
-        pinned: Ids of runs that are pinned to the top: the winner.
+        pinned: Ids of the runs that are pinned to the top (the run of the winner).
     """
     return {
         TAG + pages.view: _trials_view(pages.run, study, pinned),
@@ -131,7 +131,7 @@ def _studies_view() -> str:
 
 
 def _columns(study: StudyConfig) -> list[str]:
-    """Returns few columns, so that metrics and settings are visible together; MLflow orders them by name."""
+    """Returns a few columns, so that metrics and settings fit on the page; MLflow orders the columns by name."""
     wanted = [study.objective, *(name for name in COLUMNS if name != study.objective)]
     metrics = [final_metric(name) for name in wanted] + [confirmed_metric(study.objective, "mean")]
     metrics += [final_metric(name) for name in study.secondary_objectives if name not in wanted]
@@ -152,7 +152,7 @@ def _charts(study: StudyConfig, final: str) -> list[dict[str, Any]]:
 
 
 def _curve(metric: str, scale: str) -> dict[str, Any]:
-    """Returns the settings of a line chart over steps, whose axis starts at the lowest value."""
+    """Returns the settings of a line chart over steps; the value axis starts at the lowest value."""
     axes = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": scale, "lineSmoothness": 0}
     return {"metricKey": metric, "selectedMetricKeys": [metric]} | axes
 

@@ -16,11 +16,11 @@ from tests.commands import call
         (
             ("enqueue", "s", "--set", "loss.temperature=2"),
             "waiting",
-            "or when it is resumed with `ensdistill-tune resume s",
+            "or when the study is resumed with `ensdistill-tune resume s",
         ),
         (("stop", "s"), "accepted", "the study stops; to resume: `ensdistill-tune resume s"),
         (("stop", "s", "--trial", "3"), "accepted", "trial 3 stops at its next report"),
-        (("stop", "s"), "waiting", "request pending: the study handles it soon"),
+        (("stop", "s"), "waiting", "request pending: it is handled soon"),
     ],
 )
 def test_the_answer_to_a_request_is_printed(

@@ -144,7 +144,7 @@ def test_a_first_line_without_a_checksum_is_refused(line: str, reason: str, tmp_
 )
 def test_the_error_states_the_line_of_a_record_that_is_not_an_event(line: Any, tmp_path: Path) -> None:
     file = written(tmp_path, {"format": FORMAT}, {"event": "session_started", "at": 0.0}, line)
-    with pytest.raises(DataError, match=r"events\.jsonl, line 3: no event of this version"):
+    with pytest.raises(DataError, match=r"events\.jsonl, line 3: unknown event; use the version"):
         read_journal(file)
 
 
