@@ -23,8 +23,8 @@ Answer = Literal["accepted", "waiting"]
 def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WAIT_SECONDS) -> Answer:
     """Enqueues settings for the next searched trial of a study. The trial counts towards the budget.
 
-    If the study does not run, the request is pending until its next session. That session refuses the request, with a
-    message on its console, if the budget allows no further trial.
+    If the study is not running, the request stays pending until the next session. If the budget allows no further
+    trial, that session refuses the request and prints a message.
 
     Args:
         path: The folder of the study, such as `studies/mine`.

@@ -211,7 +211,7 @@ def _register(
 
 
 def _on_test(facts: StudyResults, choice: ExportItem) -> Metrics:
-    """Returns the test metrics of one student, a replicate of its candidate; empty if it was not evaluated."""
+    """Returns the test metrics of a student that is a replicate of a candidate; empty if it was not evaluated."""
     if choice.candidate is None:
         return {}
     numbers = [replicate.number for replicate in choice.candidate.replicates]

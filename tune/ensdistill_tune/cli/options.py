@@ -14,7 +14,7 @@ EXIT_CODES = """exit codes:
   0    A is better than every B
   1    not distinguishable
   2    error
-  3    A is worse than one B or more
+  3    A is worse than at least one B
   130  interrupted; the same command continues"""
 VERIFIED = "device on which the files are verified and timed: auto, cpu, cuda, ... (auto)"
 

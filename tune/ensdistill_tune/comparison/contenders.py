@@ -132,7 +132,7 @@ def _check(made: Sequence[Contender]) -> None:
         for section in ("data", "teachers"):
             if getattr(one.config, section) != getattr(first.config, section):
                 raise ConfigError(
-                    f"{one.name}: {section} must be those of {first.name}, but differ. "
+                    f"{one.name}: {section} must be the same as for {first.name}, but differ. "
                     "Set data and teachers for all with --config FILE."
                 )
         if one.config.hash in known:

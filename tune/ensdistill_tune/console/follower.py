@@ -27,7 +27,7 @@ TICK_SECONDS = 1.0  # time between two snapshots
 
 
 class StudyFollower:
-    """Follows a study that any process runs. Each snapshot reads only the new part of the event log.
+    """Follows a study that runs in any process. Each snapshot reads only the new part of the event log.
 
     Attributes:
         folder: Folder of the study.

@@ -69,7 +69,7 @@ def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
 
 
 def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
-    """Yields the lines of the best searched trial, the best baseline and the confirmed winner; the best one is bold."""
+    """Yields a line for each of best searched trial, best baseline and confirmed winner; the best line is bold."""
     objective = now.study.objective
     order = now.study.rank(now.primary_trials)
     firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}

@@ -45,14 +45,14 @@ class RecentActivity:
         self.ended: deque[TrialRecord] = deque(maxlen=ENDED)
 
     def reported(self, at: float) -> None:
-        """Counts an epoch. The clock starts with the first one, because only the first trials wait for workers."""
+        """Counts an epoch. The clock starts with the first epoch, because only the first trials wait for workers."""
         if not self._began:
             self._began = True
             self._trials.happens(at)
         self._epochs.happens(at)
 
     def over(self, trial: TrialRecord, at: float) -> None:
-        """Counts an ended trial; an interrupted one may continue and does not count."""
+        """Counts an ended trial. An interrupted trial may continue and is not counted."""
         if trial.state in OVER:
             self.ended.append(trial)
             if self._began:

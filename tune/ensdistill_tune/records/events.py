@@ -1,4 +1,4 @@
-"""Events of a study: one class for each kind of event, and their union.
+"""Events of a study: one class for each kind of event, and the union of these classes.
 
 An event is a record of the event log; its field `event` states the kind. The first record of the log states the format.
 Increase `FORMAT` when older logs can no longer be read, because of a new required field or a changed meaning.
@@ -41,7 +41,7 @@ class TeachersReady(_Event):
 
 
 class TrialStarted(_Event):
-    """A new trial started. The fields are those of its record."""
+    """A new trial started. The fields are those of the trial's record."""
 
     event: Literal["trial_started"] = "trial_started"
     trial: int
@@ -148,7 +148,7 @@ class StopRequested(_Event):
 
 
 class RequestRefused(_Event):
-    """A request was refused, with the reason."""
+    """A request was refused; the event contains the reason."""
 
     event: Literal["request_refused"] = "request_refused"
     request: str

@@ -1,4 +1,4 @@
-"""Requests to a study, one file each in `<study>/inbox/`. The process that runs the study removes the files."""
+"""Requests to a study, each in a file in `<study>/inbox/`. The process that runs the study removes the files."""
 
 import contextlib
 import time

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 _OPEN, _CLOSE = b'{"crc": "', b'", '
-_START = len(_OPEN) + 8 + len(_CLOSE)  # bytes before the part under the checksum
+_START = len(_OPEN) + 8 + len(_CLOSE)  # bytes before the part that the checksum covers
 
 
 @dataclass(frozen=True)
 class LogEnd:
-    """The end of a sound log: the number of its records, their size and the checksum of the last one.
+    """End of a sound log: number and total size of its records, and checksum of the last record.
 
     Attributes:
         records: Number of records, including the header.

@@ -119,7 +119,7 @@ def _override_at_fault(
 
 
 def _of_override(issue: ConfigIssue, name: str, origin: str) -> ConfigIssue:
-    """Returns the issue with an override as its origin; the text does not repeat the name."""
+    """Returns the issue with an override as its origin; the message does not repeat the name."""
     alone = issue.name == name and not issue.given
     return replace(issue, origin=origin if alone else f"{origin}{name}: ")
 
@@ -171,7 +171,7 @@ def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
 
 
 def _flat_axes(search: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields names and definitions of axes, whose names may be nested like those of settings."""
+    """Yields the names and definitions of axes; the axes of a file may be nested like settings."""
     for name, value in search.items():
         nested = isinstance(value, Mapping) and value and all(isinstance(one, Mapping) for one in value.values())
         if nested and not value.keys() & Hyperparameter.model_fields.keys():

@@ -48,7 +48,7 @@ def _best_settings(folder: StudyDirectory) -> Sequence[Sampled]:
 
 
 def resolve_precision(study: StudyConfig) -> StudyConfig:
-    """Returns the study with `precision: auto` replaced by one precision for all trials, which study.json records.
+    """Returns the study with `precision: auto` replaced by one precision for all trials; study.json records it.
 
     Args:
         study: The settings; they are returned unchanged if they set another precision than `auto`.

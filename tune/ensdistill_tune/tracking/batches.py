@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, RunTag
 
 POINTS, ENTRIES = 900, 100  # maximum number of metric points, and of params or tags, in one request
-LONGEST = 5000  # maximum length of a param or tag in characters; MLflow refuses longer ones
+LONGEST = 5000  # maximum length of a param or tag in characters; MLflow refuses longer values
 
 
 class MetricBuffer:

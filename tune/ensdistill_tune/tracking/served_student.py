@@ -18,7 +18,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MODES = {1: "L", 3: "RGB"}  # Pillow's mode by number of channels
+MODES = {1: "L", 3: "RGB"}  # Pillow's mode for each number of channels
 Image.init()
 FORMATS = [name for name in Image.ID if name != "EPS"]  # an EPS file is a program for Ghostscript
 
@@ -50,7 +50,7 @@ class ServedStudent(PythonModel):
         try:
             pixels = self._pixels(image)
         except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
-            unknown = isinstance(error, UnidentifiedImageError)  # whose message has the address of a Python object
+            unknown = isinstance(error, UnidentifiedImageError)  # the message contains the address of a Python object
             cause = "it is not an image that Pillow can read" if unknown else error
             raise MlflowException.invalid_parameter_value(f"image {number}: cannot be read: {cause}") from error
         (probabilities,) = self._session.run(["probabilities"], {"images": pixels[None]})[0].astype(float)

@@ -114,7 +114,7 @@ def _store_of(studies: Path, name: str | None) -> str:
 
 
 def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tuple[str, str]]:
-    """Returns titles and links, the most important one first."""
+    """Returns titles and links, the most important link first."""
     if name is None:
         known = sorted(_experiments(studies, uri).items())
         links = [(f"studies of experiment {title}", studies_page(address, number)) for number, title in known]

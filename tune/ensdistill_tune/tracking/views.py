@@ -1,7 +1,7 @@
 """Links to the MLflow pages of a study, and the saved views that the links open.
 
-MLflow does not document the form of a saved view; this one works with MLflow 3.17. If the form changes, a link opens
-the default view.
+MLflow does not document the form of a saved view; the form used here works with MLflow 3.17. If the form changes, a
+link opens the default view.
 """
 
 import json

@@ -99,7 +99,7 @@ def test_settings_that_cannot_be_compared_are_refused(names: list[str], words: s
 def test_files_with_different_data_require_common_data_settings(where: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("preset: labels\ndata: {kind: digits, train_size: 50}\n")
-    with pytest.raises(edt.ConfigError, match=r"other.yaml: data must be those of .*small.yaml, but differ"):
+    with pytest.raises(edt.ConfigError, match=r"other.yaml: data must be the same as for .*small.yaml, but differ"):
         contenders_of([where / "small.yaml", other], tmp_path)
     first, second = contenders_of([where / "small.yaml", other], tmp_path, where / "small.yaml")
     assert first.config.data == second.config.data
