@@ -99,7 +99,7 @@ class ComparisonResult:
 
     Attributes:
         metric: The metric that was compared, on validation images.
-        mode: `min` or `max`: the direction in which it improves.
+        mode: Direction in which the metric improves, `min` or `max`.
         first_seed: The first seed of the students.
         values: Metric values, one per seed, keyed by the name of the settings; the first settings come first.
         config_hashes: Hashes of the settings with seed 0, keyed by the name of the settings.

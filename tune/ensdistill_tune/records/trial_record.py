@@ -204,7 +204,7 @@ def rank_trials(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[T
     Args:
         trials: The trials.
         metric: The metric that ranks them.
-        mode: `min` or `max`: the direction in which it improves.
+        mode: Direction in which the metric improves, `min` or `max`.
     """
     sign = -1 if mode == "max" else 1
     known = [(trial.value(metric), trial) for trial in trials]

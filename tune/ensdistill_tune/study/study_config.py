@@ -71,7 +71,7 @@ class Resources(Settings):
 
     cpus: float = setting(1, "Number of CPU cores per trial.", ge=0.01)
     gpus: float = setting(
-        0, "Number of GPUs per trial. Below 1, several trials share a GPU; each uses this fraction of its memory.", ge=0
+        0, "Number of GPUs per trial. Below 1, several trials share a GPU; each uses this fraction of GPU memory.", ge=0
     )
     max_concurrent: int | None = setting(
         None, "Maximum number of parallel trials; by default as many as the resources allow.", ge=1

@@ -212,7 +212,7 @@ def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
 
 
 def _own_pieces(study: StudyConfig) -> set[type[Piece]]:
-    """Returns the custom pieces that a trial may have."""
+    """Returns the custom pieces that a trial may use."""
     values = [(name, value) for name, axis in study.search.items() for value in axis.values]
     trees = [nest({name: value}) for name, value in values if isinstance(value, str | Mapping)]
     try:
