@@ -51,7 +51,7 @@ def resolve_precision(study: StudyConfig) -> StudyConfig:
     """Returns the study with `precision: auto` replaced by one precision for all trials; study.json records it.
 
     Args:
-        study: The settings; they are returned unchanged if they set another precision than `auto`.
+        study: The settings; they are returned unchanged if their precision is not `auto`.
     """
     training = study.config.get("training", {})
     if training.get("precision") != "auto":
