@@ -66,8 +66,8 @@ bench: $(READY)
 bench-data: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_data
 
-# Searchers of this package and of others on tables of real learning curves, 40 seeds. An hour on one core. The command
-# python -m tests.benchmarks.learning_curves --rows N extends the tables.
+# Searchers of this package and of others on tables of real learning curves, 40 seeds. Hours on one core, 6 GB of disk.
+# The command `python -m tests.benchmarks.learning_curves --rows N` extends the tables.
 bench-search: $(READY)
 	$(BIN)/python -m tests.benchmarks.search_speed --peers
 

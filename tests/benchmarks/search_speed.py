@@ -22,6 +22,7 @@ has the following values, with 95 % intervals over paired benchmark seeds:
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -51,7 +52,8 @@ class Outcome:
     Attributes:
         epochs: Share of random search's epochs until a trial is as good as its best; 1 if none is.
         regret: Regret of the confirmed trial, in NLL or in units of random search's.
-        false_winner: 1 if the best trial of the search is not the best of its candidates, else 0.
+        false_winner: 1 if the best trial of the search is not the best of its candidates, else 0; NaN if there is no
+            second seed.
     """
 
     epochs: float
@@ -72,7 +74,8 @@ def judge(story: Story, table: CurveTable, seed: int, trials: int) -> Outcome:
     confirmed = min(candidates, key=lambda row: other[row])
     best = min(candidates, key=lambda row: table.truth[row])
     regret = float(table.truth[confirmed] - table.truth.min())
-    return Outcome(min([1.0, *(trained / limit for trained in reached)]), regret, float(best != candidates[0]))
+    wrong = math.nan if ends.shape[1] == 1 else float(best != candidates[0])
+    return Outcome(min([1.0, *(trained / limit for trained in reached)]), regret, wrong)
 
 
 Outcomes = dict[str, list[Outcome]]  # of each searcher, in order of the seeds
@@ -125,7 +128,7 @@ def table_of(found: Outcomes) -> str:
     for name, runs in found.items():
         epochs, regrets = [run.epochs for run in runs], [run.regret for run in runs]
         difference = [mine.regret - regret for mine, regret in zip(ours, regrets, strict=True)]
-        wrong = f"{statistics.fmean(run.false_winner for run in runs):.2f}"
+        wrong = f"{statistics.fmean(run.false_winner for run in runs):.2f}".replace("nan", "-")
         paired = ratio(epochs, [run.epochs for run in ours])
         rows.append([name, interval(epochs), paired, interval(regrets), interval(difference), wrong])
     return markdown_table(columns, rows)
@@ -136,7 +139,9 @@ def pooled(tasks: Mapping[str, Outcomes]) -> Outcomes:
     first = next(iter(tasks.values()))
     return {
         name: [
-            Outcome(*(statistics.fmean(getattr(run, field) for run in runs) for field in Outcome.__dataclass_fields__))
+            Outcome(
+                *(float(np.nanmean([getattr(run, field) for run in runs])) for field in Outcome.__dataclass_fields__)
+            )
             for runs in zip(*(found[name] for found in tasks.values()), strict=True)
         ]
         for name in first
@@ -161,7 +166,8 @@ def main() -> None:
         found[name] = measure(table, options.who, PEERS if options.peers else (), trials, seeds)
         print(f"\n{name}: {table}; random search of {trials} trials; {options.seeds} benchmark seeds\n")
         print(table_of(found[name]), flush=True)
-    print(f"\nmean over tasks\n\n{table_of(pooled(found))}")
+    if len(found) > 1:
+        print(f"\nmean over tasks\n\n{table_of(pooled(found))}")
     if options.peers:
         print(f"\nnot installed: {MISSING}")
     if options.json:
