@@ -3,10 +3,10 @@
     make scale                                                  (about an hour on two idle cores)
     python -m tests.benchmarks.scale --trials 500 1000          (a few minutes)
 
-Trials report simulated curves without training (`made_up_trials`). Everything else is real: the command `launch` with
-its planner, searcher, scheduler, event log and MLflow on SQLite, then `status`, `report` and `export`, each in a
-separate process. `first` and `last` are the milliseconds per trial of the first and the last thousand trials, or of
-both halves of fewer trials.
+Trials report made-up curves and train nothing (`made_up_trials`). All else is real: the command `launch` with its
+planner, searcher, scheduler, event log and MLflow on SQLite, then `status`, `report` and `export`, each in a process.
+`first` and `last` are the milliseconds a trial of the first and the last thousand, or of both halves of fewer trials;
+`CPU ms` is the CPU time of the driver a trial, with its start, MLflow and the report.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 from unittest.mock import patch
 
@@ -99,10 +100,11 @@ def prepare(studies: Path) -> None:
 
 
 def drive(study: StudyConfig, studies: Path, executor: Name) -> Figures:
-    """Launches a study and returns its cost."""
+    """Launches a study and returns what it cost. CPU times do not depend on what else the machine does."""
+    cpu = time.process_time()
     with made_up(study.epochs):
         launch(study, name="study", studies_dir=studies, executor=executor, progress="off")
-    ended = time.time()
+    ended, cpu = time.time(), time.process_time() - cpu
     began = time.perf_counter()
     events = read_journal(studies / "study" / "events.jsonl")
     read = time.perf_counter() - began
@@ -117,6 +119,7 @@ def drive(study: StudyConfig, studies: Path, executor: Name) -> Figures:
         "last": (times[-1] - times[-1 - part]) / part * 1000,
         "a trial": (times[-1] - times[0]) / count * 1000,
         "with MLflow": (times[-1] - times[0] + ended - closed) / count * 1000,
+        "CPU ms": cpu / count * 1000,
         "driver MiB": peak_mib(),
         "log MB": (studies / "study" / "events.jsonl").stat().st_size / 1e6,
         "log s": read,
@@ -126,11 +129,13 @@ def drive(study: StudyConfig, studies: Path, executor: Name) -> Figures:
 # --- the table ---
 
 
-def command_seconds(*words: str) -> float:
-    """Returns the seconds of one command in a separate process."""
-    began = time.perf_counter()
+def command_seconds(*words: str) -> tuple[float, float]:
+    """Seconds of one command in its own process, and its CPU seconds."""
+    began, before = time.perf_counter(), getrusage(RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "ensdistill_tune", *words], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    after = getrusage(RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - began, used
 
 
 def give_student(studies: Path) -> None:
@@ -153,11 +158,10 @@ def measure(case: list[str], prepared: Path) -> Figures:
         own = [sys.executable, "-m", "tests.benchmarks.scale", "--drive", folder, *case]
         figures: Figures = json.loads(subprocess.run(own, check=True, stdout=subprocess.PIPE).stdout)
         place = ("study", "--studies-dir", folder)
-        figures["status s"] = command_seconds("status", *place)
-        figures["report s"] = command_seconds("report", *place)
-        figures["report MB"] = (studies / "study" / "report.html").stat().st_size / 1e6
         give_student(studies)
-        figures["export s"] = command_seconds("export", *place)
+        for command in ("status", "report", "export"):
+            figures[f"{command} s"], figures[f"{command} CPU s"] = command_seconds(command, *place)
+        figures["report MB"] = (studies / "study" / "report.html").stat().st_size / 1e6
     return figures
 
 
