@@ -7,10 +7,11 @@
 
 Trials report simulated curves without training (`made_up_trials`). Everything else is real: the command `launch` with
 its planner, searcher, scheduler, event log and MLflow on SQLite, then `status`, `report` and `export`, each in a
-separate process. `first` and `last` are the milliseconds per trial of the first and the last thousand trials, or of
-both halves of fewer trials.
-`CPU ms` is the CPU time of the driver per trial, including its start, MLflow and the report. `a second` is the rate at which
-the driver hands out and takes in trials, once every CPU has had one.
+separate process.
+
+`first` and `last` are the milliseconds per trial of the first and the last thousand trials, or of both halves of fewer
+trials. `CPU ms` is the CPU time of the driver per trial, including its start, MLflow and the report. `a second` is the
+rate at which the driver starts and ends trials, once every CPU has run one.
 """
 
 import argparse
