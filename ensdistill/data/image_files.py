@@ -40,6 +40,8 @@ _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _DEPTHS = {"L;2": 85, "L;4": 17}  # factor by which Pillow multiplies the gray values of a PNG
 _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
+LARGEST_FILE = 1 << 28  # bytes; an entry of a zip file can be a thousand times larger than the zip file
+
 FRAMES = "several frames; only the first is read"
 SHALLOW = "16 bits, but all values up to 255, which are nearly black on the 16-bit scale"
 
@@ -127,7 +129,9 @@ class ImageFile:
         """
         try:
             with self.open() as stream:
-                raw = stream.read()
+                raw = stream.read(LARGEST_FILE + 1)
+            if len(raw) > LARGEST_FILE:
+                raise _RefusedError(f"it has more than {LARGEST_FILE >> 20} MiB, unlike an image; remove it")
             return _decoded(raw, shape, resize)
         except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
             raise ImageError(self.place, self.name, self._cause(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -93,6 +94,7 @@ def _opened(path: Path) -> Iterator[NpzFile]:
         raise DataError(f"data.path: {printable(str(path))} is not a file; give a .npz file with x_train and y_train")
     try:
         with np.load(path, allow_pickle=False) as archive:
+            _check_size(archive)
             yield archive
     except DataError:
         raise
@@ -107,6 +109,13 @@ def _opened(path: Path) -> Iterator[NpzFile]:
         cause = _no_npz(head) or error
         reason = f"{printable(str(path))} is not a readable .npz file of plain arrays ({cause})"
         raise DataError(f"data.path: {reason}; write it with numpy.savez") from error
+
+
+def _check_size(archive: NpzFile) -> None:
+    """Raises MemoryError if the arrays are larger than the memory of this machine: a compressed file may be tiny."""
+    size = sum(entry.file_size for entry in archive.zip.infolist()) if archive.zip else 0  # zipfile reads no more
+    if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise MemoryError
 
 
 def _no_npz(head: bytes) -> str:

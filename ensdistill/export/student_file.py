@@ -21,7 +21,7 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models import CustomModel
 from ensdistill.runtime.files import ensure_writable_dir
-from ensdistill.runtime.weights import STUDENT_FILE, load_weights, read_metadata
+from ensdistill.runtime.weights import STUDENT_FILE, count_values, load_weights, read_metadata
 from ensdistill.settings.fields import own_kinds
 from ensdistill.settings.pieces import is_own
 from ensdistill.settings.validation import validate
@@ -204,6 +204,7 @@ def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassif
             f"{path}: refuses to import {config.model.path}, because the file is untrusted; use the .onnx file instead"
         )
     shape, class_names = parse_metadata(path, metadata)
+    _check_size(path, config, shape, class_names)
     network = _empty_network(config, shape, class_names)
     load_weights(path, network)
     return DeployableClassifier(network, shape, resize_in(path, metadata))
@@ -263,6 +264,18 @@ def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> C
             f"{path}: version {__version__} cannot read its settings (written by {version}); export the student again "
             "with `ensdistill export`"
         ) from error
+
+
+def _check_size(path: Path, config: Config, shape: Shape, class_names: tuple[str, ...]) -> None:
+    """Raises DataError if the settings describe a larger network than the file has weights, before it takes memory."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        described = sum(value.numel() for value in config.model(shape, len(class_names)).state_dict().values())
+    if described > (stored := count_values(path)):
+        raise DataError(
+            f"{path}: its settings describe a network with {described:,} values, but it has {stored:,}; export the "
+            "student again"
+        )
 
 
 def _needed(tree: Any, head: bool) -> Any:

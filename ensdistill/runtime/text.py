@@ -22,6 +22,11 @@ def printable(text: str) -> str:
     return "".join(letters)
 
 
+def printable_lines(text: str) -> str:
+    """Returns a text with control characters escaped, except for its line breaks."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def listed(names: Iterable[str], most: int = SHOWN) -> str:
     """Returns the first names and the number of the remaining ones, for example `a, b and 3 more`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
@@ -79,6 +80,22 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as opened:
             return opened.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: damaged, or not a safetensors file") from error
+
+
+def count_values(path: str | Path) -> int:
+    """Returns the number of values of all tensors in a weights file, from its header.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: damaged, or not a safetensors file") from error
 

@@ -2,15 +2,21 @@
 
     make scale                                                  (about an hour on two idle cores)
     python -m tests.benchmarks.scale --trials 500 1000          (a few minutes)
+    python -m tests.benchmarks.scale --trials 1000 --cpus 100 --seconds 10 --search random
+                                                                (a cluster of 100 logical CPUs on this machine)
 
 Trials report simulated curves without training (`made_up_trials`). Everything else is real: the command `launch` with
 its planner, searcher, scheduler, event log and MLflow on SQLite, then `status`, `report` and `export`, each in a
-separate process. `first` and `last` are the milliseconds per trial of the first and the last thousand trials, or of
-both halves of fewer trials.
+separate process.
+
+`first` and `last` are the milliseconds per trial of the first and the last thousand trials, or of both halves of fewer
+trials. `CPU ms` is the CPU time of the driver per trial, including its start, MLflow and the report. `a second` is the
+rate at which the driver starts and ends trials, once every CPU has run one.
 """
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -20,6 +26,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 from unittest.mock import patch
 
@@ -98,11 +105,27 @@ def prepare(studies: Path) -> None:
     shutil.copyfile(studies / "first" / "best" / STUDENT, studies / STUDENT)
 
 
-def drive(study: StudyConfig, studies: Path, executor: Name) -> Figures:
-    """Launches a study and returns its cost."""
-    with made_up(study.epochs):
+@contextmanager
+def cluster(cpus: int) -> Iterator[None]:
+    """Provides Ray with this number of logical CPUs; 0 leaves it to the study."""
+    if not cpus:
+        yield
+        return
+    import ray
+
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def drive(study: StudyConfig, studies: Path, executor: Name, cpus: int) -> Figures:
+    """Launches a study and returns what it cost. CPU times do not depend on what else the machine does."""
+    cpu = time.process_time()
+    with made_up(study.epochs), cluster(cpus):
         launch(study, name="study", studies_dir=studies, executor=executor, progress="off")
-    ended = time.time()
+    ended, cpu = time.time(), time.process_time() - cpu
     began = time.perf_counter()
     events = read_journal(studies / "study" / "events.jsonl")
     read = time.perf_counter() - began
@@ -116,7 +139,9 @@ def drive(study: StudyConfig, studies: Path, executor: Name) -> Figures:
         "first": (times[part] - times[0]) / part * 1000,
         "last": (times[-1] - times[-1 - part]) / part * 1000,
         "a trial": (times[-1] - times[0]) / count * 1000,
+        "a second": (count - 2 * cpus) / (times[-1 - cpus] - times[cpus]) if count > 2 * cpus else math.nan,
         "with MLflow": (times[-1] - times[0] + ended - closed) / count * 1000,
+        "CPU ms": cpu / count * 1000,
         "driver MiB": peak_mib(),
         "log MB": (studies / "study" / "events.jsonl").stat().st_size / 1e6,
         "log s": read,
@@ -126,11 +151,13 @@ def drive(study: StudyConfig, studies: Path, executor: Name) -> Figures:
 # --- the table ---
 
 
-def command_seconds(*words: str) -> float:
-    """Returns the seconds of one command in a separate process."""
-    began = time.perf_counter()
+def command_seconds(*words: str) -> tuple[float, float]:
+    """Seconds of one command in its own process, and its CPU seconds."""
+    began, before = time.perf_counter(), getrusage(RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "ensdistill_tune", *words], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    after = getrusage(RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - began, used
 
 
 def give_student(studies: Path) -> None:
@@ -144,20 +171,21 @@ def give_student(studies: Path) -> None:
     save_file(load_file(studies / STUDENT), file, about)
 
 
-def measure(case: list[str], prepared: Path) -> Figures:
-    """Returns all measurements of one study, which a separate process runs."""
+def measure(case: list[str], prepared: Path, seconds: str) -> Figures:
+    """All figures of one study, which a process of its own runs. Each trial waits for `seconds`."""
     with tempfile.TemporaryDirectory() as folder:
         studies = Path(folder)
         shutil.copytree(prepared / "teachers", studies / "teachers")
         shutil.copyfile(prepared / STUDENT, studies / STUDENT)
         own = [sys.executable, "-m", "tests.benchmarks.scale", "--drive", folder, *case]
-        figures: Figures = json.loads(subprocess.run(own, check=True, stdout=subprocess.PIPE).stdout)
+        environment = os.environ | {made_up_trials.SECONDS: seconds}
+        done = subprocess.run(own, check=True, stdout=subprocess.PIPE, env=environment)
+        figures: Figures = json.loads(done.stdout)
         place = ("study", "--studies-dir", folder)
-        figures["status s"] = command_seconds("status", *place)
-        figures["report s"] = command_seconds("report", *place)
-        figures["report MB"] = (studies / "study" / "report.html").stat().st_size / 1e6
         give_student(studies)
-        figures["export s"] = command_seconds("export", *place)
+        for command in ("status", "report", "export"):
+            figures[f"{command} s"], figures[f"{command} CPU s"] = command_seconds(command, *place)
+        figures["report MB"] = (studies / "study" / "report.html").stat().st_size / 1e6
     return figures
 
 
@@ -168,12 +196,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of each trial")
     parser.add_argument("--search", nargs="+", choices=SEARCHES, default=list(SEARCHES))
     parser.add_argument("--executor", choices=["ray", "inline"], default="ray")
+    parser.add_argument("--cpus", type=int, default=0, help="logical CPUs of Ray; by default those of the machine")
+    parser.add_argument("--seconds", type=float, default=0, help="how long each trial waits")
     parser.add_argument("--json", type=Path, help="where the figures are written too")
     parser.add_argument("--drive", type=Path, help=argparse.SUPPRESS)  # the process of one study
     options = parser.parse_args()
     if options.drive:
         study = study_of(options.search[0], options.trials[0], options.epochs)
-        print(json.dumps(drive(study, options.drive, options.executor)))
+        print(json.dumps(drive(study, options.drive, options.executor, options.cpus)))
         return
     console, rows = Console(width=150), []
     table = Table(title=f"milliseconds a trial, and more; load {os.getloadavg()[1]:.1f} at the start")
@@ -182,8 +212,8 @@ def main() -> None:
         for search in options.search:
             for trials in options.trials:
                 case = ["--search", search, "--trials", str(trials)]
-                case += ["--epochs", str(options.epochs), "--executor", options.executor]
-                rows.append({"search": search} | measure(case, Path(folder)))
+                case += ["--epochs", str(options.epochs), "--executor", options.executor, "--cpus", str(options.cpus)]
+                rows.append({"search": search} | measure(case, Path(folder), str(options.seconds)))
                 console.print(rows[-1])
     for name in rows[0]:
         table.add_column(name, justify="right")

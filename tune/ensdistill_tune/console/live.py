@@ -8,7 +8,7 @@ from statistics import fmean
 from rich.console import Console
 from rich.live import Live
 
-from ensdistill.runtime.text import counted
+from ensdistill.runtime.text import counted, printable_lines
 from ensdistill_tune.analysis.confirmation import Stage, confirmation_of
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.console.rendering import StudyPanel
@@ -134,7 +134,7 @@ def live(observer: ConsoleObserver, study: StudyState) -> Iterator[None]:
 def describe(trial: TrialRecord, study: StudyConfig) -> str:
     """Returns the line of an ended trial: state, label, objective, broken constraints, settings."""
     if trial.state == "failed":
-        return f"failed    {trial.name}: {trial.error}"
+        return f"failed    {trial.name}: {printable_lines(trial.error or '')}"
     if not trial.last:
         return f"{trial.state:9s} {trial.name}  no epoch completed"
     label, settings = (f"{trial.number:03d}", f"  {trial.settings}") if trial.kind == "search" else (trial.name, "")

@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from ensdistill.runtime.formatting import mean_and_spread, percent
+from ensdistill.runtime.text import printable_lines
 from ensdistill_tune.console.remaining import estimate_remaining
 from ensdistill_tune.console.snapshot import OPEN, StudySnapshot, epoch_of
 from ensdistill_tune.formatting import duration
@@ -97,7 +98,9 @@ def _trial_rows(now: StudySnapshot, width: int, marks: str) -> Iterator[Text]:
     values = max(6, len(label))
     notes = [_within_epoch(now.progress.get(trial.number)) for trial in shown]
     room = max(10, width - states - SMALL - epochs - values - 6 - max(map(len, notes)))
-    names = [_fitted(f"{t.number:03d} {t.error}" if t.state == "failed" else t.name, room) for t in shown]
+    names = [
+        _fitted(printable_lines(f"{t.number:03d} {t.error}") if t.state == "failed" else t.name, room) for t in shown
+    ]
     room = max(map(len, names))
     yield Text(f"\n{'':{states}} {'trial':{room}}  {'epoch':>{SMALL + epochs + 1}}  {label:>{values}}", "dim")
     for n, (trial, name, note) in enumerate(zip(shown, names, notes, strict=True)):
@@ -110,6 +113,11 @@ def _trial_rows(now: StudySnapshot, width: int, marks: str) -> Iterator[Text]:
             f"  {value:>{values}}{note}",
             style=STYLES.get(trial.state, ""),
         )
+
+
+def _label(trial: TrialRecord) -> str:
+    """Returns name or error of a trial, without characters that control a terminal."""
+    return printable_lines(f"{trial.number:03d} {trial.error}") if trial.state == "failed" else trial.name
 
 
 def _within_epoch(progress: TrialProgress | None) -> str:

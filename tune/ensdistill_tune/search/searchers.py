@@ -55,6 +55,8 @@ class ModelBasedSearcher(SearcherSettings):
 class Tpe(ModelBasedSearcher):
     """Tree-structured Parzen estimator, for one objective or several.
 
+    With one objective and more than 500 ended trials, the model uses the best 25 and an even selection of the others.
+
     References:
         Bergstra et al. 2011. Watanabe 2023.
     """

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ensdistill.runtime.secrets import without_secrets
+from ensdistill.runtime.text import printable
 from ensdistill_tune.credentials import whole
 from ensdistill_tune.records.events import SessionEnded
 from ensdistill_tune.study.study_config import StudyConfig
@@ -103,7 +104,7 @@ class MlflowWriter:
             find_experiment(
                 self._connected.client, self.target
             )  # raises if the experiment was deleted: nothing is lost
-            self.refused.append(" ".join(without_secrets(str(error)).split())[:200])
+            self.refused.append(printable(" ".join(without_secrets(str(error)).split()))[:200])
         except DeletedRunError as error:
             self.refused.append(str(error))
 

@@ -16,6 +16,7 @@ from typing import Any
 from ensdistill.config import content_hash
 from ensdistill.runtime.files import synchronize, write_json
 from ensdistill.runtime.secrets import without_secrets
+from ensdistill.runtime.text import printable
 from ensdistill_tune.records.events import Event
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_index import TrialIndex
@@ -167,7 +168,7 @@ class MlflowTracker:
 def _in_short(error: Exception) -> str:
     """Returns the message of an error, without the surrounding database statements."""
     text = " ".join(without_secrets(str(error)).split()).partition("[SQL:")[0]
-    return text.removeprefix(_AUTOFLUSH).strip()[:LONGEST] or type(error).__name__
+    return printable(text.removeprefix(_AUTOFLUSH).strip())[:LONGEST] or type(error).__name__  # a server wrote it
 
 
 _AUTOFLUSH = (

@@ -42,7 +42,7 @@ from ensdistill.export.model_card import StudyContext
 from ensdistill.export.student_file import _empty_network, load_deployable
 from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble
 from ensdistill.models import CustomModel, Torchvision
-from ensdistill.runtime.weights import save_weights
+from ensdistill.runtime.weights import read_metadata, save_weights
 from ensdistill.training.new_student import new_student
 from tests.commands import call, process
 from tests.plugin.ensdistill_example.methods import Focal
@@ -50,6 +50,7 @@ from tests.plugin.ensdistill_example.networks import Copies
 from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
 NETWORKS = ("student.safetensors", "student.pt2", "student.onnx")
+student_file = importlib.import_module("ensdistill.export.student_file")
 exporting = importlib.import_module("ensdistill.export.network_files")
 
 
@@ -275,6 +276,23 @@ def test_code_named_in_a_file_is_not_executed(digits: DataSplits, tmp_path: Path
     assert "\n" not in str(caught.value)
     network = load_deployable(file, run_imported=True).network
     assert torch.equal(predict(network, digits.validation), predict(own, digits.validation))
+
+
+@pytest.mark.parametrize(
+    "model", [{"kind": "wide_resnet", "depth": 40, "width": 256}, {"kind": "convnet", "width": 4096}]
+)
+def test_a_huge_network_named_in_a_file_is_refused_before_it_is_built(
+    model: dict[str, Any], exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load_deployable(exported / "student.safetensors").network
+    metadata = read_metadata(exported / "student.safetensors")
+    settings = json.loads(metadata["config"]) | {"model": model}
+    save_weights(tmp_path / "student.safetensors", network, metadata | {"config": json.dumps(settings)})
+    monkeypatch.setattr(student_file, "new_student", lambda *_: pytest.fail("the network was built"))
+    with pytest.raises(
+        DataError, match=r"its settings describe a network with [\d,]+ values, but it has [\d,]+; export"
+    ):
+        load_deployable(tmp_path / "student.safetensors")
 
 
 def test_a_student_is_loaded_without_the_code_of_its_custom_loss_if_the_loss_has_no_head(
