@@ -53,9 +53,9 @@ class ConfirmationState:
     """A confirmation so far.
 
     Attributes:
-        candidates: All candidates, best first, with the replicates of the completed stages. A candidate with a
-            replicate that failed twice leaves, without its first stage completely. Empty before the first stage has
-            completed.
+        candidates: All candidates, best first, with the replicates of the completed stages. One with a replicate
+            that failed twice leaves with the seeds that it has, and is missing if it has not completed the first stage.
+            Empty before the first stage has completed.
         stages: The completed stages.
         todo: The replicates of the next stage that have not ended, seed by seed; empty if the confirmation has ended.
         planned: Number of replicates; their maximum while the confirmation has not ended.
