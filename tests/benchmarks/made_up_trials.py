@@ -16,7 +16,7 @@ STUDENT = "student.safetensors"  # in the studies folder: the student that every
 SECONDS = "MADE_UP_TRIAL_SECONDS"  # environment variable: duration of a trial
 NAMES = (
     *(f"{what}/{name}" for what in ("val", "subnetworks") for name in ("nll", "accuracy", "brier", "ece", "cnll")),
-    *("train/loss", "val/cbrier", "val/cece", "val/dee", "val/agreement", "val/kl_to_ensemble", "val/top1_agreement"),
+    *("train/loss", "val/cbrier", "val/cece", "val/dee", "val/kl_to_ensemble", "val/top1_agreement"),
     *("cost/parameters", "cost/flops"),
 )
 

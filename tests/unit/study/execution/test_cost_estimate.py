@@ -72,7 +72,7 @@ def test_the_cost_of_every_phase_is_its_number_of_epochs_times_the_epoch_duratio
     assert "one epoch of a trial took 1 s to 3 s on this machine (3 kinds of trials timed" in words
     assert "teachers: 3 x 5 epochs: about 7.5 s" in words
     assert "search, if no trial is stopped early: 12 trials of 7 epochs: about" in words
-    assert "confirmation: 16 trials of 7 epochs: about" in words
+    assert "confirmation: at most 16 trials of 7 epochs: about" in words
     assert "with 2 in parallel" in words
     assert "budget.minutes ends search and confirmation after 30 min" in words
 
