@@ -122,9 +122,10 @@ def _resampled(values: Sequence[float]) -> NDArray[np.float64]:
 
 def table_of(found: Outcomes) -> str:
     """Returns a table with one row per searcher."""
-    against = (f"epochs / those of {OURS}", f"regret of {OURS} minus this")
+    reference = OURS if OURS in found else RANDOM
+    against = (f"epochs / those of {reference}", f"regret of {reference} minus this")
     columns = ("searcher", "epochs", against[0], "regret", against[1], "false winners")
-    ours, rows = found.get(OURS, found[RANDOM]), []
+    ours, rows = found[reference], []
     for name, runs in found.items():
         epochs, regrets = [run.epochs for run in runs], [run.regret for run in runs]
         difference = [mine.regret - regret for mine, regret in zip(ours, regrets, strict=True)]
