@@ -53,7 +53,10 @@ def sources(package: str) -> list[Path]:
     ("library", "files"),
     [
         ("mlflow", {f"{name}.py" for name in MLFLOW_FILES}),
-        ("optuna", {"importance.py", "optuna_study.py", "results.py", "searchers.py", "suggester.py"}),
+        (
+            "optuna",
+            {"importance.py", "optuna_study.py", "results.py", "searchers.py", "fitted_trials.py", "suggester.py"},
+        ),
         ("ray", {f"{name}.py" for name in RAY_FILES}),
     ],
 )
