@@ -108,7 +108,7 @@ def test_a_record_with_a_valid_checksum_and_hostile_content_is_refused(body: byt
     line = b'{"crc": "%08x", %s\n' % (zlib.crc32(content, end.crc), content)
     with (tmp_path / "events.jsonl").open("ab") as file:
         file.write(line)
-    with pytest.raises(DataError, match="line 3: no event of this version"):
+    with pytest.raises(DataError, match="line 3: unknown event"):
         read_journal(tmp_path / "events.jsonl")
 
 
