@@ -29,7 +29,7 @@ def write_report(home: Path) -> tuple[list[Path], str]:
         The files, and the summary as Markdown.
 
     Raises:
-        DataError: There is no study, or no trial of it has begun.
+        DataError: The study does not exist, or none of its trials has started.
     """
     facts = read_facts(home)
     lead = first_lines(facts, facts.importance, foresight(facts.trials, facts.study))
