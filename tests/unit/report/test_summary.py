@@ -183,7 +183,7 @@ def test_the_first_recommendation_is_about_students_worse_than_one_teacher() -> 
     assert "a single teacher is better" in advice.advice(worse, [])[0]
 
 
-def test_an_equal_ranking_of_only_four_trials_is_called_an_uncertain_predictor() -> None:
+def test_an_identical_ranking_of_only_four_trials_is_called_an_uncertain_predictor() -> None:
     said = [
         findings.stopping(KNOWN, [RungCorrelation(10, 1.0, 1.0, 1.0, by_chance, 4)]) or ""
         for by_chance in (0.083, 0.017)
@@ -295,7 +295,7 @@ def test_values_that_a_setting_cannot_have_are_not_recommended(
     assert any(f"end of `{name}`" in sentence for sentence in said) == advised
 
 
-def test_for_a_setting_without_effect_fixing_is_recommended_and_not_widening() -> None:
+def test_fixing_and_not_widening_is_recommended_for_a_setting_without_effect() -> None:
     best = [replace(t, sampled={**t.sampled, "student.subnetworks": 8}) for t in KNOWN.order if t.kind == "search"]
     assert not any("subnetworks" in said for said in advice.ends(replace(KNOWN, trials=best), [IDLE]))
     enough = facts(40)
@@ -441,7 +441,7 @@ def test_a_warning_about_students_at_chance_does_not_repeat_the_first_sentence()
     assert "the student is right on" not in first_lines(known, [], [])
 
 
-def test_a_report_on_a_study_won_by_labels_states_so_first() -> None:
+def test_a_report_on_a_study_won_by_training_on_labels_states_so_first() -> None:
     known = confirmed(candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), candidate(5, WORSE))
     assert first_lines(known, [], []).startswith("- **No distillation won**")
     for others in ([candidate(1, SURE, "kd"), candidate(2, WORSE, "labels")], [candidate(1, SURE, "labels")]):
