@@ -16,7 +16,7 @@ class Hyperparameter(Settings):
 
     choice: list[Any] | None = setting(None, "One value of this list.", min_length=1)
     grid: list[Any] | None = setting(
-        None, "Each value of this list in turn, independent of the searcher's suggestions.", min_length=1
+        None, "Values tried in turn, independently of the searcher's suggestions.", min_length=1
     )
     uniform: list[float] | None = setting(
         None, "Real number in a range [low, high], uniform.", min_length=2, max_length=2
@@ -28,7 +28,7 @@ class Hyperparameter(Settings):
         None, "Integer in a range [low, high], including both ends.", min_length=2, max_length=2
     )
     when: dict[str, Any] = setting(
-        {}, "Condition: the setting is active only if these other settings have the given value, or one of a list."
+        {}, "Condition: other settings, each with a value or a list of values for which this setting is active."
     )
 
     @model_validator(mode="after")

@@ -38,10 +38,10 @@ class Pbt(Settings):
 
     kind: Literal["pbt"] = "pbt"
     population: int = setting(8, "Population size: number of trials that the searcher suggests.", ge=2)
-    interval_epochs: int = setting(10, "Epochs between two comparisons of the trials.", ge=1)
+    interval_epochs: int = setting(10, "Number of epochs between two comparisons of the trials.", ge=1)
     quantile: float = setting(0.25, "Share of trials that are stopped; the same share is copied.", gt=0, le=0.5)
     resample: float = setting(
-        0.25, "Probability that a setting is drawn from its range instead of perturbed.", ge=0, le=1
+        0.25, "Probability that a setting is drawn from its range instead of being perturbed.", ge=0, le=1
     )
     factor: float = setting(1.25, "Perturbation factor: a numeric value is multiplied or divided by it.", gt=1)
     seed: int = setting(0, "Seed for selecting the copied trials and perturbing their settings.", ge=0)

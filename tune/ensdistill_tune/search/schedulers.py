@@ -70,7 +70,7 @@ class Asha(EarlyStoppingSettings):
     """
 
     kind: Literal["asha"] = "asha"
-    grace_epochs: int = setting(10, "First rung: epoch before which no trial is stopped.", ge=1)
+    grace_epochs: int = setting(10, "First rung: the epoch before which no trial is stopped.", ge=1)
     reduction_factor: float = setting(
         2, "At each rung, one in `reduction_factor` trials continues; rungs are spaced by the same factor.", gt=1
     )

@@ -53,7 +53,7 @@ class ModelBasedSearcher(SearcherSettings):
 
 
 class Tpe(ModelBasedSearcher):
-    """Tree-structured Parzen estimator, for one objective or several.
+    """Tree-structured Parzen estimator, for one or several objectives.
 
     With one objective and more than 500 ended trials, the model uses the best 25 and an even selection of the others.
 
@@ -80,7 +80,7 @@ class Random(SearcherSettings):
 
 
 class Gp(ModelBasedSearcher):
-    """Gaussian process with expected improvement (Optuna's GPSampler), for few, long trials of few settings."""
+    """Gaussian process with expected improvement (Optuna's GPSampler), for few settings and few long trials."""
 
     kind: Literal["gp"] = "gp"
 
@@ -110,7 +110,7 @@ class Nsga2(SearcherSettings):
 
 
 class Qmc(SearcherSettings):
-    """Quasi-random search with scrambled Sobol points, which cover the space more evenly than random ones.
+    """Quasi-random search with scrambled Sobol points, which cover the space more evenly than random points.
 
     References:
         Bergstra and Bengio 2012, section 2.
@@ -130,7 +130,7 @@ class Qmc(SearcherSettings):
 
 
 class Grid(SearcherSettings):
-    """Grid search: every combination of hyperparameters with finitely many values, once."""
+    """Grid search: each combination of values once; requires hyperparameters with finitely many values."""
 
     kind: Literal["grid"] = "grid"
 
