@@ -53,7 +53,7 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
 
 @dataclass(frozen=True)
 class _Ends:
-    """Returns whether the study must end now: its time budget is spent, or a request or an error stops it."""
+    """Condition for the end of the study: the time budget is spent, or a request or an error stops the study."""
 
     progress: StudyState
     requests: StudyRequests

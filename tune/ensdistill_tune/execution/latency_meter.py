@@ -26,7 +26,7 @@ NO_GPU = "latency is measured on one CPU thread, because the process that runs t
 
 
 class LatencyMeter:
-    """Returns the latencies of the exported network of a trial; measures them if they are not in the event log."""
+    """Latencies of exported networks: read from the event log, or measured if they are missing there."""
 
     def __init__(self, state: StudyState, data: DataSplits) -> None:
         self._state, self._data = state, data

@@ -16,7 +16,7 @@ Codes = dict[tuple[str, str], str]  # (entry-point group, kind): identifier of t
 
 
 def check_pieces(study: StudyConfig) -> None:
-    """Checks that every machine of the cluster has the pieces of all trials in the same version.
+    """Checks that every machine of the cluster has the same version of the pieces that trials use.
 
     Args:
         study: The settings.

@@ -100,8 +100,8 @@ def _watch(tasks: dict[Any, int], progress: ProgressCallback | None) -> None:
         raise
     except RayError as error:
         raise EnsdistillError(
-            f"{teacher_name(running[task])}: its process died repeatedly, possibly out of memory; start the study "
-            "again, with a larger resources.cpus to run fewer trainings in parallel"
+            f"{teacher_name(running[task])}: its process died repeatedly, possibly because of insufficient memory; "
+            "start the study again with a larger resources.cpus, so that fewer trainings run in parallel"
         ) from error
     finally:
         for task in running:

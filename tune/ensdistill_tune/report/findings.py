@@ -120,7 +120,7 @@ def selected_epoch(facts: StudyResults) -> str | None:
 
 
 def on_the_front(facts: StudyResults) -> str | None:
-    """Returns the trials of the Pareto front, whose students are in `pareto/`; None with a single objective."""
+    """Returns a sentence about the Pareto front, whose students are in `pareto/`; None with a single objective."""
     front = [candidate.trial for candidate in candidates_on_the_front(facts.confirmed, facts.study)]
     of = f"{len(facts.confirmed)} confirmed trials, by their means"
     if not facts.confirmed:
@@ -168,7 +168,7 @@ def metrics_beside_teachers(facts: StudyResults) -> str | None:
 
 
 def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | None:
-    """Returns the settings that explain the differences between trials, and those without a significant effect."""
+    """Returns a sentence about the settings that explain the differences between trials, and about all others."""
     if not found:
         why = why_unknown(facts.trials, facts.study)
         return f"The importance of the settings is unknown: {why}." if why else None
