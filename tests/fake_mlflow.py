@@ -43,7 +43,7 @@ class _Page(list[Any]):
 
 
 class FakeStore:
-    """The content of a store; `client` is what `MlflowClient(uri)` returns."""
+    """The content of a store; `client` replaces `MlflowClient`."""
 
     def __init__(self, fault: Callable[[str], None] = lambda when: None) -> None:
         self.fault = fault
@@ -52,12 +52,12 @@ class FakeStore:
         self.runs: dict[str, FakeRun] = {}
 
     def client(self, uri: str) -> "FakeClient":
-        """Stands in for `mlflow.MlflowClient`."""
+        """Replaces `mlflow.MlflowClient`."""
         return FakeClient(self)
 
     @property
     def by_trial(self) -> dict[int, FakeRun]:
-        """The runs that are not deleted, by number of the trial; 0 is the parent run."""
+        """The runs that are not deleted, keyed by trial number; 0 is the parent run."""
         kept = [run for run in self.runs.values() if not run.deleted]
         found = {int(run.tags["trial"]): run for run in kept}
         assert len(found) == len(kept), "a trial has two runs"
@@ -65,7 +65,7 @@ class FakeStore:
 
 
 class FakeClient:
-    """One connection."""
+    """A connection to the store."""
 
     def __init__(self, store: FakeStore) -> None:
         self._store = store
@@ -92,7 +92,7 @@ class FakeClient:
     # --- the calls of the tracker ---
 
     def get_experiment_by_name(self, name: str) -> Any:
-        """None before `create_experiment`."""
+        """Returns the experiment; None before `create_experiment`."""
         return self._store.experiment
 
     def create_experiment(self, name: str, artifact_location: str | None, tags: Mapping[str, str]) -> str:
@@ -104,7 +104,7 @@ class FakeClient:
         return "1"
 
     def get_experiment(self, experiment: str) -> Any:
-        """The tags of the experiment."""
+        """Returns the experiment with its tags."""
         return SimpleNamespace(tags=dict(self._store.experiment_tags))
 
     def set_experiment_tag(self, experiment: str, name: str, value: str) -> None:
@@ -135,13 +135,13 @@ class FakeClient:
         self._run(run).deleted = True
 
     def get_run(self, run: str) -> Any:
-        """The params of a run."""
+        """Logs the params of a run."""
         return SimpleNamespace(data=SimpleNamespace(params=dict(self._run(run).params)))
 
     def log_batch(
         self, run: str, metrics: Sequence[Any] = (), params: Sequence[Any] = (), tags: Sequence[Any] = ()
     ) -> None:
-        """Params, points and tags of a run, within MLflow's limits."""
+        """Logs params, points and tags of a run, within MLflow's limits."""
         assert max(len(params), len(tags)) <= 100
         assert len(metrics) + len(params) + len(tags) <= 1000
         own = self._run(run)
@@ -152,23 +152,23 @@ class FakeClient:
         own.tags |= {tag.key: tag.value for tag in tags}
 
     def log_inputs(self, run: str, datasets: Sequence[Any]) -> None:
-        """Data sets of a run."""
+        """Logs the data sets of a run."""
         self._run(run).inputs |= {one.dataset.digest for one in datasets}
 
     def log_text(self, run: str, text: str, file: str) -> None:
-        """A text file of a run."""
+        """Stores a text file of a run."""
         self._run(run).texts[file] = text
 
     def log_artifact(self, run: str, file: str, folder: str | None = None) -> None:
-        """A file of a run."""
+        """Stores a file of a run."""
         self._run(run).files.add(f"{folder}/{file}")
 
     def update_run(self, run: str, status: str | None = None, name: str | None = None) -> None:
-        """Status or name of a run."""
+        """Sets the status or the name of a run."""
         own = self._run(run)
         own.status, own.name = status or own.status, name or own.name
 
     def set_terminated(self, run: str, status: str, end_time: int) -> None:
-        """The end of a run."""
+        """Ends a run."""
         own = self._run(run)
         own.status, own.end = status, end_time

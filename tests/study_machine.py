@@ -1,16 +1,16 @@
-"""Any order of what users and crashes do to a study: launch, kill, resume, extend, enqueue, stop, move, report, sync.
+"""Runs user actions and crashes in any order: launch, kill, resume, extend, enqueue, stop, move, report, sync.
 
     python -m tests.study_machine --examples 500           (some minutes)
 
-Hypothesis draws the order, and shortens one that fails. Trials are made up; nothing starts a process.
-After each step these must hold:
+Hypothesis draws the order of steps, and shortens an order that fails. Trials are simulated; no process is started.
+The following must hold after each step:
 
-- the log is a continuation of what it was, and its story is possible: numbers without gaps, epochs without gaps,
-  nothing after the end of a trial, no more running trials than slots, no more searched trials than the budget;
-- the records of the running session are those of the log.
+- the log starts with its earlier content, and its events are possible: numbers and epochs have no gaps, nothing follows
+  the end of a trial, and running and searched trials do not exceed the slots and the budget;
+- the records of the running session equal those computed from the log.
 
-At the end the study is run to its end. Then the search has all its trials, every accepted request has its trial, and
-MLflow holds what the log holds.
+Finally, the study runs until it has finished. The search must then have all its trials, every accepted request must
+have its trial, and MLflow must contain the same data as the log.
 """
 
 import argparse
@@ -79,13 +79,13 @@ class Session:
         self._suggested = dict[int, dict[str, Any]]()
 
     def step(self) -> bool:
-        """One round: free slots are filled, each trial reports an epoch. Returns whether the session goes on."""
-        self.requests._due = 0.0  # half a second later
+        """Starts trials in free slots, reports an epoch of each trial, and returns whether the session continues."""
+        self.requests._due = 0.0  # as if half a second had passed
         if self.requests.stop_study():
             return self._end("interrupted")
         while isinstance(suggestion := self.planner.next(), dict):
             self._suggested[suggestion["number"]] = suggestion
-            self.at[suggestion["number"]] = 0  # no checkpoint
+            self.at[suggestion["number"]] = 0  # the trial starts at its first epoch, without a checkpoint
         if self.planner.done:
             return self._end("finished")
         for number in list(self.at):
@@ -93,7 +93,7 @@ class Session:
         return True
 
     def close(self) -> None:
-        """Gives the file back, as the end of a process does."""
+        """Closes the event log, as at the end of a process."""
         self.state._log._file.close()
 
     def _epoch(self, number: int) -> None:
@@ -120,7 +120,7 @@ class Session:
 
 
 class StudyMachine(RuleBasedStateMachine):
-    """The study and what happens to it."""
+    """A study, and the actions that Hypothesis applies to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class StudyMachine(RuleBasedStateMachine):
 
     @property
     def study(self) -> StudyConfig:
-        """The settings now."""
+        """The current settings."""
         return StudyConfig.model_validate(SPACE | {"budget": {"trials": self.trials}})
 
     @property
@@ -140,18 +140,18 @@ class StudyMachine(RuleBasedStateMachine):
         """The event log."""
         return self.home / "events.jsonl"
 
-    # --- what happens ---
+    # --- actions ---
 
     @precondition(lambda self: self.session is None)
     @rule()
     def launch_or_resume(self) -> None:
-        """A new session."""
+        """Starts a new session."""
         self.session = Session(self.study, self.home)
 
     @precondition(lambda self: self.session is not None)
     @rule(rounds=st.integers(1, 6))
     def work(self, rounds: int) -> None:
-        """Some epochs."""
+        """Runs some epochs."""
         for _ in range(rounds):
             if self.session and not self.session.step():
                 self._close()
@@ -159,7 +159,7 @@ class StudyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.session is not None)
     @rule(part=st.sampled_from([b"", b"{", b'{"crc": "0123']))
     def kill(self, part: bytes) -> None:
-        """The process dies, perhaps while it writes a record."""
+        """Ends the process, possibly while it writes a record."""
         self._close()
         with self.log.open("ab") as file:
             file.write(part)
@@ -167,32 +167,32 @@ class StudyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.session is None and self.trials < 9)
     @rule(more=st.integers(1, 2))
     def extend(self, more: int) -> None:
-        """A larger budget."""
+        """Increases the budget."""
         self.trials += more
 
     @rule(temperature=st.floats(0.5, 10), whole=st.booleans())
     def enqueue(self, temperature: float, whole: bool) -> None:
-        """Settings, which may be outside the space, or after the last trial."""
+        """Enqueues settings, which may be outside the search space or arrive after the last trial."""
         given: dict[str, Any] = {"loss.temperature": temperature}
         given |= {"averaging.kind": "ema", "averaging.decay": 0.75} if whole else {}
         StudyDirectory(self.home).inbox.send(EnqueueRequest(settings=given))
 
     @rule(number=st.none() | st.integers(1, 9))
     def stop(self, number: int | None) -> None:
-        """A trial, which may not run or not exist, or the study."""
+        """Requests a stop of the study, or of a trial, which may be missing or not running."""
         StudyDirectory(self.home).inbox.send(StopRequest(trial=number))
 
     @precondition(lambda self: self.session is None)
     @rule()
     def move(self) -> None:
-        """The folder of the study gets another name."""
+        """Renames the folder of the study."""
         self.moves += 1
         self.home = self.home.rename(self.root / f"moved{self.moves}")
 
     @precondition(lambda self: self.session is None and self.log.exists())
     @rule()
     def report(self) -> None:
-        """A report is written later."""
+        """Writes a report between two sessions."""
         state = StudyState(self.study, StudyDirectory(self.home), {}, trial_warnings)
         state.append_event(ReportWritten(note="again"))
         state._log._file.close()
@@ -200,14 +200,14 @@ class StudyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.seen)
     @rule()
     def sync(self) -> None:
-        """Pending events go to MLflow."""
+        """Sends pending events to MLflow."""
         assert send(self.study, self.home, self.store) == 0
 
-    # --- what must hold ---
+    # --- invariants ---
 
     @invariant()
     def the_log_continues_and_is_possible(self) -> None:
-        """After each step."""
+        """Checks the log and the records of the session after each step."""
         events = read_journal(self.log)
         assert events[: len(self.seen)] == self.seen
         self.seen = events
@@ -217,7 +217,7 @@ class StudyMachine(RuleBasedStateMachine):
             assert self.session.state.trials == trials
 
     def teardown(self) -> None:
-        """The study is run to its end."""
+        """Runs the study until it has finished, and checks the result."""
         try:
             self._finish()
         finally:
@@ -270,7 +270,7 @@ def replayed(events: list[Event]) -> Trials:
 
 
 def options_of(examples: int) -> settings:
-    """Settings of Hypothesis: the same examples each time, and no limit of time on a loaded machine."""
+    """Returns settings of Hypothesis: the same examples in each run, and no time limit, for a loaded machine."""
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
     return settings(
         max_examples=examples,

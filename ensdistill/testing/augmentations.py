@@ -15,7 +15,7 @@ def images(channels: int = 3) -> Tensor:
 
 
 def seeded(seed: int = 0) -> torch.Generator:
-    """Returns a random generator for an augmentation."""
+    """Returns a seeded random generator."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -39,7 +39,7 @@ class AugmentationContract(Contract):
     def test_black_and_white_images_are_supported(self, piece: Any, value: int) -> None:
         assert piece(torch.full((3, 3, 8, 8), value, dtype=torch.uint8), seeded()).shape == (3, 3, 8, 8)
 
-    def test_input_images_are_not_written_to(self, piece: Any) -> None:
+    def test_input_images_are_not_modified(self, piece: Any) -> None:
         x = images()
         piece(x, seeded())
         assert torch.equal(x, images())
@@ -58,5 +58,5 @@ class AugmentationContract(Contract):
         piece(images(), seeded())
         assert torch.equal(torch.get_rng_state(), before)
 
-    def test_images_are_unchanged_if_the_piece_states_so(self, piece: Any) -> None:
+    def test_images_are_unchanged_if_changes_images_is_false(self, piece: Any) -> None:
         assert piece.changes_images or torch.equal(piece(images(), seeded()), images())

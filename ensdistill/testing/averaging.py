@@ -1,4 +1,4 @@
-"""Contract for averages: they return a student to evaluate, and do not change the student in training."""
+"""Contract for averages: they return a student for evaluation, and do not change the student that is trained."""
 
 import copy
 import io
@@ -81,7 +81,7 @@ class AveragingContract(Contract):
                 {n: t.new_zeros(()) for n, t in pupil.state_dict().items()},
             )
 
-    def test_computing_the_average_does_not_change_the_student_in_training(self, piece: Any) -> None:
+    def test_computing_the_average_does_not_change_the_trained_student(self, piece: Any) -> None:
         pupil = student()
         average = piece(pupil)
         move(pupil, average, 3)
@@ -93,7 +93,7 @@ class AveragingContract(Contract):
         assert all(map(torch.equal, gradients_of(pupil), gradients))
         assert all(module.training for module in pupil.modules())
 
-    def test_updating_does_not_change_the_student_in_training(self, piece: Any) -> None:
+    def test_updating_the_average_does_not_change_the_trained_student(self, piece: Any) -> None:
         pupil = student()
         average = piece(pupil)
         before = state(pupil)

@@ -12,7 +12,7 @@ from ensdistill.testing.contract import Contract
 class DataSourceContract(Contract):
     """Tests for data sources; the sizes of a piece must leave images for all splits, including the test split."""
 
-    def test_images_are_bytes_and_labels_are_classes(self, piece: Any) -> None:
+    def test_images_are_uint8_and_labels_are_class_indices(self, piece: Any) -> None:
         data = load_data(piece)
         for part in (data.train, data.validation, load_test(piece)):
             assert part.images.dtype == torch.uint8
@@ -54,5 +54,5 @@ class DataSourceContract(Contract):
         for part in (data.train, data.validation, load_test(piece)):
             assert set(part.labels.tolist()) == set(range(len(data.class_names)))
 
-    def test_settings_survive_json(self, piece: Any) -> None:
+    def test_settings_are_restored_from_json(self, piece: Any) -> None:
         assert type(piece).model_validate(json.loads(piece.model_dump_json())) == piece

@@ -1,4 +1,4 @@
-"""Contract for losses: a finite scalar that is differentiable with respect to the student, for any K, M and labels."""
+"""Contract for losses: a finite scalar, differentiable in the student's logits, for any K, any M and any labels."""
 
 from typing import Any, ClassVar
 
@@ -50,7 +50,7 @@ class LossContract(Contract):
         assert loss.isfinite()
         assert loss > 0 or isinstance(piece, self.densities)
 
-    def test_head_of_the_student_depends_only_on_the_kind(self, piece: Any) -> None:
+    def test_student_head_depends_only_on_the_kind_of_loss(self, piece: Any) -> None:
         # The head is built once, but every setting except the kind can change during training (see `schedule.py`).
         assert repr(piece.head()) == repr(type(piece)().head())
 
@@ -122,7 +122,7 @@ class LossContract(Contract):
         loss, shuffled = piece(s, t, LABELS, s), piece(s, t[[2, 0, 1]], LABELS, s)
         assert torch.isclose(loss, shuffled, rtol=1e-9) != isinstance(piece, self.pairs)
 
-    def test_inputs_are_not_written_to(self, piece: Any) -> None:
+    def test_inputs_are_not_modified(self, piece: Any) -> None:
         s, t, labels = logits(2, 0), logits(3, 1), LABELS.clone()
         piece(s, t, labels, s)
         assert torch.equal(s, logits(2, 0))

@@ -28,7 +28,7 @@ def predictions(right: float = 0.0) -> Tensor:
 class MetricContract(Contract):
     """Tests for metrics."""
 
-    def test_settings_accept_the_name_and_the_direction(self, piece: Any) -> None:
+    def test_name_and_direction_of_the_metric_are_accepted_in_the_settings(self, piece: Any) -> None:
         assert Config(metrics=[piece]).metrics == [piece]
         check_metrics([piece], CLASSES)
 
@@ -50,7 +50,7 @@ class MetricContract(Contract):
         one, other = piece(predictions(), LABELS), piece(predictions()[order], LABELS[order])
         assert math.isclose(float(one), float(other), rel_tol=1e-9, abs_tol=1e-12)
 
-    def test_inputs_are_not_written_to(self, piece: Any) -> None:
+    def test_inputs_are_not_modified(self, piece: Any) -> None:
         log_p, labels = predictions(), LABELS.clone()
         piece(log_p, labels)
         assert torch.equal(log_p, predictions())

@@ -1,4 +1,4 @@
-"""Contract for networks: finite logits that depend only on one image, and weights that depend only on the seed."""
+"""Contract for networks: finite logits that do not depend on other images, and weights that depend only on the seed."""
 
 import copy
 from typing import Any
@@ -43,7 +43,7 @@ class ModelContract(Contract):
         network(piece)
         assert torch.equal(torch.get_rng_state(), before)
 
-    def test_logits_of_an_image_do_not_depend_on_the_others_in_evaluation(self, piece: Any) -> None:
+    def test_logits_do_not_depend_on_other_images_in_evaluation_mode(self, piece: Any) -> None:
         made = network(piece).eval()
         assert_close(made(images()[2:3]), made(images())[2:3], atol=1e-5, rtol=1e-5)
 

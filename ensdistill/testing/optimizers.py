@@ -1,4 +1,4 @@
-"""Contract for optimizers: all parameters are trained at the rate of their group, and runs resume exactly."""
+"""Contract for optimizers: all parameters use the learning rate of their group, and runs resume exactly."""
 
 import io
 from typing import Any
@@ -47,7 +47,7 @@ class OptimizerContract(Contract):
         ids = [id(p) for group in optimizer.param_groups for p in group["params"]]
         assert sorted(ids) == sorted(id(p) for p in student.parameters())
 
-    def test_steps_move_every_parameter_and_stay_finite(self, piece: Any) -> None:
+    def test_every_parameter_changes_and_stays_finite(self, piece: Any) -> None:
         student, optimizer = start(piece)
         before = weights(student)
         move(student, optimizer, 0, 3)

@@ -74,7 +74,7 @@ class PerturbationContract(Contract):
         piece(images(), ENSEMBLE, student(), streams())
         assert torch.equal(torch.get_rng_state(), before)
 
-    def test_input_images_are_not_written_to(self, piece: Any) -> None:
+    def test_input_images_are_not_modified(self, piece: Any) -> None:
         x = images()
         piece(x, ENSEMBLE, student(), streams())
         assert torch.equal(x, images())

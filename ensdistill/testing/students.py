@@ -1,4 +1,4 @@
-"""Contract for students: K subnetworks that run in one call, and one plain network after the merge."""
+"""Contract for students: K subnetworks that run in one call, and one plain network after merging."""
 
 import copy
 from typing import Any
@@ -40,7 +40,7 @@ class StudentContract(Contract):
         assert logits.dtype == torch.float32
         assert logits.isfinite().all()
 
-    def test_logits_of_a_selected_subnetwork_are_the_slice_of_all_logits(self, piece: Any) -> None:
+    def test_logits_of_a_selected_subnetwork_equal_its_slice_of_all_logits(self, piece: Any) -> None:
         student = toy_student(piece, DATA).eval()
         for k in range(len(student)):
             assert_close(student(images(), [k]), student(images())[[k]])
@@ -49,7 +49,7 @@ class StudentContract(Contract):
         first, second = (toy_student(piece, DATA, spread=False).eval() for _ in range(2))
         assert torch.equal(first(images()), second(images()))
 
-    def test_logits_of_an_image_do_not_depend_on_the_others_in_evaluation(self, piece: Any) -> None:
+    def test_logits_do_not_depend_on_other_images_in_evaluation_mode(self, piece: Any) -> None:
         student = toy_student(piece, DATA).eval()
         assert_close(student(images()[2:3]), student(images())[:, 2:3], atol=1e-5, rtol=1e-5)
 
@@ -83,7 +83,7 @@ class StudentContract(Contract):
                 tensor.zero_()
         assert unchanged(before, student)
 
-    def test_running_and_merging_do_not_change_the_student_in_evaluation(self, piece: Any) -> None:
+    def test_running_and_merging_do_not_change_the_student_in_evaluation_mode(self, piece: Any) -> None:
         student = toy_student(piece, DATA).eval()
         before = state(student)
         student(images())

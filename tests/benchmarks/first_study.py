@@ -1,9 +1,9 @@
-"""Runs the study of `make study` with several seeds: does it find a better student, and does it match the ensemble?
+"""Runs the study of `make study` with several seeds, to measure whether it finds a better student than the baselines.
 
     python tests/benchmarks/first_study.py --seeds 0 1 2 3 4         (about 6 minutes a seed on two idle cores)
 
-A study seed determines the images, the teachers, the students and the searcher. The study file was settled on seeds
-from 100 on; seeds 0 to 4 were then run once. A study that exists in the folder is read and not run again.
+A study seed determines the images, the teachers, the students and the searcher. The study file was developed with seeds
+of at least 100; seeds 0 to 4 were then run once. A study that already exists in the folder is read and not run again.
 
 The columns: whether the verdict is "better" than the best baseline; the pairs of seeds won; the difference in the
 objective on validation images with its interval (corrected for the number of candidates). On the test images, means

@@ -31,7 +31,7 @@ from ensdistill.evaluation.tables import markdown_table
 from ensdistill.runtime.formatting import memory_size
 from tests.benchmarks.gpu.rows import DRY, FULL, Row, read_rows, writer
 
-SHARES = {"correctness": 0.17, "speed": 0.33, "sharing": 0.40, "study": 0.10}  # of the time
+SHARES = {"correctness": 0.17, "speed": 0.33, "sharing": 0.40, "study": 0.10}  # fractions of the available time
 MODULES = ("ray", "optuna", "mlflow")
 STUDY = Path("search_spaces/cifar10.yaml")
 OTHER_STUDY = Path("search_spaces/cluttered_digits.yaml")  # requires no files
@@ -68,7 +68,7 @@ def _of_part(part: str, seconds: float, dry: bool, home: Path) -> Sequence[Row]:
 
 
 def _ended(command: Sequence[str], seconds: float, log: Path) -> str:
-    """Runs a command in a new session; returns an empty text, or how it failed. None of its processes survives."""
+    """Runs a command in a new session and ends all its processes; returns an empty string, or how it failed."""
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
@@ -108,7 +108,7 @@ def study_row(seconds: float, dry: bool, home: Path) -> Row:
 
 
 def machine() -> dict[str, Any]:
-    """Returns what identifies the machine and the software."""
+    """Returns the names and versions that identify the machine and the software."""
     facts: dict[str, Any] = {"date": f"{datetime.now():%Y-%m-%d %H:%M}", "cores": len(os.sched_getaffinity(0))}
     facts |= {"python": platform.python_version(), "torch": torch.__version__}
     if torch.cuda.is_available():
@@ -131,7 +131,7 @@ def write(rows: Sequence[Row], out: Path) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints and writes; returns 1 if a check failed, 2 without a GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=8, help="time for everything (8)")
+    parser.add_argument("--minutes", type=float, default=8, help="total time in minutes (8)")
     parser.add_argument("--out", type=Path, default=Path("studies/gpu-check"), help="folder of the dated files")
     parser.add_argument("--parts", nargs="+", choices=SHARES, default=list(SHARES))
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, on the CPU, in this process")
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.part:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # otherwise, MPS would not be stopped
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # otherwise MPS would not be stopped
         run: Callable[..., None] = import_module(f"tests.benchmarks.gpu.{options.part}").run
         run(FULL, writer(options.rows))
         return 0

@@ -1,4 +1,4 @@
-"""Learning curves of real trainings: the tables whose rows are the trials of the benchmark of searchers.
+"""Learning curves of real trainings, in tables whose rows are the trials of the searcher benchmark.
 
     python -m tests.benchmarks.learning_curves --rows 60        (about an hour and a half on one idle core)
 
@@ -45,7 +45,7 @@ class Task:
 
     @cached_property
     def study(self) -> StudyConfig:
-        """The study of the search space, its suggestions from a Sobol sequence."""
+        """The study of the search space, with suggestions from a Sobol sequence."""
         return load_study(self.file.with_suffix(".yaml"), ["searcher={kind: qmc}"])
 
     @property
@@ -55,7 +55,7 @@ class Task:
         return ["place", "seed", "seconds", *self.study.space.order, *curves]
 
     def rows(self) -> list[dict[str, str]]:
-        """Returns the rows of the file; none if there is no file."""
+        """Returns the rows of the file; empty if the file is missing."""
         return list(csv.DictReader(self.file.open())) if self.file.exists() else []
 
     def settings(self, place: int) -> Sampled:
@@ -63,10 +63,10 @@ class Task:
         return self.study.searcher.fixed_values(self.study.space, place) or {}
 
     def missing(self, rows: int) -> Iterator[tuple[int, int]]:
-        """Yields index and seed of every training that the file lacks.
+        """Yields the index and the seed of every training that is missing from the file.
 
         Raises:
-            DataError: A row of the file has settings that differ from those of the sequence at its index.
+            DataError: The settings of a row differ from those of the sequence at the index of the row.
         """
         known = set()
         for row in self.rows():
@@ -119,7 +119,7 @@ class Trainer:
 def main() -> None:
     """Runs the missing trainings, alternating between the tasks, so that all tables grow together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=60, help="settings of each task")
+    parser.add_argument("--rows", type=int, default=60, help="number of settings of each task")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--store", type=Path, default=Path("studies"), help="folder of the teachers")
     options = parser.parse_args()

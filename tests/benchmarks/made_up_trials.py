@@ -1,4 +1,4 @@
-"""Simulated trials without training: a simulated learning curve and the student of another trial. Imports no torch.
+"""Trials without training: a simulated learning curve and the student of another trial. Does not import torch.
 
 A Ray worker imports this module instead of the real trial, so that a benchmark measures only the driver.
 """
@@ -45,7 +45,7 @@ def curve(suggestion: dict[str, Any], epochs: int) -> Iterator[dict[str, float]]
 
 
 def run_trial(suggestion: dict[str, Any], inputs: MadeUpInputs, report: Callable[[dict[str, Any]], None]) -> None:
-    """Reports the curve of a trial in one message, after its student.
+    """Writes the student of a trial, and then reports its learning curve in one message.
 
     Args:
         suggestion: The trial.

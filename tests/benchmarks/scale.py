@@ -107,7 +107,7 @@ def prepare(studies: Path) -> None:
 
 @contextmanager
 def cluster(cpus: int) -> Iterator[None]:
-    """Provides Ray with this number of logical CPUs; 0 leaves it to the study."""
+    """Provides Ray with this number of logical CPUs; with 0, the study starts Ray."""
     if not cpus:
         yield
         return
@@ -121,7 +121,7 @@ def cluster(cpus: int) -> Iterator[None]:
 
 
 def drive(study: StudyConfig, studies: Path, executor: Name, cpus: int) -> Figures:
-    """Launches a study and returns what it cost. CPU times do not depend on what else the machine does."""
+    """Launches a study and returns its cost. CPU times do not depend on other load of the machine."""
     cpu = time.process_time()
     with made_up(study.epochs), cluster(cpus):
         launch(study, name="study", studies_dir=studies, executor=executor, progress="off")
@@ -152,7 +152,7 @@ def drive(study: StudyConfig, studies: Path, executor: Name, cpus: int) -> Figur
 
 
 def command_seconds(*words: str) -> tuple[float, float]:
-    """Seconds of one command in its own process, and its CPU seconds."""
+    """Returns the wall time and the CPU time of one command in a separate process, in seconds."""
     began, before = time.perf_counter(), getrusage(RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "ensdistill_tune", *words], check=True, stdout=subprocess.DEVNULL)
     after = getrusage(RUSAGE_CHILDREN)
@@ -161,7 +161,7 @@ def command_seconds(*words: str) -> tuple[float, float]:
 
 
 def give_student(studies: Path) -> None:
-    """Writes the student of the best trial with the settings of that trial, which `export` compares."""
+    """Writes the student of the best trial with the settings of this trial, because `export` compares them."""
     results = load_results(studies / "study")
     trial = results.confirmed[0].best(results.study) if results.confirmed else results.order[0]
     config = results.study.config_for(trial)
@@ -172,7 +172,7 @@ def give_student(studies: Path) -> None:
 
 
 def measure(case: list[str], prepared: Path, seconds: str) -> Figures:
-    """All figures of one study, which a process of its own runs. Each trial waits for `seconds`."""
+    """Returns all numbers of one study, which runs in a separate process. Each trial waits for `seconds`."""
     with tempfile.TemporaryDirectory() as folder:
         studies = Path(folder)
         shutil.copytree(prepared / "teachers", studies / "teachers")
@@ -193,12 +193,12 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[500, 1000, 2500, 5000])
-    parser.add_argument("--epochs", type=int, default=4, help="of each trial")
+    parser.add_argument("--epochs", type=int, default=4, help="number of epochs of each trial")
     parser.add_argument("--search", nargs="+", choices=SEARCHES, default=list(SEARCHES))
     parser.add_argument("--executor", choices=["ray", "inline"], default="ray")
-    parser.add_argument("--cpus", type=int, default=0, help="logical CPUs of Ray; by default those of the machine")
-    parser.add_argument("--seconds", type=float, default=0, help="how long each trial waits")
-    parser.add_argument("--json", type=Path, help="where the figures are written too")
+    parser.add_argument("--cpus", type=int, default=0, help="logical CPUs of Ray (default: those of the machine)")
+    parser.add_argument("--seconds", type=float, default=0, help="seconds that each trial waits")
+    parser.add_argument("--json", type=Path, help="file to which the numbers are also written")
     parser.add_argument("--drive", type=Path, help=argparse.SUPPRESS)  # the process of one study
     options = parser.parse_args()
     if options.drive:

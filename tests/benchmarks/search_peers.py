@@ -25,7 +25,7 @@ STARTUP = 8  # random trials
 
 
 class Job:
-    """One search: the table for one training seed, and the budget."""
+    """One search: the table of one training seed, and the budget."""
 
     def __init__(self, job: dict[str, Any], seed: int) -> None:
         self.axes, self.settings, self.grace, self.factor = (job[k] for k in ("axes", "settings", "grace", "factor"))
@@ -37,7 +37,7 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether no further trial starts."""
+        """Whether the budget allows no further trial."""
         return self.trained >= self._limit or len(self.used) == len(self.settings)
 
     def take(self, suggested: dict[str, Any]) -> int:
@@ -194,7 +194,7 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _active(axes: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Returns the values whose conditions are met."""
+    """Returns the values of the hyperparameters whose conditions are met."""
     found: dict[str, Any] = {}
     for name, axis in axes.items():
         if all(found.get(other) in _listed(wanted) for other, wanted in axis["when"].items()):

@@ -41,17 +41,19 @@ from tests.benchmarks.table_search import WAYS, Story, random_search, search
 CANDIDATES = 3
 OURS, RANDOM = "tpe + asha", "random"
 DRAWS = 10_000  # number of bootstrap samples
-SHARE = {"four_settings": 2, "five_systems": 2, "digits": 4}  # random search trains one in so many rows; the rungs of
-# `digits` are so early that with a half, early stopping would see all rows
+# Random search trains one in n rows, n depending on the task. The rungs of `digits` are so early that with half of the
+# rows, early stopping would reach all rows.
+SHARE = {"four_settings": 2, "five_systems": 2, "digits": 4}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one search found.
+    """Result of one search.
 
     Attributes:
-        epochs: Share of random search's epochs until a trial is as good as its best; 1 if none is.
-        regret: Regret of the confirmed trial, in NLL or in units of random search's.
+        epochs: Epochs until a trial is as good as the best of random search, divided by the epochs of random search;
+            1 if none is.
+        regret: Regret of the confirmed trial, in NLL or in units of the mean regret of random search.
         false_winner: 1 if the best trial of the search is not the best of its candidates, else 0; NaN if there is no
             second seed.
     """
@@ -65,7 +67,7 @@ def judge(story: Story, table: CurveTable, seed: int, trials: int) -> Outcome:
     """Returns the outcome of a search."""
     ends = table.curves[:, :, -1]
     own = seed % ends.shape[1]
-    seen, other = ends[:, own], ends[:, own - 1]  # the same with a single seed
+    seen, other = ends[:, own], ends[:, own - 1]  # equal if there is a single seed
     limit = trials * table.epochs
     target = min(seen[row] for _, row in random_search(table, seed, trials))
     reached = [trained for trained, row in story if seen[row] <= target]
@@ -78,7 +80,7 @@ def judge(story: Story, table: CurveTable, seed: int, trials: int) -> Outcome:
     return Outcome(min([1.0, *(trained / limit for trained in reached)]), regret, wrong)
 
 
-Outcomes = dict[str, list[Outcome]]  # of each searcher, in order of the seeds
+Outcomes = dict[str, list[Outcome]]  # outcomes of each searcher, in the order of the seeds
 
 
 def measure(table: CurveTable, who: Iterable[str], peers: Iterable[str], trials: int, seeds: range) -> Outcomes:
@@ -153,12 +155,12 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--who", nargs="*", default=list(WAYS), choices=list(WAYS))
-    parser.add_argument("--peers", action="store_true", help="other packages too, in a separate environment")
+    parser.add_argument("--peers", action="store_true", help="also run other packages, in a separate environment")
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--metric", default="nll", choices=METRICS)
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--json", type=Path, help="where the outcomes are written too")
+    parser.add_argument("--json", type=Path, help="file to which the outcomes are also written")
     options = parser.parse_args()
     seeds, found = range(options.first, options.first + options.seeds), dict[str, Outcomes]()
     for name in options.tasks:

@@ -7,11 +7,12 @@ the table. The true value is log NLL of the row after its last epoch; each train
 each row once. The other policies train the leader again instead of a new row, as long as it leads by less than the
 standard deviation of the noise (`close`) or always (`always`), up to a number of seeds; the searcher receives means.
 
-After the search, the best three by mean become candidates. They are confirmed with fresh seeds by the code of the
-product, without a baseline: three seeds, clearly worse ones are dropped, at most 18 replicates.
+After the search, the best three rows by mean become candidates. They are confirmed with fresh seeds by the code of the
+product, without a baseline. Each candidate has three seeds, clearly worse candidates are dropped, and there are at most
+18 replicates.
 
-- regret: true value minus that of the best row, of the row that ranks first in the search and of the winner of the
-  confirmation;
+- regret: true value minus the true value of the best row, for the row that ranks first in the search and for the winner
+  of the confirmation;
 - false winner: the row that ranks first in the search is not the best of the three candidates;
 - optimism: true value minus score of the row that ranks first;
 - rows: number of different settings that are trained.
@@ -32,7 +33,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 from tests.benchmarks.curve_table import CurveTable
 from tests.benchmarks.learning_curves import Task
 
-POLICIES: dict[str, tuple[float, int]] = {  # lead in standard deviations below which a seed is added; most seeds
+POLICIES: dict[str, tuple[float, int]] = {  # (lead in standard deviations below which a seed is added, maximum seeds)
     "plain": (0.0, 1),
     "close, 2 seeds": (1.0, 2),
     "close, 3 seeds": (1.0, 3),

@@ -89,7 +89,7 @@ class Race:
 
     Attributes:
         baselines: True values of the baselines in standard deviations of paired differences; larger is better.
-        effects: Those of the searched candidates.
+        effects: True values of the searched candidates, in the same unit.
         seeds: The setting `confirmation.seeds`.
     """
 
@@ -165,7 +165,7 @@ def report_not_exchangeable(random: np.random.Generator, draws: int) -> None:
 
 
 def report_hopeless(random: np.random.Generator, draws: int) -> None:
-    print("comparisons that also end where no decision is to be expected: better, mean pairs")
+    print("comparisons that also end if no decision is expected: better, mean pairs")
     for effect in (0.0, 0.75, 1.0):
         own = values(random, normal, draws, (effect,))[:, 0]
         print(f"  {effect:4.2f} sd: {'  '.join(f'{x:.4f}' for x in with_hopeless(own))}", flush=True)

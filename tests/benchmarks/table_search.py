@@ -1,4 +1,4 @@
-"""A search among the rows of a table of learning curves, with the searchers and schedulers of the package."""
+"""A search over the rows of a table of learning curves, with the searchers and schedulers of the package."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Way:
 
     Attributes:
         searcher: Settings of the searcher.
-        scheduler: Settings of the scheduler; those of the study file if there are none.
+        scheduler: Settings of the scheduler; if empty, those of the study file are used.
         searcher_class: Class that suggests rows.
     """
 
@@ -62,14 +62,14 @@ class TableSearcher(OptunaSearcher):
         self.table, self.rows = table, dict[int, int]()
 
     def suggest(self, number: int, enqueued: SettingsEnqueued | None = None) -> tuple[Sampled, dict[str, Any]] | None:
-        """Suggests the settings of the nearest row that no trial has; None if all rows are used."""
+        """Suggests the settings of the nearest row that no trial has used; None if all rows are used."""
         if len(self.rows) == len(self.table.settings):
             return None
         row = self.rows[number] = self.choose(len(self._trials))
         return super().suggest(number, SettingsEnqueued(request=str(number), settings=self.table.settings[row]))
 
     def choose(self, place: int) -> int:
-        """Returns the row of the next trial, the first of which has the place 0."""
+        """Returns the row of the trial with this index; the first trial has the index 0."""
         used = set(self.rows.values())
         if self._settings.kind == "random":
             free = [row for row in range(len(self.table.settings)) if row not in used]
@@ -78,7 +78,7 @@ class TableSearcher(OptunaSearcher):
         return self.table.points.nearest(sampled, used)
 
     def _sampled(self, place: int) -> Sampled:
-        """Returns the suggestion of the sampler itself. Its trial fails, so the sampler ignores it from then on."""
+        """Returns the suggestion of the sampler itself. Its trial counts as failed, so the sampler ignores it later."""
         self._optuna.sampler = self._settings.sampler(_seed(self._settings.seed, place))
         trial = self._optuna.ask()
         sampled = self._space.draw(lambda name, axis: _suggest(trial, name, axis))
@@ -87,7 +87,7 @@ class TableSearcher(OptunaSearcher):
 
 
 class Search:
-    """One search, with the searcher and the scheduler of the package but without files: trials are rows.
+    """One search with the searcher and the scheduler of the package, but without files; trials are rows of the table.
 
     Attributes:
         story: Trials that completed.
@@ -125,7 +125,7 @@ class Search:
         return self._started > before
 
     def _train(self, trial: TrialRecord) -> None:
-        """Trains one epoch, and ends the trial if it is the last one."""
+        """Trains one epoch of a trial, and ends the trial after its last epoch."""
         epoch, row = len(trial.epochs) + 1, self._searcher.rows[trial.number]
         value = float(self._curves[row, epoch - 1])
         trial.epochs.append({"epoch": epoch, "epochs": self._epochs} | dict.fromkeys(METRICS, value))

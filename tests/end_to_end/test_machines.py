@@ -1,4 +1,4 @@
-"""A machine that lacks the study folder, or has other versions, is reported before it trains."""
+"""A machine that lacks the study folder, or has different versions, is reported before it trains."""
 
 import contextlib
 import os
@@ -60,7 +60,7 @@ def joined(cluster: Cluster, hidden: Sequence[Path], environment: dict[str, str]
             os.killpg(machine.pid, signal.SIGKILL)
 
 
-def test_a_machine_with_another_folder_or_torch_version_is_reported_and_trains_nothing(
+def test_a_machine_with_a_different_folder_or_torch_version_is_reported_and_trains_nothing(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     (tmp_path / "studies").mkdir()
@@ -91,7 +91,7 @@ def test_a_machine_with_another_folder_or_torch_version_is_reported_and_trains_n
     assert not (tmp_path / "studies" / "late").exists()
 
 
-def test_a_machine_without_the_package_is_refused_unless_the_runtime_environment_carries_it(
+def test_a_machine_without_the_package_is_refused_unless_the_runtime_environment_contains_it(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     carried = [ROOT / "ensdistill", ROOT / "tune" / "ensdistill_tune"]

@@ -1,4 +1,4 @@
-"""The script of the Slurm page, with stand-ins for `srun`, `scontrol` and `ray`, is launched, requeued and resumed."""
+"""The script of the Slurm page is launched, requeued and resumed with stand-ins for `srun`, `scontrol` and `ray`."""
 
 import os
 import signal

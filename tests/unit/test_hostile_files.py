@@ -1,4 +1,4 @@
-"""Files and answers that someone wrote to do harm: each is refused with its cause, and takes no memory before."""
+"""Malicious files and server responses are refused with the cause, before they can use much memory."""
 
 import io
 import json
@@ -28,23 +28,23 @@ from ensdistill_tune.tracking.target import MlflowTarget
 from ensdistill_tune.tracking.tracker import MlflowTracker
 from tests.fake_mlflow import FakeRun, FakeStore
 
-CLEAR = "\x1b[2J\x1b]0;owned\x07"  # what would clear a terminal and rename its window
+CLEAR = "\x1b[2J\x1b]0;owned\x07"  # escape sequences that clear a terminal and rename its window
 
 
 # --- images ---
 
 
-def test_an_npz_file_that_unpacks_to_more_than_the_memory_is_refused(
+def test_an_npz_file_whose_unpacked_size_exceeds_the_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.savez_compressed(tmp_path / "bomb.npz", x_train=np.zeros((4000, 32, 32), np.uint8), y_train=np.zeros(4000, int))
     assert (tmp_path / "bomb.npz").stat().st_size < 40_000
-    monkeypatch.setattr(npz.os, "sysconf", lambda name: 1000)  # a machine of a million bytes
+    monkeypatch.setattr(npz.os, "sysconf", lambda name: 1000)  # a machine with a memory of one million bytes
     with pytest.raises(DataError, match="does not fit into memory"):
         Npz(path=str(tmp_path / "bomb.npz"))()
 
 
-def test_an_array_whose_header_promises_more_than_it_has_is_refused(tmp_path: Path) -> None:
+def test_an_array_that_is_smaller_than_its_header_states_is_refused(tmp_path: Path) -> None:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 10**9)})
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w") as archive:
@@ -53,7 +53,7 @@ def test_an_array_whose_header_promises_more_than_it_has_is_refused(tmp_path: Pa
         Npz(path=str(tmp_path / "bomb.npz"))()
 
 
-def test_an_entry_of_a_zip_file_that_unpacks_to_more_than_an_image_is_refused(
+def test_a_zip_entry_whose_unpacked_size_exceeds_the_limit_of_an_image_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = io.BytesIO()
@@ -71,13 +71,13 @@ def test_an_entry_of_a_zip_file_that_unpacks_to_more_than_an_image_is_refused(
 
 
 @pytest.mark.parametrize("size", [2**63, 2**40, 10**7])
-def test_a_safetensors_header_that_promises_more_than_the_file_has_is_refused(size: int, tmp_path: Path) -> None:
+def test_a_safetensors_file_that_is_smaller_than_its_header_states_is_refused(size: int, tmp_path: Path) -> None:
     (tmp_path / "student.safetensors").write_bytes(size.to_bytes(8, "little") + b'{"w": {}}')
     with pytest.raises(DataError, match="damaged, or not a safetensors file"):
         read_metadata(tmp_path / "student.safetensors")
 
 
-def test_a_tensor_outside_of_its_safetensors_file_is_refused(tmp_path: Path) -> None:
+def test_a_tensor_beyond_the_end_of_its_safetensors_file_is_refused(tmp_path: Path) -> None:
     header = json.dumps({"w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
     (tmp_path / "student.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
     with pytest.raises(DataError, match="damaged, or not a safetensors file"):
@@ -88,16 +88,16 @@ def test_a_tensor_outside_of_its_safetensors_file_is_refused(tmp_path: Path) -> 
 
 BODIES = {
     "nested too deeply": b'"event": "trial_started", "trial": 1, "sampled": ' + b'{"a":' * 5000 + b"1" + b"}" * 5000,
-    "no number": b'"event": "trial_started", "trial": "../../1"',
+    "a trial that is not a number": b'"event": "trial_started", "trial": "../../1"',
     "a huge number": b'"event": "epoch_reported", "trial": 1, "metrics": {"val/nll": 1' + b"0" * 5000 + b"}",
-    "not a number": b'"event": "epoch_reported", "trial": 1, "metrics": {"val/nll": NaN}',
+    "a metric that is NaN": b'"event": "epoch_reported", "trial": 1, "metrics": {"val/nll": NaN}',
     "an unknown event": b'"event": "__import__"',
     "an unknown field": b'"event": "trial_started", "trial": 1, "__class__": "os.system"',
 }
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_a_record_with_a_valid_checksum_and_hostile_content_is_refused(body: bytes, tmp_path: Path) -> None:
+def test_a_record_with_a_valid_checksum_and_malicious_content_is_refused(body: bytes, tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events.jsonl")
     log.append(SessionStarted())
     end = LogEnd()
@@ -112,7 +112,7 @@ def test_a_record_with_a_valid_checksum_and_hostile_content_is_refused(body: byt
         read_journal(tmp_path / "events.jsonl")
 
 
-def test_the_error_of_a_trial_cannot_control_a_terminal() -> None:
+def test_the_error_message_of_a_trial_cannot_control_a_terminal() -> None:
     study = StudyConfig.model_validate({"search": {"loss.temperature": {"uniform": [1, 2]}}})
     line = describe(TrialRecord(1, None, {}, "", "failed", error=f"first {CLEAR}\nsecond"), study)
     assert line == "failed    001 : first \\x1b[2J\\x1b]0;owned\\x07\nsecond"
@@ -130,7 +130,7 @@ def tracker(home: Path, store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Ml
     return made
 
 
-def test_a_refusal_of_mlflow_cannot_control_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_message_of_mlflow_cannot_control_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(when: str) -> None:
         raise MlflowException(f"away {CLEAR}", error_code=1)
 
@@ -140,7 +140,9 @@ def test_a_refusal_of_mlflow_cannot_control_a_terminal(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("number", ["../1", "", "1e9", "9" * 5000])
-def test_runs_with_hostile_tags_stop_no_study(number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_runs_with_malicious_tags_do_not_stop_a_study(
+    number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = FakeStore()
     store.runs["theirs"] = FakeRun(CLEAR, None, {"study_id": "id", "trial": number})
     made = tracker(tmp_path, store, monkeypatch)
@@ -152,7 +154,7 @@ def test_runs_with_hostile_tags_stop_no_study(number: str, tmp_path: Path, monke
 # --- servers ---
 
 
-def test_the_mlflow_server_listens_on_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mlflow_server_listens_only_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = list[Any]()
 
     def popen(command: list[str], **_: Any) -> Any:

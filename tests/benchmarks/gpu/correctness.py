@@ -111,7 +111,7 @@ def cap(case: Case) -> Iterator[Row]:
 
 
 def out_of_memory(case: Case) -> Iterator[Row]:
-    """A process that runs out of its share of the memory fails alone: a training beside it gets equal numbers."""
+    """Checks that a process that exceeds its memory share fails alone: a parallel training gives the same numbers."""
     if case.sizes.dry:
         yield Row(PART, "out of memory ends its training alone", "skipped: requires a GPU")
         return
@@ -125,7 +125,7 @@ def out_of_memory(case: Case) -> Iterator[Row]:
 
 
 def returned(case: Case) -> Iterator[Row]:
-    """Checks that the memory of a training is free after its end."""
+    """Checks that the memory of a training is freed after the training."""
     if case.sizes.dry:
         yield Row(PART, "memory is returned", "skipped: requires a GPU")
         return

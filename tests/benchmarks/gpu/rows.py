@@ -161,6 +161,6 @@ def writer(file: Path) -> Note:
 
 
 def read_rows(file: Path) -> Iterator[Row]:
-    """Yields the rows of a file."""
+    """Yields the rows in a file."""
     lines = file.read_text().splitlines() if file.exists() else []
     yield from (Row(**json.loads(line)) for line in lines)

@@ -20,7 +20,7 @@ from tests.benchmarks.step_speed import System
 PART = "sharing"
 STEPS_OF_A_TRIAL = 30 * 50_000 // 128  # 30 epochs of CIFAR
 CONTROL = "nvidia-cuda-mps-control"
-GAIN = 1.2  # of MPS, from which a setting for it would pay
+GAIN = 1.2  # speedup by MPS above which a setting for MPS would be worthwhile
 
 
 def run(sizes: Sizes, note: Note) -> None:
@@ -97,7 +97,7 @@ def train(sizes: Sizes, end: Connection) -> None:
     while (order := end.recv()) is not None:
         seconds, cores = order
         if not sizes.dry:
-            for thread in os.listdir("/proc/self/task"):  # the backward pass has a thread of its own
+            for thread in os.listdir("/proc/self/task"):  # the backward pass has a separate thread
                 os.sched_setaffinity(int(thread), cores)
         begun, steps = time.perf_counter(), 0
         while time.perf_counter() - begun < seconds:

@@ -36,7 +36,7 @@ def one_of_two(num_classes: int, meeting: str) -> nn.Module:
 
 
 def one_of_two_workers(num_classes: int, meeting: str) -> nn.Module:
-    """Like `one_of_two`, but only in a Ray worker, because the driver of a study also creates a network."""
+    """Behaves like `one_of_two` only in a Ray worker, because the driver of a study also creates a network."""
     in_worker = "default_worker" in sys.argv[0]
     return one_of_two(num_classes, meeting) if in_worker else Linear(num_classes)
 
@@ -58,7 +58,7 @@ class NotFinite(Linear):
 
 
 class Greedy(Linear):
-    """A network that allocates more memory than any machine has for a batch of the given size."""
+    """A network that, for a batch of the given size, allocates more memory than any machine has."""
 
     def __init__(self, num_classes: int, images: int) -> None:
         super().__init__(num_classes)

@@ -1,8 +1,8 @@
 """Sequential confirmation: after each stage, clearly worse candidates are dropped, until the verdict is decided.
 
-The first stage has three seeds for each candidate, each further stage one. A stage is evaluated once all of its
-replicates have ended, in the order of the seeds, so the result does not depend on the order in which they end. It is a
-function of the records, so an interrupted confirmation resumes exactly.
+The first stage trains three seeds of each candidate, and each further stage trains one. A stage is evaluated once all
+of its replicates have ended, in the order of the seeds, so the result does not depend on the order in which they end.
+It is a function of the records, so an interrupted confirmation resumes exactly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ from ensdistill_tune.analysis.verdict import best_baseline, compare, searched_am
 from ensdistill_tune.records.trial_record import OVER, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 
-FIRST_SEEDS = 3  # of the first stage
+FIRST_SEEDS = 3  # number of seeds in the first stage
 BEHIND = 0.5  # standard errors, chosen by simulation: see tests/benchmarks/sequential_power.py
 ATTEMPTS = 2  # a replicate that fails is repeated once
 
-Replicate = tuple[TrialRecord, int]  # settings and seed
+Replicate = tuple[TrialRecord, int]  # trial with the settings, and seed
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Stage:
         seeds: Number of seeds of each remaining candidate.
         leader: Trial number of the best candidate.
         baseline: Trial number of the best baseline; None without one.
-        difference: Leader minus best baseline, the mean over pairs of the same seed; None without both.
+        difference: Leader minus best baseline, the mean over pairs with the same seed; None if either is missing.
         outcome: Decision of the test about the leader: `better`, `worse` or `undecided`.
-        dropped: Trial numbers of the candidates that are dropped, each with the one that it is clearly behind.
+        dropped: Trial number of each dropped candidate, mapped to the trial number of the candidate that is ahead.
     """
 
     seeds: int
@@ -50,15 +50,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class ConfirmationState:
-    """A confirmation so far.
+    """Current state of a confirmation.
 
     Attributes:
-        candidates: All candidates, best first, with the replicates of the completed stages. One with a replicate
-            that failed twice leaves with the seeds that it has, and is missing if it has not completed the first stage.
-            Empty before the first stage has completed.
+        candidates: All candidates, best first, with the replicates of the completed stages. A candidate whose replicate
+            failed twice keeps the seeds that it has and takes part in no further stage; it is omitted if that happened
+            in the first stage. Empty before the first stage has completed.
         stages: The completed stages.
         todo: The replicates of the next stage that have not ended, seed by seed; empty if the confirmation has ended.
-        planned: Number of replicates; their maximum while the confirmation has not ended.
+        planned: Number of replicates; the maximum number while the confirmation has not ended.
     """
 
     candidates: Sequence[Candidate] = ()
@@ -111,7 +111,7 @@ def _seeds_of_stages(study: StudyConfig) -> list[list[int]]:
 
 
 class _Results:
-    """Replicates by trial and seed."""
+    """Results of replicates, keyed by trial number and seed."""
 
     def __init__(self, replicates: Sequence[TrialRecord]) -> None:
         self._finished: dict[tuple[int | None, int | None], TrialRecord] = {}
@@ -121,11 +121,11 @@ class _Results:
             if one.state == "finished":
                 self._finished[key] = one
             elif one.state in OVER:
-                times = 1 if one.state == "failed" else ATTEMPTS  # one that was stopped is not repeated
+                times = 1 if one.state == "failed" else ATTEMPTS  # a stopped replicate is not repeated
                 self._without_result[key] = self._without_result.get(key, 0) + times
 
     def is_missing(self, trial: TrialRecord, seed: int) -> bool:
-        """Returns whether a replicate has not ended, or failed and is repeated."""
+        """Returns whether a replicate has not ended yet, or has failed and will be repeated."""
         key = (trial.number, seed)
         return key not in self._finished and self._without_result.get(key, 0) < ATTEMPTS
 
@@ -134,7 +134,7 @@ class _Results:
         return all((candidate.trial.number, seed) in self._finished for seed in seeds)
 
     def extended(self, candidate: Candidate, seeds: Sequence[int]) -> Candidate:
-        """Returns the candidate with the replicates of one more stage."""
+        """Returns the candidate extended by the replicates of one more stage."""
         more = [self._finished[candidate.trial.number, seed] for seed in seeds]
         return replace(candidate, replicates=[*candidate.replicates, *more])
 
@@ -144,7 +144,7 @@ def _evaluated(left: Sequence[Candidate], out: Sequence[Candidate], study: Study
 
     Args:
         left: The candidates of the stage.
-        out: The candidates that were dropped before.
+        out: The candidates that left in earlier stages.
         study: The settings.
     """
     order = sort_candidates(left, study)
@@ -167,7 +167,7 @@ def _evaluated(left: Sequence[Candidate], out: Sequence[Candidate], study: Study
 
 
 def _is_decided(stage: Stage, left: Sequence[Candidate]) -> bool:
-    """Returns whether further seeds cannot change the verdict: it is reached, or no other candidate is left."""
+    """Returns whether further seeds cannot change the verdict: it is decided, or no other candidate is left."""
     searched = [c for c in left if not c.trial.baseline]
     return stage.outcome != "undecided" or not searched or (stage.baseline is None and len(searched) == 1)
 
@@ -175,8 +175,8 @@ def _is_decided(stage: Stage, left: Sequence[Candidate]) -> bool:
 def is_clearly_behind(candidate: Candidate, rival: Candidate, study: StudyConfig) -> bool:
     """Returns whether a candidate can be dropped: its mean is worse by more than half a standard error.
 
-    The standard error is that of the mean difference over pairs of the same seed, three or more. A wrong drop costs
-    power, but does not change the error rate of the test.
+    The standard error is that of the mean difference over at least three pairs with the same seed. Dropping a candidate
+    by mistake costs power, but does not change the error rate of the test.
     """
     sign = 1 if study.mode == "max" else -1
     gains = [sign * d for d in compare(candidate, rival, study).differences]

@@ -1,4 +1,4 @@
-"""Results of a study as DataFrames, with Optuna's column names where Optuna has one."""
+"""Results of a study as DataFrames; columns that Optuna also has are named as in Optuna."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-FIRST = ("number", "state", "kind", "baseline")  # first columns of each frame of trials
+FIRST = ("number", "state", "kind", "baseline")  # first columns of the trials DataFrame
 
 
 def trials_dataframe(
@@ -23,7 +23,7 @@ def trials_dataframe(
     Args:
         study: The settings.
         trials: The trials, in the order of the rows.
-        times: Start and end of each trial, by number.
+        times: Start and end times of each trial, keyed by trial number.
     """
     values = value_columns(study)
     columns = [*FIRST, *values, "datetime_start", "datetime_complete", "duration", "epochs"]
@@ -48,7 +48,7 @@ def replicates_dataframe(
     Args:
         study: The settings.
         replicates: The replicates, in the order of the rows.
-        times: Start and end of each replicate, by number.
+        times: Start and end times of each replicate, keyed by trial number.
     """
     values = value_columns(study)
     columns = ["number", "replicate_of", "seed", "state", "baseline", *values]
@@ -64,7 +64,7 @@ def replicates_dataframe(
 
 
 def value_columns(study: StudyConfig) -> dict[str, str]:
-    """Returns the objective of each value column: `value`, or `values_<metric>` with several objectives."""
+    """Maps the names of the value columns to objectives: `value`, or `values_<metric>` with several objectives."""
     if len(study.objectives) == 1:
         return {"value": study.objective}
     return {f"values_{name}": name for name in study.objectives}

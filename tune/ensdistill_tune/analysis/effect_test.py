@@ -1,13 +1,14 @@
 """Permutation test of the effect of each setting, with a family-wise error of 5 % over all settings of a study.
 
 The statistic of a setting is the R2 of a small regression of the trials' merit on this setting alone, over the trials
-that have it. A numeric setting has a linear and a quadratic term, a choice has one mean for each value. The merit is
-permuted among the trials, and the smallest p-value of each permutation corrects for the number of settings.
+that have it. The regression has a linear and a quadratic term for a numeric setting, and one mean per value for a
+choice. The merit is permuted among the trials, and the smallest p-value of each permutation corrects for the number of
+settings.
 
-Measured over 200 simulated studies each, six independent settings, one of them with a true R2 of .5: with 24 trials the
-test finds it in 91 % (a choice of two), 87 % (linear), 83 % (quadratic) and 74 % (logarithmic) of the studies; with 32
-trials, in 94 % or more. In 4 to 7 % of these studies the test also reports a setting without an effect (about 1 % for
-each setting).
+The power was measured over 200 simulated studies for each kind of effect, with six independent settings, one of which
+has a true R2 of .5. With 24 trials, the test finds this setting in 91 % (a choice of two values), 87 % (linear), 83 %
+(quadratic) and 74 % (logarithmic) of the studies; with 32 trials, in at least 94 %. In 4 to 7 % of these studies the
+test also reports a setting without an effect (about 1 % for each setting).
 
 References:
     Westfall, Young 1993, Resampling-based multiple testing, section 2.3.
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 PERMUTATIONS = 2000
-LEVEL = 0.05  # family-wise, over all settings of a study
-ENOUGH = 32  # trials with which each simulated effect of R2 .5 is found in at least 94 % of studies
+LEVEL = 0.05  # family-wise error over all settings of a study
+ENOUGH = 32  # number of trials that suffices to find each simulated effect of R2 .5 in at least 94 % of studies
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Column:
 def p_values(columns: Sequence[Column], merit: Array) -> list[float]:
     """Returns the corrected p-value of each setting, in (0, 1]. Deterministic.
 
-    The test is stepwise: after a significant setting, the others are tested on the residuals without its effect.
+    The test is stepwise: once a setting is significant, the others are tested on the residuals of its regression.
 
     Args:
         columns: The settings.
@@ -60,7 +61,7 @@ def p_values(columns: Sequence[Column], merit: Array) -> list[float]:
 
 
 def _corrected(columns: Sequence[Column], merit: Array) -> list[float]:
-    """Returns the p-values of one step, corrected for the number of these settings."""
+    """Returns the p-values of one step, corrected for the number of settings in this step."""
     from scipy.stats import rankdata  # imported here, because it is slow and rarely used
 
     chance = np.random.default_rng(0)

@@ -1,16 +1,18 @@
 """Importance of settings: the share of the variance between trials that each explains alone, and its significance.
 
-The share is computed by functional ANOVA (Hutter et al. 2014, ICML; Optuna's evaluator), the significance by
+The share is computed by functional ANOVA (Hutter et al. 2014, ICML; Optuna's evaluator), and the significance by
 `effect_test`.
 
-Merit. The analysis includes stopped and failed trials: early stopping removes bad trials, and among the completed ones
-every effect looks smaller than it is. Trials are ranked: first completed trials by objective, then stopped trials by
-number of epochs (ties by their last value), then failed trials. The merit of a trial is its rank, scaled to 0 to 1.
+Merit. The analysis includes stopped and failed trials, because early stopping removes bad trials: among the completed
+trials alone, every effect would look smaller than it is. Completed trials are ranked first, by objective. Stopped
+trials follow, by number of epochs (ties by their last value), and then failed trials. The merit of a trial is its rank,
+scaled to the range 0 to 1.
 
-Settings. In the forest, a numeric setting has 16 steps over its range (logarithmic if log-uniform), and choices are in
-listed order. The forest requires all settings of all trials, so a setting whose condition is not met has the middle of
-its range; the test uses only trials that have the setting. If settings changed during training (population-based
-training), the last values are used. Baselines are excluded, because most of their settings are not searched.
+Settings. In the forest, a numeric setting has 16 steps over its range (logarithmic if log-uniform), and choices keep
+the order of the list. The forest requires all settings of all trials, so a setting whose condition is not met gets the
+middle of its range; the test uses only trials that have the setting. If settings changed during training
+(population-based training), the last values are used. Baselines are excluded, because most of their settings are not
+searched.
 
 Interval. The trials are resampled (bootstrap), and a forest is grown on each resample: the share is the mean over
 resamples, and its interval covers the middle 90 %.
@@ -37,15 +39,15 @@ from ensdistill_tune.search.optuna_study import silent_study
 from ensdistill_tune.study.study_config import StudyConfig
 
 FEWEST = 8  # minimum number of trials; with fewer, no effect is visible
-RESAMPLES, TREES, DEPTH = 25, 8, 6  # number of forests and of trees in each: seconds for a thousand trials
-STEPS = 16  # steps of a numeric range; more cost time without benefit
+RESAMPLES, TREES, DEPTH = 25, 8, 6  # forests, trees in each, depth of a tree: takes seconds for a thousand trials
+STEPS = 16  # steps of a numeric range; more steps cost time without benefit
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Importance:
-    """One searched setting.
+    """Importance of one searched setting.
 
     Attributes:
         name: Name of the setting.
@@ -69,7 +71,7 @@ class Importance:
 
 
 def importance(trials: Sequence[TrialRecord], study: StudyConfig) -> list[Importance]:
-    """Returns all searched settings, the most important first; empty if `why_unknown` has a reason."""
+    """Returns the importance of all searched settings, largest first; empty if `why_unknown` returns a reason."""
     if why_unknown(trials, study):
         return []
     own = _over(trials)
@@ -84,7 +86,7 @@ def importance(trials: Sequence[TrialRecord], study: StudyConfig) -> list[Import
 
 
 def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None:
-    """Returns why the importance is unknown, as part of a sentence; None if it is known."""
+    """Returns the reason why the importance is unknown, as part of a sentence; None if it is known."""
     own = _over(trials)
     if len(study.search) == 1:
         return "only one setting was searched; importance compares at least two"
@@ -136,7 +138,7 @@ def _column(name: str, axis: Hyperparameter, trials: Sequence[TrialRecord]) -> C
 
 
 def _shares(places: Array, merit: Array, seed: int) -> Array:
-    """Returns the share of each setting in one resample of the trials."""
+    """Returns the share of variance that each setting explains in one resample of the trials."""
     chosen = np.random.default_rng(seed).integers(len(places), size=len(places))
     names = [f"{n:04d}" for n in range(places.shape[1])]
     axes: dict[str, BaseDistribution] = {name: FloatDistribution(0, 1) for name in names}

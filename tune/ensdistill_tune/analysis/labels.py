@@ -28,5 +28,5 @@ def label_of(subject: Subject, trials: Sequence[TrialRecord], teachers: int) -> 
 def labeled(
     rows: Sequence[TestMetrics], trials: Sequence[TrialRecord], teachers: int
 ) -> dict[str, list[dict[str, float]]]:
-    """Returns the metrics of each row by the label of its subject."""
+    """Returns the metrics of each row, keyed by the label of its subject."""
     return {label_of(row, trials, teachers): row.metrics for row in rows}

@@ -1,4 +1,4 @@
-"""The leaderboard of a study as a file, and metrics as text."""
+"""The leaderboard of a study as CSV, and metrics formatted as text."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ def metric_cell(name: str, metrics: Mapping[str, float]) -> str:
 
 
 def mark_of(trial: TrialRecord, study: StudyConfig, front: Sequence[TrialRecord]) -> str:
-    """Returns the suffix of a trial label: ` *` for the Pareto front, ` !` for a broken constraint, or nothing."""
+    """Returns the suffix of a trial label: ` *` on the Pareto front, ` !` if a constraint is broken, or nothing."""
     return " !" if study.violation(trial.last) else " *" if trial in front else ""
 
 
@@ -56,12 +56,12 @@ def leaderboard_csv(
 ) -> str:
     """Returns the leaderboard as CSV; a missing value is an empty cell.
 
-    The rows are all ranked trials, best first, then the trials without a final value, then the teachers.
+    The rows are: all ranked trials, best first; then the trials without a final value; then the teachers.
 
     Args:
         study: The settings.
         trials: Baselines and searched trials.
-        teachers: Metrics of the ensemble and of a single teacher, by label.
+        teachers: Metrics of the ensemble and of a single teacher, keyed by label.
     """
     order = study.rank(trials)
     front = pareto_front(order, study)

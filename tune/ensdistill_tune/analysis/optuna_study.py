@@ -39,7 +39,7 @@ def to_optuna(
         name: Name of the study.
         identity: Identifier of the study, independent of its name.
         trials: The trials, in the order of their numbers; baselines become attributes of the study.
-        times: Start and end of each trial, by number.
+        times: Start and end times of each trial, keyed by trial number.
         storage: URL of an Optuna RDB storage; None for memory. An earlier copy of the study in it is replaced.
 
     Raises:
@@ -95,7 +95,7 @@ def _values(trial: TrialRecord, study: StudyConfig) -> list[float] | None:
 
 
 def _attributes(trial: TrialRecord) -> Iterator[tuple[str, Any]]:
-    """Yields user attributes: the trial number of this study, metrics after the last epoch, and the error."""
+    """Yields user attributes, such as the trial number, the metrics after the last epoch, and the error."""
     yield "trial", trial.number
     yield "config_hash", trial.config_hash
     yield "enqueued", REQUEST in trial.memory

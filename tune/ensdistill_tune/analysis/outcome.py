@@ -19,7 +19,7 @@ class SessionOutcome:
         stages: The stages of the confirmation.
         tested: Metrics on the test set; empty if it was not evaluated.
         diagnostics: Diagnostics of the test evaluation; None without one.
-        files: The files that are logged to MLflow.
+        files: Files to log to MLflow.
     """
 
     ended: str = "failed"

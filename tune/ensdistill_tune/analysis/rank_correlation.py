@@ -13,7 +13,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 FEWEST = 4  # minimum number of trials for a meaningful correlation
 RESAMPLES = 400
-EVENLY = 4  # number of epochs, if the scheduler has no rungs
+EVENLY = 4  # number of evenly spaced epochs at which the correlation is computed if the scheduler has no rungs
 SELECTED = (
     "Only completed trials can be compared. If early stopping was used, the completed trials are the better ones and "
     "differ less. Their rank correlation is therefore lower than that of all trials would be."
@@ -26,8 +26,8 @@ class RungCorrelation:
 
     Attributes:
         epoch: The epoch.
-        tau: Kendall's tau-b, -1 to 1: 1 is the same order, 0 is no association.
-        low: Lower end of the 95 % interval, by the bootstrap over trials.
+        tau: Kendall's tau-b, -1 to 1: 1 means the same order, 0 no association.
+        low: Lower end of the 95 % interval, computed by a bootstrap over trials.
         high: Upper end of the interval.
         by_chance: Two-sided p-value: the probability of a tau at least this far from 0 if there is no association.
         trials: Number of trials.
@@ -45,7 +45,7 @@ def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCor
     """Returns the rank correlations at the rungs of the scheduler, or at evenly spaced epochs. Deterministic.
 
     Args:
-        trials: Trials of the study; only searched trials that completed count (see `SELECTED`).
+        trials: Trials of the study; only completed searched trials are used (see `SELECTED`).
         study: The settings.
 
     Returns:
@@ -65,7 +65,7 @@ def selected(trials: Sequence[TrialRecord]) -> bool:
 
 
 def epochs_to_ask(study: StudyConfig) -> list[int]:
-    """Returns the epochs at which the scheduler compares trials; a few evenly spaced ones if it has no rungs."""
+    """Returns the epochs at which the scheduler compares trials; evenly spaced epochs if it has no rungs."""
     last, rule = study.epochs, study.scheduler
     if isinstance(rule, Asha | Hyperband):
         return rungs(min(rule.grace_epochs, last), rule.reduction_factor, last)
@@ -84,7 +84,7 @@ def _at(epoch: int, trials: Sequence[TrialRecord], metric: str) -> RungCorrelati
     chance = np.random.default_rng(epoch)
     chosen = chance.integers(len(pairs), size=(RESAMPLES, len(pairs)))
     taus = [_tau(then[some], final[some])[0] for some in chosen]
-    low, high = np.nanquantile(taus, [0.025, 0.975])  # tau is NaN if a resample contains a single trial
+    low, high = np.nanquantile(taus, [0.025, 0.975])  # tau is NaN if a resample contains only copies of one trial
     return RungCorrelation(epoch, tau, float(low), float(high), by_chance, len(pairs))
 
 

@@ -20,7 +20,7 @@ class Candidate:
 
     Attributes:
         trial: A searched trial or a baseline.
-        replicates: The same settings with fresh seeds, in the order of the seeds.
+        replicates: Trials with the same settings and fresh seeds, in the order of the seeds.
         dropped_for: Number of the trial that the candidate was clearly behind when it was dropped; None if it stayed.
         failed: Whether the candidate left because its next replicate failed.
     """
@@ -43,7 +43,7 @@ class Candidate:
         return {name: self.mean(name) for name in metrics if all(name in one.last for one in self.replicates)}
 
     def best(self, study: StudyConfig) -> TrialRecord:
-        """Returns the best replicate; replicates that break a constraint rank last, and ties go to the first."""
+        """Returns the best replicate, the first one in a tie; replicates that break a constraint rank last."""
         return study.rank(self.replicates)[0]
 
     def violation(self, study: StudyConfig) -> float:
@@ -63,7 +63,7 @@ class Candidate:
 def choose_candidates(trials: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """Returns the trials that are confirmed: the top searched trials, best first, then every completed baseline.
 
-    Searched trials that break a constraint are included only if all of them do.
+    Searched trials that break a constraint are included only if all searched trials break one.
 
     Args:
         trials: Trials of the search and baselines.
@@ -79,7 +79,7 @@ def choose_candidates(trials: Sequence[TrialRecord], study: StudyConfig) -> list
 
 
 def _without_duplicates(order: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Returns the trials without those whose settings equal the settings of a baseline or of an earlier trial."""
+    """Returns the trials, except those whose settings equal the settings of a baseline or of an earlier trial."""
     first = {trial.config_hash: trial for trial in (*reversed(order), *(t for t in order if t.baseline))}
     return [trial for trial in order if first[trial.config_hash] is trial or trial.baseline]
 
@@ -87,7 +87,7 @@ def _without_duplicates(order: Sequence[TrialRecord]) -> list[TrialRecord]:
 def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """Returns the top trials; with several objectives, the best in the first one and others across the Pareto front.
 
-    Trials that break a constraint are excluded. If all of them do, those closest to the constraints are returned.
+    Trials that break a constraint are excluded. If all trials break one, those closest to the constraints are returned.
     """
     feasible = study.feasible(order)
     if not feasible:
@@ -106,8 +106,8 @@ def objective_vectors(trials: Sequence[TrialRecord], study: StudyConfig) -> list
 def sort_candidates(found: Iterable[Candidate], study: StudyConfig) -> list[Candidate]:
     """Returns the candidates, best first.
 
-    Candidates whose means break a constraint are last. Among the others, more seeds come first, because a candidate
-    with fewer seeds was dropped or failed; among equally many seeds, the better mean.
+    Candidates whose means break a constraint are last. Among the others, candidates with more seeds come first, because
+    a candidate with fewer seeds was dropped or failed. Candidates with the same number of seeds are ordered by mean.
     """
     sign = -1 if study.mode == "max" else 1
 
@@ -118,7 +118,7 @@ def sort_candidates(found: Iterable[Candidate], study: StudyConfig) -> list[Cand
 
 
 def winner_of(order: Sequence[Candidate], study: StudyConfig) -> Candidate | None:
-    """Returns the first of these candidates; None if its means, and thus those of all others, break a constraint."""
+    """Returns the first candidate; None if its means break a constraint, which then holds for all candidates."""
     return order[0] if order and not order[0].violation(study) else None
 
 

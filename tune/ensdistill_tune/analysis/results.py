@@ -1,4 +1,4 @@
-"""Results of a study, read from its files, also while the study runs. Nothing is trained or evaluated."""
+"""Results of a study, read from its files, also while the study runs. Reading them trains or evaluates nothing."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Results of a study at one point in time: finished, interrupted or running. `load_results` returns a newer state.
+    """Results of a finished, interrupted or running study at one point in time. `load_results` returns a newer state.
 
     Attributes:
         name: Name of the study.
-        study: Its settings.
+        study: Settings of the study.
         summary: The content of study.json.
-        trials: Baselines and searched trials, by number.
-        replicates: Trials of the confirmation, by number.
+        trials: Baselines and searched trials, ordered by number.
+        replicates: Trials of the confirmation, ordered by number.
         confirmed: Candidates of the confirmation, best mean first; empty before it has completed.
         stages: Stages of the completed confirmation.
         tested: Metrics of the last test evaluation; empty if the test set was not evaluated.
-        looks: Number of test evaluations, each for other students.
+        looks: Number of test evaluations, each of different students.
         diagnostics: The content of diagnostics.json.
         studies: Folder that contains all studies.
         latency_machines: Machines on which latencies were measured.
-        times: Start and end of each trial, by number.
+        times: Start and end times of each trial, keyed by trial number.
         write_report: Function that writes the report; it is passed in, because it belongs to a higher layer.
     """
 
@@ -101,7 +101,7 @@ class StudyResults:
 
     @property
     def best_config(self) -> Config:
-        """Full configuration of `best_trial`; `ensdistill.distill` trains the same student with it."""
+        """Full configuration of `best_trial`, with which `ensdistill.distill` trains the same student."""
         return self.study.config_for(self.best_trial)
 
     @property
@@ -109,7 +109,7 @@ class StudyResults:
         """Pareto front, ordered by the first objective.
 
         Once the confirmation has completed, its candidates are compared by their means over seeds. With a single
-        objective it contains only the best trial.
+        objective, the front contains only the best trial.
         """
         if not self.study.secondary_objectives:
             return [self.confirmed[0].trial] if self.confirmed else self.order[:1]
@@ -123,12 +123,12 @@ class StudyResults:
         return verdict(self.confirmed, self.study) if self.confirmed else None
 
     def trials_dataframe(self) -> pd.DataFrame:
-        """Returns one row for each baseline and searched trial, by number.
+        """Returns one row for each baseline and searched trial, ordered by number.
 
-        Columns named as in Optuna: `number`, `state`, `value` (`values_<metric>` with several objectives; NaN unless
-        the trial completed), `datetime_start`, `datetime_complete`, `duration`, `params_<setting>`. Further columns:
-        `kind`, `baseline`, `epochs`, all metrics after the last epoch, `config_hash` and `error`. The states are
-        `finished`, `pruned`, `failed`, `running` and `interrupted`.
+        The following columns are named as in Optuna: `number`, `state`, `value` (`values_<metric>` with several
+        objectives; NaN unless the trial completed), `datetime_start`, `datetime_complete`, `duration`,
+        `params_<setting>`. Further columns are `kind`, `baseline`, `epochs`, all metrics after the last epoch,
+        `config_hash` and `error`. The states are `finished`, `pruned`, `failed`, `running` and `interrupted`.
         """
         from ensdistill_tune.analysis.dataframes import trials_dataframe  # here, because it is slow
 
@@ -141,7 +141,7 @@ class StudyResults:
         return history_dataframe([*self.trials, *self.replicates])
 
     def replicates_dataframe(self) -> pd.DataFrame:
-        """Returns one row for each replicate: `number`, `replicate_of`, `seed`, `state`, `value`, metrics."""
+        """Returns one row for each replicate: `number`, `replicate_of`, `seed`, `state`, `value` and all metrics."""
         from ensdistill_tune.analysis.dataframes import replicates_dataframe
 
         return replicates_dataframe(self.study, self.replicates, self.times)
@@ -193,7 +193,7 @@ class StudyResults:
             The path of report.html.
 
         Raises:
-            DataError: The object was not made by `load_results`.
+            DataError: The object was not returned by `load_results`.
         """
         if self.write_report is None:
             raise DataError(f"{self.home}: these results cannot write a report; use the results of `load_results`")
@@ -217,17 +217,17 @@ class StudyResults:
 
     @property
     def why_none_wins(self) -> str | None:
-        """Reason why no trial wins although trials have completed: each breaks a constraint. None if a trial wins."""
+        """Reason why no trial wins although trials have completed: all break a constraint. None if a trial wins."""
         return why_none_wins(self.order, self.confirmed, self.study)
 
     @property
     def search_trials(self) -> list[TrialRecord]:
-        """Trials without the baselines, by number."""
+        """Searched trials, without the baselines, ordered by number."""
         return of_kind(self.trials, "search")
 
     @property
     def search_order(self) -> list[TrialRecord]:
-        """Completed trials without the baselines, best first."""
+        """Completed searched trials, without the baselines, best first."""
         return of_kind(self.order, "search")
 
     @property
@@ -237,9 +237,9 @@ class StudyResults:
 
     @property
     def teachers_beside(self) -> tuple[Metrics, Metrics] | None:
-        """Metrics of the ensemble and of the mean teacher, on the test set if evaluated, otherwise on validation.
+        """Metrics of the ensemble and of the mean teacher, on the test set if it was evaluated, or else on validation.
 
-        None before teachers are trained.
+        None before the teachers are trained.
         """
         if self.tested and self.confirmed:
             of = {row.kind: row.metrics[0] for row in self.tested if row.kind != "candidate"}
@@ -248,13 +248,13 @@ class StudyResults:
         return (known.ensemble, known.mean) if known else None
 
     def tested_of(self, candidate: Candidate) -> Sequence[Metrics]:
-        """Returns the metrics of a candidate on the test set, one row per seed; empty if it was not evaluated there."""
+        """Returns the test metrics of a candidate, one row per seed; empty if it was not evaluated on the test set."""
         mine = (row.metrics for row in self.tested if row.kind == "candidate" and row.trial == candidate.trial.number)
         return next(mine, [])
 
     @property
     def tested_rows(self) -> Mapping[str, Sequence[Metrics]]:
-        """Metrics on the test set by label, one row per seed."""
+        """Metrics on the test set, keyed by label, with one row per seed."""
         return labeled(self.tested, self.trials, self.ensemble_size)
 
     @property
@@ -273,7 +273,7 @@ class StudyResults:
 
     @property
     def looked(self) -> str:
-        """`evaluated once`, or the number of evaluations. Each one turns the test set more into a validation set."""
+        """`evaluated once` or `evaluated n times`. Each evaluation makes the test set more like a validation set."""
         return "evaluated once" if self.looks < 2 else f"evaluated {self.looks} times"
 
     @property
@@ -285,7 +285,7 @@ class StudyResults:
 
     @cached_property
     def importance(self) -> list[Importance]:
-        """Importance of the searched settings, largest first. Computed once, in seconds for a thousand trials."""
+        """Importance of the searched settings, largest first. Computed once, which takes seconds for 1000 trials."""
         return importance(self.trials, self.study)
 
 
@@ -303,7 +303,7 @@ def read_facts(home: Path) -> StudyResults:
     study = validate(StudyConfig, summary["study"])
     if not folder.journal.exists():
         raise DataError(f"{home}: no trial has started yet; there is nothing to report")
-    confirmation = _read(home / "confirmation.json")  # read before the log: all trials that it names have ended by then
+    confirmation = _read(home / "confirmation.json")  # read first, so that the log contains all trials that it names
     events, records = read_journal(folder.journal), Trials()
     for event in events:
         apply_event(records, event)
@@ -321,14 +321,14 @@ def read_facts(home: Path) -> StudyResults:
 
 
 def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord]) -> Candidate:
-    """Returns a candidate as stored in confirmation.json; the plan of an extended study may have changed since then."""
+    """Returns a candidate as stored in confirmation.json; its replicates may have been extended since then."""
     trial = next(trial for trial in trials if trial.number == row["trial"])
     own = {replicate.seed: replicate for replicate in replicates if replicate.replicate_of == trial.number}
     return Candidate(trial, [own[seed] for seed in row["seeds"]], row["dropped_for"], row["failed"])
 
 
 def _stage(row: Mapping[str, Any]) -> Stage:
-    """Returns a stage as stored in confirmation.json, where trial numbers that are keys are texts."""
+    """Returns a stage as stored in confirmation.json, where trial numbers used as keys are strings."""
     return Stage(**{**row, "dropped": {int(number): rival for number, rival in row["dropped"].items()}})
 
 

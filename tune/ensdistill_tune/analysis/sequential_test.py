@@ -1,15 +1,14 @@
-"""Group-sequential paired test: after each pair, it decides whether one of two settings is better.
+"""Group-sequential paired test that decides after each pair whether one of two settings is better.
 
-Null hypothesis: the pairs are exchangeable. If the values of a pair are swapped, their joint distribution stays the
-same, so each difference is symmetric about 0. Given the absolute differences, all patterns of signs are then equally
-likely.
+Null hypothesis: the two values of each pair are exchangeable. Swapping them does not change the joint distribution, so
+each difference is symmetric about 0. Given the absolute differences, all patterns of signs are then equally likely.
 
 At each look the test adds the patterns with the largest sums to those that count as a decision. It skips patterns that
 an earlier look has stopped, and adds at most the share that the spending function allows. The probability of a false
-decision, over all looks together, is therefore at most the level, for any distribution of the differences. Stopping
-earlier for another reason does not increase it.
+decision over all looks together is therefore at most the level, for any distribution of the differences. Stopping
+earlier for another reason does not increase this probability.
 
-A result is a function of the differences and their order: a comparison that resumes decides the same.
+The result is a function of the differences and their order, so a resumed comparison reaches the same decision.
 """
 
 from __future__ import annotations
@@ -24,23 +23,23 @@ from ensdistill.runtime.lazy import np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LEVEL = 0.05  # of all decisions of one comparison together
+LEVEL = 0.05  # probability of a false decision in one comparison, over all looks together
 MOST_PAIRS = 20  # the level has been spent after this number of pairs
-EXACT = 12  # all patterns of signs of this number of pairs; signs of later pairs are drawn
+EXACT = 12  # number of pairs whose sign patterns are enumerated completely; signs of later pairs are drawn
 EXPONENT = 1 / 3  # of the spending function, chosen by simulation: see tests/benchmarks/sequential_power.py
-EARLY = 1 / 20  # exponent that spends nearly all of the level at the first possible look: for expensive pairs
+EARLY = 1 / 20  # exponent for expensive pairs, which spends nearly all of the level at the first possible look
 FEWEST_TO_STOP = 3  # pairs after which a comparison can end without a decision
 SLACK = 1e-9  # sums that differ by less, relative to the sum of absolute differences, are equal
-HALVINGS = 40  # of the bisection of an interval
+HALVINGS = 40  # number of bisection steps for an end of an interval
 
 
 def spent(level: float, pairs: int, exponent: float = EXPONENT) -> float:
-    """Returns the part of the level that may be spent after a number of pairs, `level * (pairs / 20) ** exponent`.
+    """Returns the share of the level that may be spent after some pairs, `level * (pairs / 20) ** exponent`.
 
     Args:
         level: Probability of a false decision over all looks.
         pairs: Number of pairs so far, at most 20.
-        exponent: A smaller one spends more at the first looks.
+        exponent: Exponent of the spending function; a smaller exponent spends more at the first looks.
 
     References:
         Lan and DeMets 1983, Discrete sequential boundaries for clinical trials; Kim and DeMets 1987 for powers.
@@ -49,7 +48,7 @@ def spent(level: float, pairs: int, exponent: float = EXPONENT) -> float:
 
 
 def fewest_pairs(level: float, exponent: float = EXPONENT) -> int:
-    """Returns the smallest number of pairs after which a decision is possible: one pattern of signs fits the level."""
+    """Returns the smallest number of pairs for which a decision is possible: one sign pattern fits into the level."""
     return next((n for n in range(1, MOST_PAIRS + 1) if 2.0**-n <= spent(level, n, exponent)), MOST_PAIRS + 1)
 
 
@@ -57,7 +56,7 @@ def fewest_pairs(level: float, exponent: float = EXPONENT) -> int:
 def _signs() -> NDArray[np.float64]:
     """Patterns of signs (4096, 20); the first row is the observed one.
 
-    The first 12 columns contain each pattern once, the others are drawn with a fixed seed.
+    The first 12 columns contain each pattern once; the other columns are drawn with a fixed seed.
     """
     bits = np.arange(2**EXACT)[:, None] >> np.arange(EXACT) & 1
     drawn = np.random.default_rng(0).integers(0, 2, (2**EXACT, MOST_PAIRS - EXACT))
@@ -69,15 +68,15 @@ def crossing(differences: Sequence[float], level: float, exponent: float = EXPON
     """Returns the number of pairs after which the test decides that the differences are positive.
 
     Args:
-        differences: One per pair, in order, at most 20; positive if the first setting is better.
-        level: Probability of this decision if the null hypothesis is true.
-        exponent: That of the spending function.
+        differences: At most 20 differences, one per pair, in order; positive if the first setting is better.
+        level: Maximum probability of this decision if the null hypothesis is true.
+        exponent: Exponent of the spending function.
 
     Returns:
         The number of pairs; None if there is no decision.
 
     References:
-        Fisher 1935, The design of experiments, section 21, for the test of one look.
+        Fisher 1935, The design of experiments, section 21, for the test with a single look.
     """
     if len(differences) > MOST_PAIRS:
         raise ValueError(f"differences: must be at most {MOST_PAIRS}, got {len(differences)}")
@@ -102,10 +101,10 @@ class SequentialTest:
     """Result of the test in both directions.
 
     Attributes:
-        differences: One per pair, in order; positive if the first setting is better.
+        differences: One difference per pair, in order; positive if the first setting is better.
         better_level: Level of the decision that the first setting is better.
-        worse_level: Level of the decision that it is worse.
-        exponent: That of the spending function.
+        worse_level: Level of the decision that the first setting is worse.
+        exponent: Exponent of the spending function.
     """
 
     differences: tuple[float, ...]
@@ -122,10 +121,10 @@ class SequentialTest:
 
     @cached_property
     def hopeless(self) -> bool:
-        """True if no decision is to be expected within 20 pairs.
+        """True if no decision is expected within 20 pairs.
 
-        That is the case if there would be none even if all further differences were one standard deviation above their
-        mean so far, or all one below it.
+        This is the case if there would be no decision even if all further differences were one standard deviation above
+        the mean so far, or all were one standard deviation below it.
         """
         if self.outcome != "undecided" or len(self.differences) < FEWEST_TO_STOP:
             return False
@@ -138,13 +137,14 @@ class SequentialTest:
     def interval(self) -> tuple[float, float]:
         """Confidence interval of the mean difference: all values that the test does not reject.
 
-        It stays valid although the number of pairs depends on the differences. It excludes 0 if and only if there is a
-        decision. It assumes that differences are symmetric about their mean. An end is infinite with too few pairs.
+        The interval is valid although the number of pairs depends on the differences. It excludes 0 if and only if
+        there is a decision. It assumes that differences are symmetric about their mean. An end is infinite if there are
+        too few pairs.
         """
         return self._low(self.better_level, 1.0), -self._low(self.worse_level, -1.0)
 
     def _low(self, level: float, sign: float) -> float:
-        """Returns the lower end for differences times `sign`, by bisection."""
+        """Returns the lower end of the interval for the differences multiplied by `sign`, computed by bisection."""
         own = [sign * d for d in self.differences]
         if len(own) < fewest_pairs(level, self.exponent):
             return -float("inf")

@@ -10,11 +10,11 @@ LEVEL = 0.05
 
 
 def half_interval(values: Sequence[float], level: float = LEVEL) -> float:
-    """Returns half the width of the confidence interval of the mean, by Student's t.
+    """Returns half the width of the confidence interval of the mean, from Student's t distribution.
 
     Args:
         values: At least two values.
-        level: 1 minus the confidence, such as 0.05.
+        level: 1 minus the confidence level, such as 0.05.
 
     Returns:
         The half-width; 0 if all values are equal.

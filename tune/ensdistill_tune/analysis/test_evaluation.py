@@ -1,4 +1,4 @@
-"""The single evaluation on the test set: confirmed winner, baselines and teachers, after the winner is selected."""
+"""The single evaluation of the winner, the baselines and the teachers on the test set, after the winner is selected."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -38,10 +38,10 @@ def evaluate_on_test(
     """Evaluates the winner, every baseline and the teachers on the test set. No choice may depend on the result.
 
     Temperatures are fitted on the validation set. The result is stored as an event, which is returned if the same
-    students were already evaluated. Other students are evaluated only with `reevaluate_test`.
+    students were already evaluated. Different students are evaluated only if `reevaluate_test` is True.
 
     Args:
-        progress: State of the study, which appends the event.
+        progress: State of the study, to which the event is appended.
         order: The confirmed candidates, best first.
         data: Splits of the study.
         ensemble: The teachers.
@@ -129,7 +129,7 @@ def write_confirmation(
     tested: Sequence[TestMetrics],
     earlier: Sequence[Sequence[TestMetrics]],
 ) -> Path:
-    """Writes confirmation.json: stages, validation metrics of every candidate by seed, verdict, and test metrics.
+    """Writes confirmation.json: verdict, stages, validation metrics of every candidate and seed, and test metrics.
 
     Args:
         home: The folder of the study.
@@ -170,9 +170,9 @@ def write_confirmation(
 
 
 def confirmation_metrics(candidate: Candidate, study: StudyConfig) -> dict[str, float]:
-    """Returns mean and standard deviation of a candidate over its seeds.
+    """Returns the means and standard deviations of a candidate's validation metrics over its seeds.
 
-    They become metrics of the MLflow run of the candidate and, for the winner, of the parent run.
+    They are logged to the MLflow run of the candidate and, for the winner, also to the parent run.
 
     Args:
         candidate: A candidate with at least two replicates.

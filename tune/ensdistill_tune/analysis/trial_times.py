@@ -1,4 +1,4 @@
-"""Start and end of each trial."""
+"""Start and end times of each trial."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from ensdistill_tune.records.events import Event, TrialEnded, TrialResumed, Tria
 
 @dataclass(frozen=True)
 class TrialTimes:
-    """Start and end of a trial, in seconds since 1970.
+    """Start and end times of a trial, in seconds since 1970.
 
     Attributes:
-        began: The first start.
-        ended: The end; None while the trial runs. The end of an interrupted trial is removed when the trial resumes.
+        began: Time of the first start.
+        ended: Time of the end; None while the trial runs. It is removed when an interrupted trial resumes.
     """
 
     began: float
@@ -36,7 +36,7 @@ class TrialTimes:
 
 
 def trial_times(events: Iterable[Event]) -> Mapping[int, TrialTimes]:
-    """Returns start and end of all trials by number.
+    """Returns the start and end times of all trials, keyed by trial number.
 
     Args:
         events: The events of the study, in order.

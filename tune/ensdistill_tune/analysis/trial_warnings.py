@@ -1,6 +1,6 @@
 """Warnings about the trials of a study, computed from their metrics.
 
-To add a rule about several trials: one function, and its name in `STUDY_RULES`. Rules about a single student are in
+To add a rule about several trials, write one function and list it in `STUDY_RULES`. Rules about a single student are in
 `ensdistill.evaluation.plausibility`; here they are applied to the exported student.
 """
 
@@ -41,14 +41,14 @@ def won_without_teachers(study: StudyConfig, order: Sequence[TrialRecord]) -> bo
 
 
 def is_worse(rows: Sequence[Metrics], teacher: Metrics) -> bool:
-    """Returns whether the mean calibrated NLL of a student is above that of a single teacher.
+    """Returns whether a student has a higher mean calibrated NLL than a single teacher.
 
     Args:
         rows: Metrics of the student, one row per seed.
         teacher: Metrics of the mean teacher.
 
     Returns:
-        False also for students or teachers at chance level or without this metric.
+        Whether it is higher; False also if the student or the teacher is at chance level or lacks this metric.
     """
     if not rows or is_at_chance(*rows) or is_at_chance(teacher) or not all("cnll" in row for row in (*rows, teacher)):
         return False
@@ -80,9 +80,9 @@ def _worse_than_one_teacher(
 
 
 def _standing(study: StudyConfig, trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[Metrics]]:
-    """Returns the confirmed trials (or all, without a confirmation), best first, and the best one's validation metrics.
+    """Returns the confirmed trials, best first, and the validation metrics of the best one, one row per seed.
 
-    The metrics have one row per seed.
+    Without a confirmation, the trials are all completed baselines and searched trials.
     """
     own, replicates = of_kind(trials, *PRIMARY), of_kind(trials, "replicate")
     confirmed = confirmation_of(own, replicates, study).candidates if replicates else ()
@@ -101,7 +101,7 @@ STUDY_RULES: tuple[StudyRule, ...] = (_no_distillation_won, _worse_than_one_teac
 def trial_warnings(
     study: StudyConfig, trials: Sequence[TrialRecord], best: TrialRecord | None, teachers: TeacherMetrics, classes: int
 ) -> tuple[ConfigIssue, ...]:
-    """Returns warnings about the students of a study, by their validation metrics.
+    """Returns warnings about the students of a study, based on their validation metrics.
 
     Args:
         study: The settings.

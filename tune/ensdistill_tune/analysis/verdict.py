@@ -1,4 +1,4 @@
-"""The verdict of a study: its winner against the best baseline, by the sequential test over fresh seeds."""
+"""The verdict of a study: the winner compared with the best baseline by the sequential test over fresh seeds."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ensdistill_tune.study.study_config import StudyConfig
 class PairedComparison:
     """Difference between two candidates, paired by seed.
 
-    The probability that a searched candidate that is exchangeable with the baseline is ever found better is at most
-    5 %, over all candidates and all looks together: each candidate has 5 % divided by their number.
+    Suppose that the searched candidates are exchangeable with the baseline. The probability that any of them is ever
+    found better is then at most 5 %, over all candidates and looks together: each candidate gets an equal share.
 
     Attributes:
-        differences: First minus second candidate in the objective, by seed.
+        differences: Objective of the first candidate minus objective of the second, one difference per common seed.
         mode: `min` or `max`: the direction in which the objective improves.
         among: Number of searched candidates of the confirmation.
     """
@@ -35,13 +35,13 @@ class PairedComparison:
 
     @cached_property
     def test(self) -> SequentialTest:
-        """The sequential test of the gains; positive is better."""
+        """The sequential test of the gains; a positive gain means that the first candidate is better."""
         level = LEVEL / self.among
         return SequentialTest(self._gains, level, level, EARLY)
 
     @property
     def outcome(self) -> str:
-        """`better`, `worse` or `undecided`, of the first candidate."""
+        """Whether the first candidate is better than the second: `better`, `worse` or `undecided`."""
         if len(self.differences) < fewest_pairs(LEVEL / self.among, EARLY):
             return "undecided"  # without NumPy
         return _outcome(self._gains, self.among)
@@ -63,9 +63,10 @@ class PairedComparison:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """90 % confidence interval of the mean difference; infinite with too few pairs for a decision.
+        """90 % confidence interval of the mean difference; infinite if there are too few pairs for a decision.
 
-        It has 5 % at each end, for all candidates and looks together, and excludes zero exactly if there is a decision.
+        The error is 5 % at each end, for all candidates and looks together. The interval excludes zero if and only if
+        there is a decision.
         """
         low, high = _interval(self._gains, self.among)
         return (low, high) if self.mode == "max" else (-high, -low)
@@ -101,7 +102,7 @@ def compare(first: Candidate, second: Candidate, study: StudyConfig, among: int 
 
     Args:
         first: A candidate.
-        second: Another one, such as the best baseline.
+        second: Another candidate, such as the best baseline.
         study: The settings.
         among: Number of searched candidates of the confirmation.
     """
@@ -111,7 +112,7 @@ def compare(first: Candidate, second: Candidate, study: StudyConfig, among: int 
 
 
 def why_none_wins(trials: Sequence[TrialRecord], confirmed: Sequence[Candidate], study: StudyConfig) -> str | None:
-    """Returns why no trial wins although trials have completed, with the closest trial; None if there is a winner.
+    """Returns why no trial wins although trials have completed, and names the closest trial; None if a trial wins.
 
     Args:
         trials: Trials of the search, best first, as `StudyConfig.rank` returns them.
@@ -133,10 +134,10 @@ class Verdict:
 
     Attributes:
         sentence: The verdict as one sentence, as in confirmation.json.
-        winner: The candidate with the best mean among those that meet the constraints; the closest one if none does.
+        winner: The candidate with the best mean among those that meet the constraints; if none does, the closest one.
         baseline: The best baseline; None if none was confirmed.
         comparison: Winner minus baseline, paired by seed; None if there is nothing to compare.
-        better: True if searched settings win and the sequential test finds them better than the best baseline.
+        better: True if a searched candidate wins and the sequential test finds it better than the best baseline.
     """
 
     sentence: str
@@ -150,7 +151,7 @@ class Verdict:
 
 
 def searched_among(order: Sequence[Candidate]) -> int:
-    """Returns the number of searched candidates, at least 1, for which the test is corrected."""
+    """Returns the number of searched candidates (at least 1), for which the test is corrected."""
     return max(1, sum(not c.trial.baseline for c in order))
 
 
@@ -203,7 +204,7 @@ def dropped_in_words(candidate: Candidate, order: Sequence[Candidate]) -> str:
 
 
 def why_dropped(candidate: Candidate, order: Sequence[Candidate]) -> str:
-    """Returns which candidate a dropped one was behind, or that a replicate failed; empty if it was not dropped."""
+    """Returns why a candidate was dropped: behind another one, or a replicate failed; empty if it was not dropped."""
     if candidate.failed:
         return "a replicate failed"
     rival = next((c.label for c in order if c.trial.number == candidate.dropped_for), None)
@@ -211,7 +212,7 @@ def why_dropped(candidate: Candidate, order: Sequence[Candidate]) -> str:
 
 
 def correction(among: int) -> str:
-    """Returns the corrections of the interval in words."""
+    """Returns a description of the corrections that are applied to the interval."""
     return f"corrected for {counted(among, 'candidate')} and sequential testing"
 
 

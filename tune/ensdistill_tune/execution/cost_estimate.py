@@ -28,8 +28,8 @@ from ensdistill_tune.records.trial_record import HoursUsed
 from ensdistill_tune.study.study_config import Resources, StudyConfig
 from ensdistill_tune.study.validation import class_issues
 
-ENOUGH = 0.2  # seconds of training from which the duration of an epoch is extrapolated
-PATIENCE = 10.0  # seconds after which no other kind of trial is timed
+ENOUGH = 0.2  # minimum seconds of training from which the duration of an epoch is extrapolated
+PATIENCE = 10.0  # seconds after which no further kind of trial is timed
 DRAWS = 8  # number of random trials that represent all searched trials
 
 
@@ -43,7 +43,7 @@ class CostEstimate:
         epoch: Duration of an epoch of a searched trial, averaged over random trials.
         shortest_epoch: Shortest duration of an epoch of any trial, including baselines.
         longest_epoch: Longest duration of an epoch of any trial, including baselines.
-        kinds: Number of kinds of trials; trials of one kind have the same duration of an epoch.
+        kinds: Number of kinds of trials; trials of one kind have the same epoch duration.
         kinds_timed: Number of kinds that were timed; the others are assumed to have the mean duration.
         teachers: Duration of training the teachers that are not in the store yet.
         teachers_there: Number of teachers in the store.
@@ -54,7 +54,7 @@ class CostEstimate:
         search_gpu_hours: GPU hours of searched trials and baselines.
         confirmation_cpu_hours: CPU hours of the replicates.
         confirmation_gpu_hours: GPU hours of the replicates.
-        disk: Disk of the study.
+        disk: Disk space that the study needs.
     """
 
     epoch: float
@@ -116,7 +116,7 @@ def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[Cost
 
 
 def side_by_side(resources: Resources) -> int:
-    """Returns the number of trials that this machine can run in parallel; 0 if it cannot run one.
+    """Returns the number of trials that this machine can run in parallel; 0 if it cannot run a single one.
 
     Args:
         resources: Resources of a trial.
@@ -144,7 +144,7 @@ def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -
 
 def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
     """Returns the median duration of three epochs (fewer if they are long), after a warm-up epoch."""
-    # This learning rate prevents NaN losses; this number of epochs prevents that a later phase of a schedule starts.
+    # This learning rate prevents NaN losses; this number of epochs prevents later phases of a schedule from starting.
     optimizer = config.training.optimizer.model_copy(update={"lr": 1e-6})
     training = config.training.model_copy(update={"optimizer": optimizer, "epochs": 1000})
     run = distill(config.model_copy(update={"training": training}), ensemble, data)
@@ -169,7 +169,7 @@ def _part(data: DataSplits, steps: int, config: Config) -> DataSplits:
 
 
 def _teachers(config: Config, data: DataSplits, store: Path) -> tuple[float, int]:
-    """Returns the training time in seconds of the teachers missing in the store, and the number of stored teachers."""
+    """Returns the training time in seconds of the teachers not in the store yet, and the number of stored teachers."""
     all_of_them = range(config.teachers.count)
     missing = [m for m in all_of_them if not (store / teacher_hash(config, m, data) / "teacher.json").is_file()]
     no_teachers, known = TeacherEnsemble([], len(data.class_names), "none"), dict[str, float]()
@@ -241,7 +241,7 @@ def _search_epochs(study: StudyConfig, seconds: float) -> int:
 
 
 def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: DataSplits) -> dict[str, float]:
-    """Returns the duration of an epoch in seconds by kind of trial, for as many kinds as fit into PATIENCE.
+    """Returns the epoch duration in seconds of each kind of trial that can be timed within PATIENCE, keyed by kind.
 
     A kind that cannot run is skipped, because only its trials would fail. If no kind can run, the last error is raised.
     """
@@ -268,7 +268,7 @@ def _kind(config: Config) -> str:
 
 
 def _random_trials(study: StudyConfig) -> Iterator[Config]:
-    """Yields trials of a random search, without those whose values are incompatible."""
+    """Yields the settings of random trials; skips trials whose values are incompatible."""
     shares = np.random.default_rng(0)
     for _ in range(DRAWS):
         sampled = study.space.draw(lambda name, axis: axis.from_unit_interval(shares.random()))
@@ -295,7 +295,7 @@ def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
     if cost.confirmation:
         most = f"at most {counted(study.expected_replicates, 'trial')}"
         lines.append(f"confirmation: {most} of {epochs}: {_both(cost.confirmation, cost)}")
-    lines.append(f"total: about {duration(cost.total)}, in addition to the start of Ray")
+    lines.append(f"total: about {duration(cost.total)}, plus the time to start Ray")
     lines += _hours_in_words(study, cost)
     if cost.disk:
         lines.append(cost.disk.in_words())

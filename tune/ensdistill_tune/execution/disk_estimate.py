@@ -1,4 +1,4 @@
-"""Estimate of the disk that a study needs, from the sizes of its networks."""
+"""Estimate of the disk space that a study needs, from the sizes of its networks."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from ensdistill.training.new_student import new_student
 from ensdistill.training.teachers import teacher_config
 from ensdistill_tune.study.study_config import StudyConfig
 
-MOMENTS = {"sgd": 1}  # tensors of an optimizer for each parameter; all others count as 2
-COPIES = {"none": 0, "ema": 1, "swa": 1}  # copies of the weights in an average; others keep a window of epochs
+MOMENTS = {"sgd": 1}  # optimizer tensors per parameter; optimizers that are not listed count as 2
+COPIES = {"none": 0, "ema": 1, "swa": 1}  # copies of the weights; other averaging methods keep a window of epochs
 
 
 MIB = 2**20
@@ -26,14 +26,14 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class DiskEstimate:
-    """Disk of a study in bytes, if no trial is stopped early.
+    """Disk space of a study in bytes, if no trial is stopped early.
 
     Attributes:
-        images: Store of decoded images, which all studies of a folder share; 0 if the images are in memory.
+        images: Store of decoded images, which all studies in a folder share; 0 if the images are in memory.
         teachers: Teachers that are not in the store yet.
         students: Students of completed trials and replicates that stay on disk.
         checkpoints: Checkpoints of the trials that run at the same time.
-        free: Free space in the folder of studies.
+        free: Free space on the disk of the studies folder.
     """
 
     images: int
@@ -52,7 +52,7 @@ class DiskEstimate:
         names = {"images": "decoded images", "checkpoints": "checkpoints of running trials"}
         parts = [f"{names.get(name, name)} {memory_size(size)}" for name, size in self._parts() if size >= MIB]
         size = f"at most about {memory_size(self.total)} ({', '.join(parts)})" if parts else "a few MiB"
-        free = "are free" if self.free >= self.total else "are free, which is not enough"
+        free = "is free" if self.free >= self.total else "is free, which is not enough"
         return f"disk: {size}; {memory_size(self.free)} {free}"
 
     def _parts(self) -> Iterator[tuple[str, int]]:
@@ -63,7 +63,7 @@ class DiskEstimate:
 def disk_estimate(
     study: StudyConfig, data: DataSplits, studies: Path, teachers_there: int, parallel: int
 ) -> DiskEstimate:
-    """Returns the disk that a study needs. The largest student stands for all.
+    """Returns the disk space that a study needs, if every student is as large as the largest one.
 
     Args:
         study: The settings.

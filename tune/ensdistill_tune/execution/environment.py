@@ -1,4 +1,4 @@
-"""Process-wide configuration of a process that runs a study or one of its trials.
+"""Configuration of a process that runs a study or one of its trials.
 
 Importing the package changes nothing: only its commands and its Ray workers call `configure_process`.
 """
@@ -18,7 +18,7 @@ DEFAULTS = {
     # Ray's memory monitor restarts killed tasks without limit, and when it kills a trial, Tune aborts the whole study.
     # Without it the operating system kills a single worker: Ray's workers raise their own OOM score.
     "RAY_memory_monitor_refresh_ms": "0",
-    # Ray raises the niceness of its workers by 15: on a machine that does other work, trials get a tenth of a core.
+    # Ray raises the niceness of its workers by 15: on a machine with other work, trials then get a tenth of a core.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_AIR_NEW_OUTPUT": "0",  # the console shows the progress of a study

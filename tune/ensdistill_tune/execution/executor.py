@@ -30,14 +30,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 @dataclass(frozen=True)
 class Executor:
-    """Executor: a way to run the trials of a study.
+    """A way to run the trials of a study.
 
     Attributes:
         session: Context in which teachers and trials run, given the settings and the folder of the study.
         teacher_trainer: Function that returns the trainer of missing teachers, given the resources of a trial and the
             value of `--device`.
         run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. Failed
-            trials do not end it. Its last argument is the calibrated NLL on validation of 1, 2, ..., M teachers.
+            trials do not end the study. The last argument of the function is the calibrated NLL of ensembles of
+            1, 2, ..., M teachers on the validation images.
     """
 
     session: Callable[[StudyConfig, Path], AbstractContextManager[None]]
@@ -50,7 +51,7 @@ class TrialReports:
 
     Attributes:
         agenda: The planner.
-        error: The error that ends all trials; None as long as there is none. The trials stay resumable.
+        error: The error that ends all trials, which stay resumable; None if no error has occurred.
     """
 
     def __init__(self, agenda: TrialPlanner) -> None:
@@ -60,7 +61,7 @@ class TrialReports:
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """Keeps an error of the study in `error`, because Ray would replace it by a traceback."""
+        """Stores an error of the study in `error`, because Ray would replace it with a traceback."""
         try:
             yield
         except EnsdistillError as error:
@@ -98,7 +99,7 @@ class TrialReports:
         return Decision.stop_if(self.agenda.progress.trials[number].whole)
 
     def ended(self, number: int, otherwise: State, error: str | None = None, error_kind: str | None = None) -> None:
-        """Records the end of a trial unless it is known: `finished` after its last epoch, otherwise `otherwise`."""
+        """Records the end of a running trial: as `finished` after its last epoch, otherwise with state `otherwise`."""
         trial = self.agenda.progress.trials[number]
         if trial.state == "running" and not self.error:
             state: State = "finished" if trial.whole else otherwise
@@ -112,7 +113,7 @@ class TrialReports:
             error = f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}"
             self.agenda.end(number, "failed", error, "not_finite")
             return Decision.STOP
-        # JSON cannot represent infinite or NaN values. Names are shared, because each message of Ray has its own.
+        # JSON cannot represent infinite or NaN values. Names are interned, because each Ray message has new copies.
         finite = {sys.intern(name): value for name, value in metrics.items() if name not in odd}
         return self.agenda.report(number, finite)
 

@@ -45,7 +45,7 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
             while not ends() and isinstance(suggestion := agenda.next(), dict):
                 _run(suggestion, inputs, reports, ends)
     finally:
-        gc.unfreeze()  # `memory_limit` freezes objects that remain after a training, but this process may live on
+        gc.unfreeze()  # `memory_limit` freezes objects that remain after a training run, but this process may continue
     if reports.error:
         raise reports.error
     return outcome(agenda)
@@ -53,7 +53,7 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
 
 @dataclass(frozen=True)
 class _Ends:
-    """Returns whether the study must end now: its time budget is spent, or a request or an error stops it."""
+    """Condition for the end of the study: the time budget is spent, or a request or an error stops the study."""
 
     progress: StudyState
     requests: StudyRequests

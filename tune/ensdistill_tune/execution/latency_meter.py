@@ -26,7 +26,7 @@ NO_GPU = "latency is measured on one CPU thread, because the process that runs t
 
 
 class LatencyMeter:
-    """Returns the latencies of the exported network of a trial; measures them if they are not in the event log."""
+    """Latencies of exported networks: read from the event log, or measured if they are missing there."""
 
     def __init__(self, state: StudyState, data: DataSplits) -> None:
         self._state, self._data = state, data
@@ -37,7 +37,7 @@ class LatencyMeter:
         self._machine = machine_name(self._device)
         past = [event for event in state.past if isinstance(event, LatencyMeasured)]
         self._known = {event.architecture: _metrics(event) for event in past if event.machine == self._machine}
-        self._architectures: dict[str, str] = {}  # architectures by the settings that determine them
+        self._architectures: dict[str, str] = {}  # architectures, keyed by the settings that determine them
 
     def measure_all(self) -> None:
         """Measures the architectures that the settings of the study define."""
@@ -45,7 +45,7 @@ class LatencyMeter:
             self(config)
 
     def __call__(self, config: Config) -> dict[str, float]:
-        """Returns the latencies of one image in milliseconds by metric; empty if the network cannot be built."""
+        """Returns the latencies of one image in milliseconds, keyed by metric; empty if the network cannot be built."""
         settings = repr((config.model, config.student))
         try:
             if settings not in self._architectures:
@@ -75,7 +75,7 @@ class LatencyMeter:
 
 
 def _metrics(event: LatencyMeasured) -> dict[str, float]:
-    """Returns the measured latencies by metric."""
+    """Returns the measured latencies, keyed by metric."""
     photo = event.photo_milliseconds
     return {LATENCY: event.milliseconds} | ({} if photo is None else {PHOTO_LATENCY: photo})
 

@@ -1,4 +1,4 @@
-"""Memory of one training: the limit on a GPU, the release afterwards, and the error if it is exceeded."""
+"""Memory of one training run: limits it on a GPU, frees it afterwards, and raises an error if it is exceeded."""
 
 import gc
 import os
@@ -20,7 +20,7 @@ _ASKED = re.compile(rf"ried to allocate ([\d.]+) ?({'|'.join(_UNITS)})")  # torc
 
 @contextmanager
 def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
-    """Limits the training inside the block to its share of GPU memory, and frees its memory afterwards.
+    """Limits the training run inside the block to its share of GPU memory, and frees its memory afterwards.
 
     Args:
         share: Share of a GPU, as in `resources.gpus`; 0 for none.
@@ -47,7 +47,7 @@ def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
 
 
 def free_memory() -> None:
-    """Frees memory that is no longer used. A training leaves tensors in reference cycles, which must be collected."""
+    """Frees memory that is no longer used: a training run leaves tensors in reference cycles, which are collected."""
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
@@ -59,7 +59,7 @@ def _claim(share: float) -> None:
         return
     if share < 1:
         torch.cuda.set_per_process_memory_fraction(share)
-    torch.cuda.empty_cache()  # arguments of the previous training held it until now
+    torch.cuda.empty_cache()  # arguments of the previous training run referenced this memory until now
     torch.cuda.reset_peak_memory_stats()
 
 
@@ -73,7 +73,7 @@ def _shortage(error: BaseException, share: float, training: str) -> str | None:
         reserved = torch.cuda.memory_reserved()  # includes gaps between tensors, which also belong to the process
         held = max(torch.cuda.max_memory_allocated(), reserved)
         return of_gpu(held, asked, total, total - free - reserved, share, training)
-    if "CUDA error: out of memory" in text:  # in this case CUDA returns no sizes
+    if "CUDA error: out of memory" in text:  # in this case CUDA reports no sizes
         return (
             "out of GPU memory: too little memory is free for CUDA to start; "
             "give trials a larger share (resources.gpus) or stop other processes on the GPU"
@@ -92,12 +92,12 @@ def of_gpu(held: int, asked: int, total: int, others: int, share: float, trainin
         asked: Size of the failed allocation in bytes; 0 if unknown.
         total: Memory of the GPU in bytes.
         others: Memory that other processes use, in bytes.
-        share: Share of the GPU that this process has.
+        share: GPU share of this process.
         training: Name of the settings section of the training.
     """
     wanted = share_that_fits(held + asked, total)
     if wanted is None:
-        advice = "it does not fit even alone: "
+        advice = "the training does not fit even if it runs alone: "
     elif wanted > share:
         advice = f"give trials a larger share (resources.gpus: {wanted:g} instead of {share:g}) or "
     else:
@@ -107,7 +107,7 @@ def of_gpu(held: int, asked: int, total: int, others: int, share: float, trainin
         )
     return (
         f"out of GPU memory: the process used {memory_size(held)}{_more(asked)}; the GPU has {memory_size(total)}, "
-        f"other processes use {memory_size(others)}, and resources.gpus {share:g} is "
+        f"other processes use {memory_size(others)}, and resources.gpus {share:g} corresponds to "
         f"{memory_size(round(min(share, 1) * total))}; {advice}lower {training}.batch_size"
     )
 
@@ -122,7 +122,11 @@ def of_machine(held: int, asked: int, total: int, training: str) -> str:
         training: Name of the settings section of the training.
     """
     fits = held + asked <= total
-    advice = "run fewer trials in parallel (a larger resources.cpus) or " if fits else "it does not fit even alone: "
+    advice = (
+        "run fewer trials in parallel (a larger resources.cpus) or "
+        if fits
+        else "the training does not fit even if it runs alone: "
+    )
     return (
         f"out of memory: the process used {memory_size(held)}{_more(asked)}; the machine has {memory_size(total)}; "
         f"{advice}lower {training}.batch_size"
@@ -130,14 +134,14 @@ def of_machine(held: int, asked: int, total: int, training: str) -> str:
 
 
 def share_that_fits(need: int, total: int) -> float | None:
-    """Returns the GPU share at which the largest possible number of such trainings run at the same time.
+    """Returns the GPU share that lets the largest possible number of such training runs share a GPU.
 
     Args:
-        need: Memory of one training in bytes.
+        need: Memory of one training run in bytes.
         total: Memory of the GPU in bytes.
 
     Returns:
-        A share in hundredths; None if not even one training fits.
+        A share in hundredths; None if not even one training run fits.
     """
     hundredths = max(1, -(-100 * need // total))
     return None if hundredths > 100 else 100 // (100 // hundredths) / 100

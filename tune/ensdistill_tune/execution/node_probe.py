@@ -20,11 +20,11 @@ def probe(folder: str, token: str, answer: str) -> dict[str, str]:
 
     Args:
         folder: Folder of the study.
-        token: Name of a file in it, which the machine that runs the study wrote.
-        answer: Name of the file that this function writes there.
+        token: Name of a file in this folder, written by the machine that runs the study.
+        answer: Name of the file that this function writes to the folder.
 
     Returns:
-        Versions by name, and under `folder` why the folder cannot be used; empty if it can.
+        Versions, keyed by name. The key `folder` contains the reason why the folder cannot be used; empty if it can.
     """
     return versions() | {"folder": _folder_problem(Path(folder), token, answer)}
 

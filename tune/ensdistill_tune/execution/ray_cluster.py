@@ -25,10 +25,11 @@ LONGEST = 107  # maximum length of a socket path in bytes; 103 on macOS
 def running_ray() -> Iterator[bool]:
     """Provides Ray inside the block.
 
-    If this process already uses Ray, that instance is used and stays up. Otherwise Ray is started and shut down again.
+    If this process already uses Ray, that instance is used and stays up. Otherwise a new instance is started, and shut
+    down after the block.
 
     Yields:
-        Whether other machines, or processes of other environments, may be part of it.
+        Whether the instance may include other machines, or processes of other environments.
 
     Raises:
         DataError: Ray cannot be started, or this process uses Ray Client.
@@ -80,7 +81,7 @@ def check_address(address: str) -> None:
         address: `local`, `auto` or HOST:PORT.
 
     Raises:
-        DataError: The address is malformed, is one of Ray Client, or does not accept a connection within 5 seconds.
+        DataError: The address is malformed, uses Ray Client, or does not accept a connection within 5 seconds.
     """
     if address in (LOCAL, "auto"):
         return

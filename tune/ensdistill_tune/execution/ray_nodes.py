@@ -1,4 +1,4 @@
-"""Checks the machines of a cluster: each must have the versions and the folder of the study, before and during it."""
+"""Checks before and during a study that each machine of the cluster has the required versions and the study folder."""
 
 import contextlib
 import functools
@@ -25,11 +25,11 @@ ANSWER_SECONDS = 120.0  # after which a machine counts as unreachable; a worker 
 
 @dataclass(frozen=True)
 class StudyMachine:
-    """What each machine of a study must have.
+    """Requirements that each machine of a study must meet.
 
     Attributes:
         folder: Folder of the study, an absolute path.
-        token: Name of a file in it, which exists while the study runs.
+        token: Name of a file in this folder that exists while the study runs.
         node: Identifier of the machine that runs the study.
         versions: Versions on this machine.
     """
@@ -40,10 +40,10 @@ class StudyMachine:
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def check_this_machine(self) -> None:
-        """Checks the machine of a worker, which may have joined the cluster since the launch; once in each process.
+        """Checks the machine of a worker once per process, because it may have joined the cluster after the launch.
 
         Raises:
-            MachineError: The machine lacks the folder or has other versions.
+            MachineError: The machine lacks the folder or has different versions.
         """
         if ray.get_runtime_context().get_node_id() == self.node:
             return
@@ -59,7 +59,7 @@ def study_machine(home: Path) -> Iterator[StudyMachine]:
         home: Folder of the study.
     """
     home = home.resolve()
-    for left in home.glob(".token-*"):  # by a process that was killed
+    for left in home.glob(".token-*"):  # left by a process that was killed
         left.unlink(missing_ok=True)
     token = f".token-{uuid.uuid4().hex}"
     write_text(home / token, "")
@@ -70,13 +70,13 @@ def study_machine(home: Path) -> Iterator[StudyMachine]:
 
 
 def check_nodes(wanted: StudyMachine) -> None:
-    """Checks every machine of the cluster, all at the same time.
+    """Checks all machines of the cluster in parallel.
 
     Args:
-        wanted: What each machine must have.
+        wanted: Requirements for each machine.
 
     Raises:
-        MachineError: A machine lacks the folder or has other versions; the message names all of them.
+        MachineError: A machine lacks the folder or has different versions; the message names all such machines.
     """
     cloudpickle.register_pickle_by_value(node_probe)  # type: ignore[no-untyped-call]
     try:

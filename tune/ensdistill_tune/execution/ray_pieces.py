@@ -12,11 +12,11 @@ from ensdistill.settings.fields import families_of, own_pieces
 from ensdistill.settings.pieces import Piece, group_name, is_unreachable, kind_of, piece_code
 from ensdistill_tune.study.study_config import StudyConfig
 
-Codes = dict[tuple[str, str], str]  # entry-point group, kind: identifier of the code, or why it is missing
+Codes = dict[tuple[str, str], str]  # (entry-point group, kind): identifier of the code, or the reason why it is missing
 
 
 def check_pieces(study: StudyConfig) -> None:
-    """Checks that every machine of the cluster has the pieces of all trials in the same version.
+    """Checks that every machine of the cluster has the same version of the pieces that trials use.
 
     Args:
         study: The settings.
@@ -54,7 +54,7 @@ def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
 
 
 def _instances(tree: Any) -> Iterator[Piece]:
-    """Yields the pieces that are instances in the settings."""
+    """Yields the pieces that the settings contain as instances."""
     if isinstance(tree, Piece):
         yield tree
     elif isinstance(tree, Mapping):

@@ -42,15 +42,15 @@ from ensdistill_tune.study.study_state import StudyState
 
 @contextlib.contextmanager
 def cluster(study: StudyConfig, home: Path) -> Iterator[None]:
-    """Provides Ray inside the block: the instance of this process, a new one, or the cluster at RAY_ADDRESS.
+    """Provides Ray inside the block: the instance of this process, a new instance, or the cluster at RAY_ADDRESS.
 
     Args:
         study: The settings, whose resources and pieces are checked on the cluster.
         home: The folder of the study, which every machine must have.
 
     Raises:
-        ConfigError: No machine of the cluster has the resources of a trial, or a machine lacks a piece.
-        MachineError: A machine lacks the folder of the study, or has other versions.
+        ConfigError: No machine of the cluster has enough resources for a trial, or a machine lacks a piece.
+        MachineError: A machine lacks the folder of the study, or has different versions.
         DataError: Ray cannot be started.
     """
     logger = logging.getLogger("ray.tune")
@@ -98,7 +98,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
 
 
 def _home(progress: StudyState) -> Path:
-    """Returns the folder of Ray Tune: only error messages of workers, which no later session reads."""
+    """Returns the folder of Ray Tune, which contains only error messages of workers; no later session reads them."""
     return progress.folder.path.resolve() / "ray"
 
 
@@ -164,7 +164,7 @@ def _folder_of(trial: Any) -> str:
 
 
 class _NotPickled:
-    """Base of objects of this process that Ray would pickle to disk; their pickled state is empty."""
+    """Base class of objects that Ray would pickle to disk; their pickled state is empty."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -178,7 +178,7 @@ class _PlannerSearcher(_NotPickled, Searcher):
         self.reports, self.agenda = reports, reports.agenda
 
     def suggest(self, trial_id: str) -> Any:
-        """Returns the next trial; None if it depends on a running one."""
+        """Returns the next trial; None if it depends on a running trial."""
         suggestion: TrialRequest | PlannerIdle = "done"
         with self.reports.guarded():
             suggestion = suggestion if self.reports.error else self.agenda.next()
@@ -208,7 +208,7 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
         self.reports.begins(trial.config["number"])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Passes a report to the planner. Stops a completed trial, too, because Ray takes longer to notice its end."""
+        """Passes a report to the planner. A completed trial is stopped, too, because Ray would detect its end later."""
         decision = self.reports.take(trial.config["number"], result)
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
@@ -232,7 +232,7 @@ class _PlannerStopper(_NotPickled, Stopper):
         return stopped or self.reports.error is not None
 
     def _count_slots(self) -> None:
-        """Adapts the number of parallel trials to machines that join or are lost; trials of a lost one come first."""
+        """Adapts the number of parallel trials after machines join or are lost; trials of a lost machine run first."""
         agenda = self.reports.agenda
         if time.monotonic() >= self._due and agenda.study.resources.max_concurrent is None:
             agenda.slots = max(1, _parallel_slots(agenda.study))
@@ -251,7 +251,7 @@ class _PlannerCallback(_NotPickled, tune.Callback):
         """Records failures for which Ray calls no callback: the actor has not released the previous trial."""
         for trial in trials:
             failed = trial.status == trial.ERROR and trial.trial_id not in self._replaced
-            if failed and self._record(trial).state == "running":  # otherwise Ray reads its error file at every step
+            if failed and self._record(trial).state == "running":  # the error file is read once, not at every step
                 self._ended(trial, "failed", _worker_error(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

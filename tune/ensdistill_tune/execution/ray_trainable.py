@@ -18,7 +18,7 @@ def run_in_worker(suggestion: dict[str, Any], inputs: SharedInputs, machine: Stu
     Args:
         suggestion: The trial, as `TrialPlanner.next` returns it.
         inputs: Settings, data and teachers, shared by all trials.
-        machine: What this machine must have.
+        machine: Requirements for this machine.
     """
     configure_process()
     try:

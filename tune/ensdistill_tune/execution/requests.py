@@ -13,7 +13,8 @@ INTERVAL_SECONDS = 0.5  # seconds between two reads of the inbox
 class StudyRequests:
     """Takes requests out of the inbox of a study and passes them to its planner.
 
-    A request is removed after its event is written. A request is therefore not applied twice after a crash.
+    A request is removed after its event is written. After a crash, a request that already has an event is not applied
+    again.
     """
 
     def __init__(self, planner: TrialPlanner) -> None:
@@ -23,7 +24,7 @@ class StudyRequests:
         self._due, self._ended, self._stopped = 0.0, 0, False
 
     def stop_study(self) -> bool:
-        """Handles pending requests: twice a second and after each end of a trial. Returns whether the study must stop.
+        """Handles pending requests twice a second and after each trial. Returns whether the study must stop.
 
         If a callback requests a stop at the end of a trial, the request takes effect before the next trial ends.
         """

@@ -62,7 +62,7 @@ class SharedData:
     def to(self, device: torch.device | str) -> DataSplits:
         """Returns the data on a device. On the CPU the images are views of shared memory and must not be written to.
 
-        A machine of a cluster without the store of decoded images makes its own from the images of the source.
+        A cluster machine that lacks the store of decoded images creates a store from the images of the source.
 
         Raises:
             DataError: This machine has neither the store nor the same images.
@@ -79,7 +79,7 @@ class SharedData:
         return DataSplits(train, validation, unlabeled, *about)
 
     def _loaded(self) -> DataSplits:
-        """The data, read on this machine."""
+        """Returns the data, read on this machine."""
         data = load_data(self.source, self.studies)
         if data.identity != self.identity:
             raise DataError(
@@ -97,7 +97,7 @@ class SharedInputs:
         study: The settings.
         folder: The folder of the study.
         data: Training, validation and unlabeled images.
-        teacher_logits: Cache of teacher logits, filled before the first trial, with the ensemble of all trials.
+        teacher_logits: The ensemble and a cache of its logits, which is filled before the first trial.
         curve: Calibrated NLL in nats on validation of 1, 2, ..., M teachers.
     """
 
@@ -139,7 +139,7 @@ class SharedInputs:
 def _precompute_teacher_logits(study: StudyConfig, data: DataSplits, cache: TeacherLogitCache) -> None:
     """Fills the cache with the logits that representative trials use; other trials compute missing logits themselves.
 
-    They are computed on the device of the trials, because the last digits can differ between devices.
+    The logits are computed on the device of the trials, because the last digits can differ between devices.
     """
     device = device_of(study)
     if device.type == "cuda" and not torch.cuda.is_available():

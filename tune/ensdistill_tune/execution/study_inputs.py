@@ -89,5 +89,5 @@ def _check_same(place: StudyLocation, header: dict[str, Any], name: str, mine: o
     if header.get(name, mine) != mine:
         raise DataError(
             f"{place.home}: the {what} must be the same as at the start of this study ({header[name]}), got {mine}; "
-            "trials would not be comparable. Restore them or launch a new study."
+            f"otherwise trials would not be comparable. Restore the {what} or launch a new study."
         )

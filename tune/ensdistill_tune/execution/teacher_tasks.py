@@ -26,7 +26,7 @@ def train_side_by_side(
     given: Resources,
     device: str,
 ) -> None:
-    """Trains the teachers that are missing in the store as Ray tasks, in parallel as far as resources allow.
+    """Trains the teachers that are missing from the store as Ray tasks, in parallel as far as resources allow.
 
     The result is bit for bit the same as with sequential training.
 
@@ -55,7 +55,7 @@ def train_side_by_side(
 
 
 def gpus_of_teacher(data: DataSplits, given: Resources, device: str) -> float:
-    """Returns the GPU share of a teacher: that of a trial, or 1 if trials have no GPU and the data are on one.
+    """Returns the GPU share of a teacher: the share of a trial, or 1 if trials use no GPU and the data are on a GPU.
 
     Args:
         data: Splits of the study.
@@ -63,7 +63,7 @@ def gpus_of_teacher(data: DataSplits, given: Resources, device: str) -> float:
         device: Value of `--device`.
 
     Raises:
-        ConfigError: Ray has no GPU; it would wait forever.
+        ConfigError: Ray has no GPU, so the training task would wait forever.
     """
     if device == "cpu":
         return 0
@@ -75,7 +75,7 @@ def gpus_of_teacher(data: DataSplits, given: Resources, device: str) -> float:
 
 
 def _train(config: Config, teacher: int, shared: SharedData, store: Path, device: str, gpus: float) -> Iterator[int]:
-    """Ray task: yields the number of completed epochs, each of which arrives immediately."""
+    """Ray task: yields the number of completed epochs; each number arrives immediately."""
     configure_process()
     with memory_limit(gpus, teacher):
         yield from train_teacher(config, teacher, shared.to(device), store)
@@ -100,8 +100,8 @@ def _watch(tasks: dict[Any, int], progress: ProgressCallback | None) -> None:
         raise
     except RayError as error:
         raise EnsdistillError(
-            f"{teacher_name(running[task])}: its process died repeatedly, possibly out of memory; start the study "
-            "again, with a larger resources.cpus to run fewer trainings in parallel"
+            f"{teacher_name(running[task])}: its process died repeatedly, possibly because of insufficient memory; "
+            "start the study again with a larger resources.cpus, so that fewer trainings run in parallel"
         ) from error
     finally:
         for task in running:

@@ -29,8 +29,8 @@ from ensdistill_tune.study.objectives import LATENCY, PHOTO_LATENCY
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
-TrialRequest = dict[str, Any]  # initial fields of the record of a trial
-Latency = Callable[[Config], dict[str, float]]  # latencies of a network by metric; empty if it cannot be built
+TrialRequest = dict[str, Any]  # initial fields of a trial record
+Latency = Callable[[Config], dict[str, float]]  # latencies of a network, keyed by metric; empty if it cannot be built
 PlannerIdle = Literal["wait", "done"]
 
 
@@ -134,9 +134,9 @@ class TrialPlanner:
         )
 
     def _confirm(self) -> TrialRecord | None:
-        """Starts the next replicate of the current stage; None until all of its replicates have ended.
+        """Starts the next replicate of the current stage and returns its record; None if none can start now.
 
-        During the search only baselines are replicated: the top trials are not known yet.
+        During the search only baselines are replicated, because the top trials are not known yet.
         """
         searched, study = self.progress.primary_trials, self.study
         over = not self.progress.index.count(["running"], *PRIMARY)
@@ -159,7 +159,7 @@ class TrialPlanner:
             config = self.study.config_for(TrialRecord(0, **record))
             record["config_hash"] = config.hash
             if self._latency:
-                self._latency(config)  # measured now, because no other trial may be running yet
+                self._latency(config)  # measured before the trial starts, when possibly no other trial is running
         return self.progress.start(self._free_number, **record)
 
     @property
@@ -220,7 +220,7 @@ class TrialPlanner:
         return Decision.STOP if number in self._to_stop else decision
 
     def _latency_of(self, trial: TrialRecord) -> dict[str, float]:
-        """Returns the latencies of the exported network, which do not change if the trial resumes elsewhere."""
+        """Returns the latencies of the exported network; they do not change if the trial resumes on another machine."""
         known = {name: trial.last[name] for name in (LATENCY, PHOTO_LATENCY) if name in trial.last}
         if not known and self._latency:
             known = self._latency(self.study.config_for(trial))
@@ -232,7 +232,7 @@ class TrialPlanner:
         Args:
             number: The trial.
             state: Final state.
-            error: Reason of a failure, as text for the user.
+            error: Reason for a failure, as text for the user.
             error_kind: Kind of the failure, equal for trials that fail in the same way.
         """
         self.progress.end(number, state, error, error_kind)
@@ -248,9 +248,9 @@ class TrialPlanner:
             shutil.rmtree(self.progress.folder.trial(number), ignore_errors=True)
 
     def _keep_best_students(self) -> None:
-        """Deletes the students of searched trials that are not among the best `resources.num_to_keep`.
+        """Deletes students of searched trials that are neither among the best `num_to_keep` nor on the Pareto front.
 
-        A deleted one never returns to the best or to the Pareto front, so that only the others are compared.
+        A trial whose student was deleted can never be among them again, so only the other trials are compared.
         """
         keep = self.study.resources.num_to_keep
         if keep is None:
@@ -300,6 +300,6 @@ def _is_suggested(trial: TrialRecord) -> bool:
 
 
 def suggester_of(study: StudyConfig) -> OptunaSearcher:
-    """Returns a new searcher of a study."""
+    """Returns a new searcher for a study."""
     first, constraints = study.points_to_evaluate, study.constraints
     return OptunaSearcher(study.space, study.searcher, study.objectives, study.modes, first, constraints)

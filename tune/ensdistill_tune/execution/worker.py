@@ -28,7 +28,7 @@ REPORT_SECONDS = 1.0  # shorter epochs are grouped, because a report takes some 
 
 
 def run_trial(suggestion: dict[str, Any], inputs: SharedInputs, report: Report) -> None:
-    """Trains one student, from its checkpoint if it exists. Short epochs are reported in groups.
+    """Trains one student, starting from its checkpoint if there is one. Short epochs are reported in groups.
 
     Args:
         suggestion: The trial, as `ensdistill_tune.execution.trial_planner.TrialPlanner.next` returns it.
@@ -95,7 +95,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
 
 
 def _checkpoint(suggestion: dict[str, Any], folder: StudyDirectory) -> Path:
-    """Returns the checkpoint from which a trial starts, if the file exists: its own or that of its parent."""
+    """Returns the path of the checkpoint from which a trial starts: that of the trial, or that of its parent."""
     own = folder.trial(suggestion["number"]) / CHECKPOINT
     if own.exists() or not suggestion["parent"]:
         return own

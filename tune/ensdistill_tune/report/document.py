@@ -95,7 +95,7 @@ def sections(facts: StudyResults) -> list[ReportSection]:
 
 
 def summary_line(facts: StudyResults) -> str:
-    """Returns one line: numbers of trials and replicates, duration, objective."""
+    """Returns one line with the numbers of trials and replicates, the duration and the objective."""
     states = ", ".join(f"{n} {state}" for state, n in sorted(count_states(facts.trials).items()))
     replicates = f", {counted(len(facts.replicates), 'replicate')} with fresh seeds" if facts.replicates else ""
     seconds = float(facts.summary.get("seconds", 0))
@@ -105,16 +105,17 @@ def summary_line(facts: StudyResults) -> str:
 
 
 def _beside(facts: StudyResults) -> str:
-    """Returns metrics on test images; before the test evaluation, those of winner and teachers on validation images."""
+    """Returns the metrics on test images; before the test evaluation, the metrics on validation images."""
     rows: Mapping[str, Sequence[Metrics]] = facts.tested_rows
     where = (
-        f"Test images, {facts.looked}, after the winner was selected. Values are mean ± standard deviation over seeds."
+        f"Test images, {facts.looked}, after the winner was selected. Values are means ± standard deviations over "
+        "seeds."
     )
     if not (facts.tested and facts.confirmed):
         own, _ = winner_rows(facts)
         candidate = next(iter(facts.confirmed or (Candidate(trial, [trial]) for trial in facts.order)), None)
         rows = ({candidate.label: own} if candidate else {}) | {who: [dict(row)] for who, row in facts.teachers.items()}
-        where = "Validation images: the same images that selected the trials, so the values are slightly optimistic."
+        where = "Validation images, which also selected the trials; the values are therefore slightly optimistic."
         if facts.confirmed and facts.looks:
             where += " The test images were already evaluated for other students (`earlier_test` in confirmation.json)."
     if not rows:
@@ -132,7 +133,7 @@ def _cell(name: str, rows: Sequence[Metrics]) -> str:
 
 
 def _confirmation(facts: StudyResults) -> str:
-    """Returns the mean of each candidate over its seeds, its difference from the best baseline, and the stages."""
+    """Returns each candidate's mean over seeds and its difference from the best baseline, and the stages."""
     if not facts.confirmed:
         return ""
     baseline, among = best_baseline(facts.confirmed), searched_among(facts.confirmed)
@@ -150,7 +151,7 @@ def _confirmation(facts: StudyResults) -> str:
 
 
 def _minus(c: PairedComparison) -> str:
-    """Returns a difference with its interval, if there are enough seeds for one."""
+    """Returns a difference, with its confidence interval if there are enough seeds to compute it."""
     low, high = c.interval
     return f"{c.difference:+.4f}" + (f" ({low:+.4f} to {high:+.4f})" if math.isfinite(low + high) else "")
 
@@ -158,11 +159,12 @@ def _minus(c: PairedComparison) -> str:
 def _about_the_confirmation(facts: StudyResults, among: int) -> str:
     out = ", ".join(f"`{trial.name}`" for trial in facts.fell_out)
     return (
-        "The best trials of the search and all baselines, trained again with fresh seeds until the verdict was decided "
-        "or the budget was spent, on validation images. Candidates that were clearly behind were dropped. The `minus` "
-        f"column is the mean difference of {spoken(facts.study.objective)} over pairs of the same seed, with its 90 % "
-        f"confidence interval (5 % at each end, {correction(among)}); without one, the seeds are too few for a "
-        "decision." + (f" Omitted because a replicate failed: {out}." if out else "")
+        "The best trials of the search and all baselines were trained again with fresh seeds until the verdict was "
+        "decided or the budget was spent. Candidates that were clearly behind were dropped. Metrics are on validation "
+        f"images. The `minus` column contains the mean difference of {spoken(facts.study.objective)} over pairs with "
+        f"the same seed, and its 90 % confidence interval (5 % at each end, {correction(among)}). If the interval is "
+        "missing, there are too few seeds for a decision."
+        + (f" Omitted because a replicate failed: {out}." if out else "")
     )
 
 
@@ -232,7 +234,7 @@ def _own_figures(facts: StudyResults) -> str:
     names = [name for name in ("accuracy", "nll", "cnll", "ece") if is_shown(name, row)]
     figures = ", ".join(f"{spoken(name)} {row[name]:.4f}" for name in names)
     return (
-        f"`best/` contains the student of seed {replicate.seed}, the best seed on validation. On the test images: "
+        f"`best/` contains the student of seed {replicate.seed}, the best seed on validation images. On test images: "
         f"{figures}.\n\n"
     )
 
@@ -245,7 +247,7 @@ def _warnings(facts: StudyResults) -> str:
 
 
 def _made(facts: StudyResults) -> str:
-    """Returns what is required to run the same study again."""
+    """Returns a table of the versions and hashes that are required to reproduce the study."""
     known = facts.summary
     versions = ", ".join(f"{name} {version}" for name, version in known.get("versions", {}).items())
     study = facts.study
@@ -257,7 +259,7 @@ def _made(facts: StudyResults) -> str:
         ("git commit", known.get("git_commit")),
         ("versions", versions),
         ("device", known.get("device")),
-        ("machine of the latency measurement", "; ".join(facts.latency_machines)),
+        ("machine used for latency measurements", "; ".join(facts.latency_machines)),
         ("MLflow", without_credentials(known["tracking_uri"]) if known.get("tracking_uri") else None),
     ]
     return markdown_table(["", "value"], [[name, f"{value}"] for name, value in rows if value], ["value"])

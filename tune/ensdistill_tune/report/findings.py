@@ -19,10 +19,10 @@ from ensdistill_tune.records.trial_record import UNDER_WAY, TrialRecord
 from ensdistill_tune.report.summary import shipped, winner_rows
 from ensdistill_tune.study.objectives import spoken
 
-MOST = 8  # number of trials that are named
-WARNINGS = 5  # in the summary; the others have a section
+MOST = 8  # maximum number of trials that are named
+WARNINGS = 5  # maximum number of warnings in the summary; the others are listed in a separate section
 FEW_TRIALS = (
-    f"With fewer than {ENOUGH} trials, some effects of half the variance are missed in more than 20 % of studies."
+    f"With fewer than {ENOUGH} trials, more than 20 % of studies miss some effects that explain half of the variance."
 )
 CAUSES = {"timed_out": "its time budget ran out", "crashed": "its process died"}
 
@@ -43,14 +43,14 @@ def incomplete(facts: StudyResults) -> str | None:
 
 
 def what_counts_most(facts: StudyResults) -> list[str]:
-    """Returns limits of the whole report: results at chance, no benefit from teachers, worse than one teacher."""
+    """Returns warnings about the whole report: results at chance, no benefit from teachers, worse than one teacher."""
     rows, where = winner_rows(facts)
     if not rows:
         return []
     if is_at_chance(*rows):
         right = percent(fmean(row["accuracy"] for row in rows), 1)
         return [
-            f"**At chance**: the best student classifies {right} of {where} correctly, no more than random guesses. "
+            f"**At chance**: the best student classifies {right} of {where} correctly, no better than random guessing. "
             "No comparison below is meaningful."
         ]
     lines = []
@@ -63,14 +63,14 @@ def what_counts_most(facts: StudyResults) -> list[str]:
         one = facts.teachers_beside[1] if facts.teachers_beside else {}
         own = mean_and_spread([row["cnll"] for row in rows])
         lines.append(
-            f"**Worse than one teacher**: the best student has a calibrated NLL of {own} on {where}, a single teacher "
-            f"{one['cnll']:.4f} on average."
+            f"**Worse than one teacher**: the best student has a calibrated NLL of {own} on {where}; a single teacher "
+            f"has {one['cnll']:.4f} on average."
         )
     return lines
 
 
 def won_without_teachers(facts: StudyResults) -> bool:
-    """Returns whether training on the labels alone ranks first among other methods."""
+    """Returns whether training on the labels alone ranks first although other methods were compared."""
     return labels_are_first(facts.study, [candidate.trial for candidate in facts.confirmed] or facts.order)
 
 
@@ -99,7 +99,7 @@ def warnings(facts: StudyResults) -> list[str]:
 
 
 def winner(facts: StudyResults) -> str | None:
-    """Returns the settings of the winner and its mean; None without a confirmed winner."""
+    """Returns the settings of the winner and its mean objective; None without a confirmed winner."""
     if not facts.confirmed or facts.why_none_wins:
         return None
     first, metric = facts.confirmed[0], facts.study.objective
@@ -120,7 +120,7 @@ def selected_epoch(facts: StudyResults) -> str | None:
 
 
 def on_the_front(facts: StudyResults) -> str | None:
-    """Returns the trials of the Pareto front, whose students are in `pareto/`; None with a single objective."""
+    """Returns a sentence about the Pareto front, whose students are in `pareto/`; None with a single objective."""
     front = [candidate.trial for candidate in candidates_on_the_front(facts.confirmed, facts.study)]
     of = f"{len(facts.confirmed)} confirmed trials, by their means"
     if not facts.confirmed:
@@ -133,7 +133,7 @@ def on_the_front(facts: StudyResults) -> str | None:
 
 
 def selection_bias(facts: StudyResults) -> str | None:
-    """Returns the result of the top trial of the search with fresh seeds."""
+    """Compares the single-seed result of the top trial of the search with its results for fresh seeds."""
     metric = facts.study.objective
     favorite = next((t for t in facts.order if not t.baseline), None)
     again = next((c for c in facts.confirmed if favorite and c.trial.number == favorite.number), None)
@@ -150,7 +150,7 @@ def selection_bias(facts: StudyResults) -> str | None:
 
 
 def metrics_beside_teachers(facts: StudyResults) -> str | None:
-    """Returns the metrics of the winner, each with that of the ensemble and of a single teacher."""
+    """Returns the metrics of the winner, each followed by the values of the ensemble and of a single teacher."""
     rows, where = winner_rows(facts)
     if not rows or not facts.teachers_beside:
         return None
@@ -168,7 +168,7 @@ def metrics_beside_teachers(facts: StudyResults) -> str | None:
 
 
 def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | None:
-    """Returns the settings that explain the differences between trials, and those without a significant effect."""
+    """Returns a sentence about the settings that explain the differences between trials, and about all others."""
     if not found:
         why = why_unknown(facts.trials, facts.study)
         return f"The importance of the settings is unknown: {why}." if why else None
@@ -185,23 +185,23 @@ def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | Non
 
 
 def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None:
-    """Returns how well the ranking at the first rung predicts the final one; None if no trial was stopped."""
+    """Returns how well the ranking at the first rung predicts the final ranking; None if no trial was stopped."""
     stopped = sum(trial.state == "pruned" for trial in facts.trials)
     if not stopped or not seen:
         return None
     first = seen[0]
-    sure = first.by_chance < 0.05  # with four trials, complete agreement occurs by chance in one case of twelve
+    sure = first.by_chance < 0.05  # with four trials, complete agreement occurs by chance in one of twelve cases
     trust = "a good" if sure and first.low > 0.3 else ("a poor" if first.high < 0.3 else "an uncertain")
     which = "1 trial was" if stopped == 1 else f"{stopped} trials were"
     return (
-        f"{which} stopped early. The ranking after {first.epoch} epochs is {trust} predictor of the final one "
+        f"{which} stopped early. The ranking after {first.epoch} epochs is {trust} predictor of the final ranking "
         f"(Kendall's tau {first.tau:.2f}, 95 % confidence interval {first.low:.2f} to {first.high:.2f}, "
         f"{first.trials} completed trials)."
     )
 
 
 def in_code(trial: TrialRecord) -> str:
-    """Returns the settings of a trial as a short text."""
+    """Returns a short description of the settings of a trial."""
     if trial.baseline:
         return "as published"
-    return f"`{trial.settings}`" if trial.settings else "the settings that the study fixes"
+    return f"`{trial.settings}`" if trial.settings else "the fixed settings of the study"

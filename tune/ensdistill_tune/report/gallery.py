@@ -1,4 +1,4 @@
-"""Thumbnails of the images on which the shipped student fails, for report.html."""
+"""Thumbnails for report.html: images with the largest error of the exported student or the largest disagreement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ LONGEST = 24  # characters of a class name
 
 @dataclass(frozen=True)
 class Picture:
-    """One thumbnail and the lines below it; the page escapes them."""
+    """One thumbnail and the lines of text below it, which the page escapes."""
 
     source: str  # PNG data URI
     lines: Sequence[str]
@@ -28,7 +28,7 @@ class Gallery:
 
 
 def galleries(facts: StudyResults) -> list[Gallery]:
-    """Returns the galleries that have images; all data is in diagnostics.json."""
+    """Returns the galleries that contain images; the data are read from diagnostics.json."""
     drawn = facts.diagnostics
     if not drawn:
         return []

@@ -1,4 +1,4 @@
-"""report.html: one file that works offline; report.md: the same text without the figures."""
+"""Writes report.html, one file that works offline, and report.md, the same text without figures."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def write_report(home: Path) -> tuple[list[Path], str]:
         The files, and the summary as Markdown.
 
     Raises:
-        DataError: There is no study, or no trial of it has begun.
+        DataError: The study does not exist, or none of its trials has started.
     """
     facts = read_facts(home)
     lead = first_lines(facts, facts.importance, foresight(facts.trials, facts.study))
@@ -44,7 +44,7 @@ def write_report(home: Path) -> tuple[list[Path], str]:
 
 
 def as_page(facts: StudyResults, lead: str, parts: Sequence[ReportSection], shown: Sequence[ReportFigure]) -> str:
-    """Returns the whole page. Untrusted text, such as an error message, is escaped."""
+    """Returns the HTML page. Untrusted text, such as an error message, is escaped."""
     template = Environment(autoescape=True).from_string((Path(__file__).parent / "page.html").read_text())
     drawn = {one.key: json.loads(one.figure.to_json()) for one in shown}
     return template.render(

@@ -1,4 +1,4 @@
-"""Recommendations: each rule checks one thing and returns one sentence, or None."""
+"""Recommendations: each rule checks one condition and returns one sentence, or None."""
 
 import math
 from collections import Counter
@@ -27,11 +27,11 @@ NOTHING_LEARNT = (
     "find out why the students do not learn: train on the labels alone (`ensdistill distill labels`), with a lower "
     "`training.optimizer.lr` or more epochs, and check that images and labels match."
 )
-DETECTABLE = 0.75  # standard deviations of paired differences, for which 20 seeds decide in about half of the studies
+DETECTABLE = 0.75  # difference, in standard deviations over pairs, that 20 seeds detect in about half of the studies
 
 
 def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
-    """Returns recommendations, most urgent first; if students are at chance, only the one about that."""
+    """Returns recommendations, most urgent first; if students are at chance, only those about failures and learning."""
     rows, _ = winner_rows(facts)
     if is_at_chance(*rows):
         first = failures(facts)
@@ -45,7 +45,7 @@ def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
 
 
 def failures(facts: StudyResults) -> str | None:
-    """If many trials failed: narrower ranges, with the most frequent error."""
+    """Recommends narrower ranges if many trials failed, and quotes the most frequent error."""
     failed = [trial for trial in facts.trials if trial.state == "failed"]
     if len(failed) * 10 < len(facts.trials) or not failed:
         return None
@@ -57,7 +57,7 @@ def failures(facts: StudyResults) -> str | None:
 
 
 def minutes(facts: StudyResults) -> str | None:
-    """If the time budget ran out: a larger one."""
+    """Recommends a larger time budget if it ran out."""
     if facts.summary["state"] != "timed_out":
         return None
     command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
@@ -65,7 +65,7 @@ def minutes(facts: StudyResults) -> str | None:
 
 
 def relax(facts: StudyResults) -> str:
-    """If no trial meets a constraint: other constraints or settings."""
+    """Recommends other constraints or settings, for a study in which no trial meets all constraints."""
     nearest = facts.confirmed[0].means(facts.study.constraints) if facts.confirmed else facts.order[0].last
     broken = [bound for bound, violation in violations(facts.study.constraints, nearest).items() if violation > 0]
     bound = broken[0].replace(" at ", ".at_")
@@ -74,7 +74,7 @@ def relax(facts: StudyResults) -> str:
 
 
 def behind(facts: StudyResults) -> str | None:
-    """If the winner is worse than a single teacher: more training or a larger network; no other setting suffices."""
+    """Recommends more training or a larger network if the winner is worse than a single teacher."""
     if not is_worse_than_one_teacher(facts):
         return None
     return (
@@ -84,7 +84,7 @@ def behind(facts: StudyResults) -> str | None:
 
 
 def crossing(facts: StudyResults) -> str | None:
-    """If early stopping would have stopped the best baseline in favor of worse trials: other early stopping."""
+    """Recommends other early stopping if it would have stopped the best baseline in favor of worse trials."""
     rungs, best = epochs_to_ask(facts.study), next((trial for trial in facts.order if trial.baseline), None)
     survivors = facts.search_order
     if not rungs or best is None or not any(trial.state == "pruned" for trial in facts.trials):
@@ -110,7 +110,7 @@ def _better(facts: StudyResults, one: TrialRecord, other: TrialRecord, epoch: in
 
 
 def certainty(facts: StudyResults) -> str | None:
-    """If the best trial and the best baseline do not differ significantly: more seeds."""
+    """Recommends what to do if the best trial is not significantly better than the best baseline."""
     searched, baseline = searched_and_baseline(facts)
     if not searched or baseline is None:
         if facts.summary["state"] == "finished" and not facts.confirmed:
@@ -128,18 +128,19 @@ def certainty(facts: StudyResults) -> str | None:
     if len(c.differences) == MOST_PAIRS or abs(c.difference) < DETECTABLE * stdev(c.differences):
         return (
             f"use `{baseline.trial.baseline}` as published: the difference is too small compared with the variation "
-            f"over seeds. {MOST_PAIRS} seeds rarely decide for less than {DETECTABLE} standard deviations."
+            f"over seeds. With {MOST_PAIRS} seeds, a difference below {DETECTABLE} standard deviations is rarely "
+            "significant."
         )
     seeds = min(MOST_PAIRS, 2 * facts.study.confirmation.seeds)
     command = facts.command("resume", ("--set", f"confirmation.seeds={seeds}"))
     return (
-        f"confirm with more seeds: `{command}`. More seeds may decide: the candidates that are left continue, up to "
-        f"{MOST_PAIRS} seeds each. The test set is not evaluated again."
+        f"confirm with more seeds: `{command}`. The remaining candidates continue with up to {MOST_PAIRS} seeds each, "
+        "which may lead to a decision. The test set is not evaluated again."
     )
 
 
 def ends(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
-    """If the best trials lie at one end of a range and values beyond it are valid: a wider range."""
+    """Recommends a wider range if the best trials lie at one end of it and values beyond that end are valid."""
     best = facts.search_order[:BEST]
     idle = {i.name for i in found if not i.matters}
     if len(best) < BEST:
@@ -156,7 +157,7 @@ def _end(study: StudyConfig, name: str, axis: Hyperparameter, best: Sequence[Tri
         crowd = [t for t in best if t.number in values and abs(_place(axis, values[t.number]) - near) <= EDGE]
         if len(crowd) * 2 > len(best) and _is_valid_beyond(study, name, end, way, crowd[0]):
             crowded = f"search beyond the {side} end of `{name}` ({end:g})"
-            return f"{crowded}: {len(crowd)} of the {len(best)} best trials lie there."
+            return f"{crowded}: {len(crowd)} of the {len(best)} best trials lie close to it."
     return None
 
 
@@ -179,7 +180,7 @@ def _place(axis: Hyperparameter, value: float) -> float:
 
 
 def more(facts: StudyResults) -> str | None:
-    """If the last third of the trials clearly improved the best value: more trials."""
+    """Recommends more trials if the last third of the trials clearly improved the best value."""
     searched, metric = facts.search_trials, facts.study.objective
     late = {trial.number for trial in searched[-max(1, len(searched) // 3) :]}
     order = facts.search_order
@@ -187,7 +188,7 @@ def more(facts: StudyResults) -> str | None:
     if not order or before is None or order[0].number not in late or len(searched) < 9:
         return None
     if facts.study.searcher.kind == "grid":
-        return None  # a grid is complete
+        return None  # a grid has no further trials
     gain = abs(before.last[metric] - order[0].last[metric])
     if gain < _spread(facts):
         return None
@@ -208,7 +209,7 @@ def _spread(facts: StudyResults) -> float:
 
 
 def longer(facts: StudyResults) -> str | None:
-    """If the winner still improved in the last epochs, on average over seeds: longer training."""
+    """Recommends longer training if the winner still improved in the last epochs, on average over seeds."""
     runs = facts.confirmed[0].replicates if facts.confirmed else facts.order[:1]
     shortest = min((len(run.epochs) for run in runs), default=0)
     if shortest < 10:
@@ -226,7 +227,7 @@ def longer(facts: StudyResults) -> str | None:
 
 
 def idle(facts: StudyResults, found: Sequence[Importance]) -> str | None:
-    """If settings have no significant effect and the trials suffice to find one: fixed settings."""
+    """Recommends fixing the settings without a significant effect if there are enough trials to detect one."""
     if len(facts.search_trials) < ENOUGH:
         return None
     names = [f"`{i.name}`" for i in found if not i.matters]

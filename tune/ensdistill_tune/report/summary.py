@@ -19,7 +19,7 @@ SAME = 0.02  # relative difference below which two costs count as equal
 
 
 def answers(facts: StudyResults) -> list[str]:
-    """Returns the three sentences as Markdown, without those that are not meaningful or have no data."""
+    """Returns the three sentences as Markdown; omits those that are not meaningful or have no data."""
     if is_at_chance(*winner_rows(facts)[0]):
         return []  # the report starts with the reason
     first = [better_network(facts)]
@@ -30,7 +30,7 @@ def answers(facts: StudyResults) -> list[str]:
 
 
 def better_network(facts: StudyResults) -> str:
-    """Returns the verdict: the effect with its interval, then its significance. Bold only where it is significant."""
+    """Returns the verdict: the effect with its interval, then its significance. A significant verdict is in bold."""
     if why := facts.why_none_wins:
         return f"No winner: {why}."
     if not facts.order:
@@ -58,7 +58,7 @@ def searched_and_baseline(facts: StudyResults) -> tuple[list[Candidate], Candida
 
 
 def compare_best(facts: StudyResults, searched: Sequence[Candidate], baseline: Candidate) -> PairedComparison:
-    """Returns the best candidate of the search minus the best baseline, corrected for the number of candidates."""
+    """Compares the best candidate of the search with the best baseline, corrected for the number of candidates."""
     return compare(searched[0], baseline, facts.study, len(searched))
 
 
@@ -85,7 +85,7 @@ def _effect(facts: StudyResults, baseline: Candidate, c: PairedComparison) -> st
 
 
 def significance(c: PairedComparison) -> str:
-    """Returns the standard sentence about a difference."""
+    """Returns the standard sentence about the significance of a difference."""
     if c.outcome == "undecided":
         return "The difference is not statistically significant."
     return f"The difference is statistically significant at 5 %, {correction(c.among)}."
@@ -112,7 +112,7 @@ def _unconfirmed(facts: StudyResults) -> str:
 
 
 def worth(facts: StudyResults) -> str | None:
-    """Returns the deep-ensemble equivalent and the accuracies; None at chance, or with teachers at chance."""
+    """Returns the deep-ensemble equivalent and the accuracies; None if the student or the teachers are at chance."""
     rows, where = winner_rows(facts)
     if not rows or not facts.teachers_beside or is_at_chance(*rows):
         return None
@@ -126,8 +126,8 @@ def worth(facts: StudyResults) -> str | None:
     if mean < 1.05:  # lower end of the scale
         own = mean_and_spread([row["cnll"] for row in rows])
         return (
-            f"The student is no better than a single teacher: its calibrated NLL on {where} is {own}, the mean of the "
-            f"{teachers} teachers is {one['cnll']:.4f}; {right}."
+            f"The student is no better than a single teacher: its calibrated NLL on {where} is {own}; the mean over "
+            f"the {teachers} teachers is {one['cnll']:.4f}; {right}."
         )
     value = mean_and_spread([row["dee"] for row in rows], 1)
     beyond = " or more" if mean > teachers - 0.05 else ""  # upper end
@@ -142,7 +142,7 @@ def worth(facts: StudyResults) -> str | None:
 
 
 def cost(facts: StudyResults) -> str | None:
-    """Returns the cost of one prediction, compared with that of the teachers; None if it is unknown."""
+    """Returns the cost of one prediction, compared with the cost of the teachers; None if it is unknown."""
     rows, _ = winner_rows(facts)
     if not rows or "flops" not in rows[0]:
         return None
@@ -152,12 +152,12 @@ def cost(facts: StudyResults) -> str | None:
     trial = facts.confirmed[0].trial if facts.confirmed else facts.order[0]
     latency = f"; latency {trial.last[LATENCY]:.3g} ms per image" if LATENCY in trial.last else ""
     if PHOTO_LATENCY in trial.last:
-        latency += f" ({trial.last[PHOTO_LATENCY]:.3g} ms with the resize of a 500x375 photo)"
+        latency += f" ({trial.last[PHOTO_LATENCY]:.3g} ms including the resize of a 500x375 photo)"
     return f"The student costs {amount}; {parameters} parameters{latency}."
 
 
 def _relative(flops: float, facts: StudyResults) -> str:
-    """Returns the cost relative to that of the teachers, if this is known."""
+    """Returns the cost relative to the teachers, if their cost is known."""
     if not facts.teachers_beside or not facts.teachers_beside[1].get("flops"):
         return ""
     together, one = (row.get("flops", 0.0) for row in facts.teachers_beside)
@@ -171,7 +171,7 @@ def _relative(flops: float, facts: StudyResults) -> str:
 
 
 def winner_rows(facts: StudyResults) -> tuple[Sequence[Metrics], str]:
-    """Returns the metrics of the winner, one row for each seed, and the name of the images.
+    """Returns the metrics of the winner, one row for each seed, and a description of the evaluated images.
 
     The images are test images after the test evaluation, and validation images before it.
     """

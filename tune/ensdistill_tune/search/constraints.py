@@ -11,7 +11,7 @@ from pydantic import model_validator
 from ensdistill.errors import ConfigIssue, SettingError
 from ensdistill.settings.base import Settings, setting
 
-INFEASIBLE = 1e9  # value in `penalized` of a trial that breaks a constraint; far above every objective
+INFEASIBLE = 1e9  # value that `penalized` assigns to a trial that breaks a constraint; far above every objective
 
 
 class Constraint(Settings):
@@ -30,13 +30,13 @@ class Constraint(Settings):
         return self
 
     def margins(self, value: float) -> Iterator[tuple[str, float, float]]:
-        """Yields name, bound and violation of each bound.
+        """Yields the name, the value and the violation of each bound.
 
         Args:
             value: The metric; NaN if it was not reported. NaN breaks every bound.
 
-        Returns:
-            The violation is at most 0 if the bound is met. Above 0 it is the distance from the bound, relative to the
+        Yields:
+            The violation is at most 0 if the bound is met. Otherwise it is the distance from the bound, relative to the
             magnitude of the bound (to 1 if the bound is 0), so that violations of different metrics can be added.
         """
         for name, bound, sign in (("at least", self.at_least, -1), ("at most", self.at_most, 1)):
@@ -49,7 +49,7 @@ Constraints = Mapping[str, Constraint]  # by metric
 
 
 def violations(constraints: Constraints, metrics: Mapping[str, float]) -> dict[str, float]:
-    """Returns the violation of every bound by `<metric> <bound>`, as `Constraint.margins` defines it."""
+    """Returns the violation of every bound as defined in `Constraint.margins`, keyed by `<metric> <bound>`."""
     return {
         f"{name} {bound}": violation
         for name, constraint in constraints.items()
@@ -58,7 +58,7 @@ def violations(constraints: Constraints, metrics: Mapping[str, float]) -> dict[s
 
 
 def total_violation(constraints: Constraints, metrics: Mapping[str, float]) -> float:
-    """Returns the sum of all violations, 0 if every constraint is met."""
+    """Returns the sum of all violations; 0 if every constraint is met."""
     return sum(max(0.0, violation) for violation in violations(constraints, metrics).values())
 
 

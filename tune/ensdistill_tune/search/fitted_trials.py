@@ -1,8 +1,8 @@
 """The trials on which a model of the search is fitted, in studies of thousands of trials.
 
-Optuna fits a tree-structured Parzen estimator on all trials, at every suggestion and for every hyperparameter, so its
-time for a suggestion grows with the number of trials. It compares the density of the best trials with that of all
-others. The best ones are kept here, and of the others an even selection, which has the same density.
+For every suggestion and every hyperparameter, Optuna fits a tree-structured Parzen estimator on all trials, so the time
+for a suggestion grows with the number of trials. The estimator compares the density of the best trials with the density
+of all others. This module keeps the best trials and an even selection of the others, which has the same density.
 """
 
 from bisect import insort
@@ -16,21 +16,22 @@ from optuna.trial import FrozenTrial, TrialState
 
 BEST = 25  # Optuna's model of good trials has at most this number of trials
 
-Key = tuple[float, ...]  # orders ended trials, best first
+Key = tuple[float, ...]  # sort key of ended trials, best first
 
 
 class FittedTrials:
-    """Selection of the trials of a study; it is a function of the ended trials, not of the order of their ends.
+    """Selection of the trials of a study; it depends on which trials have ended, but not on the order of their ends.
 
-    Up to `limit` ended trials all are selected. Later, the best ones and those whose place is a multiple of a power of
-    two: the smallest one with which at most `limit` trials are selected. Running trials are always selected.
+    If at most `limit` trials have ended, all of them are selected. Otherwise the best trials are selected, and the
+    trials whose place is a multiple of a power of two: the smallest power that selects at most `limit` trials. Running
+    trials are always selected.
     """
 
     def __init__(self, limit: int) -> None:
-        """Selects nothing yet.
+        """Creates an empty selection.
 
         Args:
-            limit: Maximum number of ended trials in addition to the best ones.
+            limit: Maximum number of selected ended trials, in addition to the best ones.
         """
         self._limit, self._step = limit, 1
         self._running, self._even = set[int](), list[int]()
@@ -40,7 +41,7 @@ class FittedTrials:
         """Adds a running trial.
 
         Args:
-            place: Its number in Optuna's study.
+            place: Number of the trial in Optuna's study.
         """
         self._running.add(place)
 
@@ -48,8 +49,8 @@ class FittedTrials:
         """Adds an ended trial.
 
         Args:
-            place: Its number in Optuna's study.
-            key: Orders it among the others; None for a failed trial, which no model uses.
+            place: Number of the trial in Optuna's study.
+            key: Sort key of the trial; None for a failed trial, which no model uses.
         """
         self._running.discard(place)
         if key is None:
@@ -69,10 +70,10 @@ class FittedTrials:
 
 
 def key_of(trial: FrozenTrial, sign: float) -> Key:
-    """Returns the key of an ended trial with one objective, by which Optuna's estimator orders trials.
+    """Returns the sort key of an ended trial with one objective; the order is that of Optuna's estimator.
 
-    Trials that meet the constraints come first: completed ones by their value, then pruned ones by their last epoch and
-    value. Others follow, by their violation.
+    Trials that meet the constraints come first: completed trials by their value, then pruned trials by their last epoch
+    and value. Trials that break a constraint follow, by their violation.
 
     Args:
         trial: The trial.
@@ -88,14 +89,14 @@ def key_of(trial: FrozenTrial, sign: float) -> Key:
 
 
 class SubsetSampler(BaseSampler):
-    """A sampler that sees some trials of a study only."""
+    """A sampler that uses only some trials of a study."""
 
     def __init__(self, inner: BaseSampler, trials: Sequence[FrozenTrial]) -> None:
         """Wraps a sampler.
 
         Args:
             inner: The sampler, which draws each hyperparameter independently.
-            trials: The trials that it sees.
+            trials: The trials that the sampler uses.
         """
         self._inner, self._trials = inner, trials
 
@@ -118,7 +119,7 @@ class SubsetSampler(BaseSampler):
 
 
 class _StudyOf:
-    """An Optuna study that has some of its trials only; replaces `Study._get_trials`, which samplers call."""
+    """An Optuna study that shows only some of its trials; replaces `Study._get_trials`, which samplers call."""
 
     def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
         self._study, self._trials = study, trials

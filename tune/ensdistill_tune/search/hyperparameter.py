@@ -16,7 +16,7 @@ class Hyperparameter(Settings):
 
     choice: list[Any] | None = setting(None, "One value of this list.", min_length=1)
     grid: list[Any] | None = setting(
-        None, "Each value of this list in turn, independent of the searcher's suggestions.", min_length=1
+        None, "Values tried in turn, independently of the searcher's suggestions.", min_length=1
     )
     uniform: list[float] | None = setting(
         None, "Real number in a range [low, high], uniform.", min_length=2, max_length=2
@@ -28,7 +28,7 @@ class Hyperparameter(Settings):
         None, "Integer in a range [low, high], including both ends.", min_length=2, max_length=2
     )
     when: dict[str, Any] = setting(
-        {}, "Condition: the setting is active only if these other settings have the given value, or one of a list."
+        {}, "Condition: other settings, each with a value or a list of values for which this setting is active."
     )
 
     @model_validator(mode="after")
@@ -46,12 +46,12 @@ class Hyperparameter(Settings):
 
     @property
     def kind(self) -> str:
-        """Kind of its distribution: `choice`, `grid`, `uniform`, `log_uniform` or `integer`."""
+        """Kind of the distribution: `choice`, `grid`, `uniform`, `log_uniform` or `integer`."""
         return next(way for way in KINDS if getattr(self, way) is not None)
 
     @property
     def is_categorical(self) -> bool:
-        """True if its values are listed."""
+        """True if the values are listed."""
         return self.choice is not None or self.grid is not None
 
     @property
@@ -61,13 +61,13 @@ class Hyperparameter(Settings):
 
     @property
     def finite_values(self) -> list[Any] | None:
-        """All its values; None for a range of real numbers."""
+        """All possible values; None for a range of real numbers."""
         if self.is_categorical:
             return self.values
         return list(range(self.values[0], self.values[1] + 1)) if self.kind == "integer" else None
 
     def from_unit_interval(self, share: float) -> Any:
-        """Returns a quantile of its distribution.
+        """Returns a quantile of the distribution.
 
         Args:
             share: Probability of a smaller value, in [0, 1).
@@ -80,16 +80,16 @@ class Hyperparameter(Settings):
         return min(high, math.exp(math.log(low) + share * (math.log(high) - math.log(low))))
 
     def contains(self, value: Any) -> bool:
-        """Returns whether a value is in its domain."""
+        """Returns whether a value is in the domain of the hyperparameter."""
         if (every := self.finite_values) is not None:
             return any(value == other and type(value) is type(other) for other in every)
         return isinstance(value, int | float) and self.values[0] <= value <= self.values[1]
 
     def is_active(self, chosen: Mapping[str, Any]) -> bool:
-        """Returns whether the values of the other hyperparameters meet its condition."""
+        """Returns whether the values of the other hyperparameters meet the condition of this one."""
         return all(name in chosen and chosen[name] in as_list(wanted) for name, wanted in self.when.items())
 
 
 def as_list(value: Any) -> list[Any]:
-    """Returns a list unchanged, and any other value as a list of one."""
+    """Returns a list unchanged, and any other value as a list with one element."""
     return value if isinstance(value, list) else [value]

@@ -9,12 +9,12 @@ Direction = Literal["minimize", "maximize"]
 
 
 def directions_of(modes: Sequence[str]) -> list[Direction]:
-    """Returns the directions of objectives of these modes (`min` or `max`)."""
+    """Returns the optimization directions that correspond to these modes (`min` or `max`)."""
     return ["maximize" if mode == "max" else "minimize" for mode in modes]
 
 
 def silent_study(directions: Sequence[Direction] = ("minimize",), **more: Any) -> optuna.Study:
-    """Returns a new Optuna study. Restores the verbosity of Optuna afterwards.
+    """Returns a new Optuna study. The verbosity of Optuna is reduced while the study is created.
 
     Args:
         directions: Direction of each objective.

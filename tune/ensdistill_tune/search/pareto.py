@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def to_minimization(values: Sequence[float], modes: Sequence[str]) -> tuple[float, ...]:
-    """Returns the values for minimization: those whose mode is `max` are negated.
+    """Returns the values for minimization: values whose mode is `max` are negated.
 
     Args:
         values: One value for each objective.
@@ -33,7 +33,7 @@ def to_minimization(values: Sequence[float], modes: Sequence[str]) -> tuple[floa
 
 
 def pareto_front_indices(values: Points) -> list[int]:
-    """Returns the indices of the non-dominated points, ascending; of equal points all or none are included.
+    """Returns the indices of the non-dominated points, ascending; of equal points, either all or none are included.
 
     Args:
         values: Points of shape (n, objectives).
@@ -42,10 +42,10 @@ def pareto_front_indices(values: Points) -> list[int]:
 
 
 def fronts(values: Points) -> list[list[int]]:
-    """Returns the indices of the points by front (non-dominated sorting).
+    """Returns the indices of the points in each front (non-dominated sorting).
 
-    The first front contains the non-dominated points, the second those dominated only by points of the first, and so
-    on.
+    The first front contains the non-dominated points. The second front contains the points that are dominated only by
+    points of the first front, and so on.
 
     Args:
         values: Points of shape (n, objectives).
@@ -66,8 +66,8 @@ def select_diverse(values: Points, k: int) -> list[int]:
     """Returns the indices of at most k different points of the front that are far apart.
 
     The first point is the best in the first objective. Each further point has the largest distance from the points
-    selected so far, in units of the front's range in each objective. With two objectives the second point is therefore
-    the other end of the front. Only the first of equal points is returned.
+    selected so far, where each objective is scaled by its range on the front. With two objectives the second point is
+    therefore the other end of the front. Of equal points, only the first is returned.
 
     Args:
         values: Points of shape (n, objectives).
@@ -93,7 +93,7 @@ def select_diverse(values: Points, k: int) -> list[int]:
 def rungs(grace: int, factor: float, epochs: int) -> list[int]:
     """Returns the epochs at which trials are compared: grace * factor^k for k = 0, 1, ..., rounded up, below `epochs`.
 
-    They are the same as the rungs of Ray's ASHA.
+    These epochs are the same as the rungs of Ray's ASHA.
 
     Args:
         grace: The first rung.
@@ -108,19 +108,19 @@ def rungs(grace: int, factor: float, epochs: int) -> list[int]:
 class ParetoRungs:
     """Asynchronous successive halving that never stops a non-dominated trial.
 
-    Each rung records the first values that a trial reports at or after that epoch, and decides once, from the values
-    recorded so far: the trial is stopped if at least 1/reduction_factor of all recorded trials, including itself, lie
-    in better fronts. Fronts therefore continue or stop as a whole, and a trial that is not dominated at
-    its rung is never stopped: the first trial continues, and the second is stopped only if the first dominates it. With
-    one objective this is asynchronous successive halving with the share rounded up, except that a trial is stopped in
-    cases where it would be paused (Li et al. 2020). Multi-objective ASHA applies the share within the first front too,
-    and therefore stops non-dominated trials (Schmucker et al. 2021).
+    Each rung records the first values that a trial reports at or after the epoch of the rung. It decides once, from the
+    values recorded so far: the trial is stopped if at least 1/reduction_factor of all recorded trials, including the
+    trial itself, lie in better fronts. Fronts therefore continue or stop as a whole, and a trial that is not dominated
+    at its rung is never stopped: the first trial continues, and the second is stopped only if the first dominates it.
+    With one objective, the rule is asynchronous successive halving with the share rounded up, except that a trial is
+    stopped in cases where it would be paused (Li et al. 2020). Multi-objective ASHA also applies the share within the
+    first front, and therefore stops non-dominated trials (Schmucker et al. 2021).
 
     If dominance at a rung persists until the end, no trial of the final front is ever stopped. If learning curves cross
     or are noisy, a trial of the final front can be stopped: a costly student that learns slowly is dominated early by a
-    cheap one. `tolerance` handles that case: a trial also continues if no other trial would dominate it after improving
-    each of its values by that relative margin. The tolerance of an objective that does not change during training, such
-    as inference cost, should be 0; otherwise no trial is ever stopped by a trial of equal cost.
+    cheap one. `tolerance` handles that case: a trial also continues if no other trial would dominate it once its values
+    were improved by that relative margin. The tolerance should be 0 for an objective that does not change during
+    training, such as inference cost; otherwise no trial is ever stopped by a trial of equal cost.
 
     Decisions are computed from `recorded`, so a repeated report gives the same decision, also after a restart.
 
@@ -146,7 +146,7 @@ class ParetoRungs:
         Args:
             number: The trial.
             epoch: Number of its completed epochs.
-            values: Objectives after that epoch, lower is better.
+            values: Objectives after that epoch; lower is better.
         """
         reached = [rung for rung in self.rungs if rung <= epoch]
         if not reached:
@@ -175,7 +175,7 @@ def _points(values: Points) -> NDArray[np.float64]:
 
 
 def _dominates(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns whether a is nowhere worse than b and better at least once, along the last axis."""
+    """Returns whether a is not worse than b in any element and better in at least one, along the last axis."""
     return np.asarray((a <= b).all(axis=-1) & (a < b).any(axis=-1))
 
 

@@ -1,9 +1,9 @@
 """Population-based training: optimizes settings during the training of the students.
 
-A trial is a member of the population for as long as its settings stay the same. A stopped member is a pruned trial. Its
-replacement is a new trial that starts from the checkpoint of a better trial, with the settings of that trial and
-changes after that epoch (`Config.schedule`). Training the replacement from the first epoch gives the same student, so
-it can be replicated and exported like any other trial.
+A trial is a member of the population with constant settings. A stopped member is a pruned trial. It is replaced by a
+new trial, which starts from the checkpoint of a better trial, with the settings of the better trial and changes after
+the epoch of the checkpoint (`Config.schedule`). Training the new trial from the first epoch gives the same student, so
+the trial can be replicated and exported like any other trial.
 
 References:
     Jaderberg et al. 2017, Population based training of neural networks.
@@ -23,7 +23,7 @@ from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.search_space import SearchSpace
 
 Merit = Callable[[Mapping[str, float]], float]
-CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # in the folder of a trial; other trials start from it
+CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # file in the folder of a trial, from which other trials start
 
 
 class Pbt(Settings):
@@ -38,10 +38,10 @@ class Pbt(Settings):
 
     kind: Literal["pbt"] = "pbt"
     population: int = setting(8, "Population size: number of trials that the searcher suggests.", ge=2)
-    interval_epochs: int = setting(10, "Epochs between two comparisons of the trials.", ge=1)
+    interval_epochs: int = setting(10, "Number of epochs between two comparisons of the trials.", ge=1)
     quantile: float = setting(0.25, "Share of trials that are stopped; the same share is copied.", gt=0, le=0.5)
     resample: float = setting(
-        0.25, "Probability that a setting is drawn from its range instead of perturbed.", ge=0, le=1
+        0.25, "Probability that a setting is drawn from its range instead of being perturbed.", ge=0, le=1
     )
     factor: float = setting(1.25, "Perturbation factor: a numeric value is multiplied or divided by it.", gt=1)
     seed: int = setting(0, "Seed for selecting the copied trials and perturbing their settings.", ge=0)
@@ -61,8 +61,8 @@ class Pbt(Settings):
 
         Args:
             space: The search space.
-            merit: Returns the value of a report by which trials are compared.
-            mode: `min` or `max`: the direction in which that value improves.
+            merit: Function that maps the metrics of a report to the value by which trials are compared.
+            mode: `min` or `max`: the direction in which this value improves.
             searched: The trials so far.
 
         Returns:
@@ -108,7 +108,7 @@ class Pbt(Settings):
 class _PbtRule:
     def __init__(self, settings: Pbt, epochs: int, sign: float) -> None:
         self._settings, self._epochs, self._sign = settings, epochs, sign
-        self._came: dict[int, dict[int, float]] = {}  # by epoch of the comparison: values by trial
+        self._came: dict[int, dict[int, float]] = {}  # values, keyed by epoch of the comparison and trial number
 
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
         if epoch % self._settings.interval_epochs or epoch >= self._epochs:

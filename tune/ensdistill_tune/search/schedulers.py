@@ -1,4 +1,4 @@
-"""Early-stopping schedulers. To add one: one class, one line in `Scheduler`.
+"""Early-stopping schedulers. To add one, write one class and list it in `Scheduler`.
 
 A rule receives every report of every searched trial, in the order of the event log, and returns whether the trial
 continues. It has no other input, so a new rule that receives the same events makes the same decisions.
@@ -32,8 +32,8 @@ class StoppingRule(Protocol):
 
         Args:
             number: The trial.
-            epoch: Number of its completed epochs.
-            values: Its objectives after that epoch.
+            epoch: Number of completed epochs of the trial.
+            values: Objectives of the trial after that epoch.
         """
 
 
@@ -70,7 +70,7 @@ class Asha(EarlyStoppingSettings):
     """
 
     kind: Literal["asha"] = "asha"
-    grace_epochs: int = setting(10, "First rung: epoch before which no trial is stopped.", ge=1)
+    grace_epochs: int = setting(10, "First rung: the epoch before which no trial is stopped.", ge=1)
     reduction_factor: float = setting(
         2, "At each rung, one in `reduction_factor` trials continues; rungs are spaced by the same factor.", gt=1
     )
@@ -111,7 +111,7 @@ class Hyperband(EarlyStoppingSettings):
     seed: int = setting(0, "Seed of the assignment of trials to brackets.", ge=0)
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
-        """Returns the epochs after which the rule can stop a trial: those of the first bracket include all others."""
+        """Returns the epochs after which the rule can stop a trial: the first bracket contains all other rungs."""
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
@@ -148,12 +148,12 @@ class _NeverStop:
 
 
 class _MedianRule:
-    """The median rule. Ray's implementation pauses trials, and its time per report grows with the number of reports."""
+    """The median rule. Ray's rule is not used, because it pauses trials and slows down as reports accumulate."""
 
     def __init__(self, grace: int, trials: int, sign: float) -> None:
         self._grace, self._trials, self._sign = grace, trials, sign
         self._values: dict[int, list[float]] = {}  # values of each trial, from the first allowed epoch on
-        self._means: dict[int, dict[int, float]] = {}  # running means of these values, by epoch and trial
+        self._means: dict[int, dict[int, float]] = {}  # running means of these values, keyed by epoch and trial
         self._best: dict[int, float] = {}
 
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
@@ -181,13 +181,13 @@ def _asha(grace: int, factor: float, brackets: int, epochs: int, mode: str) -> A
 
 @dataclass(frozen=True)
 class _Trial:
-    """The part of a trial that Ray's schedulers use. The trial number is its identifier, also after a restart."""
+    """Attributes of a trial that Ray's schedulers use. The identifier is the trial number, also after a restart."""
 
     trial_id: int
 
 
 class _ParetoRule:
-    """The Pareto rule for objectives of any mode."""
+    """The Pareto rule for minimized and maximized objectives."""
 
     def __init__(self, rungs: ParetoRungs, modes: Sequence[str]) -> None:
         self._rungs, self._modes = rungs, modes

@@ -1,4 +1,4 @@
-"""A search space: hyperparameters by dotted names of settings, some with conditions on others."""
+"""A search space: hyperparameters keyed by the dotted names of settings, some with conditions on others."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,12 +8,12 @@ from typing import Any
 
 from ensdistill_tune.search.hyperparameter import Hyperparameter, as_list
 
-Sampled = dict[str, Any]  # values by the dotted names of hyperparameters
+Sampled = dict[str, Any]  # values, keyed by the dotted names of hyperparameters
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Hyperparameters by the dotted names of settings.
+    """Hyperparameters, keyed by the dotted names of settings.
 
     Attributes:
         axes: The hyperparameters, in the order of the study file.
@@ -39,10 +39,10 @@ class SearchSpace:
         return sampled
 
     def example(self, wanted: Mapping[str, Any]) -> Sampled:
-        """Returns one complete sample that has these values and meets their conditions.
+        """Returns one complete sample that contains these values and meets their conditions.
 
         Args:
-            wanted: Values by name.
+            wanted: Values, keyed by hyperparameter name.
         """
         allowed = {name: [value] for name, value in wanted.items()}
         for name in reversed(self.order):

@@ -1,4 +1,4 @@
-"""Searchers, which suggest settings. To add one: one class, one line in `Searcher`.
+"""Searchers, which suggest settings. To add one, write one class and list it in `Searcher`.
 
 The n-th suggestion is a function of the searcher's seed, of n, and of the results so far: every suggestion has a
 separate random stream. A searcher therefore has no state to save; given the same results, it continues identically.
@@ -42,7 +42,7 @@ class SearcherSettings(Settings):
             place: Index of the suggestion; 0 is the first.
 
         Returns:
-            Values by name; None if the searcher has no further suggestion.
+            Values, keyed by name; None if the searcher has no further suggestion.
         """
         return {}
 
@@ -53,7 +53,7 @@ class ModelBasedSearcher(SearcherSettings):
 
 
 class Tpe(ModelBasedSearcher):
-    """Tree-structured Parzen estimator, for one objective or several.
+    """Tree-structured Parzen estimator, for one or several objectives.
 
     With one objective and more than 500 ended trials, the model uses the best 25 and an even selection of the others.
 
@@ -61,7 +61,7 @@ class Tpe(ModelBasedSearcher):
         Bergstra et al. 2011. Watanabe 2023.
     """
 
-    fitted_trials: ClassVar[int | None] = 500  # at least half are used: with 250 its good trials are the best 25
+    fitted_trials: ClassVar[int | None] = 500  # at least 250 are used; with 250, Optuna's good trials are the best 25
     kind: Literal["tpe"] = "tpe"
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -80,7 +80,7 @@ class Random(SearcherSettings):
 
 
 class Gp(ModelBasedSearcher):
-    """Gaussian process with expected improvement (Optuna's GPSampler), for few, long trials of few settings."""
+    """Gaussian process with expected improvement (Optuna's GPSampler), for few settings and few long trials."""
 
     kind: Literal["gp"] = "gp"
 
@@ -110,7 +110,7 @@ class Nsga2(SearcherSettings):
 
 
 class Qmc(SearcherSettings):
-    """Quasi-random search with scrambled Sobol points, which cover the space more evenly than random ones.
+    """Quasi-random search with scrambled Sobol points, which cover the space more evenly than random points.
 
     References:
         Bergstra and Bengio 2012, section 2.
@@ -119,7 +119,7 @@ class Qmc(SearcherSettings):
     kind: Literal["qmc"] = "qmc"
 
     def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
-        """Returns the Sobol point at an index, its coordinates mapped to values of all hyperparameters."""
+        """Returns the Sobol point at an index, with its coordinates mapped to the values of all hyperparameters."""
         from scipy.stats.qmc import Sobol  # imported here, because it is slow and rarely used
 
         points = Sobol(len(space.order), scramble=True, rng=np.random.default_rng(self.seed))
@@ -130,7 +130,7 @@ class Qmc(SearcherSettings):
 
 
 class Grid(SearcherSettings):
-    """Grid search: every combination of hyperparameters with finitely many values, once."""
+    """Grid search: each combination of values once; requires hyperparameters with finitely many values."""
 
     kind: Literal["grid"] = "grid"
 

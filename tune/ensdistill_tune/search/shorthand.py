@@ -9,21 +9,21 @@ from typing import Any
 from ensdistill.settings.validation import validate
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 
-When = Mapping[str, Any] | None  # a value or a list of values for each of some other hyperparameters
+When = Mapping[str, Any] | None  # names of other hyperparameters, each mapped to a value or a list of values
 
 
 def choice(*values: Any, when: When = None) -> Hyperparameter:
-    """Returns a hyperparameter that has one of these values.
+    """Returns a hyperparameter that takes one of these values.
 
     Args:
         *values: The values.
-        when: Condition: other hyperparameters with their value, or a list of values.
+        when: Condition: names of other hyperparameters, each mapped to a required value or a list of allowed values.
     """
     return _of("choice", list(values), when)
 
 
 def grid(*values: Any, when: When = None) -> Hyperparameter:
-    """Returns a hyperparameter that takes each of these values in turn.
+    """Returns a hyperparameter that takes these values in turn.
 
     Args:
         *values: The values.

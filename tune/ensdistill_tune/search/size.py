@@ -17,7 +17,7 @@ class SearchSpaceSize:
 
     Attributes:
         axes: Number of hyperparameters.
-        continuous: Number of those with a continuous range.
+        continuous: Number of hyperparameters with a continuous range.
         combinations: Number of combinations of values of the other hyperparameters.
     """
 
@@ -38,7 +38,7 @@ def size_of(search: Mapping[str, Hyperparameter]) -> SearchSpaceSize:
     """Returns the size of a search space.
 
     Args:
-        search: The hyperparameters by name.
+        search: The hyperparameters, keyed by name.
     """
     continuous = sum(axis.kind in CONTINUOUS for axis in search.values())
     finite = {name: axis for name, axis in search.items() if axis.kind not in CONTINUOUS}
@@ -48,7 +48,7 @@ def size_of(search: Mapping[str, Hyperparameter]) -> SearchSpaceSize:
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:
-    """Returns the values without repetition, in their order.
+    """Returns the values without repetitions, in the original order.
 
     Args:
         values: Values, hashable or not; 1, 1.0 and True are three different values.
@@ -61,7 +61,7 @@ def distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def _families(search: Mapping[str, Hyperparameter]) -> list[set[str]]:
-    """Returns groups of hyperparameters that conditions connect; the counts of different groups multiply."""
+    """Returns the groups of hyperparameters that conditions connect; the counts of different groups are multiplied."""
     families: list[set[str]] = []
     for name, axis in search.items():
         own = {name, *axis.when}
@@ -71,7 +71,7 @@ def _families(search: Mapping[str, Hyperparameter]) -> list[set[str]]:
 
 
 def _count(search: Mapping[str, Hyperparameter], names: Sequence[str], chosen: dict[str, Any]) -> int:
-    """Returns the number of settings of these hyperparameters, in topological order, given earlier values."""
+    """Returns the number of combinations of these hyperparameters, in topological order, given earlier values."""
     if not names:
         return 1
     (name, *rest), axis = names, search[names[0]]

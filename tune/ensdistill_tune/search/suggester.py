@@ -1,4 +1,4 @@
-"""Suggests settings of trials; adapts Optuna's ask-and-tell interface."""
+"""Suggests the settings of trials; adapts Optuna's ask-and-tell interface."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ class OptunaSearcher:
             objectives: Names of the objectives.
             modes: `min` or `max` for each objective.
             first: Settings to evaluate first.
-            constraints: Bounds by metric.
+            constraints: Bounds, keyed by metric.
         """
         self._constraints = constraints or {}
         self._space, self._settings, self._objectives, self._first = space, searcher, objectives, first
@@ -52,7 +52,7 @@ class OptunaSearcher:
         self._storage = self._optuna._storage  # Optuna's samplers store their attributes in it
         self._noted: set[str] = set()
         self._enqueued = 0  # number of suggestions from requests
-        self._trials: dict[int, optuna.Trial] = {}  # by trial number of the study
+        self._trials: dict[int, optuna.Trial] = {}  # keyed by trial number of the study
         limit = searcher.fitted_trials if len(modes) == 1 else None
         self._fitted, self._sign = limit and FittedTrials(limit), -1.0 if modes[0] == "max" else 1.0
 
@@ -61,7 +61,8 @@ class OptunaSearcher:
 
         Args:
             number: The trial.
-            enqueued: Settings of a request. Points to evaluate first and cells of a grid take precedence over them.
+            enqueued: Settings of a request. The next point to evaluate first, or the next grid cell, is then used by a
+                later suggestion.
 
         Returns:
             The settings, and the memory that `restore` requires; None if no settings are left.
@@ -108,7 +109,7 @@ class OptunaSearcher:
     def tell(self, trial: TrialRecord) -> None:
         """Reports the final state of a trial to Optuna: complete, pruned or failed.
 
-        In contrast, Ray's own adapter passes the last value of a pruned trial as its final value.
+        In contrast, Ray's adapter for Optuna passes the last value of a pruned trial as the final value.
         """
         asked = self._trials[trial.number]
         if trial.state in ("finished", "pruned") and trial.epochs:
@@ -135,7 +136,7 @@ class OptunaSearcher:
             self._fitted.begun(trial.number)
 
     def _sampler_state(self, place: int) -> dict[str, Any]:
-        """Returns the attributes of trial and study that Optuna stored with the last suggestion."""
+        """Returns the attributes of the trial and of the study that Optuna stored with the last suggestion."""
         noted = self._storage.get_study_system_attrs(self._optuna._study_id)
         new = {name: value for name, value in noted.items() if name not in self._noted}
         self._noted |= new.keys()
@@ -154,7 +155,7 @@ class OptunaSearcher:
             self._trials[trial.number].report(epoch[self._objectives[0]], int(epoch["epoch"]))
 
     def _fixed_values(self, place: int) -> Sampled | None:
-        """Returns the values at an index that the sampler does not choose.
+        """Returns those values of the suggestion at an index that the sampler does not choose.
 
         Settings to evaluate first have priority, then values of the searcher, then cells of the `grid` settings.
         """
@@ -179,7 +180,7 @@ def _suggest(trial: optuna.Trial, name: str, axis: Hyperparameter) -> Any:
 
 
 def distribution_of(axis: Hyperparameter) -> BaseDistribution:
-    """Returns Optuna's distribution of a hyperparameter."""
+    """Returns the distribution of a hyperparameter as an Optuna distribution."""
     if axis.is_categorical:
         return CategoricalDistribution(choices_of(axis))
     if axis.kind == "integer":
@@ -191,7 +192,7 @@ def distribution_of(axis: Hyperparameter) -> BaseDistribution:
 def choices_of(axis: Hyperparameter) -> list[Any]:
     """Returns the listed values of a hyperparameter in Optuna's representation.
 
-    Scalar values stay unchanged. Blocks of settings become JSON, which is unique, unlike the short texts in tables.
+    Scalar values stay unchanged. Blocks of settings become JSON, which is unique, unlike the short forms in tables.
 
     Args:
         axis: A categorical hyperparameter.

@@ -1,4 +1,4 @@
-"""Averages agree with the cases of METHODS section 6 and with arithmetic by hand."""
+"""Averages agree with the cases of METHODS section 6 and with values computed by hand."""
 
 import copy
 import random
@@ -302,7 +302,7 @@ def test_the_soup_includes_epochs_that_do_not_change_its_score() -> None:
     assert soup(lambda w: 1.0, [1.0, 2, 6]) == pytest.approx(3)
 
 
-def test_of_equally_good_epochs_the_earlier_is_kept() -> None:
+def test_the_earliest_of_equally_good_epochs_is_kept() -> None:
     assert soup(lambda w: 1.0, [1.0, 2, 6], max_candidates=1) == 1
     assert soup(lambda w: 1.0, [1.0, 2, 6], max_candidates=2) == 1.5
 

@@ -1,4 +1,4 @@
-"""Paths in a file are relative to the file, and paths on the command line to the current folder; hashes omit paths."""
+"""Paths in a file are relative to the file, and paths on the command line to the current folder. Hashes omit paths."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ STUDY = "search: {loss.temperature: {uniform: [1, 4]}}\n"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with settings that is not the current folder."""
+    """Returns a folder that contains settings and is not the current folder."""
     (tmp_path / "here").mkdir()
     (tmp_path / "my [odd] folder").mkdir()
     monkeypatch.chdir(tmp_path / "here")

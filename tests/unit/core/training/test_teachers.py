@@ -205,7 +205,7 @@ def test_a_teacher_with_a_missing_file_is_trained_again_with_the_same_result(
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_a_store_that_cannot_be_written_is_named_in_the_error(tmp_path: Path, digits: DataSplits, place: str) -> None:
+def test_the_error_names_a_store_that_is_not_writable(tmp_path: Path, digits: DataSplits, place: str) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(DataError, match="cannot be written"):
         get_ensemble(tiny_config(), digits, tmp_path / place)
@@ -271,7 +271,7 @@ print("identity", get_ensemble(config, data, sys.argv[1]).identity)
 
 
 @pytest.mark.e2e
-def test_two_processes_that_need_the_same_ensemble_train_it_once(tmp_path: Path) -> None:
+def test_two_processes_that_require_the_same_ensemble_train_it_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RACE, str(tmp_path), *TINY]
     both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:

@@ -1,4 +1,4 @@
-"""The confirmation: which candidates are repeated, how often, which one wins, and what the verdict states."""
+"""The confirmation: the candidates that are repeated, their numbers of seeds, the winner, and the verdict."""
 
 from dataclasses import replace
 from typing import Any
@@ -38,7 +38,7 @@ def study(best: int, seeds: int = 6, **more: Any) -> StudyConfig:
 
 
 def replicates(values: dict[int, list[float]]) -> list[TrialRecord]:
-    """Returns replicates by trial number; seed s has the s-th value."""
+    """Returns replicates; the one with seed s has the s-th value of its trial."""
     made = [(number, seed, value) for number, some in values.items() for seed, value in enumerate(some, start=1)]
     by_number = {t.number: t for t in SEARCHED}
     return [
@@ -52,7 +52,7 @@ def candidates(done: list[TrialRecord], own: StudyConfig, trials: list[TrialReco
 
 
 def run(values: dict[int, list[float]], own: StudyConfig, trials: list[TrialRecord]) -> Any:
-    """Runs the confirmation; trial n has the n-th list of values in order of the seeds."""
+    """Runs the confirmation; `values` are keyed by trial number and ordered by seed."""
     chosen, done = {t.number for t in choose_candidates(trials, own)}, dict.fromkeys(values, 0)
     assert chosen == set(values)
     while todo := confirmation_of(trials, replicates({n: values[n][:k] for n, k in done.items()}), own).todo:
@@ -70,11 +70,11 @@ def test_the_best_finished_trials_and_all_baselines_are_repeated_with_the_same_f
     assert [(of.number, seed) for of, seed in todo] == [(n, seed) for seed in (8, 9, 10) for n in (3, 5, 1, 2)]
 
 
-def test_fewer_completed_trials_than_requested_cause_no_error() -> None:
+def test_fewer_completed_trials_than_requested_candidates_cause_no_error() -> None:
     assert {of.number for of in choose_candidates(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
-def test_equal_settings_are_repeated_only_once_and_under_the_baseline_if_it_has_them() -> None:
+def test_equal_settings_are_repeated_only_once_and_for_the_baseline_if_it_has_them() -> None:
     alike = [trial(1, 0.5, "kd"), trial(2, 0.3), trial(3, 0.3), trial(4, 0.5), trial(5, 0.6)]
     alike[2].config_hash, alike[3].config_hash = alike[1].config_hash, alike[0].config_hash
     assert {of.number for of in choose_candidates(alike, study(best=3))} == {1, 2, 5}
@@ -169,7 +169,7 @@ def test_a_candidate_is_clearly_worse_if_it_is_behind_by_more_than_half_a_standa
     assert not behind(2.0, 2.0), "too few pairs"
 
 
-def test_a_candidate_that_fails_after_its_first_stage_leaves_with_the_seeds_it_has() -> None:
+def test_a_candidate_that_fails_after_its_first_stage_leaves_and_keeps_its_completed_seeds() -> None:
     own, seeds = study(best=2), {3: CLEAR[3], 1: CLEAR[1][:3], 5: CLEAR[5], 2: CLEAR[2]}
     lost = [trial(200, 0.9, "kd", replicate_of=1, seed=4, state="failed")] * 2
     found = confirmation_of(TRIALS, [*replicates(seeds), *lost], own)
@@ -191,7 +191,7 @@ def test_a_failed_replicate_is_repeated_once_and_then_excludes_its_candidate() -
 # --- winner and verdict -----------------------------------------------------------------------------------------------
 
 
-def test_with_fewer_seeds_than_before_all_candidates_are_compared_on_those_seeds() -> None:
+def test_if_the_number_of_seeds_is_reduced_all_candidates_are_compared_on_the_remaining_seeds() -> None:
     again = replicates({3: [0.1, 0.2, 0.9], 5: [0.3, 0.3]})
     own = study(best=9, seeds=2)
     assert seeds_of(candidates(again, own, TRIALS[2:])) == {3: 2, 5: 2}
@@ -327,7 +327,7 @@ def test_equal_candidates_with_skewed_noise_are_falsely_called_better_in_at_most
 
 @pytest.mark.slow
 @pytest.mark.parametrize("effects", [(2.0, 0.0, 0.0), (2.0, 2.0, 2.0)])
-def test_two_standard_deviations_are_found_with_a_power_of_77_percent_at_the_cost_of_five_seeds(
+def test_a_difference_of_two_standard_deviations_is_found_with_a_power_of_77_percent_at_the_cost_of_five_seeds(
     effects: tuple[float, ...],
 ) -> None:
     false, power, _, cost = Race((0.0,), effects, 6).report(np.random.default_rng(7), normal, 100)

@@ -64,7 +64,7 @@ def test_four_metrics_with_standard_deviations_fit_in_100_columns() -> None:
     assert any(line.split()[:5] == ["002", "(2)", "0.2500", "+-", "0.0707"] for line in lines)
 
 
-def test_every_objective_and_constraint_is_shown_and_no_metric_twice() -> None:
+def test_every_objective_and_constraint_is_shown_and_no_metric_is_shown_twice() -> None:
     own = study(objective="val/ece", secondary_objectives=["cost/flops"], constraints={"val/nll": {"at_most": 1}})
     assert shown_metrics(own, 4) == ["val/ece", "cost/flops", "val/nll", "val/accuracy"]
     assert shown_metrics(own, 1) == ["val/ece", "cost/flops", "val/nll"]

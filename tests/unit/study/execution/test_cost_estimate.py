@@ -292,8 +292,8 @@ def test_the_disk_estimate_is_close_to_the_size_of_the_study_files(tiny: TinyStu
     assert found.in_words().startswith("disk: a few MiB; ")
     large = DiskEstimate(images=0, teachers=300 << 20, students=600 << 20, checkpoints=124 << 20, free=1 << 30)
     parts = "(teachers 300 MiB, students 600 MiB, checkpoints of running trials 124 MiB)"
-    assert large.in_words() == f"disk: at most about 1.0 GiB {parts}; 1.0 GiB are free"
-    assert replace(large, free=1 << 20).in_words().endswith("; 1 MiB are free, which is not enough")
+    assert large.in_words() == f"disk: at most about 1.0 GiB {parts}; 1.0 GiB is free"
+    assert replace(large, free=1 << 20).in_words().endswith("; 1 MiB is free, which is not enough")
     keep = load_study(tiny.file, ["resources.num_to_keep=3"])
     assert disk_estimate(keep, data, tiny.studies, 2, 1).students == found.students // 18 * (3 + 2 + 8)
     assert disk_estimate(keep, data, tiny.studies, 2, 1).teachers == 0

@@ -1,4 +1,4 @@
-"""Latency is measured once per architecture and machine, logged, and part of every report of a trial."""
+"""Latency is measured once per architecture and machine, stored in the event log, and part of every trial report."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ SPACE: dict[str, Any] = {
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The parameter counts of the timed networks; timing is replaced, and the n-th network takes n milliseconds."""
+    """Returns the parameter counts of the timed networks; the n-th network takes n simulated milliseconds."""
     networks: list[int] = []
 
     def milliseconds(network: torch.nn.Module, *_: Any) -> float:
@@ -88,7 +88,7 @@ def test_the_latency_of_each_architecture_is_measured_once_over_all_sessions(
     assert all(photo == bare + 0.5 for bare, photo in with_resize), "both of one measurement"
 
 
-def test_on_another_machine_latency_is_measured_again_for_new_trials_only(
+def test_on_another_machine_latency_is_measured_again_only_for_new_trials(
     tmp_path: Path, timed: list[int], data: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {t.number: t.last[LATENCY] for t in session(tmp_path, 3, data).primary_trials}
@@ -117,7 +117,7 @@ def test_a_trial_that_exceeds_the_latency_bound_is_not_ranked_first(
     assert state.best.last[LATENCY] == 1.0
 
 
-def test_a_larger_network_has_a_higher_latency_and_weights_do_not_affect_its_architecture_key(data: DataSplits) -> None:
+def test_latency_increases_with_the_network_and_weights_do_not_affect_the_architecture_key(data: DataSplits) -> None:
     study, cpu = StudyConfig.model_validate(SPACE), torch.device("cpu")
     configs = [study.trial_config({"model.width": w, "seed": seed}) for w, seed in ((2, 0), (2, 1), (128, 0))]
     small, again, large = (new_student(config, data).merged() for config in configs)

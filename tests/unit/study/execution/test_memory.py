@@ -53,15 +53,15 @@ def test_a_shortage_of_gpu_memory_is_reported_with_sizes_and_a_sufficient_share(
     words = of_gpu(int(2.9 * GIB), 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
     assert words == (
         "out of GPU memory: the process used 2.9 GiB and requested 512 MiB more; the GPU has 12.0 GiB, other processes "
-        "use 5.0 GiB, and resources.gpus 0.25 is 3.0 GiB; give trials a larger share (resources.gpus: 0.33 instead "
-        "of 0.25) or lower training.batch_size"
+        "use 5.0 GiB, and resources.gpus 0.25 corresponds to 3.0 GiB; give trials a larger share (resources.gpus: 0.33 "
+        "instead of 0.25) or lower training.batch_size"
     )
 
 
 @pytest.mark.parametrize(
     ("held", "share", "advice"),
     [
-        (13 * GIB, 0.5, "it does not fit even alone: lower teachers.training.batch_size"),
+        (13 * GIB, 0.5, "does not fit even if it runs alone: lower teachers.training.batch_size"),
         (7 * GIB, 0.5, "(resources.gpus: 1 instead of 0.5) or lower teachers.training.batch_size"),
         (7 * GIB, 1, "but other processes use too much memory: stop them, give trials a larger share, or lower"),
     ],
@@ -75,7 +75,7 @@ def test_a_machine_out_of_memory_causes_advice_to_run_fewer_trials_or_smaller_ba
         "out of memory: the process used 9.0 GiB and requested 1.0 GiB more; the machine has 24.0 GiB; run fewer "
         "trials in parallel (a larger resources.cpus) or lower training.batch_size"
     )
-    assert "it does not fit even alone: lower training.batch_size" in of_machine(
+    assert "does not fit even if it runs alone: lower training.batch_size" in of_machine(
         9 * GIB, 16 * GIB, 24 * GIB, "training"
     )
 

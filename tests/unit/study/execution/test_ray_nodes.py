@@ -1,4 +1,4 @@
-"""What a machine of a cluster must have, checked without a cluster: the probe runs in this process."""
+"""Requirements for the machines of a cluster, checked without a cluster: the probe runs in this process."""
 
 import importlib.util
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_a_machine_with_the_same_folder_and_versions_has_no_problem_and_leaves_n
         ("ensdistill", NOT_INSTALLED, "Install it there."),
     ],
 )
-def test_another_version_is_named_with_both_values_and_the_fix(
+def test_the_error_about_a_different_version_states_both_versions_and_the_fix(
     name: str, theirs: str, fix: str, wanted: StudyMachine
 ) -> None:
     (wanted.folder / "answer").touch()
@@ -44,7 +44,7 @@ def test_another_version_is_named_with_both_values_and_the_fix(
 
 
 @pytest.mark.parametrize("case", ["no token", "no folder", "writes that do not arrive"])
-def test_another_file_system_under_the_same_path_is_detected(
+def test_a_different_file_system_under_the_same_path_is_detected(
     case: str, wanted: StudyMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(node_probe, "PATIENCE_SECONDS", 0.0)
@@ -58,7 +58,7 @@ def test_another_file_system_under_the_same_path_is_detected(
     assert problem.endswith("Set --studies-dir to a folder that all machines share under the same path.")
 
 
-def test_the_version_of_the_package_changes_with_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_version_depends_on_the_source_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("ensdistill", "ensdistill_tune"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("")

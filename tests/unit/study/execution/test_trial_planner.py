@@ -1,4 +1,4 @@
-"""The order of trials, and the proof that no interruption at any point changes it. Trials are simulated without Ray."""
+"""The order of trials does not change if a study is interrupted at any point. Trials are simulated without Ray."""
 
 import contextlib
 import hashlib
@@ -59,7 +59,7 @@ RULES = [
 
 @pytest.fixture(autouse=True)
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The replaced calls of fsync: no test waits for a disk, because no power fails and no process reads study.json."""
+    """Replaces fsync, so that no test waits for a disk, and returns the list of calls."""
     calls: list[int] = []
     monkeypatch.setattr("os.fsync", calls.append)
     monkeypatch.setattr(StudyDirectory, "write_summary", lambda *_: None)
@@ -136,7 +136,7 @@ def work(
 
 
 def story(home: Path) -> list[tuple[Any, ...]]:
-    """Returns the events of trials in order, without times and without events caused by interruptions."""
+    """Returns the events of trials in order, without times and without the events that interruptions cause."""
     events, kinds = read_journal(home / "events.jsonl"), (TrialStarted, EpochReported, TrialEnded)
     kept = [e for e in events if isinstance(e, kinds) and getattr(e, "state", "") != "interrupted"]
     return [tuple(sorted(e.model_dump(exclude={"at"}).items())) for e in kept]
@@ -152,7 +152,7 @@ def test_a_study_that_crashes_after_any_event_ends_like_an_undisturbed_study(
     work(of, tmp_path / "plain")
     events = story(tmp_path / "plain")
     assert any(dict(e).get("state") == "pruned" for e in events) == (rule["kind"] != "none")
-    for lives in range(1 + RULES.index(rule), len(events), every):  # after different events for each rule
+    for lives in range(1 + RULES.index(rule), len(events), every):  # the study crashes after other events for each rule
         home = tmp_path / f"died{lives}"
         home.mkdir()
         with pytest.raises(KilledError):

@@ -1,4 +1,4 @@
-"""The event log: each event is a class, the first line states the format, and other formats are not read."""
+"""The event log: each event is a class, the first line states the format, and other formats are rejected."""
 
 import json
 from dataclasses import replace
@@ -154,7 +154,7 @@ def test_numbers_that_json_cannot_represent_are_not_written(tmp_path: Path) -> N
         log.append(EpochReported(trial=1, metrics={"val/nll": float("nan")}))
 
 
-def test_the_name_of_a_trial_is_restored_from_its_row() -> None:
+def test_the_label_of_a_trial_is_restored_from_its_result_row() -> None:
     change = {"after_epoch": 3, "set": {"training.optimizer.lr": 0.1}}
     trial = TrialRecord(
         4, None, {"seed": 3}, "hash", "finished", [{"epoch": 1.0}], replicate_of=2, seed=7, schedule=[change]

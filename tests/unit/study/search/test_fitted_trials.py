@@ -25,7 +25,7 @@ def filled(keys: dict[int, Any], order: list[int]) -> FittedTrials:
     return fitted
 
 
-def test_the_selection_contains_the_best_trials_and_an_even_share_of_others_in_any_order_of_ends() -> None:
+def test_the_best_trials_and_an_even_share_of_others_are_selected_for_any_order_of_ends() -> None:
     values = random.Random(0)
     keys: dict[int, Any] = {place: (0.0, values.random()) for place in range(200)}
     keys[8] = None  # failed
@@ -73,7 +73,7 @@ def test_a_resumed_search_makes_the_same_suggestion_from_selected_trials(monkeyp
     assert [trial.sampled for trial in suggested(of, 60)] != [trial.sampled for trial in whole[:60]]
 
 
-def test_with_all_trials_the_suggestion_equals_that_of_the_plain_sampler() -> None:
+def test_if_all_trials_are_selected_the_suggestion_equals_that_of_the_plain_sampler() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     known = optuna.create_study(sampler=TPESampler(seed=0))
     known.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=30)

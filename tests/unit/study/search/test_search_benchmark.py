@@ -46,10 +46,10 @@ def table_of(first: list[float], second: list[float], epochs: int = 2) -> CurveT
 
 
 def test_the_outcome_of_a_search_equals_the_hand_computed_one() -> None:
-    # Random search with benchmark seed 0 trains three of these rows; the story reaches the best of all, so its target.
+    # Random search with benchmark seed 0 trains three of these rows. The story reaches the best row, hence the target.
     table = table_of([0.5, 0.1, 0.4, 0.3, 0.2, 0.6], [0.5, 0.7, 0.4, 0.25, 0.3, 0.6])
     outcome = judge([(2, 0), (4, 1), (6, 4)], table, seed=0, trials=3)
-    # Candidates by the first seed: rows 1, 4, 0; the second seed prefers row 4 (0.3). Means: 0.4, 0.25, 0.5.
+    # Candidates by the first seed: rows 1, 4, 0; row 4 is best for the second seed (0.3). Means: 0.4, 0.25, 0.5.
     assert outcome.epochs <= 4 / 6
     assert outcome.regret == 0.0  # the lowest mean of the table is that of row 4
     assert outcome.false_winner == 1.0

@@ -34,19 +34,19 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "importance": (
         "Importance of settings",
         importance,
-        "Share of the variance between trials that one setting explains, with its 90 % interval; the effect of"
-        " a solid bar is significant at 5 %, corrected for the number of settings.",
+        "Share of the variance between trials that one setting explains, with its 90 % interval. A solid bar means that"
+        " the effect is significant at 5 %, corrected for the number of settings.",
     ),
     "slices": (
         "Objective by setting",
         slices,
-        "Objective of every trial against the value of one setting. A region with many good marks is promising; no "
-        "visible trend suggests little effect. Stopped trials are drawn at their last value.",
+        "Objective of every trial against the value of one setting. A region with many good marks is promising; the "
+        "absence of a visible trend suggests little effect. Stopped trials are drawn at their last value.",
     ),
     "parallel": (
         "Combinations of settings",
         parallel_coordinates,
-        "Each line is a completed trial: where the blue lines are close together, the best trials have similar values.",
+        "Each line is a completed trial. Where the blue lines are close together, the best trials have similar values.",
     ),
     "curves": (
         "Learning curves",
@@ -64,15 +64,15 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "confirmation": (
         "Confirmation with fresh seeds",
         confirmation,
-        "Each candidate, trained with fresh seeds: small marks are single seeds, large marks their mean, bars the 95 "
-        "% confidence interval of the mean.",
+        "Each candidate, trained with fresh seeds: small marks show single seeds, large marks their mean, and bars the "
+        "95 % confidence interval of the mean.",
     ),
     "differences": (
         "Difference from the best baseline",
         differences,
-        "Differences over pairs of the same seed: small marks are single seeds, large marks their mean. A difference is"
-        " statistically significant only if its bar does not cross the dashed line; without a bar there are too few"
-        " seeds for a decision.",
+        "Differences over pairs with the same seed: small marks show single seeds, large marks their mean. A difference"
+        " is statistically significant only if its bar does not cross the dashed line. A missing bar means that there"
+        " are too few seeds for a decision.",
     ),
     "pareto": (
         "Quality and cost",
@@ -83,25 +83,25 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
         "Reliability diagram",
         reliability,
         "A network on the dotted line is calibrated; below the line it is overconfident, above it underconfident. "
-        "Larger marks"
-        " stand for more images.",
+        "Larger marks represent more images.",
     ),
     "disagreement": (
         "Inherited uncertainty",
         disagreement,
-        "Images are ordered by the disagreement of the teachers, lowest on the left: the curve of a student that"
-        " inherited the teachers' uncertainty rises to the right like that of the ensemble.",
+        "Images are ordered by the disagreement of the teachers, lowest on the left. If a student has inherited the"
+        " teachers' uncertainty, its curve rises to the right like the curve of the ensemble.",
     ),
     "classes": (
         "Accuracy by class",
         class_accuracy,
-        "Share of the images of each class that are classified correctly, the worst classes of the student at the top.",
+        "Share of the images of each class that are classified correctly; the worst classes of the student are at the"
+        " top.",
     ),
     "confusion": (
         "Confusion matrices",
         confusion,
-        "Number of images by true class (rows) and predicted class (columns); the shade is the share of the row. With "
-        "many classes, only those confused most often are shown.",
+        "Number of images by true class (rows) and predicted class (columns); the shade shows the share of the row. If "
+        "there are many classes, only the most frequently confused classes are shown.",
     ),
 }
 

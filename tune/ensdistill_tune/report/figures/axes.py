@@ -25,10 +25,10 @@ class Scale:
 
     @classmethod
     def of(cls, values: Iterable[float], *, log: bool, always: Sequence[float] = ()) -> "Scale":
-        """Returns a scale without outliers (values beyond three interquartile ranges, Tukey), which hide the rest.
+        """Returns a scale that excludes outliers, which would hide differences between the other values.
 
-        `log` has an effect only if all values are positive. The values in `always` are on the scale even if they are
-        outliers.
+        Outliers are values beyond three interquartile ranges (Tukey). `log` has an effect only if all values are
+        positive. The values in `always` are on the scale even if they are outliers.
         """
         known = np.array([*always, *(value for value in values if math.isfinite(value))], dtype=np.float64)
         if not known.size:
@@ -47,7 +47,7 @@ class Scale:
         return (10**self.low, 10**self.high) if self.log else (self.low, self.high)
 
     def clip(self, value: float) -> float:
-        """Returns the value; for a value off the scale, the nearest position just inside its end."""
+        """Returns the value itself or, if it is off the scale, the nearest position just inside the scale."""
         low, high = self._inside(0.035)
         return short(min(max(value, low), high))
 
@@ -119,7 +119,7 @@ def setting_axis(axis: Hyperparameter, title: str) -> dict[str, Any]:
 
 
 def place(axis: Hyperparameter, value: Any) -> float:
-    """Returns the position of a value on the axis of a setting: a number itself, a choice by its index."""
+    """Returns the position of a value on the axis of a setting: the number itself, or the index of a choice."""
     return float(axis.values.index(value)) if axis.is_categorical else short(float(value))
 
 

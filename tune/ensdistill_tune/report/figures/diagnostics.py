@@ -10,11 +10,11 @@ from ensdistill_tune.records.result_rows import Diagnostics, NetworkDiagnostics
 from ensdistill_tune.report.figures.axes import short
 from ensdistill_tune.report.figures.style import BASELINE, GRAY, TEACHERS, WINNER, new_figure
 
-LARGEST = 22  # size in pixels of the mark of the bin with the most images
+LARGEST = 22  # size in pixels of the mark for the bin with the most images
 
 
 def reliability(facts: StudyResults) -> go.Figure | None:
-    """Draws accuracy against confidence; larger marks stand for more images."""
+    """Draws accuracy against confidence; larger marks represent more images."""
     if not facts.diagnostics:
         return None
     figure = new_figure(420)

@@ -27,7 +27,7 @@ from ensdistill_tune.report.figures.style import (
 )
 from ensdistill_tune.study.objectives import axis_title
 
-POINTS = 15_000  # points in all learning curves together; more make the page slow
+POINTS = 15_000  # maximum number of points in all learning curves together; more points make the page slow
 BASELINE_MARK = {"symbol": "square", "color": RED, "size": 8}
 BASELINES = ((RED, "dashdot"), (ORANGE, "dash"))  # color, line
 TEACHERS = ((GREEN, "dot"), (GRAY, "longdash"))  # the ensemble, a single teacher
@@ -78,7 +78,7 @@ def _best_so_far(facts: StudyResults) -> Iterator[tuple[int, float]]:
 
 
 def learning_curves(facts: StudyResults) -> go.Figure | None:
-    """Draws the objective after every epoch: the best trials by name, all others in gray, with a mark at their end."""
+    """Draws the objective after every epoch; the best trials are named, all others are gray with a mark at the end."""
     study, trials = facts.study, [trial for trial in facts.trials if trial.epochs]
     if not trials:
         return None

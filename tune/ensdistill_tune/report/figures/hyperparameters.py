@@ -1,4 +1,4 @@
-"""Effects of the settings: importance, dependence of the objective on each setting, and good combinations."""
+"""Effects of the settings: their importance, the objective as a function of each setting, and good combinations."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -72,7 +72,7 @@ def _bars(knobs: Sequence[Importance], names: Sequence[str], words: str) -> go.B
 
 
 def slices(facts: StudyResults) -> go.Figure | None:
-    """Draws the objective against each of the most important settings, one panel each, one mark for each trial."""
+    """Draws the objective against the most important settings: one panel for each setting, one mark for each trial."""
     trials = [trial for trial in facts.search_trials if trial.epochs or trial.state == "failed"]
     if not trials:
         return None
@@ -101,7 +101,7 @@ def _beside(axis: Hyperparameter, x: float, number: int) -> float:
 
 
 def parallel_coordinates(facts: StudyResults) -> go.Figure | None:
-    """Draws a line for each finished trial through its settings to its objective, most important settings last.
+    """Draws a line for each finished trial through its settings to its objective; the most important settings are last.
 
     Plotly's `Parcoords` trace is not used: its black axes are invisible on dark pages, and it requires WebGL.
     """

@@ -1,4 +1,4 @@
-"""Results: Pareto front of quality and cost, confirmation, differences to the best baseline."""
+"""Results: Pareto front of quality and cost, confirmation, differences from the best baseline."""
 
 import math
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ def _teachers(facts: StudyResults) -> dict[str, tuple[float, float]]:
 
 
 def confirmation(facts: StudyResults) -> go.Figure | None:
-    """Draws each candidate: every seed, the mean, and the 95 % confidence interval of the mean."""
+    """Draws the seeds of each candidate, their mean, and the 95 % confidence interval of the mean."""
     order, metric = facts.confirmed[::-1], facts.study.objective
     if not order:
         return None
@@ -126,7 +126,7 @@ def _means(own: Sequence[Candidate], metric: str, words: str, color: str, mark: 
 
 
 def differences(facts: StudyResults) -> go.Figure | None:
-    """Draws the difference of each candidate from the best baseline: each pair, the mean, and its interval."""
+    """Draws each candidate's difference from the best baseline: the pairs, their mean, and the interval of the mean."""
     metric, baseline = facts.study.objective, best_baseline(facts.confirmed)
     others = [c for c in facts.confirmed[::-1] if c is not baseline]
     if baseline is None or not others:

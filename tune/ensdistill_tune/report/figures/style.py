@@ -31,7 +31,7 @@ ENDS: dict[State, tuple[str, str, str]] = {  # end of a trial: label, color, mar
     "interrupted": ("interrupted", GREEN, "circle-open-dot"),
 }
 FEWEST = 4  # minimum number of trials that determine a range
-CROWD = 200  # marks or lines; beyond this number they are drawn fainter
+CROWD = 200  # number of marks or lines above which they are drawn fainter
 
 
 def new_figure(height: int = 380, **layout: Any) -> go.Figure:
@@ -64,7 +64,7 @@ def label(trial: TrialRecord) -> str:
 
 
 def spread(facts: StudyResults, always: Sequence[float] = ()) -> Scale:
-    """Returns the scale of the objective: that of the completed search trials, or of all trials if these are too few.
+    """Returns the scale of the objective for the completed search trials, or for all trials if these are too few.
 
     A trial that was stopped early is therefore drawn at the edge. Losses have a logarithmic scale, because good losses
     differ little.
