@@ -31,7 +31,7 @@ class Column:
     """The values of one setting.
 
     Attributes:
-        values: Position of each trial in the range, 0 to 1, (n,); NaN for a trial without this setting.
+        values: Position of each trial's value in the range, 0 to 1, (n,); NaN for a trial without this setting.
         categorical: Whether the order of the values has no meaning.
     """
 

@@ -73,8 +73,10 @@ def _worse_than_one_teacher(
     if known is None or not is_worse(rows, known.mean):
         return None
     own, one = fmean(row["cnll"] for row in rows), known.mean["cnll"]
-    where = "on the validation images"
-    rule = f"{WORSE}: the best student has a calibrated NLL of {own:.4f} {where}, a single teacher {one:.4f} on average"
+    rule = (
+        f"{WORSE}: the best student has a calibrated NLL of {own:.4f} on the validation images; the mean over single "
+        f"teachers is {one:.4f}"
+    )
     hint = "train students longer (training.epochs), or use a larger network (model) or unlabeled images"
     return ConfigIssue((), rule, hint=hint)
 

@@ -63,8 +63,8 @@ def what_counts_most(facts: StudyResults) -> list[str]:
         one = facts.teachers_beside[1] if facts.teachers_beside else {}
         own = mean_and_spread([row["cnll"] for row in rows])
         lines.append(
-            f"**Worse than one teacher**: the best student has a calibrated NLL of {own} on {where}; a single teacher "
-            f"has {one['cnll']:.4f} on average."
+            f"**Worse than one teacher**: the best student has a calibrated NLL of {own} on {where}; the mean over "
+            f"single teachers is {one['cnll']:.4f}."
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""The trials on which a model of the search is fitted, in studies of thousands of trials.
+"""The trials to which the model of a searcher is fitted, in studies of thousands of trials.
 
 For every suggestion and every hyperparameter, Optuna fits a tree-structured Parzen estimator on all trials, so the time
 for a suggestion grows with the number of trials. The estimator compares the density of the best trials with the density
