@@ -46,7 +46,11 @@ def test_no_renamed_identifier_is_left() -> None:
         if (wanted := pattern(old, kind)) is None or kind == "state":
             continue
         found = re.compile(wanted, re.MULTILINE)
-        left += [f"{old} ({kind}) in {file.relative_to(ROOT)}" for file, text in texts.items() if found.search(text)]
+        left += [
+            f"{old} ({kind}) in {file.relative_to(ROOT)}"
+            for file, text in texts.items()
+            if old in text and found.search(text)
+        ]
     assert not left, "\n".join(left)
 
 

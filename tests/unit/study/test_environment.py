@@ -73,11 +73,11 @@ def test_a_worker_configures_its_process_before_training_a_trial_or_teacher(monk
         monkeypatch.setattr(module, "configure_process", lambda: calls.append("configured"))
     monkeypatch.setattr(ray_trainable, "run_trial", lambda *_: calls.append("trial"))
     monkeypatch.setattr(teacher_tasks, "train_teacher", lambda *_: iter([calls.append("teacher")]))
-    given: list = [None] * 2
-    ray_trainable.run_in_worker(*given)
+    machine = type("Machine", (), {"check_this_machine": lambda self: calls.append("checked")})()
+    ray_trainable.run_in_worker({}, None, machine)  # type: ignore[arg-type]
     shared = type("Shared", (), {"to": lambda self, device: None})()
     list(teacher_tasks._train(None, 0, shared, Path(), "cpu", 0))  # type: ignore[arg-type]
-    assert calls == ["configured", "trial", "configured", "teacher"]
+    assert calls == ["configured", "checked", "trial", "configured", "teacher"]
 
 
 def test_only_processes_of_this_project_keep_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
