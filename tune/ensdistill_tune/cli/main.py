@@ -153,7 +153,7 @@ def _compare(program: Program) -> None:
     sub = program.add(
         RESULTS,
         "compare",
-        "Compare settings with paired seeds until the result is decided; the exit code states it.",
+        "Compare settings with paired seeds until it is decided which is better; sets the exit code.",
         f"{COMPARISON}:compare",
         (f"{TUNE} compare latentbe kd", f"{TUNE} compare mine kd --config my.yaml --json"),
     )
