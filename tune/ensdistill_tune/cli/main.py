@@ -153,7 +153,7 @@ def _compare(program: Program) -> None:
     sub = program.add(
         RESULTS,
         "compare",
-        "Compare settings with paired seeds until it is decided which is better; sets the exit code.",
+        "Compare settings with paired seeds until a decision; the exit code states the result.",
         f"{COMPARISON}:compare",
         (f"{TUNE} compare latentbe kd", f"{TUNE} compare mine kd --config my.yaml --json"),
     )
