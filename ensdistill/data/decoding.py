@@ -74,7 +74,7 @@ def decode(entries: Sequence[Entry], form: ImageForm, write: Write) -> Findings:
 
     Args:
         entries: The images.
-        form: The form of the result.
+        form: Shape of the decoded images, and how they are resized.
         write: Function called with the number of an image and its pixels uint8 (C,H,W); several threads call it.
 
     Returns:

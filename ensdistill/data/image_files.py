@@ -91,7 +91,7 @@ class ImageFile:
 
     @property
     def stamp(self) -> str:
-        """Size and time of the last change in nanoseconds; for a zip file, size and checksum of the entry."""
+        """Size in bytes and modification time in nanoseconds; for a zip file, size and checksum of the entry."""
         if self.entry is not None:
             return f"{self.entry.file_size} {self.entry.CRC}"
         try:

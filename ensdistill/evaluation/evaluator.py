@@ -118,7 +118,7 @@ class Evaluator:
         teachers there are no parts.
 
         Args:
-            networks: The networks, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
+            networks: Each maps images (B,C,H,W) in [0,1] to logits (B,classes).
 
         Returns:
             `images`: number of images. `networks`: for each network, the `ece`, the bins of the `reliability` diagram,

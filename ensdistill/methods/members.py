@@ -48,7 +48,7 @@ class TeacherEnsemble(MultiClassifier):
     An ensemble without teachers is allowed; distillation is then ordinary training on the labels.
 
     Attributes:
-        networks: Inference-optimized copies of the networks, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
+        networks: Inference-optimized copies; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
         classes: Number of classes; set only for an ensemble without networks.
         warnings: Issues found in these teachers.
         given: Whether a Python program passed the networks; such networks have not been checked yet.

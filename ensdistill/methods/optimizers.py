@@ -200,7 +200,7 @@ class TorchOptim(OptimizerPiece):
         known = [one for one in takes if one not in _SET_ELSEWHERE]
         if name in _SET_ELSEWHERE:
             return _issue("arguments", f"{name} is a separate setting", hint=f"set training.optimizer.{name}")
-        rule = f"torch.optim.{self.name} has no argument {name} (there are {', '.join(known)})"
+        rule = f"torch.optim.{self.name} has no argument {name} (available: {', '.join(known)})"
         return _issue("arguments", rule, hint=did_you_mean(closest_match(name, known)))
 
 

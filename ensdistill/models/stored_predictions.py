@@ -156,6 +156,7 @@ def _part(arrays: dict[str, np.ndarray], name: str, part: Split, classes: int) -
         return values
     if array.min() < 0 or np.abs(array.sum(-1) - 1).max() > 1e-3:
         raise DataError(
-            f"{SETTING}: {found[0]} must be from 0 to 1 with sum 1; name the array {name}_logits if it has logits"
+            f"{SETTING}: the values of {found[0]} must be from 0 to 1, with a sum of 1 per image; "
+            f"if the array contains logits, name it {name}_logits"
         )
     return values.clamp(min=1e-30).log()

@@ -51,7 +51,7 @@ _registered: set[str] = set()
 
 
 def register(uri: str) -> None:
-    """Registers the credentials of a URI; they are then hidden in all text, however they are quoted.
+    """Registers the credentials of a URI, so that they are masked in all output, with or without percent-encoding.
 
     Args:
         uri: The URI.

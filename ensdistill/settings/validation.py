@@ -207,7 +207,7 @@ def _unknown(
         or closest_match(path[-1], known)
     ):
         return ConfigIssue(tuple(path), rule, hint=did_you_mean(near), code=UNKNOWN)
-    return ConfigIssue(tuple(path), f"{rule} (there are {', '.join(known)})", code=UNKNOWN)
+    return ConfigIssue(tuple(path), f"{rule} (available: {', '.join(known)})", code=UNKNOWN)
 
 
 def same_name_elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | None:

@@ -20,7 +20,7 @@ def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: Da
     """Checks the outputs of teachers on some training and validation images, and returns the issues.
 
     Args:
-        networks: Networks in evaluation mode, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
+        networks: Networks in evaluation mode; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
         names: Names to use for the networks in messages.
         data: The images.
 
@@ -50,7 +50,7 @@ def check_numbers(networks: Sequence[nn.Module], split: Split, size: int = 1000)
     """Checks that the outputs of all teachers on a split are numbers; locates the cause if a student has diverged.
 
     Args:
-        networks: Networks in evaluation mode, each: images (B,C,H,W) in [0,1] -> logits (B,classes).
+        networks: Networks in evaluation mode; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
         split: The images.
         size: Images per batch.
 

@@ -69,7 +69,7 @@ class Students:
 
         Raises:
             DataError: A stored file is damaged.
-            DivergedError: A training failed; metrics of students that were completed before are stored.
+            DivergedError: A training run diverged; the metrics of the students completed earlier have been stored.
         """
         known = {config.hash: row for config in configs if (row := self._stored(config)) is not None}
         missing = [config for config in configs if config.hash not in known]

@@ -132,7 +132,7 @@ class SharedInputs:
         return cls(study, StudyDirectory(folder.path.resolve()), shared, cache, curve)
 
     def unpack(self, device: torch.device) -> tuple[DataSplits, TeacherEnsemble]:
-        """Returns data and ensemble on a device."""
+        """Returns the data and the ensemble, moved to a device."""
         return self.data.to(device), self.teacher_logits.ensemble.to(device)
 
 

@@ -20,7 +20,7 @@ from ensdistill_tune.search.search_space import Sampled, SearchSpace
 from ensdistill_tune.search.searchers import Searcher
 
 WORST_VIOLATION = 1e6  # finite, because the Gaussian process requires it
-REQUEST = "request"  # key in the memory of a trial: the request that enqueued its settings
+REQUEST = "request"  # key in the stored state of a trial: the request that enqueued its settings
 
 
 class OptunaSearcher:

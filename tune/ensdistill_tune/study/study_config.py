@@ -338,7 +338,7 @@ class StudyConfig(Settings):
         return build_config({"preset": self.preset, **self.config}, sampled)
 
     def baseline_config(self, preset: str, own: Mapping[str, Any] | None = None) -> Config:
-        """Returns the config of a published method (preset) with data, model, teachers and training of the study."""
+        """Returns the config of a preset with the data, model, teacher and training settings of the study."""
         shared = {name: self.config[name] for name in SHARED if name in self.config}
         return build_config({"preset": preset, **shared}, own)
 

@@ -154,7 +154,7 @@ def test_changes_must_be_in_order_and_before_the_last_epoch(epochs: tuple[int, .
         ({"set": COOLER}, "schedule.0.after_epoch: must be given"),
         (
             {"after_epoch": 1, "set": COOLER, "until": 3},
-            "schedule.0.until: no such setting (there are after_epoch, set)",
+            "schedule.0.until: no such setting (available: after_epoch, set)",
         ),
         (COOLER["loss.temperature"], "schedule.0: must be a mapping of names to values, not 2.0"),
     ],

@@ -110,7 +110,10 @@ def wrong(array: np.ndarray) -> list[tuple[dict[str, np.ndarray], str]]:
         ({"train_logits": array[:, :, :9]}, r"train_logits is float32 of shape \(3, 1797, 9\); give floats"),
         ({"train_logits": array.astype(np.int64)}, "train_logits is int64"),
         ({"train_logits": infinite}, "train_logits contains NaN or infinite values; give finite numbers"),
-        ({"train_logits": nothing, "train_probabilities": array}, "train_probabilities must be from 0 to 1 with sum 1"),
+        (
+            {"train_logits": nothing, "train_probabilities": array},
+            "values of train_probabilities must be from 0 to 1, with a sum of 1 per image",
+        ),
         (
             {"train_probabilities": array},
             "the file must contain either train_logits or train_probabilities, but contains both; remove one",

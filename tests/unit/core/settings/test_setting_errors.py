@@ -27,7 +27,7 @@ def faults(tree: dict[str, Any]) -> list[str]:
         ({"training": {"epoch": 3}}, "training.epoch: no such setting", "did you mean epochs?"),
         ({"perturbation": TDIV | {"step_sise": 0.1}}, "perturbation.step_sise: no such", "did you mean step_size?"),
         ({"teachers": {"model": {"widht": 3}}}, "teachers.model.widht: no such", "did you mean width?"),
-        ({"student": {"kind": "single", "zzz": 3}}, "student.zzz: no such setting of single", "there are kind"),
+        ({"student": {"kind": "single", "zzz": 3}}, "student.zzz: no such setting of single", "available: kind"),
         # a name that exists elsewhere
         ({"epochs": 3}, "epochs: no such setting", "did you mean training.epochs?"),
         ({"teachers": {"epochs": 3}}, "teachers.epochs: no such setting", "did you mean teachers.training.epochs?"),

@@ -50,7 +50,9 @@ def test_over_all_sign_patterns_the_share_of_decisions_is_at_most_the_spent_leve
 
 
 @pytest.mark.parametrize(("level", "pairs"), [(0.05, 5), (0.025, 6), (0.05 / 3, 7)])
-def test_equal_signs_decide_once_one_sign_pattern_fits_within_the_level(level: float, pairs: int) -> None:
+def test_differences_of_the_same_sign_decide_once_the_probability_of_one_pattern_is_at_most_the_level(
+    level: float, pairs: int
+) -> None:
     # By hand: 2^-5 = .0313 <= .05 (5/20)^(1/3) = .0315; 2^-6 = .0156 <= .0167; 2^-7 = .0078 <= .0117.
     assert fewest_pairs(level) == pairs
     assert crossing([0.1] * 8, level) == pairs
