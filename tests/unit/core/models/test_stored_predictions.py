@@ -112,7 +112,7 @@ def wrong(array: np.ndarray) -> list[tuple[dict[str, np.ndarray], str]]:
         ({"train_logits": infinite}, "train_logits contains NaN or infinite values; give finite numbers"),
         (
             {"train_logits": nothing, "train_probabilities": array},
-            "values of train_probabilities must be from 0 to 1, with a sum of 1 per image",
+            "the values of train_probabilities must be from 0 to 1, with a sum of 1 per image",
         ),
         (
             {"train_probabilities": array},
