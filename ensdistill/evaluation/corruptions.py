@@ -19,7 +19,7 @@ from ensdistill.errors import ConfigError
 from ensdistill.settings.validation import closest_match
 
 SEVERITIES = range(1, 6)
-CHUNK = 1024  # number of images converted to float together; float requires four times the memory of uint8
+CHUNK = 1024  # number of images converted to float at a time; float requires four times the memory of uint8
 
 
 @dataclass(frozen=True)

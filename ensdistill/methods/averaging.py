@@ -216,7 +216,7 @@ class _StepAverage(_NoAverage):
     """A running average, by default the arithmetic mean, of the weights after every step."""
 
     def __init__(self, student: Student, start: float, mix: Callable[..., Tensor] | None) -> None:
-        from torch.optim.swa_utils import AveragedModel  # imported here, because it imports torch
+        from torch.optim.swa_utils import AveragedModel  # imported here, because this module imports torch
 
         self.start = start
         self.model = AveragedModel(student, avg_fn=mix)

@@ -119,7 +119,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _read_torch(path: Path) -> Any:
-    """Returns the content of a torch file; `_Ignored` objects replace unknown objects that cannot run code."""
+    """Returns the content of a torch file. Unknown objects become `_Ignored`, unless one of them can run code."""
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
     with warnings.catch_warnings():

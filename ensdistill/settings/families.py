@@ -1,6 +1,6 @@
 """Families of pieces: the built-in and user-defined classes that one setting accepts.
 
-A family creates the pydantic type of a setting from the base class of its pieces:
+A family is an annotation that turns the base class of interchangeable pieces into the pydantic type of a setting:
 `Annotated[DistillationLoss, LOSSES]`. The setting accepts an instance of any subclass, or a mapping whose `kind` is a
 built-in kind, the name of an entry point, or `module:Name`.
 """

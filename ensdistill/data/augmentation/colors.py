@@ -1,6 +1,7 @@
 """Changes of brightness, contrast, saturation and sharpness, with a separate factor for each image.
 
-All changes have the form x' = clip(base + factor (x - base), 0, 255), with pixels in [0,255], and differ in the base.
+All changes have the form x' = clip(base + factor (x - base), 0, 255), with pixels in [0,255]. They differ only in
+the base.
 """
 
 from __future__ import annotations

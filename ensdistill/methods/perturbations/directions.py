@@ -91,7 +91,7 @@ class TDivSDiv(StepPerturbation):
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns images of the shape and range of x (B,C,H,W); the pair is drawn from `streams.host`."""
+        """Returns images of the shape and range of x (B,C,H,W); `streams.host` draws a teacher and a subnetwork."""
         teachers, subnetworks = sample_pair(len(ensemble), len(student), streams.host)
         return self._step(x, self.direction(x, ensemble, student, teachers, subnetworks))
 

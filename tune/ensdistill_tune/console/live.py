@@ -60,7 +60,7 @@ class ConsoleObserver:
         total = study.replicates_planned or study.study.expected_replicates
         done = study.index.count(OVER, "replicate")
         if study.state == "confirming" and not so_far.todo:
-            total = so_far.planned  # the verdict was decided within the budget
+            total = so_far.planned  # the verdict was reached within the budget
         total = max(total, sum(other.state in OVER for other in study.replicates))  # some may be repeated
         if trial.state != "finished":
             self._print_line(done, total, describe(trial, study.study))

@@ -228,7 +228,7 @@ def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int, war
 
 
 def _search_epochs(study: StudyConfig, seconds: float) -> int:
-    """Returns the maximum number of epochs of all searched trials; `seconds` is the duration of one epoch.
+    """Returns an upper bound on the total number of epochs of the search; `seconds` is the duration of one epoch.
 
     Trials that start before a budget is spent run to completion.
     """

@@ -92,7 +92,7 @@ class TrialIndex:
         return sum(self.states[kind, state] for state in states for kind in kinds)
 
     def counts(self, *kinds: TrialKind) -> dict[str, int]:
-        """Returns the number of trials of these kinds in each state that occurs, in the order of their first trials."""
+        """Counts the trials of these kinds by state, without empty states, in the order of the first trials."""
         found = Counter[str]()
         for (kind, state), number in self.states.items():
             found[state] += number if kind in kinds else 0
