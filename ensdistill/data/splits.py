@@ -147,8 +147,8 @@ def split_source(source: RawData, sizes: SplitSizes) -> tuple[DataSplits, Split]
     """Divides the images of a source into disjoint, stratified splits.
 
     The test and validation splits are drawn from the pool unless the source has them; then the training images are
-    drawn. The remaining images become unlabeled. Because the test images are drawn
-    first, they do not depend on the sizes of the other splits.
+    drawn. The remaining images become unlabeled. Because the test images are drawn first, they do not depend on the
+    sizes of the other splits.
 
     Args:
         source: The images of the source.
