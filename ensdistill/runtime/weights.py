@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -77,11 +79,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     Raises:
         DataError: The file is missing or damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as opened:
-            return opened.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: damaged, or not a safetensors file") from error
+    with _opened(path) as opened:
+        return opened.metadata() or {}
 
 
 def count_values(path: str | Path) -> int:
@@ -93,9 +92,16 @@ def count_values(path: str | Path) -> int:
     Raises:
         DataError: The file is missing or damaged.
     """
+    with _opened(path) as opened:
+        return sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """Opens a weights file; raises DataError if it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as opened:
-            return sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+            yield opened
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: damaged, or not a safetensors file") from error
 

@@ -61,7 +61,7 @@ class ConsoleObserver:
         done = study.index.count(OVER, "replicate")
         if study.state == "confirming" and not so_far.todo:
             total = so_far.planned  # the verdict was reached within the budget
-        total = max(total, sum(other.state in OVER for other in study.replicates))  # some may be repeated
+        total = max(total, done)  # some may be repeated
         if trial.state != "finished":
             self._print_line(done, total, describe(trial, study.study))
         for stage in so_far.stages if study.state == "confirming" else ():  # earlier, the candidates are not known
