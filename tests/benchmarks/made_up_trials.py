@@ -60,8 +60,8 @@ def run_trial(suggestion: dict[str, Any], inputs: MadeUpInputs, report: Callable
     report({"reported": list(curve(suggestion, inputs.epochs))})
 
 
-def run_in_worker(suggestion: dict[str, Any], inputs: MadeUpInputs) -> None:
-    """Runs a simulated trial in a Ray worker."""
+def run_in_worker(suggestion: dict[str, Any], inputs: MadeUpInputs, machine: Any) -> None:
+    """Runs a simulated trial in a Ray worker, with the arguments of `ray_trainable.run_in_worker`."""
     from ray import tune
 
     run_trial(suggestion, inputs, tune.report)

@@ -26,6 +26,7 @@ from ensdistill_tune.study.study_state import StudyState
 Name = Literal["ray", "inline"]
 NAMES: tuple[Name, ...] = ("ray", "inline")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+ALL_FAIL = 10  # number of trials that all fail before the study stops, if it has few slots
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Executor:
         session: Context in which teachers and trials run, given the settings and the folder of the study.
         teacher_trainer: Function that returns the trainer of missing teachers, given the resources of a trial and the
             value of `--device`.
-        run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. Failed
-            trials do not end the study. The last argument of the function is the calibrated NLL of ensembles of
+        run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. A
+            failed trial does not end the study. The last argument of the function is the calibrated NLL of ensembles of
             1, 2, ..., M teachers on the validation images.
     """
 
@@ -58,6 +59,7 @@ class TrialReports:
         self.agenda = agenda
         self.error: EnsdistillError | None = None
         self._began: dict[int, float] = {}
+        self._failures: int | None = 0  # failed trials of this session; None once a trial has completed an epoch
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
@@ -89,12 +91,13 @@ class TrialReports:
         if epochs and (began := self._began.pop(number, None)) is not None:
             trained = sum(metrics["time/epoch_seconds"] for metrics in epochs)
             epochs[0]["time/overhead_seconds"] = time.perf_counter() - began - trained
+        self._failures = None if epochs else self._failures
         if any(self._decide(number, metrics) is Decision.STOP for metrics in epochs):
             return Decision.STOP
         if report.get(FAILURE_KIND) == MachineError.__name__:
             raise MachineError(report[FAILURE])
         if FAILURE in report:
-            self.agenda.end(number, "failed", report[FAILURE], report[FAILURE_KIND])
+            self._fail(number, report[FAILURE], report[FAILURE_KIND])
             return Decision.STOP
         return Decision.stop_if(self.agenda.progress.trials[number].whole)
 
@@ -103,9 +106,21 @@ class TrialReports:
         trial = self.agenda.progress.trials[number]
         if trial.state == "running" and not self.error:
             state: State = "finished" if trial.whole else otherwise
-            why = (error, error_kind) if state == "failed" else (None, None)
             with self.guarded():
-                self.agenda.end(number, state, *why)
+                if state == "failed":
+                    self._fail(number, error, error_kind)
+                else:
+                    self.agenda.end(number, state)
+
+    def _fail(self, number: int, error: str | None, error_kind: str | None) -> None:
+        """Records a failed trial; raises MachineError if many trials have failed and none has completed an epoch."""
+        self.agenda.end(number, "failed", error, error_kind)
+        if self._failures is None:
+            return
+        self._failures += 1
+        if self._failures >= max(ALL_FAIL, 3 * self.agenda.slots):  # a part of them may have unsuitable settings
+            words = f"{self._failures} trials have failed and none has completed an epoch"
+            raise MachineError(f"{words}; the last error is: {error}; correct the cause")
 
     def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
         odd = {name: value for name, value in metrics.items() if not math.isfinite(value)}
