@@ -205,8 +205,8 @@ def main() -> None:
         study = study_of(options.search[0], options.trials[0], options.epochs)
         print(json.dumps(drive(study, options.drive, options.executor, options.cpus)))
         return
-    console, rows = Console(width=150), []
-    table = Table(title=f"milliseconds a trial, and more; load {os.getloadavg()[1]:.1f} at the start")
+    console, rows = Console(width=100), []
+    table = Table("", title=f"milliseconds a trial, and more; load {os.getloadavg()[1]:.1f} at the start")
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
         for search in options.search:
@@ -215,10 +215,10 @@ def main() -> None:
                 case += ["--epochs", str(options.epochs), "--executor", options.executor, "--cpus", str(options.cpus)]
                 rows.append({"search": search} | measure(case, Path(folder), str(options.seconds)))
                 console.print(rows[-1])
-    for name in rows[0]:
-        table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*(value if isinstance(value, str) else f"{value:.3g}" for value in row.values()))
+        table.add_column(row["search"], justify="right")
+    for name in list(rows[0])[1:]:
+        table.add_row(name, *(f"{row[name]:,.0f}" if row[name] >= 1000 else f"{row[name]:.3g}" for row in rows))
     console.print(table)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
