@@ -14,7 +14,7 @@ References:
     Westfall, Young 1993, Resampling-based multiple testing, section 2.3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 PERMUTATIONS = 2000
+AT_ONCE = 1 << 18  # number of values in one part of the permutations
 LEVEL = 0.05  # family-wise error over all settings of a study
 ENOUGH = 32  # number of trials that suffices to find each simulated effect of R2 .5 in at least 94 % of studies
 
@@ -64,13 +65,19 @@ def _corrected(columns: Sequence[Column], merit: Array) -> list[float]:
     """Returns the p-values of one step, corrected for the number of settings in this step."""
     from scipy.stats import rankdata  # imported here, because it is slow and rarely used
 
-    chance = np.random.default_rng(0)
-    permuted = chance.permuted(np.tile(merit, (PERMUTATIONS, 1)), axis=1)
-    merits = np.vstack([merit, permuted]).T  # (n, 1 + permutations), the observed merit first
-    statistics = np.array([_r2(column, merits) for column in columns]).round(9)
+    parts = [np.array([_r2(column, merits.T) for column in columns]) for merits in _merits(merit)]
+    statistics = np.hstack(parts).round(9)  # (settings, 1 + permutations)
     single = rankdata(-statistics, method="max", axis=1) / statistics.shape[1]
     smallest = single.min(axis=0)
     return [float((smallest <= p).mean()) for p in single[:, 0] + 1e-12]
+
+
+def _merits(merit: Array) -> Iterator[Array]:
+    """Yields the observed merit, (1, n), and then all permutations in parts that need little memory."""
+    yield merit[None]
+    chance, size = np.random.default_rng(0), max(1, AT_ONCE // len(merit))
+    for done in range(0, PERMUTATIONS, size):
+        yield chance.permuted(np.tile(merit, (min(size, PERMUTATIONS - done), 1)), axis=1)
 
 
 def _residuals(column: Column, merit: Array) -> Array:
