@@ -34,7 +34,7 @@ from ensdistill_tune.execution.shared_inputs import SharedInputs
 from ensdistill_tune.execution.teacher_tasks import train_side_by_side
 from ensdistill_tune.execution.trial_planner import PlannerIdle, TrialPlanner, TrialRequest
 from ensdistill_tune.records.events import State
-from ensdistill_tune.records.trial_record import TrialRecord
+from ensdistill_tune.records.trial_record import EPOCHS, TrialRecord
 from ensdistill_tune.search.decision import Decision
 from ensdistill_tune.study.study_config import Resources, StudyConfig
 from ensdistill_tune.study.study_state import StudyState
@@ -210,6 +210,7 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Passes a report to the planner. A completed trial is stopped, too, because Ray would detect its end later."""
         decision = self.reports.take(trial.config["number"], result)
+        result.pop(EPOCHS, None)  # Ray keeps the last report of every trial
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
 

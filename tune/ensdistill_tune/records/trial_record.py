@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ensdistill_tune.formatting import short_name, short_value
+from ensdistill_tune.records.epoch_metrics import EpochMetrics
 from ensdistill_tune.records.events import (
     EpochReported,
     Event,
@@ -60,7 +61,7 @@ class TrialRecord:
     sampled: dict[str, Any]
     config_hash: str
     state: State = "running"
-    epochs: list[dict[str, float]] = field(default_factory=list)
+    epochs: EpochMetrics = field(default_factory=EpochMetrics)
     error: str | None = None
     replicate_of: int | None = None
     seed: int | None = None
@@ -150,7 +151,7 @@ def row_of(trial: TrialRecord) -> dict[str, Any]:
 def trial_of(row: Mapping[str, Any]) -> TrialRecord:
     """Returns the trial of a row; the inverse of `row_of`."""
     own = {name: value for name, value in row.items() if name not in ("trial", "metrics")}
-    return TrialRecord(number=row["trial"], **own, epochs=[row["metrics"]])
+    return TrialRecord(number=row["trial"], **own, epochs=EpochMetrics([row["metrics"]]))
 
 
 def apply_event(trials: Trials, event: Event) -> TrialRecord | None:
