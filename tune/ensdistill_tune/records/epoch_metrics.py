@@ -31,7 +31,9 @@ class EpochMetrics(Sequence[Metrics]):
 
     def forget_earlier(self) -> None:
         """Forgets all epochs except the last one."""
-        self.__init__(self[-1:])  # type: ignore[misc]
+        if len(self) > 1:
+            del self._values[: self._ends[-2]], self._names[:-1]
+            self._ends = array("q", [len(self._values)])
 
     def __len__(self) -> int:
         return len(self._names)
