@@ -1,8 +1,8 @@
 """An MLflow store in memory: the calls of the tracker, with the semantics of MLflow's stores.
 
 A point (name, step, time, value) is stored once, a param never changes, tags are overwritten, deleted runs are
-not found. `fault` is called before and after the effect of each call and may raise: an answer that is lost has had its
-effect.
+not found. `fault` is called before and after the effect of each call and may raise an exception. If it raises after the
+effect, the response is lost, but the effect remains.
 """
 
 import re
@@ -34,7 +34,7 @@ class FakeRun:
 
     @property
     def content(self) -> dict[str, Any]:
-        """Everything but the id."""
+        """Everything except the id."""
         return vars(self)
 
 
@@ -135,7 +135,7 @@ class FakeClient:
         self._run(run).deleted = True
 
     def get_run(self, run: str) -> Any:
-        """Logs the params of a run."""
+        """Returns the params of a run."""
         return SimpleNamespace(data=SimpleNamespace(params=dict(self._run(run).params)))
 
     def log_batch(

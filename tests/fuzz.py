@@ -180,7 +180,7 @@ def _captured(work: Callable[[], int]) -> Done:
 
 
 def distil(case: Case) -> str:
-    """Distills one epoch of a written case by the command. A student at chance must cause a warning."""
+    """Distills a written case for one epoch with the command; a student at chance level must cause a warning."""
     changes = [word for change in case.overrides for word in ("--set", change)]
     words = [
         "distill",

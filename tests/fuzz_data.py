@@ -1,7 +1,8 @@
 """Random edits of npz files, zip files and image folders: each is read or refused with a clear error.
 
-`python -m tests.fuzz_data --count 500` tries 500 cases of each kind, test_fuzz_data.py 25 of each. A case is a function
-of (kind, seed, number), so the line that reports a failure contains everything needed to reproduce it.
+`python -m tests.fuzz_data --count 500` tries 500 cases of each kind; test_fuzz_data.py tries 25 cases of each kind. A
+case is a function of (kind, seed, number), so the line that reports a failure contains everything needed to reproduce
+it.
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Case:
     Attributes:
         kind: `npz`, `zip` or `folder`.
         number: Index within its kind and seed.
-        data: Settings of the data, once it is written.
+        data: Settings of the data, after the files are written.
         edits: Names of the applied edits.
         files: Number of files that must be read or reported; None if the edits make it unknown.
     """
@@ -508,7 +509,7 @@ def failure(case: Case, do: Callable[[Case], object]) -> str | None:
 
 
 def distil(case: Case) -> None:
-    """Distills one epoch by the command. A student at chance must cause a warning."""
+    """Distills for one epoch with the command; a student at chance level must cause a warning."""
     folder = Path(case.data["path"]).parent
     settings = folder / "settings.json.yaml"
     settings.write_text(json.dumps(TINY | {"data": case.data}))

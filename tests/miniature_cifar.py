@@ -19,7 +19,7 @@ def pixels(count: int, seed: int) -> np.ndarray:
 
 
 def as_in_2009(value: Any) -> bytes:
-    """Returns a pickle with the module name and the integers for booleans written by Python 2 and NumPy of 2009."""
+    """Returns a pickle as written by Python 2 and NumPy of 2009: old module name, integers instead of booleans."""
     raw = pickle.dumps(value, protocol=2)
     return raw.replace(b"cnumpy._core.multiarray", b"cnumpy.core.multiarray").replace(
         b"\x89\x88\x87", b"K\x00K\x01\x87"

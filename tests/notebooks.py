@@ -2,8 +2,8 @@
 
     python -m tests.notebooks
 
-executes them and writes their outputs into the files. `tests/end_to_end/test_notebooks.py` executes them without
-writing.
+This command also writes the outputs into the notebooks. `tests/end_to_end/test_notebooks.py` executes the notebooks
+without writing.
 """
 
 import sys

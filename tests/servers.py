@@ -129,7 +129,7 @@ class Postgres:
         self._run("pg_ctl", "start", "--wait", f"--log={self._folder.name}/log", f"--options={options}")
 
     def stop(self) -> None:
-        """Stops the server in order; clients are disconnected."""
+        """Shuts the server down in an orderly way; clients are disconnected."""
         self._run("pg_ctl", "stop", "--wait", "--mode=fast")
 
     def kill(self) -> None:

@@ -257,7 +257,7 @@ def simulate(seed: int, folder: Path) -> Counter[str]:
 
 
 def _history(home: Path) -> list[Any]:
-    """Returns the story without the memory of the searcher, because a new session may record the memory again."""
+    """Returns the history without the state of the searcher, because a new session may record the state again."""
     return [[field for field in event if field[0] != "memory"] for event in story(home)]
 
 
@@ -297,7 +297,7 @@ def send(study: StudyConfig, home: Path, store: FakeStore) -> int:
 
 
 def check_mlflow(study: StudyConfig, home: Path, store: FakeStore) -> None:
-    """Checks that MLflow holds each epoch of the log once, and every run as a store to which all was sent at once."""
+    """Checks that MLflow contains each epoch of the log once, and the same runs as if all events were sent together."""
     assert send(study, home, store) == 0
     reports = [event for event in read_journal(home / "events.jsonl") if isinstance(event, EpochReported)]
     name, runs = study.objective, store.by_trial
@@ -328,7 +328,7 @@ def injected(faults: Counter[str]) -> int:
 
 
 def _parts(first: int, seeds: int, hours: float | None) -> Iterator[range]:
-    """Yields ranges of seeds: `seeds` in all, or as many as begin within `hours`."""
+    """Yields ranges of seeds: `seeds` seeds in total, or all ranges that begin within `hours`."""
     end, begun = first + seeds, time.time()
     while first < end if hours is None else time.time() - begun < hours * 3600:
         part = range(first, first + PART if hours else min(first + PART, end))

@@ -6,11 +6,11 @@ Hypothesis draws the order of steps, and shortens an order that fails. Trials ar
 The following must hold after each step:
 
 - the log starts with its earlier content, and its events are possible: numbers and epochs have no gaps, nothing follows
-  the end of a trial, and running and searched trials do not exceed the slots and the budget;
+  the end of a trial, running trials do not exceed the slots, and searched trials do not exceed the budget;
 - the records of the running session equal those computed from the log.
 
 Finally, the study runs until it has finished. The search must then have all its trials, every accepted request must
-have its trial, and MLflow must contain the same data as the log.
+have a trial, and MLflow must contain the same data as the log.
 """
 
 import argparse
@@ -270,7 +270,7 @@ def replayed(events: list[Event]) -> Trials:
 
 
 def options_of(examples: int) -> settings:
-    """Returns settings of Hypothesis: the same examples in each run, and no time limit, for a loaded machine."""
+    """Returns settings of Hypothesis: equal examples in each run, and no time limit, because machines may be loaded."""
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
     return settings(
         max_examples=examples,

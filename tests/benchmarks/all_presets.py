@@ -1,12 +1,12 @@
-"""Compares all presets with the same teachers over several seeds on test images; source of the table in the README.
+"""Compares all presets on test images, with the same teachers, over several seeds; source of the table in the README.
 
     python tests/benchmarks/all_presets.py              (cluttered digits, 5 seeds; at most 16 minutes on two cores)
     python tests/benchmarks/all_presets.py --seeds 1 --set ... (other data: any settings of `ensdistill distill`)
 
 Each seed determines the split, the teachers and the student. Temperatures are fitted on validation images. Nothing is
 selected, so the test images are evaluated once. `cost` is the cost of a prediction, in multiply-adds relative to one
-plain network. `p` is the p value of a t-test, paired by seed, that compares the NLL of a preset with the NLL of `kd`.
-It is corrected by Holm's method for the number of presets and requires at least two seeds.
+plain network. `p` is the p-value of a t-test, paired by seed, that compares the NLL of a preset with the NLL of `kd`.
+It is Holm-corrected for the number of presets and requires at least two seeds.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def cell(values: list[float], digits: int) -> str:
 
 
 def compare(seeds: list[dict[str, Metrics]], presets: list[str], reference: str) -> dict[str, float]:
-    """Returns the p value of the NLL of each preset against the reference, paired by seed and Holm-corrected."""
+    """Returns Holm-corrected p-values of t-tests, paired by seed, of the NLL of each preset against the reference."""
     against = [rows[reference]["nll"] for rows in seeds]
     others = [preset for preset in presets if preset != reference]
     raw = {name: float(ttest_rel([rows[name]["nll"] for rows in seeds], against).pvalue) for name in others}

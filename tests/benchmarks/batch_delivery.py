@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.batch_delivery            (2 minutes on one core)
 
-The first table shows images per second and core for each operation, at 32 and at 224 pixels. The second table compares
-the delivery of a batch at 224 pixels, with random resized crop and flip, with a training step of mobilenet_v3_small on
-this batch. Times are CPU times of one thread. Each is the shortest of several rounds, so that other processes on the
-machine have little influence.
+The first table shows images per second and core for each operation, at 32 and at 224 pixels. The second table shows
+two times for a batch at 224 pixels: its delivery, including random resized crops and flips, and a training step of
+mobilenet_v3_small on it. Times are CPU times of one thread. Each time is the shortest of several rounds, so that other
+processes on the machine have little influence.
 """
 
 import argparse

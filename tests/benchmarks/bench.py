@@ -2,7 +2,8 @@
 
     make bench                (about 20 minutes on two idle cores; the tables are written to studies/bench/)
 
-The two sides of every ratio are measured in the same run. The module of each benchmark explains its columns.
+The two sides of every ratio are measured in the same run. The module of each benchmark explains the columns of its
+table.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Data path for photograph-sized images: memory of a worker, building of the store, delivery of batches.
+"""Measures the data path of photographs: memory of a worker, time to build the store, and delivery of batches.
 
     make bench-data                                   (about 15 minutes on two idle cores)
     python -m tests.benchmarks.bench_data --images 2000
 
-The images are synthetic JPEG files of 400x333 to 500x400 pixels (as in ImageNet), written by the benchmark. The larger
-set consists of files with different names and the content of `DISTINCT` images. Ratios compare CPU seconds, so that
-other processes on the machine have little influence.
+The images are synthetic JPEG files of 400x333 to 500x400 pixels (as in ImageNet), written by the benchmark. The files
+of the larger set have different names, but contain only `DISTINCT` different images. Ratios compare CPU seconds, so
+that other processes on the machine have little influence.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def write_images(folder: Path, count: int, distinct: Path | None = None) -> Path
     Args:
         folder: The folder.
         count: Number of images.
-        distinct: A folder of JPEG files whose contents are copied; None to draw new images.
+        distinct: A folder of JPEG files whose contents are copied; None to generate new images.
     """
     noise, known = np.random.default_rng(0), sorted(distinct.rglob("*.jpg")) if distinct else []
     for n in range(count):
@@ -64,7 +64,7 @@ def write_images(folder: Path, count: int, distinct: Path | None = None) -> Path
 
 
 def settings(folder: Path) -> Config:
-    """Returns settings of a mobilenet_v3_small student that learns from labels, with the augmentation of ImageNet."""
+    """Returns settings of a mobilenet_v3_small student that learns from labels on images augmented as for ImageNet."""
     words = ["data.kind=image_folder", f"data.path={folder}", f"data.size={SIDE}", f"training.batch_size={BATCH}"]
     words += ["model.kind=torchvision", "model.name=mobilenet_v3_small", "model.stem=original", "training.threads=1"]
     words += [f"training.augmentation.{word}" for word in ("crop_scale=0.08", "flip=true")]
@@ -72,7 +72,7 @@ def settings(folder: Path) -> Config:
 
 
 def build(folder: Path, studies: Path) -> dict[str, float]:
-    """Builds the store and compares its images per CPU second with a plain Pillow loop over some of the files."""
+    """Builds the store, and compares its images per CPU second with those of a plain Pillow loop over some files."""
     files = sorted(folder.rglob("*.jpg"))
     plain = []
     for part in (files[:250], files[250:500]):

@@ -5,11 +5,12 @@
 A study seed determines the images, the teachers, the students and the searcher. The study file was developed with seeds
 of at least 100; seeds 0 to 4 were then run once. A study that already exists in the folder is read and not run again.
 
-The columns: whether the verdict is "better" than the best baseline; the pairs of seeds won; the difference in the
-objective on validation images with its interval (corrected for the number of candidates). On the test images, means
-over the confirmation seeds: the NLL of `kd`, `latentbe`, the winner and the ensemble; the fraction of the gap between
-`kd` and the ensemble that the winner closes; and the deep-ensemble equivalent of the winner. The last columns are
-Kendall's tau at the first rung, and the duration in seconds.
+The first columns show whether the winner is better than the best baseline, the number of seeds in which it is better,
+and the difference in the objective on validation images, with an interval that is corrected for the number of
+candidates. The next columns are means over the confirmation seeds on the test images: the NLL of `kd`, `latentbe`, the
+winner and the ensemble; the fraction of the gap between `kd` and the ensemble that the winner closes; and the
+deep-ensemble equivalent of the winner. The last columns are Kendall's tau at the first rung, and the duration in
+seconds.
 """
 
 import argparse
@@ -31,7 +32,7 @@ COLUMNS += ["gap closed", "DEE", "rank correlation", "seconds"]
 
 
 def settings_of(seed: int) -> list[str]:
-    """Returns the overrides for one study seed; seed 0 is the file itself."""
+    """Returns the overrides for one study seed; seed 0 is the unchanged file."""
     return [
         f"searcher.seed={seed}",
         f"config.seed={1000 * seed}",

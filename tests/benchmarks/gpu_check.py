@@ -1,11 +1,11 @@
-"""Measures one GPU: correctness, speed of steps, input, and trainings that share it. Takes at most 8 minutes.
+"""Measures one GPU: correctness, speed of steps, image input, and parallel trainings. Takes at most 8 minutes.
 
     make gpu-check
     python -m tests.benchmarks.gpu_check --minutes 8      (in any environment with torch and the core)
-    python -m tests.benchmarks.gpu_check --dry-run        (seconds, on the CPU: shows that it works)
+    python -m tests.benchmarks.gpu_check --dry-run        (seconds, on the CPU: a test of this script)
 
-Requires no network, and none of Ray, Optuna and MLflow: without them, the study at the end is skipped. Each part runs
-in a separate process and is stopped when its time is used; the rows it has written are kept.
+Requires no network. Without Ray, Optuna and MLflow, only the study at the end is skipped. Each part runs in a separate
+process and is stopped when its time is used; the rows that it has written are kept.
 """
 
 import argparse
@@ -39,7 +39,7 @@ COLUMNS = ("part", "what", "measured", "passed")
 
 
 def measured(parts: Sequence[str], minutes: float, dry: bool, home: Path) -> list[Row]:
-    """Returns the rows of all parts; unused time of a part is given to the others."""
+    """Returns the rows of all parts; unused time of a part is available to the remaining parts."""
     end, rows = time.monotonic() + 60 * minutes, list[Row]()
     for part in parts:
         left = end - time.monotonic()
@@ -68,7 +68,7 @@ def _of_part(part: str, seconds: float, dry: bool, home: Path) -> Sequence[Row]:
 
 
 def _ended(command: Sequence[str], seconds: float, log: Path) -> str:
-    """Runs a command in a new session and ends all its processes; returns an empty string, or how it failed."""
+    """Runs a command in a new session and ends all its processes; returns the failure, or an empty string."""
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:

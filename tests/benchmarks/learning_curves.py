@@ -37,7 +37,7 @@ class Task:
     Attributes:
         name: Name of both files.
         seeds: Seeds with which every row is trained.
-        file: The curves.
+        file: File of the learning curves.
     """
 
     def __init__(self, name: str) -> None:
@@ -81,7 +81,7 @@ class Task:
 
 
 def as_text(sampled: Mapping[str, Any]) -> dict[str, str]:
-    """Returns settings in the notation of the file."""
+    """Returns settings as a cell of the file."""
     return {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in sampled.items()}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 STUDENT = "student.safetensors"  # in the studies folder: the student that every trial "trains"
-SECONDS = "MADE_UP_TRIAL_SECONDS"  # environment variable: duration of a trial
+SECONDS = "MADE_UP_TRIAL_SECONDS"  # environment variable with the duration of a trial
 NAMES = (
     *(f"{what}/{name}" for what in ("val", "subnetworks") for name in ("nll", "accuracy", "brier", "ece", "cnll")),
     *("train/loss", "val/cbrier", "val/cece", "val/dee", "val/kl_to_ensemble", "val/top1_agreement"),

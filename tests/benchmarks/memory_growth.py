@@ -1,8 +1,8 @@
-"""Measures whether a process that runs many trials grows, and its peak memory.
+"""Measures the memory growth and the peak memory of a process that runs many trials.
 
     python -m tests.benchmarks.memory_growth              (200 trials; about 2 minutes on one core)
 
-Every trial begins and ends as in a Ray worker; every third is stopped after its first epoch, as a scheduler does.
+Every trial begins and ends as in a Ray worker; every third trial is stopped after its first epoch, as by a scheduler.
 Growth is the difference between the mean of the last 20 trials and the mean of trials 21 to 40.
 """
 
@@ -24,7 +24,7 @@ from tests.benchmarks.processes import peak_mib
 
 MIB = 2**20
 SMALL = ["model.width=8", "teachers.model.width=8", "training.epochs=2"]
-WINDOW = 20  # number of warm-up trials of the allocator, and of trials averaged at each end
+WINDOW = 20  # number of trials after which the allocator is warm, and number of trials averaged at each end
 
 
 def trial(config: Config, ensemble: TeacherEnsemble, data: DataSplits, *, stopped: bool) -> None:

@@ -1,10 +1,10 @@
-"""One distillation step as in the papers and their official code, in plain form; the reference of `step_speed`.
+"""One distillation step as in the papers and their official code, not optimized; the reference of `step_speed`.
 
 For tdiv_sdiv, all teachers and all subnetworks evaluate the clean batch, and the pair is selected from their stacked
-outputs. The gradient therefore passes through all of them, as in the official code of Nam et al. 2022. The weights of
-aekd take one backward pass per teacher. Rank-one factors scale activations. Teachers run one after another in the form
-in which they were trained. Layout and precision are the defaults of torch. The losses are those of
-`ensdistill.methods.losses`.
+outputs. The gradient therefore passes through all of these networks, as in the official code of Nam et al. 2022. The
+teacher weights of aekd require one backward pass per teacher. Rank-one factors scale activations. Teachers run one
+after another in the form in which they were trained. Layout and precision are the defaults of torch. The losses are
+those of `ensdistill.methods.losses`.
 """
 
 from collections.abc import Sequence

@@ -54,7 +54,7 @@ def measure(systems: list[str], seeds: int, store: str) -> dict[str, dict[str, M
         get_ensemble(config, load_data(config.data), store)
     todo = list(product(systems, PRECISIONS, range(seeds)))
     found: dict[tuple[str, str], list[Metrics]] = {(system, precision): [] for system, precision, _ in todo}
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:  # if forked after a training, the threads of torch hang
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:  # in a process forked after a training, torch hangs
         jobs = [pool.submit(trained, system, seed, precision, store) for system, precision, seed in todo]
         for (system, precision, seed), job in zip(todo, jobs, strict=True):
             found[system, precision].append(job.result())

@@ -13,10 +13,10 @@ Axes = Mapping[str, Mapping[str, Any]]  # `kind` and `values` of each hyperparam
 class RowPoints:
     """Settings of the rows of a table, as points.
 
-    The distance between two rows is the sum over the hyperparameters of a distance in [0, 1]. For numbers, it is the
-    difference as a fraction of the range, in the logarithm if they are sampled so; for listed values, it is 0 or 1. If
-    a hyperparameter is inactive in only one of the rows, its value is the middle of the range; for listed values, the
-    distance is 1/2.
+    The distance between two rows is the sum over the hyperparameters of a distance in [0, 1]. For numbers, this is the
+    difference as a fraction of the range, on a logarithmic scale if the numbers are sampled on this scale. For listed
+    values, it is 0 or 1. If a hyperparameter is inactive in only one of the rows, its value is the middle of the range;
+    for listed values, the distance is 1/2.
 
     Attributes:
         settings: Settings of each row.

@@ -107,7 +107,7 @@ def prepare(studies: Path) -> None:
 
 @contextmanager
 def cluster(cpus: int) -> Iterator[None]:
-    """Provides Ray with this number of logical CPUs; with 0, the study starts Ray."""
+    """Starts Ray with this number of logical CPUs; with 0, the study itself starts Ray."""
     if not cpus:
         yield
         return

@@ -3,8 +3,9 @@
     python -m tests.benchmarks.search_peers PEER JOB OUT
 
 JOB contains the table and the benchmark seeds. For each seed, OUT receives the completed trials: epochs of all trials
-so far, and the row. Every peer uses its default settings, with two exceptions: eight random trials first, as in this
-project, and the rungs of the study file. Trials run one after another, which is an advantage over two trials at a time.
+so far, and the row. Every peer uses its default settings, with two exceptions: a search begins with eight random
+trials, as in this project, and the rungs are those of the study file. Trials run one after another, which is an
+advantage over two trials at a time.
 A suggestion is mapped to the nearest unused row (row_points.py), and the peer receives the value together with the
 settings of this row; confopt selects from the rows themselves.
 """

@@ -1,4 +1,4 @@
-"""Measures how much sooner than random search a searcher with a scheduler reaches the final best of random search.
+"""Measures how many epochs a searcher with a scheduler requires to reach the final best value of random search.
 
     make bench-search                                             (40 seeds of all searchers and of other packages)
     python -m tests.benchmarks.search_speed --who "tpe + asha"    (one searcher)
@@ -17,7 +17,7 @@ has the following values, with 95 % intervals over paired benchmark seeds:
   epochs of random search; 1 if no trial does
 - regret: NLL of the confirmed trial minus the NLL of the best row of the table, both as means of the two seeds, in
   units of the mean regret of random search
-- false winners: share of searches whose best trial is not the best of its three candidates by the mean of both seeds
+- false winners: share of searches whose best trial is not the best of the three candidates by the mean of both seeds
 """
 
 import argparse
@@ -41,8 +41,8 @@ from tests.benchmarks.table_search import WAYS, Story, random_search, search
 CANDIDATES = 3
 OURS, RANDOM = "tpe + asha", "random"
 DRAWS = 10_000  # number of bootstrap samples
-# Random search trains one in n rows, n depending on the task. The rungs of `digits` are so early that with half of the
-# rows, early stopping would reach all rows.
+# Random search trains one in n rows, where n depends on the task. The rungs of `digits` are so early that with half of
+# the rows, early stopping would reach all rows.
 SHARE = {"four_settings": 2, "five_systems": 2, "digits": 4}
 
 
@@ -52,7 +52,7 @@ class Outcome:
 
     Attributes:
         epochs: Epochs until a trial is as good as the best of random search, divided by the epochs of random search;
-            1 if none is.
+            1 if no trial is.
         regret: Regret of the confirmed trial, in NLL or in units of the mean regret of random search.
         false_winner: 1 if the best trial of the search is not the best of its candidates, else 0; NaN if there is no
             second seed.
@@ -116,7 +116,7 @@ def ratio(values: Sequence[float], reference: Sequence[float]) -> str:
 
 
 def _resampled(values: Sequence[float]) -> NDArray[np.float64]:
-    """Returns means of resampled seeds, the same seeds for all values of the same number."""
+    """Returns means over resampled seeds; sequences of the same length use the same resampled seeds."""
     draws = np.random.default_rng(0).integers(len(values), size=(DRAWS, len(values)))
     means: NDArray[np.float64] = np.asarray(values)[draws].mean(1)
     return means

@@ -2,13 +2,14 @@
 
     python -m tests.benchmarks.second_seeds                 (80 seeds; about 5 minutes on one idle core)
 
-Settings are suggested by the product's TPE in the space of curves/digits.yaml and mapped to the nearest unused row of
-the table. The true value is log NLL of the row after its last epoch; each training adds normal noise. `plain` trains
-each row once. The other policies train the leader again instead of a new row, as long as it leads by less than the
-standard deviation of the noise (`close`) or always (`always`), up to a number of seeds; the searcher receives means.
+Settings are suggested by the TPE searcher of this package in the space of curves/digits.yaml, and mapped to the nearest
+unused row of the table. The true value is the log NLL of the row after its last epoch; each training adds normal noise.
+`plain` trains each row once. The other policies train the leader again instead of a new row, up to a maximum number of
+seeds: `close` only while the lead is smaller than the standard deviation of the noise, `always` without this condition.
+The searcher receives the mean values.
 
-After the search, the best three rows by mean become candidates. They are confirmed with fresh seeds by the code of the
-product, without a baseline. Each candidate has three seeds, clearly worse candidates are dropped, and there are at most
+After the search, the best three rows by mean become candidates. They are confirmed with fresh seeds by the code of this
+package, without a baseline. Each candidate has three seeds, clearly worse candidates are dropped, and there are at most
 18 replicates.
 
 - regret: true value minus the true value of the best row, for the row that ranks first in the search and for the winner
@@ -33,7 +34,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 from tests.benchmarks.curve_table import CurveTable
 from tests.benchmarks.learning_curves import Task
 
-POLICIES: dict[str, tuple[float, int]] = {  # (lead in standard deviations below which a seed is added, maximum seeds)
+POLICIES: dict[str, tuple[float, int]] = {  # (lead in standard deviations below which a seed is added, most seeds)
     "plain": (0.0, 1),
     "close, 2 seeds": (1.0, 2),
     "close, 3 seeds": (1.0, 3),
@@ -105,7 +106,7 @@ def search(task: Noisy, trainings: int, policy: tuple[float, int]) -> list[Train
 
 
 def needs_a_seed(order: Sequence[Trained], policy: tuple[float, int], noise: float) -> bool:
-    """Returns whether the leader trains again."""
+    """Returns whether the leader is trained again."""
     lead, most = policy
     return len(order) > 1 and len(order[0].values) < most and order[1].mean - order[0].mean < lead * noise
 

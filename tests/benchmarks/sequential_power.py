@@ -2,10 +2,11 @@
 
     python tests/benchmarks/sequential_power.py --draws 1200
 
-`compare`: two settings, with the decision rule of `ensdistill-tune compare`. Confirmation: the confirmation of a study,
-by the code of this project, with one or two baselines and up to three candidates, and a total error rate of 5 % for all
-false "better" verdicts. Differences are in units of the standard deviation of the paired differences. The cost is the
-number of replicates divided by the number of candidates, baselines included, so 5 is the cost of five seeds for each.
+`compare` compares two settings with the decision rule of `ensdistill-tune compare`. `confirmation` runs the
+confirmation of a study with the code of this package, for one or two baselines and up to three candidates. The total
+rate of false "better" verdicts must be at most 5 %. Differences are in units of the standard deviation of the paired
+differences. The cost is the number of replicates divided by the number of candidates, including baselines, so five
+seeds per candidate have a cost of 5.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def decisions(differences: Array) -> tuple[float, float, float]:
 
 
 def with_hopeless(differences: Array) -> tuple[float, float]:
-    """Returns the rate of "better" and the mean number of pairs if a comparison also ends when it is hopeless."""
+    """Returns the rate of "better" and the mean number of pairs if hopeless comparisons end early."""
     outcomes, pairs = [], []
     for own in differences:
         for count in range(FEWEST_TO_STOP, MOST_PAIRS + 1):
@@ -85,7 +86,7 @@ def with_hopeless(differences: Array) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Race:
-    """Confirmations of simulated studies, by the code of the product.
+    """Confirmations of simulated studies with the code of this package.
 
     Attributes:
         baselines: True values of the baselines in standard deviations of paired differences; larger is better.
@@ -110,7 +111,11 @@ class Race:
         return [record(n, n < len(self.baselines), 0.0) for n in range(len(self.baselines) + len(self.effects))]
 
     def one(self, values: Array) -> tuple[Candidate, Candidate | None, bool, float]:
-        """Returns winner, best baseline, whether the verdict is "better", and cost, of values (candidates, pairs)."""
+        """Returns the winner, the best baseline, whether the verdict is "better", and the cost.
+
+        Args:
+            values: Values (candidates, pairs); baselines are the first candidates.
+        """
         first = self.study.max_search_seed + 1
         replicates = [
             replace(record(n, n < len(self.baselines), float(v)), replicate_of=n, seed=first + k)

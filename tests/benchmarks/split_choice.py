@@ -1,9 +1,10 @@
-"""Measures how much four teachers improve on one, by number of training images of digits; source of the default split.
+"""Measures by how much four teachers are better than one, by number of `digits` images; source of the default split.
 
     python tests/benchmarks/split_choice.py            (about 2 minutes on one core)
 
-Each seed determines the split, the teachers and the student. For each size, the table shows means over 5 seeds: the
-validation NLL of the ensemble, of its members, their ratio, and the validation NLL of one student per preset.
+Each seed determines the split, the teachers and the student. For each number of training images, the table shows means
+over 5 seeds: the validation NLL of the ensemble and of a member, their ratio, and the validation NLL of one student per
+preset.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""Compares the speed of a training step with the plain published procedure and with its convolutions alone.
+"""Compares the time of a training step with that of the published procedure and with that of its convolutions alone.
 
     python -m tests.benchmarks.step_speed                               (about 15 minutes on two cores)
     python -m tests.benchmarks.step_speed --rounds 3 --systems latentbe (a quick run)
 
 Both procedures run in separate processes and take turns, so that other load on the machine affects both. A ratio is the
 median over rounds, with quartiles. A turn consists of two steps, of which the second is timed, because in training each
-step follows another step of the same process. `ceiling` is the time of only the convolutions of our step, one after
+step follows another step of the same process. `ceiling` is the time of the convolutions of our step alone, one after
 another, with the same shapes, precision and layout; the fraction is this time divided by the time of the step. Before
-timing, both procedures must give the same loss and gradients of one step in float64, within a largest relative
-difference of 1e-5.
+timing, both procedures must give the same loss and gradients of one step in float64, with a relative difference of at
+most 1e-5.
 """
 
 import argparse
@@ -190,7 +190,7 @@ def convolutions_of(step: Work) -> tuple[Work, float]:
 
 
 def worker(name: str, who: str, threads: int, told: Connection) -> None:
-    """Sends the FLOPs of a step, then the seconds of a step or a ceiling at each request."""
+    """Sends the FLOPs of a step and then, for each request, the seconds of a step or of its ceiling."""
     torch.set_num_threads(threads)
     system = System(name)
     if who == "official":

@@ -6,7 +6,7 @@
 `efficiency` is the pure training time, divided by the number of slots and by the wall time from the start of the
 session to the end of the last trial. The plain loop trains the same students without a study, half of them before and
 half after the study, so that other load on the machine affects both. The ratio of the two wall times is the cost of the
-study. The fixed cost per trial is measured with trials of one epoch: their duration without this epoch, once both
+study. The fixed cost per trial is measured with trials of one epoch: their duration without this epoch, after both
 workers are warm.
 """
 
@@ -64,7 +64,7 @@ def study_of(trials: int, epochs: int) -> StudyConfig:
 
 
 def run_study(study: StudyConfig, studies: Path, name: str) -> tuple[list[Event], float, dict[str, Use]]:
-    """Launches a study as users do; returns its events, the seconds of the command, and the resources used by kind."""
+    """Launches a study as users do; returns its events, its duration in seconds, and the resources by process kind."""
     file = studies / f"{name}.yaml"
     file.write_text(yaml.safe_dump(study.model_dump(mode="json", exclude_unset=True)))
     command = [
@@ -162,7 +162,7 @@ class PlainLoop:
         self._seed = 0
 
     def train(self, trials: int) -> None:
-        """Trains further students."""
+        """Trains this number of further students."""
         began = time.perf_counter()
         done = list(self._pool.map(_train, range(self._seed, self._seed + trials)))
         self.wall += time.perf_counter() - began

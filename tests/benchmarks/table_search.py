@@ -23,7 +23,7 @@ Story = list[tuple[int, int]]  # for each trial that completed: epochs trained b
 
 @dataclass(frozen=True)
 class Way:
-    """A way to search.
+    """A combination of searcher and scheduler.
 
     Attributes:
         searcher: Settings of the searcher.
@@ -146,12 +146,12 @@ class Search:
 
 
 def search(way: Way, table: CurveTable, seed: int, trials: int) -> Story:
-    """Returns the trials of one search that completed."""
+    """Returns the completed trials of one search."""
     return Search(way, table, seed, trials).run()
 
 
 def study_of(way: Way, table: CurveTable, seed: int, trials: int) -> StudyConfig:
-    """Returns the study of a search space with this searcher and the epochs of the given number of complete trials."""
+    """Returns the study of a search space with this searcher; the budget is the epochs of `trials` complete trials."""
     study, epochs = table.task.study, trials * table.epochs
     changed = {
         "searcher": {**way.searcher, "seed": seed + INDEPENDENT},
@@ -163,6 +163,6 @@ def study_of(way: Way, table: CurveTable, seed: int, trials: int) -> StudyConfig
 
 
 def random_search(table: CurveTable, seed: int, trials: int) -> Story:
-    """Returns rows in random order, each trained to its end."""
+    """Returns rows in random order, each trained to its last epoch."""
     order = np.random.default_rng(seed).permutation(len(table.settings))[:trials]
     return [((n + 1) * table.epochs, int(row)) for n, row in enumerate(order)]

@@ -129,7 +129,7 @@ def outcome(home: Path) -> dict[str, Any]:
 
 
 def in_mlflow(home: Path) -> dict[str, Any]:
-    """Returns status and metric points of every run of a study, except times; asserts that no point is duplicated."""
+    """Returns the status and the metric points, without times, of every run; asserts that no point is duplicated."""
     summary = json.loads((home / "study.json").read_text())
     client = MlflowClient(summary["tracking_uri"])
     experiment = client.get_experiment_by_name("ensdistill").experiment_id

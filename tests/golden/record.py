@@ -2,8 +2,9 @@
 
     python -m tests.golden.record        (or: make golden)
 
-writes them again into this folder. They contain no times. Results are equal bit for bit on the CPU model that recorded
-them, and within 1e-4 on others; test_golden.py compares them. A commit that records them again states the reason.
+The command writes the results into this folder; they contain no times. Later results must be equal bit for bit on the
+CPU model that recorded them, and within 1e-4 on other CPU models; test_golden.py compares them. A commit that records
+results again states the reason.
 """
 
 import csv

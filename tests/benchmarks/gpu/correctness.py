@@ -42,7 +42,7 @@ def run(sizes: Sizes, note: Note) -> None:
 
 
 class Case:
-    """One small training; every call trains it from the beginning."""
+    """One small training, which every call of `train` repeats from the beginning."""
 
     def __init__(self, sizes: Sizes) -> None:
         net = TINY if sizes.dry else RESNET

@@ -48,12 +48,12 @@ class Sizes:
         device: `cuda`, or `cpu` in a dry run.
         images: Number of training images of the correctness checks.
         batch: Batch size.
-        nets: Networks of the steps: name and overrides.
-        rounds: Number of rounds; a median over them is reported.
+        nets: Networks whose steps are measured: name and overrides.
+        rounds: Number of rounds; the median over all rounds is reported.
         photos: Number of photographs of the input check.
-        side: Their side in pixels.
-        at_once: Numbers of trainings at the same time.
-        window: Seconds for which each number is measured.
+        side: Side of each photograph in pixels.
+        at_once: Numbers of parallel trainings.
+        window: Seconds for which each number of trainings is measured.
     """
 
     device: str
@@ -140,7 +140,7 @@ class BusyWatch:
         return fmean(self._seen) if self._seen else None
 
     def in_words(self) -> str:
-        """Returns the share as a phrase at the end of a sentence."""
+        """Returns the share as a phrase for the end of a sentence."""
         return "" if self.percent is None else f", GPU busy {self.percent:.0f} %"
 
     def _read(self) -> None:

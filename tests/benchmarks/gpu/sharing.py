@@ -87,7 +87,7 @@ def trainings(sizes: Sizes) -> Iterator[list[Connection]]:
 
 
 def train(sizes: Sizes, end: Connection) -> None:
-    """Trains after receiving seconds and cores, and returns the steps per second; None ends it."""
+    """Trains each time it receives (seconds, cores), and sends the steps per second; None ends the loop."""
     if not sizes.dry:
         torch.set_num_threads(1)
     net = next(iter(sizes.nets.values()))

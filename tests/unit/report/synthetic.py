@@ -120,7 +120,7 @@ def metrics(nll: float) -> dict[str, float]:
 
 
 def teachers() -> dict[str, Any]:
-    """Returns the entry of study.json for four teachers: each alone has an NLL of 0.18, the ensemble of 0.11."""
+    """Returns the entry of study.json for four teachers: each alone has an NLL of 0.18, the ensemble has 0.11."""
     together, alone = ({name.removeprefix("val/"): v for name, v in metrics(nll).items()} for nll in (0.11, 0.18))
     alone |= {"parameters": PARAMETERS, "flops": FLOPS}
     together |= {"parameters": 4 * PARAMETERS, "flops": 4 * FLOPS, "diversity": 0.15, "mutual_information": 0.04}
@@ -128,7 +128,7 @@ def teachers() -> dict[str, Any]:
 
 
 def diagnostics(confirmed: Sequence[Candidate]) -> Diagnostics | None:
-    """Returns reliability in 15 bins, of which those with low confidence are empty, and disagreement in tenths."""
+    """Returns reliability in 15 bins, where bins of low confidence are empty, and disagreement in ten groups."""
     chance = np.random.default_rng(0)
     shape = np.linspace(0, 1, 10) ** 3
     first, *others = [c.trial.number for c in _looked_at(confirmed)] or [0]
@@ -179,7 +179,7 @@ def _curve(final: float, chance: np.random.Generator) -> Iterator[float]:
 def _ends(
     record: TrialRecord, values: list[float], flops: float, came: dict[int, list[float]], stopping: bool
 ) -> TrialRecord:
-    """Ends every 20th trial by divergence after two epochs; others end at a rung where the median so far is better."""
+    """Ends every 20th trial by divergence after two epochs, and others at rungs where the median so far is better."""
     if record.number % 20 == 0:
         return replace(record, state="failed", epochs=reports(values[:2], flops), error="the loss is not finite")
     for rung in RUNGS if stopping else ():
