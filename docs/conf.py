@@ -1,4 +1,4 @@
-"""Settings of Sphinx for the documentation site; `make docs` builds it."""
+"""Settings of Sphinx for the documentation site, which `make docs` builds."""
 
 import sys
 from pathlib import Path

@@ -91,10 +91,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--presets", nargs="+", default=list(PRESETS))
     parser.add_argument("--set", action="append", default=[], help="settings instead of those for cluttered digits")
-    parser.add_argument("--also", action="append", default=[], help="settings on top of those")
+    parser.add_argument("--also", action="append", default=[], help="additional settings")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--store", default="studies/teachers", help="where teachers are kept")
+    parser.add_argument("--store", default="studies/teachers", help="folder of the teachers")
     options = parser.parse_args()
     overrides = [*(options.set or CLUTTERED_DIGITS), *options.also]
     arguments = (options.presets, overrides, options.device, str(Path(options.store)))

@@ -78,7 +78,7 @@ def training_step() -> Callable[[], None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--json", type=Path, help="file for the measurements")
     options = parser.parse_args()
     torch.set_num_threads(1)
     figures: dict[str, Any] = {}

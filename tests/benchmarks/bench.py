@@ -107,7 +107,7 @@ def report(figures: dict[str, Any]) -> str:
 def main() -> None:
     """Runs all benchmarks, and prints and stores tables and results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("studies/bench"), help="folder of the dated files")
+    parser.add_argument("--out", type=Path, default=Path("studies/bench"), help="folder for the dated result files")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         figures = {part: run(part, Path(home)) for part in PARTS}

@@ -213,8 +213,8 @@ def row(what: str, measured: str, target: str, reached: bool) -> tuple[str, str,
 def main() -> None:
     """Measures and prints all values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=LARGE, help=f"images of the larger set ({LARGE})")
-    parser.add_argument("--home", type=Path, help="existing folder of temporary files, which needs 9 GB")
+    parser.add_argument("--images", type=int, default=LARGE, help=f"number of images of the larger set ({LARGE})")
+    parser.add_argument("--home", type=Path, help="existing folder for temporary files, with 9 GB of free space")
     parser.add_argument("--part", nargs=3, metavar=("PART", "FOLDER", "STUDIES"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:

@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--students", nargs="+", default=list(STUDENTS), choices=STUDENTS)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--store", default="studies/teachers", help="folder of the teachers")
-    parser.add_argument("--rows", type=Path, help="a JSON file for the metrics of all seeds")
+    parser.add_argument("--rows", type=Path, help="JSON file for the metrics of all seeds")
     options = parser.parse_args()
     arguments = (options.students, options.epochs, options.store)
     with ProcessPoolExecutor(options.processes) as pool:

@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints and writes; returns 1 if a check failed, 2 without a GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=8, help="total time in minutes (8)")
-    parser.add_argument("--out", type=Path, default=Path("studies/gpu-check"), help="folder of the dated files")
+    parser.add_argument("--out", type=Path, default=Path("studies/gpu-check"), help="folder for the dated result files")
     parser.add_argument("--parts", nargs="+", choices=SHARES, default=list(SHARES))
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, on the CPU, in this process")
     parser.add_argument("--part", choices=SHARES, help=argparse.SUPPRESS)  # of the processes started by this one

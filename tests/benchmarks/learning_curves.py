@@ -73,7 +73,7 @@ class Task:
             expected = as_text(self.settings(int(row["place"])))
             if {name: row[name] for name in expected} != expected:
                 raise DataError(
-                    f"{self.file}: settings must be those of {self.name}.yaml, got others at place "
+                    f"{self.file}: settings must be those of {self.name}.yaml, got different settings at place "
                     f"{row['place']}. Delete the file, or restore the search space."
                 )
             known.add((int(row["place"]), int(row["seed"])))

@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--preset", default="latentbe")
-    parser.add_argument("--json", type=Path, help="where the figures are written too")
+    parser.add_argument("--json", type=Path, help="file for the measurements")
     options = parser.parse_args()
     figures = measure(options.trials, options.preset)
     table = Table("what", "MiB", title=f"memory of a worker, {options.preset} (no growth over 200 trials)")

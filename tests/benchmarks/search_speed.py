@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--metric", default="nll", choices=METRICS)
     parser.add_argument("--seeds", type=int, default=40)
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--first", type=int, default=0, help="first benchmark seed")
     parser.add_argument("--json", type=Path, help="file to which the outcomes are also written")
     options = parser.parse_args()
     seeds, found = range(options.first, options.first + options.seeds), dict[str, Outcomes]()

@@ -177,7 +177,7 @@ def report_hopeless(random: np.random.Generator, draws: int) -> None:
 
 
 def report_races(random: np.random.Generator, draws: int, seeds: int) -> None:
-    print(f"confirmation with {seeds} seeds: false better, right better, best candidate wins, cost")
+    print(f"confirmation with {seeds} seeds: false better, correct better, best candidate wins, cost")
     for (baselines, effects), (name, draw) in product(SCENARIOS, NOISE.items()):
         number = draws if max(effects) <= max(baselines) else draws // 4
         found = Race(baselines, effects, seeds).report(random, draw, number)

@@ -284,7 +284,7 @@ def check(name: str) -> None:
     system, other = (System(name, torch.float64, 8) for _ in range(2))
     apart = difference(system.ours(), other.published())
     if apart > 1e-5:
-        raise SystemExit(f"{name}: losses or gradients differ by {apart:.1e}; the rule is 1e-5")
+        raise SystemExit(f"{name}: losses or gradients differ by {apart:.1e}; the limit is 1e-5")
 
 
 def main() -> None:
@@ -294,7 +294,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="where the figures are written too")
+    parser.add_argument("--json", type=Path, help="file for the measurements")
     options = parser.parse_args()
     table = Table(*COLUMNS, title=f"ResNet-20, batch {BATCH}, {options.threads} threads: medians (quartiles)")
     rows = []

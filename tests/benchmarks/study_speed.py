@@ -209,9 +209,9 @@ def main() -> None:
     """Measures and prints all values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--epochs", type=int, default=56, help="of each; 56 take about 5 s")
-    parser.add_argument("--short", type=int, default=64, help="trials of one epoch, for the fixed cost")
-    parser.add_argument("--json", type=Path, help="where the figures are written too")
+    parser.add_argument("--epochs", type=int, default=56, help="epochs of each trial; 56 epochs take about 5 s")
+    parser.add_argument("--short", type=int, default=64, help="trials of one epoch that measure the fixed cost")
+    parser.add_argument("--json", type=Path, help="file for the measurements")
     options = parser.parse_args()
     figures = measure(options.trials, options.epochs, options.short)
     table = Table("what", "figure", title="study speed (targets: efficiency >= 0.90, fixed cost <= 0.2 s)")

@@ -1,9 +1,8 @@
 """Parts of the documentation that are generated from the code when the site is built.
 
-Directives insert Markdown that a function of this package returns: `{settings}`, `{commands}`, `{events}`,
-`{metrics}`, `{preset}`, `{piece}`,
-`{other-pieces}`, `{public-names}`. In addition: formulas as SVG, notebooks as pages, docstrings
-in Markdown's notation, and links from names of settings, commands and presets to their pages.
+Each directive inserts the Markdown returned by a function of this package: `{settings}`, `{commands}`, `{events}`,
+`{metrics}`, `{preset}`, `{piece}`, `{other-pieces}`, `{public-names}`. In addition, the package renders formulas as SVG,
+notebooks as pages and docstrings as Markdown, and links names of settings, commands and presets to their pages.
 """
 
 from collections.abc import Callable
@@ -40,7 +39,7 @@ DIRECTIVES: dict[str, Callable[[str], str]] = {
 
 
 def directive(generate: Callable[[str], str]) -> type[SphinxDirective]:
-    """Returns a directive that inserts the Markdown of a function of its argument."""
+    """Returns a directive that inserts the Markdown returned by a function for the argument of the directive."""
 
     class Generated(SphinxDirective):
         optional_arguments = 1
@@ -50,7 +49,11 @@ def directive(generate: Callable[[str], str]) -> type[SphinxDirective]:
             argument = self.arguments[0] if self.arguments else ""
             try:
                 text = generate(argument)
-            except (KeyError, ValueError, EnsdistillError) as error:  # the page names what the code does not have
+            except (
+                KeyError,
+                ValueError,
+                EnsdistillError,
+            ) as error:  # the page names something that the code does not define
                 raise self.error(f"{self.name} {argument}: {error}") from error
             return self.parse_text_to_nodes(text, allow_section_headings=True)
 
@@ -58,7 +61,7 @@ def directive(generate: Callable[[str], str]) -> type[SphinxDirective]:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Registers everything with Sphinx."""
+    """Registers all directives, renderers and parsers with Sphinx."""
     for name, generate in DIRECTIVES.items():
         app.add_directive(name, directive(generate))
     for part in (docstrings, links, formulas, notebook, optional_pages):

@@ -1,4 +1,4 @@
-"""The reference of commands, from their parsers."""
+"""The reference of commands, generated from their parsers."""
 
 import argparse
 
@@ -14,7 +14,7 @@ PAGE = "reference/commands"
 
 
 def subcommands(program: str) -> dict[str, argparse.ArgumentParser]:
-    """Returns the parsers of a program's commands by name."""
+    """Returns the parsers of a program's commands, keyed by name."""
     parser = PARSERS[program]()
     (action,) = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
     return dict(action.choices)
@@ -26,7 +26,7 @@ def anchor(program: str, command: str) -> str:
 
 
 def pages() -> dict[str, tuple[str, str]]:
-    """Returns the page and the anchor of every command by its name, such as `ensdistill-tune resume`."""
+    """Returns the page and the anchor of every command, keyed by its name, such as `ensdistill-tune resume`."""
     return {
         f"{program} {command}": (PAGE, anchor(program, command))
         for program in PARSERS

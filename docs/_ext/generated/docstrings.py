@@ -1,4 +1,4 @@
-"""Docstrings: plain text with `code` and equations, which is neither reStructuredText nor Markdown."""
+"""Conversion of docstrings, which are plain text with `code` and equations, to Markdown and reStructuredText."""
 
 import inspect
 import re
@@ -18,13 +18,13 @@ def paragraphs(doc: str) -> list[str]:
 
 
 def is_preformatted(paragraph: str) -> bool:
-    """Returns whether a paragraph is an equation or another text whose line breaks count."""
+    """Returns whether a paragraph is an equation or another text whose line breaks must be kept."""
     lines = paragraph.splitlines()
     return bool(EQUATION.match(lines[0].strip())) or any(line.startswith("  ") for line in lines)
 
 
 def summary(thing: Any) -> str:
-    """Returns the first paragraph of a docstring in one line; empty without a docstring."""
+    """Returns the first paragraph of a docstring as one line, or an empty string without a docstring."""
     doc = thing.__dict__.get("__doc__") if isinstance(thing, type) else thing.__doc__
     return " ".join(paragraphs(doc)[0].split()) if doc else ""
 
@@ -43,7 +43,7 @@ def to_markdown(thing: Any) -> str:
 
 
 def as_restructured(lines: list[str]) -> list[str]:
-    """Returns the lines of a docstring as reStructuredText for autodoc; sections stay for napoleon."""
+    """Returns the lines of a docstring as reStructuredText for autodoc; napoleon converts the sections later."""
     made: list[str] = []
     for part in paragraphs("\n".join(lines)):
         first = part.splitlines()[0]
@@ -58,7 +58,7 @@ def as_restructured(lines: list[str]) -> list[str]:
 
 
 def _quoted(line: str) -> str:
-    """Returns a line in which `code` is code, and nothing else is markup."""
+    """Returns a line in which backticks mark code, and all other markup is escaped."""
     parts = line.split("`")
     for n in range(0, len(parts), 2):
         parts[n] = re.sub(r"([\\*|]|_(?=\W|$))", r"\\\1", parts[n])

@@ -1,4 +1,4 @@
-"""Formulas as SVG, drawn by matplotlib when the site is built: no script, no network, no fonts of the reader."""
+"""Formulas as SVG, drawn by matplotlib when the site is built; pages require no scripts, network access or fonts."""
 
 from functools import cache
 from html import escape
@@ -11,17 +11,17 @@ from matplotlib.textpath import text_to_path
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
-SIZE = 10.0  # points a letter; 1 em is this many units of a drawing
-LETTERS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}  # matplotlib's codes of the commands of a path
+SIZE = 10.0  # font size in points; 1 em equals this number of units of a drawing
+LETTERS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}  # SVG path commands, keyed by matplotlib's path codes
 POINTS = {"M": 1, "L": 1, "Q": 2, "C": 3, "Z": 1}
 
 
 @cache
 def svg(formula: str) -> str:
-    """Returns a drawing in the color of the text, on its base line.
+    """Returns an SVG drawing in the color of the text, aligned with the baseline of the text.
 
     Raises:
-        ValueError: matplotlib's mathtext does not have a command of the formula.
+        ValueError: The mathtext of matplotlib does not support a command of the formula.
     """
     text = "$" + " ".join(formula.split()) + "$"
     font = FontProperties(size=SIZE)
@@ -41,7 +41,7 @@ def svg(formula: str) -> str:
 
 
 def outline(vertices: np.ndarray, codes: list[int]) -> str:
-    """Returns the `d` of an SVG path from points (N,2) and matplotlib's codes of them."""
+    """Returns the attribute `d` of an SVG path from points (N,2) and the matplotlib codes of these points."""
     parts: list[str] = []
     n = 0
     while n < len(codes):

@@ -7,12 +7,12 @@ from sphinx.application import Sphinx
 from ensdistill.config import presets
 from generated import commands, settings
 
-CODE = ("contributing/", "extending", "reference/python")  # where `labels` is an argument, not the preset
+CODE = ("contributing/", "extending", "reference/python")  # pages on which `labels` is an argument, not the preset
 SKIP = (nodes.reference, nodes.title, nodes.term, toctree)
 
 
 def targets() -> dict[str, tuple[str, str]]:
-    """Returns page and anchor by the text of the inline code."""
+    """Returns the page and the anchor of each link, keyed by the text of the inline code."""
     found = settings.pages() | commands.pages()
     return found | {name: (f"methods/{name}", "") for name in presets()}
 
@@ -36,7 +36,7 @@ def _link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 
 def _keep_spreads_whole(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Keeps `+- 0.010` on one line where a cell of a table is broken."""
+    """Prevents line breaks within `+- 0.010` in table cells."""
     for entry in doctree.findall(nodes.entry):
         for text in list(entry.findall(nodes.Text)):
             if "+- " in text:
@@ -52,6 +52,6 @@ def _may_link(node: nodes.Node) -> bool:
 
 
 def setup(app: Sphinx) -> None:
-    """Changes a page when it is written."""
+    """Changes each page when it is written."""
     app.connect("doctree-resolved", _link)
     app.connect("doctree-resolved", _keep_spreads_whole)

@@ -1,4 +1,4 @@
-"""Small pieces of Markdown."""
+"""Functions that return Markdown elements."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,7 +20,7 @@ def block(text: str, language: str = "text") -> str:
 
 
 def escaped(text: str) -> str:
-    """Returns prose in which only backticks keep their meaning: no emphasis, no links, no formulas."""
+    """Returns prose in which all markup except backticks is escaped: no emphasis, links or formulas."""
     parts = text.split("`")
     for n in range(0, len(parts), 2):
         for sign in "\\*_[]<>${}^~":

@@ -1,4 +1,4 @@
-"""Notebooks as pages, with the outputs that their file holds; nothing is run."""
+"""Notebooks as pages, with the outputs stored in their files; no cell is executed."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 
 
 def to_markdown(text: str) -> str:
-    """Returns a notebook (its JSON) as Markdown: text, code, and outputs as text, HTML or images."""
+    """Returns the JSON of a notebook as Markdown: text, code, and outputs as text, HTML or images."""
     return "\n\n".join(part for cell in json.loads(text)["cells"] for part in _cell(cell) if part.strip())
 
 
@@ -44,7 +44,7 @@ def _fenced(text: str, language: str) -> str:
 
 
 class NotebookParser(MystParser):
-    """Parses a notebook as the Markdown page that it amounts to."""
+    """Parses a notebook after its conversion to Markdown."""
 
     supported = ("ipynb",)
 

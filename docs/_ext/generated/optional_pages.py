@@ -1,4 +1,4 @@
-"""Entries of a table of contents whose pages may be missing: `?name` stands for `name` where that page exists."""
+"""Optional entries in tables of contents: `?name` is replaced by `name` if the page exists, and otherwise removed."""
 
 from sphinx.application import Sphinx
 

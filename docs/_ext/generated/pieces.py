@@ -1,4 +1,4 @@
-"""Method cards: what the code holds about a preset or a piece."""
+"""Parts of method pages that are generated from the code of a preset or a piece."""
 
 import re
 from importlib.resources import files
@@ -16,12 +16,12 @@ METHODS = Path(__file__).parents[2] / "methods"
 
 
 def pieces(section: str) -> dict[str, type[BaseModel]]:
-    """Returns the pieces of one component (`student`, `perturbation`, `loss`, `averaging`) by kind."""
+    """Returns the pieces of one component (`student`, `perturbation`, `loss`, `averaging`), keyed by kind."""
     return {kind_of(piece): piece for piece in pieces_of(Config.model_fields[section])}
 
 
 def piece(name: str) -> str:
-    """Returns what the code states about a piece, such as `loss.ekd`: its docstring and its settings."""
+    """Returns the docstring and the settings of a piece, such as `loss.ekd`."""
     section, kind = name.split(".")
     own = pieces(section)[kind]
     rows = rows_of(Config, section, kind)
@@ -29,7 +29,7 @@ def piece(name: str) -> str:
 
 
 def other_pieces(section: str) -> str:
-    """Returns a section for each piece of a component that no page has a section of, with what the code states."""
+    """Returns a generated section for each piece of a component without a section on any page."""
     pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted(METHODS.glob("*.md")))
     shown = set(re.findall(rf"^```{{piece}} {section}\.(\w+)$", pages, re.MULTILINE))
     others = [kind for kind in pieces(section) if kind not in shown]
@@ -37,7 +37,7 @@ def other_pieces(section: str) -> str:
 
 
 def preset(name: str) -> str:
-    """Returns the settings of a preset as they stand in its file."""
+    """Returns the settings of a preset, as written in its file."""
     read_preset(name)  # raises for an unknown name
     text = (files("ensdistill.presets") / f"{name}.yaml").read_text(encoding="utf-8")
     return block(re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).strip(), "yaml")

@@ -1,4 +1,4 @@
-"""The reference of the Python interface: autodoc of the public names of a package."""
+"""The reference of the Python interface, which documents the public names of a package with autodoc."""
 
 import importlib
 import inspect
@@ -9,7 +9,7 @@ from generated.markdown import block
 
 
 def markdown(package: str) -> str:
-    """Returns the documentation of every public name of a package, functions and classes in the order of `__all__`."""
+    """Returns the documentation of the public functions and classes of a package, in the order of `__all__`."""
     module = importlib.import_module(package)
     names = [name for name in getattr(module, "__all__", []) if not name.startswith("__")]
     things = {name: getattr(module, name) for name in names}
@@ -19,7 +19,7 @@ def markdown(package: str) -> str:
 
 
 def _package(thing: object) -> str:
-    """Returns the package that defines a name. The reference lists a re-exported name only there."""
+    """Returns the package that defines a name; a re-exported name is listed only for this package."""
     return str(getattr(thing, "__module__", "builtins")).partition(".")[0]
 
 

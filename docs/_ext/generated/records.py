@@ -1,4 +1,4 @@
-"""Events of a study and metrics of a network, from their classes and functions."""
+"""The lists of the events of a study and of the metrics of a network, generated from their classes and functions."""
 
 from typing import get_args
 
@@ -13,7 +13,7 @@ from ensdistill_tune.records.events import Event
 from generated.docstrings import summary
 from generated.markdown import code, escaped, table
 
-DESCRIBED_BY = {  # metrics that have another name than the function whose summary describes them
+DESCRIBED_BY = {  # metrics whose names differ from that of the function whose summary describes them
     "temperature": calibration.fit,
     "temperature_identified": calibration.fit,
     "dee": ensemble_metrics.deep_ensemble_equivalent,
@@ -36,10 +36,10 @@ def measured() -> list[str]:
 
 
 def description(name: str) -> str:
-    """Returns the summary of the function behind a metric; of a calibrated one that of its group.
+    """Returns the summary of the function that computes a metric; calibrated metrics share one summary per group.
 
     Raises:
-        KeyError: No function has the name of this metric; it belongs into DESCRIBED_BY.
+        KeyError: No function has the name of this metric; add the metric to DESCRIBED_BY.
     """
     if name in DESCRIBED_BY:
         return summary(DESCRIBED_BY[name])

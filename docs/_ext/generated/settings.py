@@ -1,4 +1,4 @@
-"""The reference of settings, from the fields of the settings classes."""
+"""The reference of settings, generated from the fields of the settings classes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -28,7 +28,7 @@ def anchor(name: str) -> str:
 
 
 def pages() -> dict[str, tuple[str, str]]:
-    """Returns the page and the anchor of every setting by its dotted name."""
+    """Returns the page and the anchor of every setting, keyed by its dotted name."""
     found: dict[str, tuple[str, str]] = {}
     for which, model in MODELS.items():
         for row in settings_table(model):
@@ -60,7 +60,7 @@ def rows_of(model: type[BaseModel], section: str, kind: str) -> str:
 
 
 def parts_named(parts: list[str]) -> set[str]:
-    """Returns the names of the sections so far."""
+    """Returns the names of the sections in `parts`."""
     return {part.removeprefix("## ").strip("`").replace("General", GENERAL) for part in parts if part[:3] == "## "}
 
 
@@ -75,7 +75,7 @@ def _grouped(model: type[BaseModel]) -> dict[tuple[str, str], list[SettingDoc]]:
 
 
 def _row(row: SettingDoc, defaults: Mapping[str, Any], seen: set[str]) -> list[str]:
-    """Returns the cells of a row; the first one of a name has the anchor."""
+    """Returns the cells of a row; only the first row of a name contains the anchor."""
     name = code(row.name)
     if row.name not in seen:
         name = f"[{name}]{{#{anchor(row.name)}}}"
@@ -84,7 +84,7 @@ def _row(row: SettingDoc, defaults: Mapping[str, Any], seen: set[str]) -> list[s
 
 
 def _default(row: SettingDoc, defaults: Mapping[str, Any]) -> str:
-    """Returns the default where the setting is used: a section may have other ones than its class."""
+    """Returns the default of a setting in its section, which can differ from the default in its class."""
     section = ".".join(row.name.split(".")[:-1])
     fits = not row.kind or defaults.get(f"{section}.kind") == row.kind
     value = defaults.get(row.name) if fits else None
@@ -94,7 +94,7 @@ def _default(row: SettingDoc, defaults: Mapping[str, Any]) -> str:
 
 
 def _defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """Returns the default of every setting by its dotted name."""
+    """Returns the default of every setting, keyed by its dotted name."""
     found: dict[str, Any] = {}
 
     def walk(value: Any, name: str) -> None:
@@ -111,7 +111,7 @@ def _defaults(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _classes(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[tuple[str, str], type[BaseModel]]]:
-    """Yields the section and kind of every piece, with its class."""
+    """Yields the section, the kind and the class of every piece."""
     for name, field in model.model_fields.items():
         for piece in pieces_of(field):
             yield (f"{prefix}{name}", kind_of(piece)), piece

@@ -120,7 +120,7 @@ def out_of_memory(case: Case) -> Iterator[Row]:
         others.append(case.train())
     results = [compared(case.undisturbed, other) for other in others]
     equal, words = next((result for result in results if not result[0]), results[0])
-    what = f"exit code {greedy.returncode} (expected {OUT}); {len(others) - 1} trainings beside it: {words}"
+    what = f"exit code {greedy.returncode} (expected {OUT}); {len(others) - 1} parallel trainings: {words}"
     yield Row(PART, "out of memory ends its training alone", what, equal and greedy.returncode == OUT)
 
 
