@@ -1,8 +1,8 @@
 """Parts of the documentation that are generated from the code when the site is built.
 
 Each directive inserts the Markdown returned by a function of this package: `{settings}`, `{commands}`, `{events}`,
-`{metrics}`, `{preset}`, `{piece}`, `{other-pieces}`, `{public-names}`. In addition, the package renders formulas as SVG,
-notebooks as pages and docstrings as Markdown, and links names of settings, commands and presets to their pages.
+`{metrics}`, `{preset}`, `{piece}`, `{other-pieces}`, `{public-names}`. In addition, the package renders formulas as
+SVG, notebooks as pages and docstrings as Markdown, and links names of settings, commands and presets to their pages.
 """
 
 from collections.abc import Callable
@@ -49,11 +49,7 @@ def directive(generate: Callable[[str], str]) -> type[SphinxDirective]:
             argument = self.arguments[0] if self.arguments else ""
             try:
                 text = generate(argument)
-            except (
-                KeyError,
-                ValueError,
-                EnsdistillError,
-            ) as error:  # the page names something that the code does not define
+            except (KeyError, ValueError, EnsdistillError) as error:  # the page names something undefined
                 raise self.error(f"{self.name} {argument}: {error}") from error
             return self.parse_text_to_nodes(text, allow_section_headings=True)
 
