@@ -1,4 +1,4 @@
-"""An ONNX file with the inputs and outputs of an exported student and closed-form predictions."""
+"""An ONNX file with the inputs and outputs of an exported student, and with predictions known in closed form."""
 
 import json
 from pathlib import Path

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def environment() -> Iterator[Path]:
-    """Yields the Python of a new environment, which is deleted afterwards."""
+    """Yields the Python interpreter of a new environment, which is deleted afterwards."""
     with tempfile.TemporaryDirectory() as home:
         uv = Path(sys.executable).with_name("uv")
         subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, home + "/peers"], check=True)

@@ -24,7 +24,7 @@ GAIN = 1.2  # speedup by MPS above which a setting for MPS would be worthwhile
 
 
 def run(sizes: Sizes, note: Note) -> None:
-    """Measures all numbers of parallel trainings, without and with MPS."""
+    """Measures each number of parallel trainings, without and with MPS."""
     without = measure(sizes, "without MPS", note)
     reason = why_no_mps(sizes)
     if reason:
