@@ -1,1 +1,1 @@
-"""Runs trials and teachers: the planner, the worker, Ray and the inline executor."""
+"""Execution of trials and of teacher training: the planner, the worker, Ray and the inline executor."""

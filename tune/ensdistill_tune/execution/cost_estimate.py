@@ -28,7 +28,7 @@ from ensdistill_tune.records.trial_record import HoursUsed
 from ensdistill_tune.study.study_config import Resources, StudyConfig
 from ensdistill_tune.study.validation import class_issues
 
-ENOUGH = 0.2  # minimum seconds of training from which the duration of an epoch is extrapolated
+ENOUGH = 0.2  # minimum training time in seconds from which the duration of an epoch is extrapolated
 PATIENCE = 10.0  # seconds after which no further kind of trial is timed
 DRAWS = 8  # number of random trials that represent all searched trials
 
@@ -41,14 +41,14 @@ class CostEstimate:
 
     Attributes:
         epoch: Duration of an epoch of a searched trial, averaged over random trials.
-        shortest_epoch: Shortest duration of an epoch of any trial, including baselines.
-        longest_epoch: Longest duration of an epoch of any trial, including baselines.
+        shortest_epoch: Shortest epoch duration of the timed trials, including baselines.
+        longest_epoch: Longest epoch duration of the timed trials, including baselines.
         kinds: Number of kinds of trials; trials of one kind have the same epoch duration.
         kinds_timed: Number of kinds that were timed; the others are assumed to have the mean duration.
-        teachers: Duration of training the teachers that are not in the store yet.
-        teachers_there: Number of teachers in the store.
-        search: Duration of searched trials and baselines.
-        confirmation: Duration of the replicates.
+        teachers: Training time of the teachers that are not in the store yet.
+        teachers_there: Number of teachers of this study that are already in the store.
+        search: Training time of all searched trials and baselines.
+        confirmation: Training time of all replicates.
         side_by_side: Number of trials that this machine can run in parallel.
         search_cpu_hours: CPU hours of searched trials and baselines.
         search_gpu_hours: GPU hours of searched trials and baselines.
@@ -83,19 +83,19 @@ Warn = Callable[[Iterable[ConfigIssue]], object]
 
 
 def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[CostEstimate | None, str]:
-    """Returns the cost of a study and its description.
+    """Returns the estimated cost of a study, and a text that describes the cost.
 
     Args:
         study: The settings.
         studies: The folder of all studies, which contains the store of teachers.
-        warn: Called with each warning about the images or about teachers from files.
+        warn: Called with warnings about the images and about teachers from files.
 
     Returns:
-        The estimate and its text; None and the reason if no epoch can be timed on this machine.
+        The estimate and the text; None and the reason if no epoch can be timed on this machine.
 
     Raises:
         DataError: The images cannot be read.
-        ConfigError: There are too few images for one of the trials.
+        ConfigError: The images do not suit one of the trials, for example because there are too few.
     """
     config = study.base_config
     if study.resources.gpus and not torch.cuda.is_available():
@@ -129,7 +129,7 @@ def side_by_side(resources: Resources) -> int:
 
 
 def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
-    """Returns the duration of an epoch in seconds, extrapolated from a subset of the images if that takes long enough.
+    """Returns the duration of an epoch in seconds, extrapolated from a subset that takes at least `ENOUGH` seconds.
 
     Args:
         config: The settings of the training.
@@ -314,7 +314,7 @@ def _hours_in_words(study: StudyConfig, cost: CostEstimate) -> Iterator[str]:
     yield f"resource hours (wall time x resources, without teachers): search about {search}{more}"
     for name, hours in (("cpu_hours", study.budget.cpu_hours), ("gpu_hours", study.budget.gpu_hours)):
         if hours is not None:
-            yield f"budget.{name} starts no searched trial after {hours:g} hours; baselines count as well"
+            yield f"budget.{name}: no searched trial starts after {hours:g} hours; hours of baselines are included"
 
 
 def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:

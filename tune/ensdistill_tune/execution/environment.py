@@ -10,24 +10,24 @@ from collections.abc import Iterator
 from ensdistill.runtime.allocator import disable_malloc_trim
 
 DEFAULTS = {
-    # Seconds that a stopped trial has to free its memory before its process runs the next one. Ray's default is 2 s,
-    # after which the next trial fails. Read in the worker, after each trial.
+    # Time limit in seconds for a stopped trial to free its memory before the same process runs the next trial. After
+    # Ray's default of 2 s, the next trial fails. The worker reads this value after each trial.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log is complete, and cheaper to write
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune saves no state, for the same reason
     # Ray's memory monitor restarts killed tasks without limit, and when it kills a trial, Tune aborts the whole study.
-    # Without it the operating system kills a single worker: Ray's workers raise their own OOM score.
+    # Without the monitor, the operating system kills a single worker, because Ray's workers have a raised OOM score.
     "RAY_memory_monitor_refresh_ms": "0",
-    # Ray raises the niceness of its workers by 15: on a machine with other work, trials then get a tenth of a core.
+    # Ray raises the niceness of its workers by 15: on a busy machine, each trial then gets a tenth of a core.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_AIR_NEW_OUTPUT": "0",  # the console shows the progress of a study
     "RAY_prestart_worker_first_driver": "0",  # no trial can use prestarted workers
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # no GPU is visible to a trial without a GPU
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # hides all GPUs from trials that use none
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the console prints the addresses itself
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker retries, after checking what has arrived
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker retries, after checking what the server has received
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
 }
 

@@ -34,7 +34,8 @@ class Executor:
     """A way to run the trials of a study.
 
     Attributes:
-        session: Context in which teachers and trials run, given the settings and the folder of the study.
+        session: Function that returns the context in which teachers and trials run, given the settings and the folder
+            of the study.
         teacher_trainer: Function that returns the trainer of missing teachers, given the resources of a trial and the
             value of `--device`.
         run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. A
@@ -78,8 +79,8 @@ class TrialReports:
 
         Args:
             number: The trial.
-            report: `EPOCHS`, the metrics of each epoch since the last report, and `FAILURE` and
-                `FAILURE_KIND` if the trial failed. Epochs after the one that stops the trial are ignored.
+            report: `EPOCHS` contains the metrics of each epoch since the last report; `FAILURE` and `FAILURE_KIND` are
+                present if the trial failed. Epochs after the epoch that stops the trial are ignored.
         """
         with self.guarded():
             if not self.error:
@@ -128,7 +129,7 @@ class TrialReports:
             error = f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}"
             self.agenda.end(number, "failed", error, "not_finite")
             return Decision.STOP
-        # JSON cannot represent infinite or NaN values. Names are interned, because each Ray message has new copies.
+        # JSON cannot represent infinite or NaN values. Names are interned, because each Ray message copies them.
         finite = {sys.intern(name): value for name, value in metrics.items() if name not in odd}
         return self.agenda.report(number, finite)
 

@@ -23,7 +23,7 @@ from ensdistill_tune.study.study_state import StudyState
 
 
 class _StoppedError(Exception):
-    """Raised inside a report to end its trial."""
+    """Raised inside a report to end the trial that reports."""
 
 
 @contextlib.contextmanager

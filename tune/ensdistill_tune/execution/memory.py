@@ -1,4 +1,4 @@
-"""Memory of one training run: limits it on a GPU, frees it afterwards, and raises an error if it is exceeded."""
+"""Memory of one training run: limits GPU memory, frees memory after the run, and raises an error if memory runs out."""
 
 import gc
 import os
@@ -141,7 +141,7 @@ def share_that_fits(need: int, total: int) -> float | None:
         total: Memory of the GPU in bytes.
 
     Returns:
-        A share in hundredths; None if not even one training run fits.
+        The share, a multiple of 0.01; None if not even one training run fits.
     """
     hundredths = max(1, -(-100 * need // total))
     return None if hundredths > 100 else 100 // (100 // hundredths) / 100

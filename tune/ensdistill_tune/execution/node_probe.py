@@ -1,7 +1,7 @@
 """Facts about one machine of a cluster: its versions, and whether it has the folder of a study.
 
-Ray sends this module to the machines as code, because the package may be missing there. It imports the standard library
-only.
+Ray sends this module to the machines as code, because the package may be missing there. The module therefore imports
+only the standard library.
 """
 
 import hashlib
@@ -11,12 +11,12 @@ import platform
 import time
 from pathlib import Path
 
-PATIENCE_SECONDS = 5.0  # after which a file that another machine wrote must be visible
+PATIENCE_SECONDS = 5.0  # time until a file that another machine wrote must be visible
 NOT_INSTALLED = "not installed"
 
 
 def probe(folder: str, token: str, answer: str) -> dict[str, str]:
-    """Returns the facts of the machine on which it runs.
+    """Returns facts about the machine on which this function runs.
 
     Args:
         folder: Folder of the study.
@@ -24,7 +24,8 @@ def probe(folder: str, token: str, answer: str) -> dict[str, str]:
         answer: Name of the file that this function writes to the folder.
 
     Returns:
-        Versions, keyed by name. The key `folder` contains the reason why the folder cannot be used; empty if it can.
+        Versions, keyed by name. The value of `folder` is the reason why the folder cannot be used; empty if there is
+        no such reason.
     """
     return versions() | {"folder": _folder_problem(Path(folder), token, answer)}
 
@@ -32,8 +33,8 @@ def probe(folder: str, token: str, answer: str) -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Returns the versions on this machine that must be the same on all machines of a study.
 
-    Ray itself compares its version and that of Python. `ensdistill` contains a hash of the source files, because
-    different commits have the same version number.
+    Ray itself compares the versions of Ray and Python. The value of `ensdistill` contains a hash of the source files,
+    because different commits have the same version number.
     """
     python = ".".join(platform.python_version_tuple()[:2])
     return {"Python": python, "torch": _version("torch").partition("+")[0], "ensdistill": _code_version()}
@@ -64,7 +65,7 @@ def _folder_problem(folder: Path, token: str, answer: str) -> str:
     end = time.monotonic() + PATIENCE_SECONDS
     while not (folder / token).exists():
         if time.monotonic() >= end:
-            return "is another folder there" if folder.is_dir() else "does not exist there"
+            return "is a different folder there" if folder.is_dir() else "does not exist there"
         time.sleep(0.1)
     try:
         (folder / answer).touch()

@@ -20,7 +20,7 @@ from ensdistill.runtime.files import write_text
 from ensdistill_tune.execution import node_probe
 from ensdistill_tune.execution.node_probe import NOT_INSTALLED, probe, versions
 
-ANSWER_SECONDS = 120.0  # after which a machine counts as unreachable; a worker process starts there first
+ANSWER_SECONDS = 120.0  # time limit for the answer of a machine, including the start of a worker process there
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class StudyMachine:
         folder: Folder of the study, an absolute path.
         token: Name of a file in this folder that exists while the study runs.
         node: Identifier of the machine that runs the study.
-        versions: Versions on this machine.
+        versions: Required versions, those on the machine that runs the study.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class StudyMachine:
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def check_this_machine(self) -> None:
-        """Checks the machine of a worker once per process, because it may have joined the cluster after the launch.
+        """Checks the machine of a worker once per process, because the machine may have joined after the launch.
 
         Raises:
             MachineError: The machine lacks the folder or has different versions.
@@ -53,7 +53,7 @@ class StudyMachine:
 
 @contextlib.contextmanager
 def study_machine(home: Path) -> Iterator[StudyMachine]:
-    """Provides the requirements of a study; the token exists inside the block.
+    """Provides the requirements of a study inside the block, as long as the token file exists.
 
     Args:
         home: Folder of the study.
@@ -113,7 +113,7 @@ def _problems(wanted: StudyMachine, found: Mapping[str, str], answer: str) -> li
     ]
     folder = found["folder"]
     if not folder and not (wanted.folder / answer).exists():
-        folder = "is another folder there: a file that was written there is missing here"
+        folder = "is a different folder there: a file that was written there is missing here"
     (wanted.folder / answer).unlink(missing_ok=True)
     fix = "Set --studies-dir to a folder that all machines share under the same path"
     return problems + ([f"{wanted.folder} {folder}. {fix}."] if folder else [])

@@ -1,4 +1,4 @@
-"""Checks custom pieces on the machines of a cluster: imports each of them before the first training."""
+"""Checks custom pieces on the machines of a cluster: imports each piece before the first training run."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -40,7 +40,7 @@ def check_pieces(study: StudyConfig) -> None:
 
 
 def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
-    """Returns the pieces of this process with their code, and the settings section of each piece."""
+    """Returns the code identifiers and the settings sections of the pieces of this process, both keyed by piece."""
     carried = {type(piece) for piece in _instances(study.config)}
     codes: Codes = {}
     names = {}
@@ -72,7 +72,7 @@ def _on_node(node: str, wanted: list[tuple[str, str]]) -> Any:
 
 
 def _codes(wanted: list[tuple[str, str]]) -> Codes:
-    """Ray task: imports each piece on its machine."""
+    """Ray task: imports each piece on the machine where the task runs, and returns the identifiers of the code."""
     families = {family.group: family for family in families_of(Config)}
     found = {}
     for group, kind in wanted:

@@ -1,4 +1,4 @@
-"""Runs the trials of a study with Ray Tune; the planner serves as its searcher and scheduler."""
+"""Runs the trials of a study with Ray Tune; the planner serves as Tune's searcher and scheduler."""
 
 import contextlib
 import logging
@@ -76,7 +76,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
         progress: State of the study.
         data: Splits of the study.
         ensemble: The teachers.
-        curve: Calibrated NLL in nats on validation of 1, 2, ..., M teachers.
+        curve: Calibrated NLL in nats of ensembles of 1, 2, ..., M teachers on the validation images.
 
     Returns:
         `finished`, `timed_out` or `interrupted`.
@@ -85,7 +85,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
     slots = study.resources.max_concurrent or _parallel_slots(study)
     reports = TrialReports(TrialPlanner(progress, slots, latency_meter(progress, data)))
     inputs = SharedInputs.of(study, progress.folder, data, ensemble, curve)
-    at_once = environment_variable("TUNE_MAX_PENDING_TRIALS_PG", str(MAX_PENDING))  # by default one starts at a time
+    at_once = environment_variable("TUNE_MAX_PENDING_TRIALS_PG", str(MAX_PENDING))  # default: one at a time
     with study_machine(progress.folder.path) as machine, at_once, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tuner = _tuner(reports, tune.with_parameters(run_in_worker, inputs=inputs, machine=machine))
@@ -141,9 +141,9 @@ def _teacher_trainer(given: Resources, device: str) -> Trainer:
 
 
 MISSING = re.compile("No module named '?ensdistill")
-INSTALL = "Install ensdistill there, in the version of the machine that runs the study."
+INSTALL = "Install ensdistill there, in the same version as on the machine that runs the study."
 MAX_PENDING = 1000  # trials that Tune starts at the same time; the planner limits them to the free slots
-SLOTS_SECONDS = 2.0  # between two counts of the slots of the cluster
+SLOTS_SECONDS = 2.0  # seconds between two counts of the cluster's slots
 RAY = Executor(cluster, _teacher_trainer, run_trials)
 
 
@@ -208,20 +208,20 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
         self.reports.begins(trial.config["number"])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Passes a report to the planner. A completed trial is stopped, too, because Ray would detect its end later."""
+        """Passes a report to the planner. Also stops a completed trial, whose end Ray would detect later."""
         decision = self.reports.take(trial.config["number"], result)
         result.pop(EPOCHS, None)  # Ray keeps the last report of every trial
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
 
 class _PlannerStopper(_NotPickled, Stopper):
-    """Handles requests and stops the study if one of them requires it. Tune calls this method in its event loop."""
+    """Handles requests, and stops the study if a request requires it. Tune calls `stop_all` in its event loop."""
 
     def __init__(self, requests: StudyRequests, reports: TrialReports) -> None:
         self.requests, self.reports, self._due = requests, reports, time.monotonic() + SLOTS_SECONDS
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Stops no trial: `_PlannerScheduler` does."""
+        """Returns False, because `_PlannerScheduler` stops trials."""
         return False
 
     def stop_all(self) -> bool:
@@ -233,7 +233,7 @@ class _PlannerStopper(_NotPickled, Stopper):
         return stopped or self.reports.error is not None
 
     def _count_slots(self) -> None:
-        """Adapts the number of parallel trials after machines join or are lost; trials of a lost machine run first."""
+        """Adapts the number of parallel trials when machines join or leave; trials of lost machines restart first."""
         agenda = self.reports.agenda
         if time.monotonic() >= self._due and agenda.study.resources.max_concurrent is None:
             agenda.slots = max(1, _parallel_slots(agenda.study))

@@ -1,4 +1,4 @@
-"""Handles requests in the process that runs a study: each one becomes an event, accepted or refused."""
+"""Handles requests in the process that runs a study, and records for each whether it was accepted or refused."""
 
 import time
 
@@ -11,7 +11,7 @@ INTERVAL_SECONDS = 0.5  # seconds between two reads of the inbox
 
 
 class StudyRequests:
-    """Takes requests out of the inbox of a study and passes them to its planner.
+    """Takes requests out of the inbox of a study and passes them to the planner.
 
     A request is removed after its event is written. After a crash, a request that already has an event is not applied
     again.

@@ -22,7 +22,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 class SharedData:
     """Data as NumPy arrays, which Ray keeps in its object store; workers map them without a copy.
 
-    Images in a store of decoded images are not copied: workers open the store of their own machine.
+    Images in a store of decoded images are not copied: each worker opens the store on its machine.
 
     Attributes:
         source: Settings of the data.
@@ -98,7 +98,7 @@ class SharedInputs:
         folder: The folder of the study.
         data: Training, validation and unlabeled images.
         teacher_logits: The ensemble and a cache of its logits, which is filled before the first trial.
-        curve: Calibrated NLL in nats on validation of 1, 2, ..., M teachers.
+        curve: Calibrated NLL in nats of ensembles of 1, 2, ..., M teachers on the validation images.
     """
 
     study: StudyConfig
@@ -123,7 +123,7 @@ class SharedInputs:
             folder: The folder of the study.
             data: Splits of the study.
             ensemble: The teachers; they are moved to the CPU.
-            curve: Calibrated NLL in nats on validation of 1, 2, ..., M teachers.
+            curve: Calibrated NLL in nats of ensembles of 1, 2, ..., M teachers on the validation images.
         """
         cache = TeacherLogitCache(ensemble)
         _precompute_teacher_logits(study, data, cache)

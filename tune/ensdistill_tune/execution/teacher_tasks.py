@@ -40,7 +40,7 @@ def train_side_by_side(
 
     Raises:
         ConfigError: Ray has no GPU for the teachers.
-        EnsdistillError: The training of a teacher failed; teachers completed before are kept.
+        EnsdistillError: The training of a teacher failed; teachers that were completed earlier are kept.
     """
     missing = missing_teachers(config, data, store)
     for teacher in range(config.teachers.count):
@@ -75,14 +75,14 @@ def gpus_of_teacher(data: DataSplits, given: Resources, device: str) -> float:
 
 
 def _train(config: Config, teacher: int, shared: SharedData, store: Path, device: str, gpus: float) -> Iterator[int]:
-    """Ray task: yields the number of completed epochs; each number arrives immediately."""
+    """Ray task: yields the number of completed epochs after each epoch; the study receives it immediately."""
     configure_process()
     with memory_limit(gpus, teacher):
         yield from train_teacher(config, teacher, shared.to(device), store)
 
 
 def _watch(tasks: dict[Any, int], progress: ProgressCallback | None) -> None:
-    """Reports the epochs of all tasks until they have ended. After a failure or an interrupt all tasks are stopped."""
+    """Reports epochs until all tasks have ended. After a failure or an interrupt, the remaining tasks are stopped."""
     running = dict(tasks)
     try:
         while running:
@@ -101,7 +101,7 @@ def _watch(tasks: dict[Any, int], progress: ProgressCallback | None) -> None:
     except RayError as error:
         raise EnsdistillError(
             f"{teacher_name(running[task])}: its process died repeatedly, possibly because of insufficient memory; "
-            "start the study again with a larger resources.cpus, so that fewer trainings run in parallel"
+            "start the study again with a larger resources.cpus, so that fewer teachers are trained in parallel"
         ) from error
     finally:
         for task in running:

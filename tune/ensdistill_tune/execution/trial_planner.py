@@ -45,7 +45,7 @@ class TrialPlanner:
 
         Args:
             progress: State of the study.
-            slots: Number of trials that run in parallel.
+            slots: Maximum number of trials that run in parallel.
             latency: Returns the latencies of a network; None if the study does not measure latencies.
         """
         self.progress, self.study, self.slots, self._latency = progress, progress.study, slots, latency
@@ -134,7 +134,7 @@ class TrialPlanner:
         )
 
     def _confirm(self) -> TrialRecord | None:
-        """Starts the next replicate of the current stage and returns its record; None if none can start now.
+        """Starts the next replicate of the current stage and returns its record; None if no replicate can start now.
 
         During the search only baselines are replicated, because the top trials are not known yet.
         """
@@ -198,14 +198,15 @@ class TrialPlanner:
     def report(self, number: int, metrics: dict[str, float]) -> Decision:
         """Records an epoch and decides whether its trial continues.
 
-        A trial that resumes at its last checkpoint reports some epochs again, with the same metrics; they are ignored.
+        A trial that resumes at its last checkpoint reports some epochs again, with the same metrics. These repeated
+        reports are ignored.
 
         Args:
             number: The trial.
             metrics: Metrics after the epoch.
 
         Returns:
-            `STOP` also for a trial that has ended.
+            The decision, which is also `STOP` for a trial that has already ended.
         """
         trial = self.progress.trials[number]
         if trial.state != "running":
@@ -250,7 +251,7 @@ class TrialPlanner:
     def _keep_best_students(self) -> None:
         """Deletes students of searched trials that are neither among the best `num_to_keep` nor on the Pareto front.
 
-        A trial whose student was deleted can never be among them again, so only the other trials are compared.
+        A trial whose student was deleted can never be kept again, so only the other trials are compared.
         """
         keep = self.study.resources.num_to_keep
         if keep is None:
@@ -263,7 +264,7 @@ class TrialPlanner:
         self._with_student = stays
 
     def trial_lost(self, number: int) -> None:
-        """Queues a trial again if its process died before the trial started."""
+        """Queues a trial again after its process died before the trial started."""
         self.end(number, "interrupted")
         self._discard_future_checkpoint(self.progress.trials[number])
         self._left.append(self.progress.trials[number])
@@ -288,7 +289,7 @@ class TrialPlanner:
         file.unlink()
 
     def _finalize_interrupted(self, trial: TrialRecord, last: Decision) -> None:
-        """Ends a trial for which the decision to stop was made, but not recorded, before the interruption."""
+        """Ends a trial that completed, or was to be stopped, before the interruption without a record of its end."""
         if trial.whole and (self.progress.folder.trial(trial.number) / STUDENT_FILE).exists():
             self.end(trial.number, "finished")
         elif last is Decision.STOP:

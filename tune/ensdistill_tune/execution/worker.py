@@ -53,7 +53,7 @@ class _EpochReporter:
         self._seconds = 0.0
 
     def add(self, metrics: dict[str, float], seconds: float, *, at_once: bool) -> None:
-        """Adds an epoch that took `seconds`. Sends the buffer if `at_once` is True or its epochs took long enough."""
+        """Adds an epoch that took `seconds`. Sends the buffer if `at_once` is True or enough time is buffered."""
         self._epochs.append(metrics)
         self._seconds += seconds
         if at_once or self._seconds > REPORT_SECONDS:

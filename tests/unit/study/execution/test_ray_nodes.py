@@ -53,7 +53,7 @@ def test_a_different_file_system_under_the_same_path_is_detected(
     found = probe(str(there), "token", "answer")["folder"]
     (wanted.folder / "answer").unlink(missing_ok=True)
     (problem,) = _problems(wanted, MINE | {"folder": found}, "answer")
-    rule = "does not exist there" if case == "no folder" else "is another folder there"
+    rule = "does not exist there" if case == "no folder" else "is a different folder there"
     assert problem.startswith(f"{wanted.folder} {rule}")
     assert problem.endswith("Set --studies-dir to a folder that all machines share under the same path.")
 
