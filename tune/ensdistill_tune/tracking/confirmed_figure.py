@@ -1,6 +1,6 @@
-"""Figure of the confirmed candidates as SVG: a dot for each seed, mean and standard deviation.
+"""SVG figure of the confirmed candidates: a dot for each seed, and lines for the mean and the standard deviation.
 
-The axis covers the range of the values. MLflow draws bars that start at zero, which hides small differences.
+The axis covers only the range of the values. MLflow's own bar charts start at zero, which hides small differences.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ def confirmed_figure(metric: str, values: Mapping[str, Sequence[float]]) -> str:
 
     Args:
         metric: Name of the metric.
-        values: Values over seeds, keyed by the label of the candidate; the best candidate comes first.
+        values: One value for each seed, keyed by the label of the candidate; the best candidate comes first.
     """
     every = [value for seeds in values.values() for value in seeds]
     low, high = min(every), max(every)

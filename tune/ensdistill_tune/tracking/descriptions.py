@@ -12,7 +12,7 @@ EXPERIMENT_NOTE = (
 
 
 def with_links(note: str, pages: MlflowPages) -> str:
-    """Returns a description below links to other pages of the server.
+    """Returns a description, preceded by links to other pages of the server.
 
     The links come first, because MLflow folds a description after its second line.
 

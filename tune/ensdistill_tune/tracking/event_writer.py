@@ -58,7 +58,7 @@ class EventWriter:
         target: Store and experiment of the runs.
         study: The settings of the study.
         pages: The MLflow pages of the study.
-        files: The artifacts that MLflow has received, each with a hash of its content.
+        files: Content hashes of the artifacts that MLflow has received, keyed by file name.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class EventWriter:
             case TrialEnded() as event:
                 self._end_trial(event, update)
             case TestEvaluated() | LatencyMeasured() | SettingsEnqueued() | StopRequested() | RequestRefused():
-                pass  # results are in files, latencies in metrics of trials; a request leads to other events
+                pass  # files contain results, trial metrics contain latencies; a request causes other events
             case SessionEnded() as event:
                 self._end_session(event, update)
             case ReportWritten() as event:
@@ -118,7 +118,7 @@ class EventWriter:
         """Writes metrics of the teachers and settings of the study to the parent run."""
         parent = self._runs[PARENT]
         self._metrics.add(parent, teachers_of(event), event.at)
-        known = self.client.get_run(parent).data.params  # params cannot change in MLflow, but a budget may
+        known = self.client.get_run(parent).data.params  # MLflow params cannot change, but a budget can
         params = {name: value for name, value in settings_of_study(self.study).items() if name not in known}
         log_params(self.client, parent, params)
         log_tags(self.client, parent, {"preset": self.study.preset, **update.facts, **source_tags(update.facts)})
@@ -176,7 +176,7 @@ class EventWriter:
                 self._metrics.add(self._runs[number], metrics, at)
 
     def _write_standings(self, update: RunUpdate) -> None:
-        """Marks winner and confirmed trials, removes older marks, and pins the winner in the saved view."""
+        """Marks the winner and the confirmed trials, removes older marks, and pins the winner in the saved view."""
         here = {self._runs[number]: own for number, own in update.standings.items() if number in self._runs}
         for number, run in list(self._runs.marked(self.client)):
             if run not in here:
@@ -205,7 +205,7 @@ class EventWriter:
             self._upload_if_changed(self._runs[PARENT], file)
 
     def _upload_if_changed(self, run: str, name: str) -> None:
-        """Uploads a file of the study as an artifact in the same sub-folder, unless MLflow has this content."""
+        """Uploads a file of the study as an artifact in the same sub-folder, unless MLflow already has this content."""
         file, folder = self.target.folder / name, str(Path(name).parent)
         if not file.exists():
             return

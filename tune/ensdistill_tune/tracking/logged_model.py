@@ -1,4 +1,4 @@
-"""Logged models of MLflow: an exported student as an output of the run that trained it.
+"""Logged models of MLflow: an exported student is an output of the run that trained the student.
 
 MLflow lists logged models under `Models` on the pages of experiments and runs, with metrics for each data set.
 """
@@ -24,7 +24,7 @@ from ensdistill_tune.tracking.model_content import model_content
 READY = LoggedModelStatus.READY
 FILE_HASH = "onnx_sha256"  # tag that identifies the file of a logged model
 TYPE = "classifier"
-FINAL = final_metric("val/")  # prefix of the names of metrics on the validation set
+FINAL = final_metric("val/")  # prefix of the final metrics on the validation set
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class ExportedModel:
 
 
 def log_model(client: MlflowClient, run_id: str, model: ExportedModel, also: Sequence[str] = ()) -> LoggedModel:
-    """Returns the logged model of a file. An existing model is reused; an incomplete model is completed.
+    """Returns the logged model of an exported student. Creates a missing model and completes an incomplete one.
 
     Args:
         client: Client of MLflow.
-        run_id: Id of the run of the student.
+        run_id: Id of the run that trained the student.
         model: The student.
         also: Ids of further runs that show the model as their output.
     """
@@ -105,7 +105,7 @@ def _upload(client: MlflowClient, run_id: str, logged: LoggedModel, model: Expor
     about = Model(
         artifact_path=logged.artifact_location, run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id
     )
-    logging.getLogger("mlflow.pyfunc").setLevel("WARNING")  # otherwise it logs that it validates the example
+    logging.getLogger("mlflow.pyfunc").setLevel("WARNING")  # otherwise MLflow logs that it validates the example
     with TemporaryDirectory() as temporary:
         content = model_content(model.onnx_path, model.example)
         pyfunc.save_model(f"{temporary}/model", mlflow_model=about, **content)
@@ -115,7 +115,7 @@ def _upload(client: MlflowClient, run_id: str, logged: LoggedModel, model: Expor
 def _metrics(client: MlflowClient, run: Run, logged: LoggedModel, model: ExportedModel) -> Iterator[Metric]:
     """Yields the metrics of the model: the final metrics of its run, and the same metrics on the test set.
 
-    All points have times of the run, so that a point that is sent twice is stored only once.
+    All points have the times of the run's metrics, so that a point that is sent twice is stored only once.
     """
     known = {"model_id": logged.model_id, "run_id": run.info.run_id}
     if model.dataset is not None:

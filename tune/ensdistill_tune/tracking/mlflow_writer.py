@@ -32,8 +32,8 @@ class MlflowWriter:
     Attributes:
         pages: The MLflow pages of the study; None before MLflow has answered.
         refused: Reasons why MLflow permanently refused entries, such as points of a deleted run.
-        files: The artifacts that MLflow has received, each with a hash of its content.
-        steps: Number of completed steps, counted for each event; it increases as long as the store responds.
+        files: Content hashes of the artifacts that MLflow has received, keyed by file name.
+        steps: Number of completed operations, such as writing one event; it increases as long as the store responds.
     """
 
     def __init__(self, target: MlflowTarget, study: StudyConfig) -> None:
@@ -59,7 +59,7 @@ class MlflowWriter:
             since: Start of the study in seconds since 1970; None before the start.
 
         Returns:
-            Whether this store contains all previously sent events, if there are any.
+            Whether this store contains all events that were sent before; also True if none were sent.
         """
         if self._events is not None:
             return True
@@ -81,7 +81,7 @@ class MlflowWriter:
             self.steps += 1
 
     def send(self, updates: Iterable[RunUpdate]) -> None:
-        """Writes updates in their order. Raises errors of MLflow, except for final refusals."""
+        """Writes updates in their order. Raises errors of MLflow, except for permanent refusals."""
         for update in updates:
             self._guarded(self._write, update)
         for run in self._events.unsent if self._events else []:
@@ -103,7 +103,7 @@ class MlflowWriter:
                 raise
             find_experiment(
                 self._connected.client, self.target
-            )  # raises if the experiment was deleted: nothing is lost
+            )  # raises an error if the experiment was deleted; the events then stay pending
             self.refused.append(printable(" ".join(without_secrets(str(error)).split()))[:200])
         except DeletedRunError as error:
             self.refused.append(str(error))

@@ -17,8 +17,8 @@ from ensdistill_tune.credentials import whole
 from ensdistill_tune.tracking.logged_model import ExportedModel, log_model
 
 ALIAS = "champion"
-SHOWN = ("/nll", "/accuracy", "/ece")  # metrics among the tags of a version
-VERSIONS = "mlflow.modelVersions"  # tag of a logged model, as MLflow's own `register_model` writes it
+SHOWN = ("/nll", "/accuracy", "/ece")  # suffixes of the metrics that become tags of a version
+VERSIONS = "mlflow.modelVersions"  # tag of a logged model, as MLflow's function `register_model` writes it
 
 
 def register(
@@ -33,7 +33,7 @@ def register(
         uri: URI of the store.
         name: Name of the registered model.
         model: The student.
-        run: Id of the run of the student.
+        run: Id of the run that trained the student.
         also: Ids of further runs that show the model as their output.
         champion: Whether the alias `champion` moves to this version.
 
@@ -78,13 +78,13 @@ def _version_of(client: MlflowClient, name: str, logged: LoggedModel) -> int | N
 
 
 def _new_version(client: MlflowClient, name: str, logged: LoggedModel, model: ExportedModel) -> int:
-    """Creates the next version, and the registered model if it is missing; the logged model refers to it."""
+    """Creates the next version, and the registered model if it is missing. The logged model then names the version."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # The location, because a database as registry would look up `models:/ID` in the default store of the process.
+    # Not `models:/ID`: a registry in a database would look up this address in the default store of the process.
     made = client.create_model_version(
         name,
         logged.artifact_location,
@@ -95,7 +95,7 @@ def _new_version(client: MlflowClient, name: str, logged: LoggedModel, model: Ex
     )
     known = json.loads(client.get_logged_model(logged.model_id).tags.get(VERSIONS, "[]"))
     entry = {"name": name, "version": made.version}
-    if entry not in known:  # a server has written it
+    if entry not in known:  # an MLflow server writes the entry itself
         client.set_logged_model_tags(logged.model_id, {VERSIONS: json.dumps([*known, entry])})
     return int(made.version)
 

@@ -18,7 +18,7 @@ _PATHS = {
 
 
 def relocate(database: Path, old: str, new: str) -> None:
-    """Rewrites the locations of all artifacts below a folder; all of them, or none if SQLite raises an error.
+    """Rewrites the locations of all artifacts below a folder, or of none if SQLite raises an error.
 
     Args:
         database: The SQLite file of the store.

@@ -1,4 +1,4 @@
-"""Provenance of runs in MLflow's own form: data set, source and version."""
+"""Provenance of runs in MLflow's format: data set, source and version."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ DIGEST = 36  # maximum length of a digest in MLflow, in characters
 
 
 def source_tags(facts: Mapping[str, str]) -> dict[str, str]:
-    """Returns the tags of source and version.
+    """Returns the tags that state the source and its version.
 
     Args:
         facts: Tags of all runs of the study, including `git_commit` if it is known.

@@ -1,7 +1,7 @@
 """Tags, parameters and metrics of the runs of a study in MLflow, computed from the event log.
 
 Settings that all trials share (data, teachers, fixed settings of model and training) are parameters of the parent run.
-Parameters of a trial are its method, the settings of the study file, and the searched settings.
+The parameters of a trial's run are its method, the settings of the study file, and the searched settings.
 """
 
 import math
@@ -26,12 +26,12 @@ from ensdistill_tune.tracking.standing import Standing, standings
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # one point for each epoch
 COSTS = ("cost/parameters", "cost/flops", LATENCY, PHOTO_LATENCY)  # of the exported network, one point for each trial
-TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # 1 or M by definition
+TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # the DEE of teachers is 1 or M
 
 
 @dataclass(frozen=True, slots=True)  # a study has one instance for each event
 class RunUpdate:
-    """One event, with the study-wide facts after it."""
+    """One event, with facts about the whole study after this event."""
 
     event: Event
     trial: TrialRecord | None
@@ -51,7 +51,7 @@ class RunUpdate:
             return cls(event, trial, facts, trials, standings=standings(trials, event, study))
         if (
             not isinstance(event, TrialEnded) or event.state not in OVER
-        ):  # the others change no metric of the parent run
+        ):  # other events change no metric of the parent run
             return cls(event, trial, facts, trials)
         parent = index.hours.metrics
         counts = {state: index.count([state], *PRIMARY) for state in OVER}
@@ -90,7 +90,8 @@ def tags_of(trial: TrialRecord, name: str, study: StudyConfig, settings: Mapping
 def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:
     """Returns the parameters of the run of a trial.
 
-    For charts, the logarithm of a logarithmic hyperparameter is another parameter, and a block is a short string.
+    For charts, each log-uniform hyperparameter has an additional parameter with its logarithm, and a block of settings
+    is a short string.
     """
     blocks = {name: short_value(value) for name, value in trial.sampled.items() if is_block(value)}
     try:

@@ -81,9 +81,9 @@ class RunIndex:
         """Creates the run of a trial, or the parent run.
 
         Args:
-            client: MLflow.
+            client: Client of MLflow.
             number: Number of the trial.
-            name: Name of the run; MLflow shows its first characters.
+            name: Name of the run; only the first `NAME` characters are sent.
             tags: Tags of the run, in addition to those that identify the study.
             at: Start time in seconds since 1970; None for the current time.
         """
@@ -126,11 +126,11 @@ def find_experiment(client: "MlflowClient", target: MlflowTarget) -> str:
 
 
 def _deleted(target: MlflowTarget, experiment: str) -> str:
-    """Returns the two fixes for a deleted experiment."""
+    """Returns the error message for a deleted experiment, with two fixes."""
     store = quoted(f"MLFLOW_TRACKING_URI={target.uri}")
     change = ("--set", "tracking.experiment=NAME")
     other = command_line("ensdistill-tune", "resume", target.study, options=[change], studies=target.folder.parent)
     return (
         f"the experiment {target.experiment} was deleted in MLflow: restore it with `env {store} mlflow experiments "
-        f"restore --experiment-id {experiment}`, or use another one with `{other}`"
+        f"restore --experiment-id {experiment}`, or use another experiment with `{other}`"
     )

@@ -33,7 +33,7 @@ class ServedStudent(PythonModel):
         self._labels = json.loads(self._session.get_modelmeta().custom_metadata_map["class_names"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        """Returns the most likely class, its probability, and the probabilities by class name, a row for each image.
+        """Returns one row for each image: the most likely class, its probability, and all probabilities by class name.
 
         Args:
             context: The context of the model, which is not used.
@@ -60,7 +60,7 @@ class ServedStudent(PythonModel):
 
     def _pixels(self, image: Any) -> np.ndarray:
         """Returns an image as uint8 (H,W,C)."""
-        if isinstance(image, list):  # MLflow makes lists of the arrays in a dictionary
+        if isinstance(image, list):  # MLflow converts the arrays of a dictionary to lists
             image = np.array(image)
             image = image.astype(np.uint8) if image.dtype == int and 0 <= image.min() <= image.max() < 256 else image
         if isinstance(image, np.ndarray):
@@ -91,7 +91,7 @@ def _stream(image: Any) -> Any:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Returns an image on white with at most 8 bits per channel; 16-bit gray values are rounded."""
+    """Returns the image on a white background with at most 8 bits per channel; 16-bit gray values are rounded."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
     if image.mode in ("I", "F"):

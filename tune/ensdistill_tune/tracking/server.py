@@ -1,4 +1,4 @@
-"""MLflow's own server on this machine, and links to the pages of studies."""
+"""Runs an MLflow server on this machine, and prints links to the pages of studies."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: b
 
     Args:
         studies: Folder of all studies.
-        name: Name of the study; None for all.
+        name: Name of the study; None for all studies.
         given: URI of the store; None for the store of the study.
         port: Port of the server.
         show: Whether the first link is opened in a browser.
@@ -63,7 +63,7 @@ def _serve(uri: str, port: int, page: str | None) -> int:
     environment["MLFLOW_BACKEND_STORE_URI"] = whole(uri)  # keeps credentials out of the process list
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # these signals also stop the server
-    # In a separate session, so that Ctrl-C reaches it only once, through this process, and it exits quietly.
+    # The server has a separate session: Ctrl-C reaches it only once, through this process, so that it exits quietly.
     output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     server = subprocess.Popen(command, env=environment, start_new_session=True, **output)  # noqa: S603
     printing = threading.Thread(target=_print_all, args=(server.stdout,), daemon=True)
@@ -82,14 +82,14 @@ def _serve(uri: str, port: int, page: str | None) -> int:
 
 
 def _print_all(lines: Iterable[str]) -> None:
-    """Prints the output of the server through the filter of this process: it may contain credentials."""
+    """Prints the output of the server; the filter of this process masks credentials in the output."""
     for line in lines:
         with contextlib.suppress(OSError):
             print(line, end="", flush=True)
 
 
 def _open(page: str | None) -> int:
-    """Opens a page in the browser of the user, if one is available."""
+    """Opens a page in the user's browser. Prints a hint if no browser is available."""
     if page and not webbrowser.open(page):
         print("no browser was found; open the link manually", flush=True)
     return 0

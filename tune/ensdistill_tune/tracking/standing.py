@@ -23,7 +23,7 @@ class Standing:
         result: Value of the tag `result`: `winner`, `confirmed` or `best of the search`.
         sentence: Description of the run.
         label: Label of the trial.
-        values: The objective of each replicate, keyed by seed; empty without a confirmation.
+        values: Values of the objective, one for each replicate; empty without a confirmation.
     """
 
     result: str
@@ -64,7 +64,7 @@ def standings(trials: Mapping[int, TrialRecord], event: SessionEnded, study: Stu
 
 
 def run_name(trial: TrialRecord, result: str = "") -> str:
-    """Returns the name of the run of a trial: the name of the trial, with a mark if it is the winner."""
+    """Returns the name of a trial's run: the name of the trial, with a mark if the trial is the winner."""
     number, _, rest = trial.name.partition(" ")
     return f"{number} WINNER {rest}" if result == WINNER else trial.name
 

@@ -10,7 +10,7 @@ from ensdistill_tune.credentials import whole
 from ensdistill_tune.study.study_config import StudyConfig
 
 DATABASE = "mlflow.db"  # file name of the default store, in the folder of all studies
-ARTIFACTS = "artifacts"  # name of the artifact folder next to it
+ARTIFACTS = "artifacts"  # name of the artifact folder next to the default store
 DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # modules that SQLAlchemy imports if the URI names no driver
 
 
@@ -61,7 +61,7 @@ def default_uri(studies: Path) -> str:
     file = str((studies / DATABASE).resolve())
     if not set(file) & set("%?"):
         return f"sqlite:///{file}"
-    # SQLAlchemy reads the path of a URI unquoted. Without the driver, MLflow would create a folder of the quoted name.
+    # SQLAlchemy unquotes the path of a URI. Without a driver in the URI, MLflow creates a folder with the quoted name.
     return f"sqlite+pysqlite:///{quote(file)}"
 
 
@@ -72,7 +72,7 @@ def check_uri(uri: str) -> None:
         uri: URI of the store, without credentials.
 
     Raises:
-        ConfigError: MLflow does not support stores of this form.
+        ConfigError: MLflow does not support the URI, its folder does not exist, or its driver is not installed.
     """
     whole(uri)
     scheme, colon, rest = uri.partition("://")
@@ -82,7 +82,7 @@ def check_uri(uri: str) -> None:
             f"tracking.uri {uri}: MLflow has no such store; use http://HOST:PORT, postgresql://... or sqlite:///FILE"
         )
     if dialect != "sqlite" and not _has_host_and_port(uri):
-        raise ConfigError(f"tracking.uri {uri}: host and port must be HOST or HOST:PORT, the port from 1 to 65535")
+        raise ConfigError(f"tracking.uri {uri}: host and port must be HOST or HOST:PORT, with a port from 1 to 65535")
     folder = Path(unquote(rest.removeprefix("/").partition("?")[0])).parent
     if dialect == "sqlite" and not folder.is_dir():
         raise ConfigError(f"tracking.uri {uri}: the folder {folder} does not exist")

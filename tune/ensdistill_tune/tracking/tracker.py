@@ -28,7 +28,7 @@ from ensdistill_tune.tracking.views import MlflowPages
 
 FLUSH_SECONDS = 5.0  # seconds between two batches of events
 RETRY_SECONDS = (2.0, 30.0)  # seconds between attempts while MLflow does not respond: initially, and at most
-PATIENCE_SECONDS = (10.0, 5.0)  # wait without progress at the end, if MLflow was reachable so far and if not
+PATIENCE_SECONDS = (10.0, 5.0)  # maximum wait without progress in `close`: after a success, and after a failure
 LONGEST = 600  # maximum length of a reason in characters
 EVENTS = 200  # maximum number of events in one batch
 CURSOR = "tracking.json"  # file in the folder of a study that lists the events and files that MLflow has received
@@ -49,7 +49,7 @@ class MlflowTracker:
     Attributes:
         target: Store and experiment of the runs.
         study: The settings of the study.
-        past: The events of earlier sessions; pending ones are sent first.
+        past: The events of earlier sessions; those that are still pending are sent first.
         trouble: Reason why the last attempt failed; None if it succeeded.
     """
 
@@ -94,7 +94,7 @@ class MlflowTracker:
         steps, since = self._writer.steps, time.monotonic()
         while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS[self.trouble is not None]:
             self._thread.join(0.05)
-            if steps != self._writer.steps:  # not `sent`: on a busy machine a batch can exceed the patience
+            if steps != self._writer.steps:  # not `sent`: on a busy machine a batch can exceed this limit
                 steps, since = self._writer.steps, time.monotonic()
         return self._received - self.sent
 
@@ -146,7 +146,7 @@ class MlflowTracker:
         return True
 
     def _synchronize_log(self) -> None:
-        """Synchronizes the event log to disk, so that MLflow never has a report that a power failure then discards."""
+        """Synchronizes the event log to disk; otherwise a power failure could remove a report that MLflow has."""
         if (log := StudyDirectory(self.target.folder).journal).exists():
             synchronize(log)
 
@@ -168,7 +168,8 @@ class MlflowTracker:
 def _in_short(error: Exception) -> str:
     """Returns the message of an error, without the surrounding database statements."""
     text = " ".join(without_secrets(str(error)).split()).partition("[SQL:")[0]
-    return printable(text.removeprefix(_AUTOFLUSH).strip())[:LONGEST] or type(error).__name__  # a server wrote it
+    # A server may have sent the text, so control characters are escaped.
+    return printable(text.removeprefix(_AUTOFLUSH).strip())[:LONGEST] or type(error).__name__
 
 
 _AUTOFLUSH = (

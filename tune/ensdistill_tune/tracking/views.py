@@ -1,7 +1,7 @@
 """Links to the MLflow pages of a study, and the saved views that the links open.
 
-MLflow does not document the form of a saved view; the form used here works with MLflow 3.17. If the form changes, a
-link opens the default view.
+MLflow does not document the format of a saved view; the format used here works with MLflow 3.17. If the format changes,
+a link opens the default view.
 """
 
 import json
@@ -13,7 +13,7 @@ from urllib.parse import quote
 from ensdistill_tune.metric_names import confirmed_metric, final_metric, log_name, replicate_metric
 from ensdistill_tune.study.study_config import StudyConfig
 
-TAG = "mlflow.sharedViewState."  # prefix of the tag of the experiment; the key in the link follows
+TAG = "mlflow.sharedViewState."  # prefix of an experiment tag; the key in the link follows
 TRAINING = "workflowType=machine_learning"  # otherwise MLflow shows pages for language models
 STUDIES = "studies"  # key of the page that lists all studies
 SEEDS = "-seeds"  # suffix of the key of the page that groups replicates
@@ -60,7 +60,7 @@ class MlflowPages:
         return f"{address}/#/experiments/{self.experiment}/runs/{self.run}/artifacts/{name}?{TRAINING}"
 
     def study(self, address: str) -> str:
-        """Returns the link to the parent run, with description and files."""
+        """Returns the link to the parent run, which has the description and the files."""
         return f"{address}/#/experiments/{self.experiment}/runs/{self.run}?{TRAINING}"
 
 
@@ -85,7 +85,7 @@ def views(pages: MlflowPages, study: StudyConfig, pinned: Sequence[str] = ()) ->
 
 
 def _trials_view(parent: str, study: StudyConfig, pinned: Sequence[str]) -> str:
-    """Returns the view of trials, best first: searched settings, parallel coordinates, curves, confirmation."""
+    """Returns the view of trials, best first, with searched settings, parallel coordinates, curves and replicates."""
     final = final_metric(study.objective)
     state = {
         "searchFilter": f"tags.`mlflow.parentRunId` = '{parent}' AND tags.kind = 'trial'",
