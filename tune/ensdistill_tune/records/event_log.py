@@ -124,11 +124,11 @@ def events_of(path: Path, log: ScannedLog) -> list[Event]:
     """Returns the events of the sound records of a log.
 
     Args:
-        path: The event log, for messages.
+        path: The event log, named in error messages.
         log: The records of the log.
 
     Raises:
-        DataError: This version does not define an event of the log.
+        DataError: The log contains an event that this version does not define.
     """
     return [read_event(line, f"{path}, line {number}") for number, line in enumerate(log.lines[1:], start=2)]
 
@@ -154,7 +154,7 @@ def check_format(path: Path, first_line: bytes) -> None:
     """Checks the format of an event log.
 
     Args:
-        path: The event log, for the message.
+        path: The event log, named in the error message.
         first_line: First line of the log.
 
     Raises:
@@ -194,7 +194,7 @@ def read_event(line: bytes, where: str) -> Event:
 
     Args:
         line: The record.
-        where: File and position, for the message.
+        where: File and line, named in the error message.
 
     Raises:
         DataError: This version does not define the event.

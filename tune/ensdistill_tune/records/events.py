@@ -36,7 +36,7 @@ class TeachersReady(_Event):
 
     event: Literal["teachers_ready"] = "teachers_ready"
     ensemble: Metrics = {}  # metrics of the ensemble on validation images
-    teacher_mean: Metrics = {}  # mean metrics over single teachers
+    teacher_mean: Metrics = {}  # mean of the metrics of single teachers
     hashes: dict[str, str] = {}  # hashes of study, data, ensemble and code
 
 
@@ -59,7 +59,7 @@ class TrialStarted(_Event):
 
     @property
     def record(self) -> dict[str, Any]:
-        """Fields of the record, without its number."""
+        """Fields of the trial record, without the trial number."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in ("at", "event", "trial")}
 
 
@@ -117,9 +117,9 @@ class SessionEnded(_Event):
     event: Literal["session_ended"] = "session_ended"
     state: str = "finished"  # state of the study
     metrics: Metrics = {}  # test metrics of the exported student; empty if an earlier session logged them to MLflow
-    confirmed: dict[int, Metrics] = {}  # means and standard deviations, keyed by trial; empty in the same case
+    confirmed: dict[int, Metrics] = {}  # means and standard deviations, keyed by trial; may be empty, like `metrics`
     best: int | None = None  # trial of the exported student
-    note: str = ""  # summary of the report, Markdown
+    note: str = ""  # summary of the report, in Markdown
     files: list[str] = []  # files for MLflow, relative to the folder of the study
 
 
@@ -132,7 +132,7 @@ class ReportWritten(_Event):
 
 
 class SettingsEnqueued(_Event):
-    """Settings were put at the front of the search queue. The memory of their trial identifies the request."""
+    """Settings were put at the front of the search queue. The memory of the trial that uses them names the request."""
 
     event: Literal["settings_enqueued"] = "settings_enqueued"
     request: str

@@ -1,4 +1,4 @@
-"""Requests to a study, each in a file in `<study>/inbox/`. The process that runs the study removes the files."""
+"""Requests to a study, stored as files in `<study>/inbox/`. The process that runs the study removes the files."""
 
 import contextlib
 import time
@@ -41,13 +41,13 @@ class Inbox:
         self.folder = folder
 
     def send(self, request: Request) -> str:
-        """Writes a request and returns its name. Alphabetical order of names is chronological."""
+        """Writes a request and returns its name. The alphabetical order of names is chronological."""
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
         write_json(self.folder / f"{name}.json", request.model_dump())
         return name
 
     def pending(self) -> Iterator[tuple[str, Request | None]]:
-        """Yields the pending requests and their names, oldest first; a request is None if its file is invalid."""
+        """Yields the name and content of each pending request, oldest first; the content of an invalid file is None."""
         names: list[str] = []
         with contextlib.suppress(OSError):  # the folder does not exist yet or cannot be read
             names = sorted(file.stem for file in self.folder.glob("[!.]*.json") if file.is_file())

@@ -68,7 +68,7 @@ def examine(path: Path) -> LogExamination:
 
 
 def recover(folder: StudyDirectory, last: int) -> Path:
-    """Removes all records after a given one from the log of a study that is not running.
+    """Removes all records after a given record from the log of a study that is not running.
 
     Args:
         folder: Folder of the study.
@@ -94,7 +94,7 @@ def recover(folder: StudyDirectory, last: int) -> Path:
 
 
 def in_words(events: Sequence[Event]) -> str:
-    """Returns the number of events of each kind as a string, with the numbers of their trials."""
+    """Returns the number of events of each kind, and the range of their trial numbers, as a string."""
     counts = Counter(str(event.event).replace("_", " ") for event in events)
     trials = sorted({trial for event in events if isinstance(trial := getattr(event, "trial", None), int)})
     named = f" (trials {trials[0]} to {trials[-1]})" if len(trials) > 1 else f" (trial {trials[0]})" if trials else ""

@@ -1,6 +1,6 @@
-"""Rows of results, each about one subject: a candidate of the study, the ensemble, or the mean over its teachers.
+"""Rows of results, each about one subject: a candidate of the study, the ensemble, or the mean of the teachers.
 
-A row identifies its subject by kind and trial. `ensdistill_tune.analysis.labels` makes labels for display.
+A row identifies its subject by kind and trial. `ensdistill_tune.analysis.labels` creates labels for display.
 """
 
 from typing import Annotated, Literal
@@ -32,13 +32,13 @@ class NetworkDiagnostics(Subject):
 
     ece: FiniteFloat
     reliability: list[tuple[FiniteFloat, FiniteFloat, int]]  # confidence, accuracy and number of images of each bin
-    entropy: list[FiniteFloat] = []  # mean entropy of each part of the images, in nats
+    entropy: list[FiniteFloat] = []  # mean entropy in nats of each of ten parts of the images
     class_accuracy: list[FiniteFloat | None] = []  # accuracy by class; None for a class without images
-    confusion: list[list[int]] = []  # images by true and predicted class of `confused`; last column: other classes
+    confusion: list[list[int]] = []  # rows: true class in `confused`; columns: predicted class, the last for others
 
 
 class ImageDiagnostics(BaseModel):
-    """One image on which the student fails, with its thumbnail."""
+    """One image that the student misclassifies, or on which it disagrees with the ensemble, with a thumbnail."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -20,7 +20,7 @@ class StudyDirectory:
     """The folder `<studies>/<name>/` of a study.
 
     It contains study.json (settings, state, summary), events.jsonl (the event log) and trials/<number>/ (the checkpoint
-    of a running trial, the student of a completed one).
+    of a running trial, the student of a completed trial).
 
     Attributes:
         path: The folder.
@@ -45,7 +45,7 @@ class StudyDirectory:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Locks the study for this process inside the block. The lock ends with the process, even after a kill.
+        """Locks the study for this process inside the block. The lock is released when the process ends or is killed.
 
         Raises:
             DataError: Another process holds the lock.
@@ -68,7 +68,7 @@ class StudyDirectory:
         write_json(self.path / "study.json", summary)
 
     def read_summary(self) -> dict[str, Any]:
-        """Returns the content of study.json. The state is `crashed` if the process ended without recording its end.
+        """Returns the content of study.json. The state is `crashed` if the process ended without writing a final state.
 
         Raises:
             DataError: The file does not exist or is damaged.
@@ -85,7 +85,7 @@ class StudyDirectory:
         return summary
 
     def read_trials(self) -> list[TrialRecord]:
-        """Returns all started trials, keyed by number."""
+        """Returns all started trials, ordered by number."""
         trials: Trials = {}
         for event in read_journal(self.journal):
             apply_event(trials, event)

@@ -92,7 +92,10 @@ class TrialIndex:
         return sum(self.states[kind, state] for state in states for kind in kinds)
 
     def counts(self, *kinds: TrialKind) -> dict[str, int]:
-        """Counts the trials of these kinds by state, without empty states, in the order of the first trials."""
+        """Returns the number of trials of these kinds in each state.
+
+        States without trials are omitted. The states are in the order in which trials first reached them.
+        """
         found = Counter[str]()
         for (kind, state), number in self.states.items():
             found[state] += number if kind in kinds else 0

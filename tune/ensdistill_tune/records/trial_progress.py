@@ -1,4 +1,4 @@
-"""Progress within the current epoch of a trial: a small file in its folder, for display only.
+"""Progress within the current epoch of a trial: a small file in the folder of the trial, for display only.
 
 The event log contains complete epochs only, and no decision depends on this file. The file is written without waiting
 for the disk. It is ignored if it is missing, damaged or from another epoch.
@@ -24,7 +24,7 @@ class TrialProgress:
 
     Attributes:
         epoch: Number of the epoch; 1 is the first.
-        share: Fraction of the steps of the epoch that are completed, in (0, 1].
+        share: Completed fraction of the steps of the epoch, in (0, 1].
         loss: Mean training loss so far; None if it is not finite.
         images_per_second: Number of training images per second.
     """
@@ -51,7 +51,7 @@ def write_progress(folder: Path, progress: TrialProgress) -> None:
 
 
 def clear_progress(folder: Path) -> None:
-    """Removes the file when the epoch has ended or starts again.
+    """Removes the file; called when an epoch has ended or starts again.
 
     Args:
         folder: The folder of the trial.

@@ -22,8 +22,8 @@ METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/d
 TrialKind = Literal["baseline", "search", "replicate"]
 PRIMARY: tuple[TrialKind, ...] = ("baseline", "search")  # all kinds except replicates
 
-UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study that a process runs
-OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that does not continue
+UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study while a process runs it
+OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that never continues
 CHECKPOINT = "checkpoint.pt"  # file name in the folder of a running trial
 EPOCHS = "reported"  # key of a report: metrics after each epoch since the last report
 FAILURE, FAILURE_KIND = "failure", "failure_kind"  # keys of the last report of a trial that failed with an error
@@ -36,7 +36,7 @@ class TrialRecord:
     Attributes:
         number: Number of the trial; 1 is the first. Baselines come first.
         baseline: The preset of a baseline; None for other trials.
-        sampled: Searched settings by dotted name.
+        sampled: Values of the searched settings, keyed by dotted name.
         config_hash: Hash of the config of the trial.
         state: State of the trial.
         epochs: Metrics after each epoch.
@@ -110,11 +110,11 @@ class TrialRecord:
 
     @property
     def whole(self) -> bool:
-        """True if the last epoch of its training has been reported."""
+        """True if the last epoch of the training has been reported."""
         return bool(self.epochs) and self.last["epoch"] == self.last["epochs"]
 
     def count_seconds(self, until: float) -> None:
-        """Adds the time since the last call while the trial runs.
+        """Adds the time since the last call to the resource seconds if the trial is running.
 
         Args:
             until: The current time, in seconds since 1970.
@@ -195,16 +195,16 @@ def require_trial(trial: TrialRecord | None) -> TrialRecord:
 
 
 def of_kind(trials: Iterable[TrialRecord], *kinds: TrialKind) -> list[TrialRecord]:
-    """Returns the trials of these kinds, in their order."""
+    """Returns the trials of these kinds, in the given order."""
     return [trial for trial in trials if trial.kind in kinds]
 
 
 def rank_trials(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
-    """Returns the completed trials, best first; among equal trials, the earlier one is first.
+    """Returns the completed trials, best first; of trials with equal values, the earlier trial comes first.
 
     Args:
         trials: The trials.
-        metric: The metric that ranks them.
+        metric: The metric that ranks the trials.
         mode: Direction in which the metric improves, `min` or `max`.
     """
     sign = -1 if mode == "max" else 1
@@ -220,7 +220,7 @@ def count_states(trials: Iterable[TrialRecord]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class HoursUsed:
-    """Resource hours of trials: wall time in hours, times the CPU cores or GPUs of each trial.
+    """Resource hours of trials: wall time in hours, times the number of CPU cores or GPUs of each trial.
 
     Attributes:
         cpu: CPU hours.

@@ -45,7 +45,7 @@ class Constraint(Settings):
                 yield name, bound, math.inf if math.isnan(distance) else distance
 
 
-Constraints = Mapping[str, Constraint]  # by metric
+Constraints = Mapping[str, Constraint]  # keyed by metric
 
 
 def violations(constraints: Constraints, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -80,8 +80,8 @@ def penalized(values: list[float], modes: list[str], violation: float) -> list[f
 
     Args:
         values: The objectives.
-        modes: `min` or `max` for each.
-        violation: The sum of violations; 0 if every constraint is met.
+        modes: `min` or `max` for each objective.
+        violation: The sum of all violations; 0 if every constraint is met.
 
     References:
         Deb et al. 2002 (NSGA-II), section VI.

@@ -1,8 +1,8 @@
 """The trials to which the model of a searcher is fitted, in studies of thousands of trials.
 
-For every suggestion and every hyperparameter, Optuna fits a tree-structured Parzen estimator on all trials, so the time
+For every suggestion and every hyperparameter, Optuna fits a tree-structured Parzen estimator to all trials, so the time
 for a suggestion grows with the number of trials. The estimator compares the density of the best trials with the density
-of all others. This module keeps the best trials and an even selection of the others, which has the same density.
+of all other trials. This module keeps the best trials and an even selection of the others, with about the same density.
 """
 
 from bisect import insort
@@ -20,11 +20,11 @@ Key = tuple[float, ...]  # sort key of ended trials, best first
 
 
 class FittedTrials:
-    """Selection of the trials of a study; it depends on which trials have ended, but not on the order of their ends.
+    """Selection of the trials of a study, which depends on the ended trials but not on the order in which they ended.
 
-    If at most `limit` trials have ended, all of them are selected. Otherwise the best trials are selected, and the
-    trials whose place is a multiple of a power of two: the smallest power that selects at most `limit` trials. Running
-    trials are always selected.
+    If at most `limit` trials have ended, all of them are selected. Otherwise the best trials are selected, together
+    with the trials whose number in Optuna's study is a multiple of a power of two. This is the smallest power that
+    selects at most `limit` trials. Running trials are always selected.
     """
 
     def __init__(self, limit: int) -> None:
@@ -70,10 +70,10 @@ class FittedTrials:
 
 
 def key_of(trial: FrozenTrial, sign: float) -> Key:
-    """Returns the sort key of an ended trial with one objective; the order is that of Optuna's estimator.
+    """Returns the sort key of an ended trial with one objective; the order is the same as in Optuna's estimator.
 
     Trials that meet the constraints come first: completed trials by their value, then pruned trials by their last epoch
-    and value. Trials that break a constraint follow, by their violation.
+    and value. Trials that break a constraint come last, ordered by their violation.
 
     Args:
         trial: The trial.

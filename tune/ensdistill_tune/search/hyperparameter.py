@@ -14,21 +14,24 @@ KINDS = ("choice", "grid", "uniform", "log_uniform", "integer")
 class Hyperparameter(Settings):
     """A searched setting: exactly one distribution and an optional condition."""
 
-    choice: list[Any] | None = setting(None, "One value of this list.", min_length=1)
+    choice: list[Any] | None = setting(None, "Values, one of which is chosen for each trial.", min_length=1)
     grid: list[Any] | None = setting(
         None, "Values tried in turn, independently of the searcher's suggestions.", min_length=1
     )
     uniform: list[float] | None = setting(
-        None, "Real number in a range [low, high], uniform.", min_length=2, max_length=2
+        None, "Range [low, high] of a uniformly distributed number.", min_length=2, max_length=2
     )
     log_uniform: list[float] | None = setting(
-        None, "Positive number in a range [low, high], uniform in its logarithm.", min_length=2, max_length=2
+        None,
+        "Range [low, high] of a positive number with a uniformly distributed logarithm.",
+        min_length=2,
+        max_length=2,
     )
     integer: list[int] | None = setting(
-        None, "Integer in a range [low, high], including both ends.", min_length=2, max_length=2
+        None, "Range [low, high] of an integer, including both ends.", min_length=2, max_length=2
     )
     when: dict[str, Any] = setting(
-        {}, "Condition: other settings, each with a value or a list of values for which this setting is active."
+        {}, "Condition: names of other settings, each mapped to the value or values for which this setting is active."
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Optuna studies, created without the message that Optuna logs for each of them."""
+"""Optuna studies, created without the message that Optuna logs for each new study."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

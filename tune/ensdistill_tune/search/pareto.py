@@ -109,26 +109,26 @@ class ParetoRungs:
     """Asynchronous successive halving that never stops a non-dominated trial.
 
     Each rung records the first values that a trial reports at or after the epoch of the rung. It decides once, from the
-    values recorded so far: the trial is stopped if at least 1/reduction_factor of all recorded trials, including the
-    trial itself, lie in better fronts. Fronts therefore continue or stop as a whole, and a trial that is not dominated
-    at its rung is never stopped: the first trial continues, and the second is stopped only if the first dominates it.
-    With one objective, the rule is asynchronous successive halving with the share rounded up, except that a trial is
-    stopped in cases where it would be paused (Li et al. 2020). Multi-objective ASHA also applies the share within the
-    first front, and therefore stops non-dominated trials (Schmucker et al. 2021).
+    values recorded so far: the trial is stopped if at least 1/reduction_factor of all recorded trials lie in better
+    fronts; the trial itself is one of the recorded trials. Fronts therefore continue or stop as a whole, and a trial
+    that is not dominated at its rung is never stopped: the first trial continues, and the second is stopped only if
+    the first dominates it. With one objective, the rule is asynchronous successive halving with two changes: the number
+    of continuing trials is rounded up, and trials are stopped instead of paused (Li et al. 2020). Multi-objective ASHA
+    also applies the fraction within the first front, and therefore stops non-dominated trials (Schmucker et al. 2021).
 
-    If dominance at a rung persists until the end, no trial of the final front is ever stopped. If learning curves cross
-    or are noisy, a trial of the final front can be stopped: a costly student that learns slowly is dominated early by a
-    cheap one. `tolerance` handles that case: a trial also continues if no other trial would dominate it once its values
-    were improved by that relative margin. The tolerance should be 0 for an objective that does not change during
-    training, such as inference cost; otherwise no trial is ever stopped by a trial of equal cost.
+    If each trial that is dominated at a rung is also dominated at the end, no trial of the final front is stopped. If
+    learning curves cross or are noisy, a trial of the final front can be stopped: a costly student that learns slowly
+    is dominated early by a cheap one. `tolerance` handles that case: a trial also continues if improving its values by
+    this relative margin would make it non-dominated. The tolerance should be 0 for an objective that does not change
+    during training, such as inference cost; otherwise a trial of equal cost never stops another trial.
 
     Decisions are computed from `recorded`, so a repeated report gives the same decision, also after a restart.
 
     Attributes:
         rungs: Epochs at which trials are compared, ascending.
-        reduction_factor: Reciprocal of the share of trials in better fronts at which a trial is stopped; above 1.
+        reduction_factor: Reciprocal of the fraction of trials in better fronts at which a trial is stopped; above 1.
         tolerance: Relative margin for each objective.
-        recorded: Values by rung and trial number, in the order of arrival.
+        recorded: Values, keyed by rung and trial number, in the order of arrival.
 
     References:
         Li et al. 2020, MLSys. Schmucker et al. 2021.
@@ -145,7 +145,7 @@ class ParetoRungs:
 
         Args:
             number: The trial.
-            epoch: Number of its completed epochs.
+            epoch: Number of epochs that the trial has completed.
             values: Objectives after that epoch; lower is better.
         """
         reached = [rung for rung in self.rungs if rung <= epoch]

@@ -1,9 +1,9 @@
 """Population-based training: optimizes settings during the training of the students.
 
-A trial is a member of the population with constant settings. A stopped member is a pruned trial. It is replaced by a
-new trial, which starts from the checkpoint of a better trial, with the settings of the better trial and changes after
-the epoch of the checkpoint (`Config.schedule`). Training the new trial from the first epoch gives the same student, so
-the trial can be replicated and exported like any other trial.
+Each member of the population is a trial, whose settings are fixed when it starts. A stopped member becomes a pruned
+trial. A new trial replaces it and starts from the checkpoint of a better trial. Up to the epoch of the checkpoint, the
+new trial has the settings of the better trial; after that epoch, its settings change (`Config.schedule`). Training the
+new trial from the first epoch gives the same student, so the trial can be replicated and exported like any other trial.
 
 References:
     Jaderberg et al. 2017, Population based training of neural networks.
@@ -29,7 +29,7 @@ CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # file in the folder of a 
 class Pbt(Settings):
     """Population-based training: the worst trials are stopped and replaced by perturbed copies of the best ones.
 
-    A copy of a trial in the top quantile continues from its checkpoint. Only settings that can change during training
+    A copy continues from the checkpoint of a trial in the top quantile. Only settings that can change during training
     are perturbed.
 
     References:
@@ -39,7 +39,12 @@ class Pbt(Settings):
     kind: Literal["pbt"] = "pbt"
     population: int = setting(8, "Population size: number of trials that the searcher suggests.", ge=2)
     interval_epochs: int = setting(10, "Number of epochs between two comparisons of the trials.", ge=1)
-    quantile: float = setting(0.25, "Share of trials that are stopped; the same share is copied.", gt=0, le=0.5)
+    quantile: float = setting(
+        0.25,
+        "Fraction of trials that are stopped; their replacements are copies of the same fraction of best trials.",
+        gt=0,
+        le=0.5,
+    )
     resample: float = setting(
         0.25, "Probability that a setting is drawn from its range instead of being perturbed.", ge=0, le=1
     )
@@ -92,7 +97,7 @@ class Pbt(Settings):
         return {"sampled": parent.sampled, "schedule": changes, "parent": parent.number, "replaces": trial.number}
 
     def _perturb_value(self, axis: Hyperparameter, value: Any, chance: np.random.Generator) -> Any:
-        """Returns a new value of a setting: resampled, or perturbed by the factor or to a neighboring value."""
+        """Returns a new value of a setting: resampled, scaled by the factor, or moved to a neighboring value."""
         if chance.random() < self.resample:
             return axis.from_unit_interval(chance.random())
         up = bool(chance.random() < 0.5)

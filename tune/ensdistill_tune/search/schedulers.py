@@ -1,4 +1,4 @@
-"""Early-stopping schedulers. To add one, write one class and list it in `Scheduler`.
+"""Early-stopping schedulers. To add a scheduler, write a class and list it in `Scheduler`.
 
 A rule receives every report of every searched trial, in the order of the event log, and returns whether the trial
 continues. It has no other input, so a new rule that receives the same events makes the same decisions.
@@ -60,7 +60,7 @@ class NoScheduler(Settings):
 
 
 class Asha(EarlyStoppingSettings):
-    """Asynchronous successive halving: at each rung only the best share of the trials continues.
+    """Asynchronous successive halving: at each rung only the best fraction of the trials continues.
 
     With several objectives a trial stops only if enough other trials lie in better fronts, so no trial of the Pareto
     front at a rung is stopped (`ensdistill_tune.search.pareto`).
@@ -96,7 +96,7 @@ class Asha(EarlyStoppingSettings):
 class Hyperband(EarlyStoppingSettings):
     """Asynchronous HyperBand: parallel brackets of `asha`, each with a later first rung than the previous one.
 
-    Suitable if it is unknown how early the final quality of a trial becomes visible.
+    Suitable if it is unknown how many epochs a trial needs until its metrics predict its final quality.
 
     References:
         Li et al. 2018, JMLR, section 3. Li et al. 2020, MLSys.
@@ -107,11 +107,11 @@ class Hyperband(EarlyStoppingSettings):
     reduction_factor: float = setting(
         3, "At each rung, one in `reduction_factor` trials continues; rungs are spaced by the same factor.", gt=1
     )
-    brackets: int = setting(3, "Maximum number of brackets; short trials have room for fewer.", ge=1, le=20)
+    brackets: int = setting(3, "Maximum number of brackets; short trials allow fewer brackets.", ge=1, le=20)
     seed: int = setting(0, "Seed of the assignment of trials to brackets.", ge=0)
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
-        """Returns the epochs after which the rule can stop a trial: the first bracket contains all other rungs."""
+        """Returns the epochs after which the rule can stop a trial: the first bracket has the rungs of all brackets."""
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
@@ -123,7 +123,7 @@ class Hyperband(EarlyStoppingSettings):
 
 
 class Median(EarlyStoppingSettings):
-    """Median rule: a trial stops if its best value so far is worse than the median of the running means of the others.
+    """Median rule: a trial stops if its best value so far is worse than the median of other trials' running means.
 
     References:
         Golovin et al. 2017 (Vizier), section 3.2.2.
@@ -131,7 +131,9 @@ class Median(EarlyStoppingSettings):
 
     kind: Literal["median"] = "median"
     grace_epochs: int = setting(5, "Epoch before which no trial is stopped.", ge=1)
-    min_trials: int = setting(3, "Minimum number of other trials that have reached the same epoch.", ge=1)
+    min_trials: int = setting(
+        3, "Number of other trials that must have reached an epoch before a trial is stopped there.", ge=1
+    )
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
         """Returns the epochs after which the rule can stop a trial of `epochs` epochs."""
@@ -152,7 +154,7 @@ class _MedianRule:
 
     def __init__(self, grace: int, trials: int, sign: float) -> None:
         self._grace, self._trials, self._sign = grace, trials, sign
-        self._values: dict[int, list[float]] = {}  # values of each trial, from the first allowed epoch on
+        self._values: dict[int, list[float]] = {}  # values of each trial from the grace epoch on
         self._means: dict[int, dict[int, float]] = {}  # running means of these values, keyed by epoch and trial
         self._best: dict[int, float] = {}
 
@@ -197,7 +199,7 @@ class _ParetoRule:
 
 
 class _RayAshaRule:
-    """Adapts a Ray scheduler to the interface of a rule."""
+    """Adapts a Ray scheduler to the interface of a stopping rule."""
 
     def __init__(self, scheduler: TrialScheduler, seed: int = 0) -> None:
         self._scheduler, self._seed = scheduler, seed
@@ -209,7 +211,7 @@ class _RayAshaRule:
             self._known[number] = _Trial(number)
             with temporary_numpy_seed(
                 [self._seed, number]
-            ):  # Ray draws the bracket of a trial from NumPy's global state
+            ):  # Ray draws the bracket of a trial with NumPy's global random generator
                 self._scheduler.on_trial_add(None, self._known[number])  # type: ignore[arg-type]
         if number in self._stopped:
             return Decision.STOP

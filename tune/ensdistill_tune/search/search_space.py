@@ -52,11 +52,11 @@ class SearchSpace:
         return self.draw(lambda name, axis: next(iter(allowed.get(name, [])), axis.values[0]))
 
     def combinations(self) -> Iterator[Sampled]:
-        """Yields every combination of the hyperparameters with finitely many values; the last one varies fastest."""
+        """Yields every combination of values if all hyperparameters have finitely many; the last one varies fastest."""
         return _combinations(self.axes, self.order, {})
 
     def grid_cell(self, index: int) -> Sampled:
-        """Returns the values of the `grid` hyperparameters at an index, which wraps around after all combinations."""
+        """Returns a combination of the `grid` hyperparameters; the index wraps around after the last combination."""
         grids = {name: axis.values for name, axis in self.axes.items() if axis.kind == "grid"}
         index %= math.prod(len(values) for values in grids.values())
         cell: Sampled = {}

@@ -1,4 +1,4 @@
-"""Searchers, which suggest settings. To add one, write one class and list it in `Searcher`.
+"""Searchers, which suggest settings. To add a searcher, write a class and list it in `Searcher`.
 
 The n-th suggestion is a function of the searcher's seed, of n, and of the results so far: every suggestion has a
 separate random stream. A searcher therefore has no state to save; given the same results, it continues identically.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 class SearcherSettings(Settings):
     uses_constraints: ClassVar[bool] = False  # True if suggestions avoid regions in which constraints were broken
-    fitted_trials: ClassVar[int | None] = None  # number of ended trials above which the model uses a selection
+    fitted_trials: ClassVar[int | None] = None  # number of ended trials above which the model uses only some
     seed: int = setting(0, "Seed of the suggestions.", ge=0)
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -61,7 +61,7 @@ class Tpe(ModelBasedSearcher):
         Bergstra et al. 2011. Watanabe 2023.
     """
 
-    fitted_trials: ClassVar[int | None] = 500  # at least 250 are used; with 250, Optuna's good trials are the best 25
+    fitted_trials: ClassVar[int | None] = 500  # at least 250 stay selected, so Optuna's good trials are the best 25
     kind: Literal["tpe"] = "tpe"
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -74,18 +74,18 @@ class Tpe(ModelBasedSearcher):
 
 
 class Random(SearcherSettings):
-    """Random search: independent draws."""
+    """Random search: draws each trial independently."""
 
     kind: Literal["random"] = "random"
 
 
 class Gp(ModelBasedSearcher):
-    """Gaussian process with expected improvement (Optuna's GPSampler), for few settings and few long trials."""
+    """Gaussian process with expected improvement (Optuna's GPSampler), for few settings and few, long trials."""
 
     kind: Literal["gp"] = "gp"
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """Returns Optuna's sampler for a noisy objective, because equal settings differ between seeds."""
+        """Returns Optuna's sampler for a noisy objective, because results differ between seeds."""
         import optuna
 
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.startup_trials, deterministic_objective=False)
@@ -130,7 +130,7 @@ class Qmc(SearcherSettings):
 
 
 class Grid(SearcherSettings):
-    """Grid search: each combination of values once; requires hyperparameters with finitely many values."""
+    """Grid search: tries each combination of values once; requires hyperparameters with finitely many values."""
 
     kind: Literal["grid"] = "grid"
 

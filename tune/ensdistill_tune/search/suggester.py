@@ -24,7 +24,7 @@ REQUEST = "request"  # key in the stored state of a trial: the request that enqu
 
 
 class OptunaSearcher:
-    """Searcher of one study: takes settings from Optuna and passes results to it."""
+    """Searcher of one study: obtains settings from Optuna and passes results to Optuna."""
 
     def __init__(
         self,
@@ -61,8 +61,8 @@ class OptunaSearcher:
 
         Args:
             number: The trial.
-            enqueued: Settings of a request. The next point to evaluate first, or the next grid cell, is then used by a
-                later suggestion.
+            enqueued: Settings of a request; None if the searcher chooses. After a request, the next point to evaluate
+                first, or the next grid cell, remains for a later suggestion.
 
         Returns:
             The settings, and the memory that `restore` requires; None if no settings are left.
@@ -109,7 +109,7 @@ class OptunaSearcher:
     def tell(self, trial: TrialRecord) -> None:
         """Reports the final state of a trial to Optuna: complete, pruned or failed.
 
-        In contrast, Ray's adapter for Optuna passes the last value of a pruned trial as the final value.
+        Ray's adapter for Optuna differs: it passes the last value of a pruned trial as the final value.
         """
         asked = self._trials[trial.number]
         if trial.state in ("finished", "pruned") and trial.epochs:
@@ -157,7 +157,7 @@ class OptunaSearcher:
     def _fixed_values(self, place: int) -> Sampled | None:
         """Returns those values of the suggestion at an index that the sampler does not choose.
 
-        Settings to evaluate first have priority, then values of the searcher, then cells of the `grid` settings.
+        The settings to evaluate first are used before values of the searcher, and these before cells of the grid.
         """
         if place < len(self._first):
             return dict(self._first[place])
