@@ -19,7 +19,7 @@ RESERVED = (
     "gpu-check",
     "compare",
     "mlflow.db",
-)  # other content of the folder
+)  # other files and folders in the folder of all studies
 
 
 def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str], None]) -> str:
@@ -28,7 +28,7 @@ def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str],
     Args:
         studies: The folder of all studies.
         chosen: Requested name, which must not be in use; None for the default.
-        default: The default name; a number is appended if it is in use.
+        default: The default name, with a number appended if the name is in use.
         note: Function that prints a hint about an unfinished study with the default name.
 
     Raises:

@@ -16,7 +16,7 @@ from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.validation import drop_dependents, is_under, issues_of
 
 WARNING = "warning"  # code of issues that do not prevent a launch
-_NO_AXES = {"seed": {"choice": [0]}}  # placeholder if no axis is valid, which allows checking the rest of the file
+_NO_AXES = {"seed": {"choice": [0]}}  # replaces the axes if none is valid, so that the rest is checked
 
 
 Overrides = Mapping[str, Any] | Sequence[str]  # values keyed by dotted name, or strings `a.b=value`
@@ -31,7 +31,7 @@ def load_study(path: str | Path, overrides: Overrides = ()) -> StudyConfig:
 
     Raises:
         ConfigError: The settings cannot be used. The error contains all issues, ordered by line, each in the form
-            `FILE, line 3: key: rule, value, fix`; an issue of an override begins with the override instead.
+            `FILE, line 3: key: rule, value, fix`; for an override, the override replaces file and line.
         DataError: The file cannot be read.
     """
     text, changes = read_text(path), _parse_changes(overrides)
@@ -76,12 +76,12 @@ def _tree_of(study: StudyConfig) -> YamlDict:
 def _warnings(study: StudyConfig) -> Iterator[ConfigIssue]:
     size = size_of(study.search)
     if not size.continuous and size.combinations < study.budget.trials and study.searcher.kind != "grid":
-        rule = f"must be at most {size.combinations}, the number of different settings; otherwise some are run twice"
+        rule = f"must be at most {size.combinations}, the number of different settings; otherwise settings are repeated"
         yield ConfigIssue(("budget", "trials"), rule, study.budget.trials, code=WARNING)
 
 
 def origin_of(overrides: Overrides) -> str:
-    """Returns the prefix of an issue of overrides: the option of the command line, or the argument in Python."""
+    """Returns the prefix of issues in overrides: the option on the command line, or the argument in Python."""
     return "overrides: " if isinstance(overrides, Mapping) else "--set "
 
 
@@ -111,7 +111,7 @@ def _parse_changes(overrides: Overrides) -> YamlDict:
 def _override_at_fault(
     issue: ConfigIssue, changes: Mapping[str, Any], without_changes: Sequence[ConfigIssue]
 ) -> str | None:
-    """Returns the override that sets the invalid value or invalidates another one; None if no override does."""
+    """Returns the override that sets the invalid value or makes another value invalid; None if no override does."""
     is_new = repr(issue) not in map(repr, without_changes)
     whole = (name for name in changes if is_under(issue.name, name))
     parts = (name for name in changes if is_under(name, issue.name) and is_new)
@@ -125,7 +125,7 @@ def _of_override(issue: ConfigIssue, name: str, origin: str) -> ConfigIssue:
 
 
 def _by_line(issues: Sequence[ConfigIssue], path: str, lines: LineIndex) -> list[ConfigIssue]:
-    """Returns the issues with file and line, ordered by line."""
+    """Returns the issues, each with its file and line, ordered by line."""
     found = sorted(((lines.of(issue.name) or 0, issue) for issue in issues), key=lambda pair: pair[0])
     return [replace(issue, origin=f"{path}, line {line}: " if line else f"{path}: ") for line, issue in found]
 
@@ -149,7 +149,7 @@ def _judge(tree: YamlDict, changes: Mapping[str, Any]) -> tuple[StudyConfig | No
 
 
 def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
-    """Returns the settings of a file with overrides; names of axes and their parts start with `search.`."""
+    """Returns the settings of a file with overrides; overrides of axes and of parts of axes start with `search.`."""
     axes, others = _axes_and_others(changes)
     more_axes, tree = _axes_and_others(tree)
     if isinstance(tree.get("config"), Mapping):

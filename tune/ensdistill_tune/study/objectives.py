@@ -1,4 +1,4 @@
-"""Metrics that can be objectives or have constraints, and their directions."""
+"""Metrics that can be objectives or be constrained, and the directions of these metrics."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ _IN_FIGURES = {"cnll": "calibrated NLL (nats)", "nll": "validation NLL (nats)"}
 
 
 def metric_directions(config: Mapping[str, Any]) -> dict[str, bool]:
-    """Returns whether each `val/<metric>` that a trial reports is maximized, including custom metrics of the study.
+    """Returns, for each `val/<metric>` that trials report, whether it is maximized; includes custom metrics.
 
     Args:
         config: The `config` of a study file.

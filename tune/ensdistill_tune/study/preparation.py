@@ -1,4 +1,4 @@
-"""Decisions made once at launch: settings of an earlier study to evaluate first, and the precision."""
+"""Decisions made once at launch: which settings of an earlier study are evaluated first, and the precision."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +56,8 @@ def resolve_precision(study: StudyConfig) -> StudyConfig:
     training = study.config.get("training", {})
     if training.get("precision") != "auto":
         return study
-    elsewhere = bool(study.resources.gpus) and not torch.cuda.is_available()  # every GPU that torch supports is fast
+    # A cluster may run the trials on other machines; every GPU that torch supports is fast in bfloat16.
+    elsewhere = bool(study.resources.gpus) and not torch.cuda.is_available()
     fast = elsewhere or fast_in_bfloat16(torch.device("cuda" if study.resources.gpus else "cpu"))
     config = {**study.config, "training": {**training, "precision": "bfloat16" if fast else "float32"}}
     return study.model_copy(update={"config": config})

@@ -47,27 +47,27 @@ class Budget(Settings):
 
     trials: int = setting(24, "Number of searched trials, without baselines.", ge=1, le=1_000_000)
     epochs: int | None = setting(
-        None, "Total number of epochs of searched trials after which no further trial starts.", ge=1
+        None, "Maximum total number of epochs of searched trials; no further trial starts after this limit.", ge=1
     )
     minutes: float | None = setting(
         None, "Time budget in minutes, over all sessions; running trials are interrupted when it is spent.", gt=0
     )
     cpu_hours: float | None = setting(
         None,
-        "Limit in CPU hours (wall time times resources.cpus) of all trials, including replicates. No further searched "
-        "trial starts after the limit. Teachers are not counted.",
+        "Limit on the CPU hours (wall time times resources.cpus) of all trials, including replicates. No further "
+        "searched trial starts when the limit is reached. Teachers are not counted.",
         gt=0,
     )
     gpu_hours: float | None = setting(
         None,
-        "Limit in GPU hours (wall time times resources.gpus) of all trials, including replicates. No further searched "
-        "trial starts after the limit. Teachers are not counted.",
+        "Limit on the GPU hours (wall time times resources.gpus) of all trials, including replicates. No further "
+        "searched trial starts when the limit is reached. Teachers are not counted.",
         gt=0,
     )
 
 
 class Resources(Settings):
-    """Resources of one trial, and number of parallel trials."""
+    """Resources of one trial, and the number of parallel trials."""
 
     cpus: float = setting(1, "Number of CPU cores per trial.", ge=0.01)
     gpus: float = setting(
@@ -158,7 +158,7 @@ class StudyConfig(Settings):
     tracking: Tracking = setting(Tracking(), "Logging to MLflow.")
 
     def __init__(self, **settings: Any) -> None:
-        """Creates a study from settings by name.
+        """Creates a study from settings, given as keyword arguments.
 
         Raises:
             ConfigError: A name is unknown, or a value has a wrong type or is out of range. `check` finds issues that
@@ -189,8 +189,8 @@ class StudyConfig(Settings):
     def check(self) -> list[ConfigIssue]:
         """Returns all issues of the study, errors first; empty if there are none.
 
-        A warning has the code `warning` and does not prevent a launch. Issues of images and teachers are found later,
-        when images and teachers are loaded; see `results.warnings`.
+        A warning has the code `warning` and does not prevent a launch. Issues of images and teachers are found only
+        when these are loaded; see `results.warnings`.
         """
         from ensdistill_tune.study.loading import check_study  # imported here to avoid a circular import
 
@@ -238,18 +238,18 @@ class StudyConfig(Settings):
         return self.measure_latency or LATENCY in self.constraints
 
     def violation(self, metrics: Mapping[str, float]) -> float:
-        """Returns the amount by which metrics break the constraints; 0 if all constraints are met or there are none."""
+        """Returns the amount by which metrics break the constraints; 0 if all constraints are met or none exist."""
         return total_violation(self.constraints, metrics)
 
     def broken_by(self, metrics: Mapping[str, float]) -> list[str]:
-        """Returns a description of each constraint that metrics break."""
+        """Returns a description of each constraint that the metrics break."""
         return broken(self.constraints, metrics)
 
     def rank(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
         """Returns the completed trials, best first.
 
-        Trials that break a constraint come last, ordered by their violation. Among equal trials, the earlier one is
-        first.
+        Trials that break a constraint come last, ordered by their violation. Of trials with equal values, the earlier
+        trial comes first.
         """
         order = rank_trials(trials, self.objective, self.mode)
         return sorted(order, key=lambda trial: self.violation(trial.last)) if self.constraints else order
@@ -287,7 +287,7 @@ class StudyConfig(Settings):
 
     @property
     def space(self) -> SearchSpace:
-        """Search space of the axes."""
+        """The search space, which consists of all axes."""
         return SearchSpace(self.search)
 
     @property
@@ -320,7 +320,7 @@ class StudyConfig(Settings):
 
     @property
     def distinct_architectures(self) -> list[Config]:
-        """Representative configs with different student networks."""
+        """Representative configs, one for each combination of model, student and training settings."""
         return list(
             {(repr(c.model), repr(c.student), repr(c.training)): c for c in self.representative_configs}.values()
         )

@@ -1,4 +1,4 @@
-"""Location of a study, and device of its teachers."""
+"""Location of a study, and the device on which its teachers are trained."""
 
 from dataclasses import dataclass
 from pathlib import Path

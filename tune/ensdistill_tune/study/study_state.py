@@ -75,7 +75,7 @@ class StudyState:
         observers: Observers of the trials.
         winner: The best replicate of the best settings; None before the confirmation.
         none_confirmed: Whether every confirmed candidate breaks a constraint, so that there is no winner.
-        replicates_planned: Number of replicates after the confirmation; before its end, the maximum number.
+        replicates_planned: Number of replicates; until the confirmation ends, the maximum number.
         state: State of the study, as in study.json.
         index: Records of the trials, with totals.
         past: The events that were written before this process started.
@@ -105,12 +105,12 @@ class StudyState:
 
     @property
     def removed_bytes(self) -> int:
-        """Bytes of an incomplete last record that were removed when the event log was opened."""
+        """Size in bytes of an incomplete last record, which was removed when the event log was opened."""
         return self._log.removed
 
     @property
     def trials(self) -> Trials:
-        """The records by number."""
+        """The records, keyed by trial number."""
         return self.index.trials
 
     @property
@@ -185,7 +185,7 @@ class StudyState:
 
         Args:
             number: The trial.
-            **record: Fields of its record.
+            **record: Fields of the trial record.
         """
         return self._begun(self.append_event(TrialStarted(trial=number, **record, **self._given)))
 
@@ -249,8 +249,8 @@ class StudyState:
     def _save_soon(self) -> None:
         """Writes study.json, unless it was written a moment ago; a later `flush` then writes it.
 
-        Two summaries are at least one second apart, or more if writing them exceeds its share of the time. The event
-        log is written without such a delay.
+        Two summaries are at least `SAVE_SECONDS` apart. The interval is longer if writing them would otherwise take
+        more than the fraction `SAVE_SHARE` of the time. The event log is written without such a delay.
         """
         self._unsaved = True
         self.flush()
