@@ -75,7 +75,7 @@ class CostEstimate:
 
     @property
     def total(self) -> float:
-        """Wall time in seconds: teachers one after the other, then trials in parallel."""
+        """Wall time in seconds if teachers are trained one after the other, and then the trials in parallel."""
         return self.teachers + (self.search + self.confirmation) / max(1, self.side_by_side)
 
 
@@ -156,7 +156,7 @@ def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float
 
 
 def _part(data: DataSplits, steps: int, config: Config) -> DataSplits:
-    """Returns the training images of `steps` steps and the same share of the validation images."""
+    """Returns the training images of `steps` steps and the same fraction of the validation images."""
     batch = config.training.batch_size
     share = steps / (len(data.train) // batch)
     train, validation = data.train, data.validation

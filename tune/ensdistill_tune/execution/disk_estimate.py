@@ -17,7 +17,7 @@ from ensdistill.training.new_student import new_student
 from ensdistill.training.teachers import teacher_config
 from ensdistill_tune.study.study_config import StudyConfig
 
-MOMENTS = {"sgd": 1}  # optimizer tensors per parameter; optimizers that are not listed count as 2
+MOMENTS = {"sgd": 1}  # optimizer tensors per parameter; optimizers that are not listed have 2
 COPIES = {"none": 0, "ema": 1, "swa": 1}  # copies of the weights; other averaging methods keep a window of epochs
 
 

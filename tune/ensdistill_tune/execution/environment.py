@@ -13,7 +13,7 @@ DEFAULTS = {
     # Time limit in seconds for a stopped trial to free its memory before the same process runs the next trial. After
     # Ray's default of 2 s, the next trial fails. The worker reads this value after each trial.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log is complete, and cheaper to write
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log replaces these loggers and is faster
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune saves no state, for the same reason
     # Ray's memory monitor restarts killed tasks without limit, and when it kills a trial, Tune aborts the whole study.
     # Without the monitor, the operating system kills a single worker, because Ray's workers have a raised OOM score.

@@ -45,7 +45,7 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
             while not ends() and isinstance(suggestion := agenda.next(), dict):
                 _run(suggestion, inputs, reports, ends)
     finally:
-        gc.unfreeze()  # `memory_limit` freezes objects that remain after a training run, but this process may continue
+        gc.unfreeze()  # `memory_limit` exempts objects from garbage collection, but this process may run for longer
     if reports.error:
         raise reports.error
     return outcome(agenda)
@@ -78,7 +78,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: TrialReports
         run_trial(suggestion, inputs, report)
     except _StoppedError:
         pass
-    except Exception as failure:  # a custom model may raise anything: the trial fails, the study continues
+    except Exception as failure:  # a custom model may raise any error: the trial fails, the study continues
         error = traceback.format_exception_only(failure)[-1].strip().removeprefix("ensdistill.errors.")
         kind = type(failure).__name__
     reports.ended(number, "failed" if error else "pruned", error, kind)

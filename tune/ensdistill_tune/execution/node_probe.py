@@ -24,8 +24,7 @@ def probe(folder: str, token: str, answer: str) -> dict[str, str]:
         answer: Name of the file that this function writes to the folder.
 
     Returns:
-        Versions, keyed by name. The value of `folder` is the reason why the folder cannot be used; empty if there is
-        no such reason.
+        Versions, keyed by name. The value of `folder` is the reason why the folder cannot be used, or an empty string.
     """
     return versions() | {"folder": _folder_problem(Path(folder), token, answer)}
 

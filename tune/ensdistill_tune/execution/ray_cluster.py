@@ -25,8 +25,8 @@ LONGEST = 107  # maximum length of a socket path in bytes; 103 on macOS
 def running_ray() -> Iterator[bool]:
     """Provides Ray inside the block.
 
-    If this process already uses Ray, that instance is used and stays up. Otherwise a new instance is started, and shut
-    down after the block.
+    If this process already uses Ray, that instance is used and keeps running. Otherwise a new instance is started,
+    and shut down after the block.
 
     Yields:
         Whether the instance may include other machines, or processes of other environments.

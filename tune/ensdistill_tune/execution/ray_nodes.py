@@ -53,7 +53,7 @@ class StudyMachine:
 
 @contextlib.contextmanager
 def study_machine(home: Path) -> Iterator[StudyMachine]:
-    """Provides the requirements of a study inside the block, as long as the token file exists.
+    """Provides the requirements of a study inside the block. The token file exists only during the block.
 
     Args:
         home: Folder of the study.
@@ -104,7 +104,7 @@ def _start(node: str, wanted: StudyMachine) -> tuple[Any, str]:
 
 
 def _problems(wanted: StudyMachine, found: Mapping[str, str], answer: str) -> list[str]:
-    """Returns the differences between a machine and the one that runs the study."""
+    """Returns the differences between a machine and the machine that runs the study."""
     problems = [
         f"{name} must be {mine}, as on the machine that runs the study, got {found[name]}. "
         f"{'Install it there' if found[name] == NOT_INSTALLED else 'Install the same version on both'}."

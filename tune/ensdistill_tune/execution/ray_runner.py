@@ -127,7 +127,7 @@ def _tuner(reports: TrialReports, trainable: Any) -> tune.Tuner:
 
 @contextlib.contextmanager
 def _raising(reports: TrialReports) -> Iterator[None]:
-    """Raises the error of the study after the block, in place of an error that Ray raises because of it."""
+    """Raises the error of the study after the block, instead of the error that Ray raises as a consequence."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Inputs that all trials of a study share: settings, data, teachers and their logits."""
+"""Inputs that all trials of a study share: settings, data, teachers and teacher logits."""
 
 import socket
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ class SharedData:
         return DataSplits(train, validation, unlabeled, *about)
 
     def _loaded(self) -> DataSplits:
-        """Returns the data, read on this machine."""
+        """Returns the data, loaded from the source on this machine."""
         data = load_data(self.source, self.studies)
         if data.identity != self.identity:
             raise DataError(

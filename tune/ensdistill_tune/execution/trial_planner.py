@@ -46,11 +46,11 @@ class TrialPlanner:
         Args:
             progress: State of the study.
             slots: Maximum number of trials that run in parallel.
-            latency: Returns the latencies of a network; None if the study does not measure latencies.
+            latency: Function that returns the latencies of a network; None if the study does not measure latencies.
         """
         self.progress, self.study, self.slots, self._latency = progress, progress.study, slots, latency
         self._suggester = suggester_of(self.study)
-        self._rules = defaultdict[str, StoppingRule](lambda: self.study.make_stopping_rule())  # stopping rules by group
+        self._rules = defaultdict[str, StoppingRule](lambda: self.study.make_stopping_rule())  # keyed by group
         self.done = False  # True if no trial is left to start and none is running
         self.ended = 0  # number of trials that ended in this session
         for trial in progress.died:
@@ -148,7 +148,7 @@ class TrialPlanner:
             (trial.replicate_of, trial.seed) for trial in self.progress.replicates if trial.state == "failed"
         )
         for of, seed in confirmation.todo:
-            if tried[of.number, seed] == failed[of.number, seed]:  # not begun, or repeated after a failure
+            if tried[of.number, seed] == failed[of.number, seed]:  # not started yet, or to be repeated after a failure
                 self.progress.state = "confirming" if over else self.progress.state
                 return self._start(of.baseline, of.sampled, replicate_of=of.number, seed=seed, schedule=of.schedule)
         return None
@@ -289,7 +289,7 @@ class TrialPlanner:
         file.unlink()
 
     def _finalize_interrupted(self, trial: TrialRecord, last: Decision) -> None:
-        """Ends a trial that completed, or was to be stopped, before the interruption without a record of its end."""
+        """Ends a trial whose completion or stop before the interruption was not recorded."""
         if trial.whole and (self.progress.folder.trial(trial.number) / STUDENT_FILE).exists():
             self.end(trial.number, "finished")
         elif last is Decision.STOP:

@@ -53,7 +53,7 @@ class _EpochReporter:
         self._seconds = 0.0
 
     def add(self, metrics: dict[str, float], seconds: float, *, at_once: bool) -> None:
-        """Adds an epoch that took `seconds`. Sends the buffer if `at_once` is True or enough time is buffered."""
+        """Adds an epoch that took `seconds`. Sends the buffer if `at_once`, or if its epochs took long enough."""
         self._epochs.append(metrics)
         self._seconds += seconds
         if at_once or self._seconds > REPORT_SECONDS:
@@ -95,7 +95,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
 
 
 def _checkpoint(suggestion: dict[str, Any], folder: StudyDirectory) -> Path:
-    """Returns the path of the checkpoint from which a trial starts: that of the trial, or that of its parent."""
+    """Returns the path of the checkpoint from which a trial starts: the checkpoint of the trial, or of its parent."""
     own = folder.trial(suggestion["number"]) / CHECKPOINT
     if own.exists() or not suggestion["parent"]:
         return own

@@ -1,7 +1,7 @@
 """Events of a study: one class for each kind of event, and the union of these classes.
 
 An event is a record of the event log; its field `event` states the kind. The first record of the log states the format.
-Increase `FORMAT` when older logs can no longer be read, because of a new required field or a changed meaning.
+Increase `FORMAT` when a new required field or a changed meaning makes older logs unreadable.
 """
 
 import time
@@ -95,9 +95,9 @@ class LatencyMeasured(_Event):
 
     event: Literal["latency_measured"] = "latency_measured"
     architecture: str
-    machine: str  # model of the GPU, or of the CPU with the number of threads
-    milliseconds: FiniteFloat  # latency of one image of the network's input size
-    photo_milliseconds: FiniteFloat | None = None  # latency of one photo of 500x375 pixels, resize included
+    machine: str  # GPU model, or CPU model and number of threads
+    milliseconds: FiniteFloat  # latency of one image with the network's input size
+    photo_milliseconds: FiniteFloat | None = None  # latency of one photo of 500x375 pixels, including its resize
 
 
 class TestEvaluated(_Event):

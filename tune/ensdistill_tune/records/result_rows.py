@@ -16,7 +16,7 @@ class Subject(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["candidate", "ensemble", "teacher_mean"]
-    trial: int | None = None  # only for a candidate: number of its trial
+    trial: int | None = None  # trial number of a candidate; None for other subjects
 
 
 class TestMetrics(Subject):

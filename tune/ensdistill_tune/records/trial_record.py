@@ -120,7 +120,7 @@ class TrialRecord:
             until: The current time, in seconds since 1970.
         """
         if self.counted_until is not None:
-            passed = max(0.0, until - self.counted_until)  # the clock may be set back
+            passed = max(0.0, until - self.counted_until)  # the clock may have been set back
             self.cpu_seconds += self.cpus * passed
             self.gpu_seconds += self.gpus * passed
             self.counted_until = until
@@ -232,7 +232,7 @@ class HoursUsed:
 
     @classmethod
     def of(cls, trials: Iterable[TrialRecord]) -> "HoursUsed":
-        """Returns the sum over trials."""
+        """Returns the total resource hours of these trials."""
         every = list(trials)
         return cls(sum(t.cpu_seconds for t in every) / 3600, sum(t.gpu_seconds for t in every) / 3600)
 

@@ -20,7 +20,7 @@ Key = tuple[float, ...]  # sort key of ended trials, best first
 
 
 class FittedTrials:
-    """Selection of the trials of a study, which depends on the ended trials but not on the order in which they ended.
+    """Selection of the trials of a study, independent of the order in which the trials ended.
 
     If at most `limit` trials have ended, all of them are selected. Otherwise the best trials are selected, together
     with the trials whose number in Optuna's study is a multiple of a power of two. This is the smallest power that

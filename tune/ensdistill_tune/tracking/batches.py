@@ -33,7 +33,7 @@ class MetricBuffer:
             run: Id of the run.
             metrics: Values, keyed by metric name.
             at: Time of the points in seconds since 1970.
-            step: Step of the points; the epoch of a training curve.
+            step: Step of the points, which is the epoch for training curves.
         """
         from mlflow.entities import Metric
 

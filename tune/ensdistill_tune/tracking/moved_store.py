@@ -1,4 +1,4 @@
-"""The default MLflow store of a folder of studies that was moved, renamed or copied.
+"""The default MLflow store after the folder of studies was moved, renamed or copied.
 
 MLflow stores the absolute path of every run's artifacts and has no function that changes it. With the old paths, MLflow
 would write into the old folder, or create it again. The paths are therefore rewritten in the SQLite file next to the

@@ -1,7 +1,7 @@
 """Tags, parameters and metrics of the runs of a study in MLflow, computed from the event log.
 
 Settings that all trials share (data, teachers, fixed settings of model and training) are parameters of the parent run.
-The parameters of a trial's run are its method, the settings of the study file, and the searched settings.
+The parameters of a trial's run are the method, the settings of the study file, and the searched settings.
 """
 
 import math
@@ -39,7 +39,7 @@ class RunUpdate:
     trials: Mapping[int, TrialRecord] = field(default_factory=dict)
     parent: dict[str, float] = field(default_factory=dict)  # metrics of the parent run
     step: int = 0  # number of ended trials
-    standings: Mapping[int, Standing] = field(default_factory=dict)  # at the end of a session
+    standings: Mapping[int, Standing] = field(default_factory=dict)  # empty except at the end of a session
 
     @classmethod
     def of(cls, event: Event, index: TrialIndex, facts: dict[str, str], study: StudyConfig) -> "RunUpdate":

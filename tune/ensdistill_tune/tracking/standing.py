@@ -70,7 +70,7 @@ def run_name(trial: TrialRecord, result: str = "") -> str:
 
 
 def description(trial: TrialRecord) -> str:
-    """Returns the description of the run of a trial that has no standing."""
+    """Returns the description for the run of a trial without a standing."""
     if trial.replicate_of is not None:
         original = f"baseline {trial.baseline}" if trial.baseline else f"trial {trial.replicate_of:03d}"
         return f"Replicate of {original} with seed {trial.seed}: the same settings, trained again after the search."

@@ -1,4 +1,4 @@
-"""Store of the runs of a study, and checks of its URI that require no connection."""
+"""The MLflow store of a study, and checks of its URI that require no connection."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def check_uri(uri: str) -> None:
 
 
 def _has_host_and_port(uri: str) -> bool:
-    """Returns whether a URI has a valid host and port. The host of a database may be a parameter or missing."""
+    """Returns whether a URI has a valid host and port. The host of a database may be missing or a query parameter."""
     try:
         found = urlsplit(uri)
         return found.port != 0 and bool(found.hostname or not found.scheme.startswith("http"))

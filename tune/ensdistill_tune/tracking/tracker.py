@@ -60,7 +60,7 @@ class MlflowTracker:
 
     def __post_init__(self) -> None:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._received = 0  # number of events of the log
+        self._received = 0  # number of events received from the log
         self._since: float | None = None  # start of the study
         self._cursor = self.target.folder / CURSOR
         store = self.target.uri if self.target.database is None else DATABASE  # this store moves with the studies
@@ -114,7 +114,7 @@ class MlflowTracker:
         index = TrialIndex(self.study.rank)
         facts: dict[str, str] = {}
         entries: list[RunUpdate] = []  # of all events, sent or not
-        pause, ready = 0.0, False  # True when the content of the store is known
+        pause, ready = 0.0, False  # ready: the content of the store is known
         while True:
             self._closing.wait(max(FLUSH_SECONDS, pause))
             last_round = self._closing.is_set()
