@@ -1,9 +1,10 @@
 """Population-based training: optimizes settings during the training of the students.
 
-Each member of the population is a trial, whose settings are fixed when it starts. A stopped member becomes a pruned
-trial. A new trial replaces it and starts from the checkpoint of a better trial. Up to the epoch of the checkpoint, the
-new trial has the settings of the better trial; after that epoch, its settings change (`Config.schedule`). Training the
-new trial from the first epoch gives the same student, so the trial can be replicated and exported like any other trial.
+Each member of the population is a trial, whose settings and later changes are fixed when it starts. A stopped member
+becomes a pruned trial. A new trial replaces it and starts from the checkpoint of a better trial. Up to the epoch of the
+checkpoint, the new trial has the settings of the better trial; after that epoch, its settings change
+(`Config.schedule`). Training the new trial from the first epoch gives the same student, so the trial can be replicated
+and exported like any other trial.
 
 References:
     Jaderberg et al. 2017, Population based training of neural networks.
@@ -62,7 +63,7 @@ class Pbt(Settings):
     def exploit_and_explore(
         self, space: SearchSpace, merit: Merit, mode: str, searched: Sequence[TrialRecord]
     ) -> dict[str, Any] | None:
-        """Returns the record of a trial that replaces a stopped one.
+        """Returns the record of a trial that replaces a stopped trial.
 
         Args:
             space: The search space.

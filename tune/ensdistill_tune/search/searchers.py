@@ -80,7 +80,7 @@ class Random(SearcherSettings):
 
 
 class Gp(ModelBasedSearcher):
-    """Gaussian process with expected improvement (Optuna's GPSampler), for few settings and few, long trials."""
+    """Gaussian process with expected improvement (Optuna's GPSampler), for few hyperparameters and few, long trials."""
 
     kind: Literal["gp"] = "gp"
 

@@ -33,7 +33,7 @@ def grid(*values: Any, when: When = None) -> Hyperparameter:
 
 
 def uniform(low: float, high: float, *, when: When = None) -> Hyperparameter:
-    """Returns a hyperparameter that is a real number, uniform in a range.
+    """Returns a hyperparameter with real values that are uniformly distributed over a range.
 
     Args:
         low: Lower end of the range.
@@ -44,7 +44,7 @@ def uniform(low: float, high: float, *, when: When = None) -> Hyperparameter:
 
 
 def log_uniform(low: float, high: float, *, when: When = None) -> Hyperparameter:
-    """Returns a hyperparameter that is a positive number, uniform in its logarithm.
+    """Returns a hyperparameter with positive values whose logarithm is uniformly distributed.
 
     Args:
         low: Lower end of the range, above 0.
@@ -55,7 +55,7 @@ def log_uniform(low: float, high: float, *, when: When = None) -> Hyperparameter
 
 
 def integer(low: int, high: int, *, when: When = None) -> Hyperparameter:
-    """Returns a hyperparameter that is an integer in a range.
+    """Returns a hyperparameter with integer values in a range.
 
     Args:
         low: Lower end of the range, inclusive.

@@ -61,8 +61,8 @@ class OptunaSearcher:
 
         Args:
             number: The trial.
-            enqueued: Settings of a request; None if the searcher chooses. After a request, the next point to evaluate
-                first, or the next grid cell, remains for a later suggestion.
+            enqueued: Settings of a request; None if the searcher chooses. The next point of `first`, or the next
+                grid cell, then remains for a later suggestion.
 
         Returns:
             The settings, and the memory that `restore` requires; None if no settings are left.
@@ -157,7 +157,7 @@ class OptunaSearcher:
     def _fixed_values(self, place: int) -> Sampled | None:
         """Returns those values of the suggestion at an index that the sampler does not choose.
 
-        The settings to evaluate first are used before values of the searcher, and these before cells of the grid.
+        The settings to evaluate first come first, then values of the searcher, and then cells of the grid.
         """
         if place < len(self._first):
             return dict(self._first[place])

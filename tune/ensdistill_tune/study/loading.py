@@ -16,7 +16,7 @@ from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.validation import drop_dependents, is_under, issues_of
 
 WARNING = "warning"  # code of issues that do not prevent a launch
-_NO_AXES = {"seed": {"choice": [0]}}  # replaces the axes if none is valid, so that the rest is checked
+_NO_AXES = {"seed": {"choice": [0]}}  # replaces the axes if none is valid, so that the rest of the file is checked
 
 
 Overrides = Mapping[str, Any] | Sequence[str]  # values keyed by dotted name, or strings `a.b=value`
@@ -194,7 +194,7 @@ def _nested(config: Mapping[str, Any]) -> YamlDict:
 
 
 def _of_a_study(issue: ConfigIssue) -> ConfigIssue:
-    """Returns the issue, with a hint if a setting of trials is outside `config`."""
+    """Returns the issue, with a hint if it concerns a setting of trials that is not placed under `config`."""
     name = issue.name
     if issue.code != UNKNOWN or "." in name or (issue.hint and name not in Config.model_fields):
         return issue

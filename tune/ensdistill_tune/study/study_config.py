@@ -158,7 +158,7 @@ class StudyConfig(Settings):
     tracking: Tracking = setting(Tracking(), "Logging to MLflow.")
 
     def __init__(self, **settings: Any) -> None:
-        """Creates a study from settings, given as keyword arguments.
+        """Creates a study from settings that are given as keyword arguments.
 
         Raises:
             ConfigError: A name is unknown, or a value has a wrong type or is out of range. `check` finds issues that
