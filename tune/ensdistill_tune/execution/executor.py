@@ -26,7 +26,7 @@ from ensdistill_tune.study.study_state import StudyState
 Name = Literal["ray", "inline"]
 NAMES: tuple[Name, ...] = ("ray", "inline")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-ALL_FAIL = 10  # number of trials that all fail before the study stops, if it has few slots
+ALL_FAIL = 10  # minimum number of failed trials that stop a study in which no trial has completed an epoch
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class TrialReports:
         if self._failures is None:
             return
         self._failures += 1
-        if self._failures >= max(ALL_FAIL, 3 * self.agenda.slots):  # a part of them may have unsuitable settings
+        if self._failures >= max(ALL_FAIL, 3 * self.agenda.slots):  # fewer failures may be due to unsuitable settings
             words = f"{self._failures} trials have failed and none has completed an epoch"
             raise MachineError(f"{words}; the last error is: {error}; correct the cause")
 
