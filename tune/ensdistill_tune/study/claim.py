@@ -37,8 +37,8 @@ def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str],
     """
     name = default if chosen is None else chosen
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED:
-        rule = f"must consist of letters, digits, . _ - and not be {' or '.join(RESERVED)}, got {format_value(name)}"
-        raise ConfigError(f"name: {rule}. Choose another name.")
+        rule = f"must consist of letters, digits, ., _ and -, and must not be {' or '.join(RESERVED)}"
+        raise ConfigError(f"name: {rule}, got {format_value(name)}. Choose another name.")
     for attempt in itertools.count(1):
         candidate = name if attempt == 1 else f"{name}-{attempt}"
         try:

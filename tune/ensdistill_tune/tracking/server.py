@@ -48,7 +48,7 @@ def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: b
         print(f"the runs are on {address}; no server is started here")
     else:
         _check_port(port)
-        print(f"MLflow for {studies}: {address}   (in a few seconds; stop with Ctrl-C)")
+        print(f"MLflow for {studies}: {address}   (available in a few seconds; stop with Ctrl-C)")
     for what, link in links:
         print(f"{what}: {link}", flush=True)
     page = links[0][1] if show else None

@@ -75,5 +75,5 @@ def description(trial: TrialRecord) -> str:
         original = f"baseline {trial.baseline}" if trial.baseline else f"trial {trial.replicate_of:03d}"
         return f"Replicate of {original} with seed {trial.seed}: the same settings, trained again after the search."
     if trial.baseline:
-        return f"Baseline: the published settings of `{trial.baseline}`, trained completely."
+        return f"Baseline: the published settings of `{trial.baseline}`, trained for all epochs."
     return "Trial of the search, with one seed."
