@@ -210,7 +210,7 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Passes a report to the planner. Also stops a completed trial, whose end Ray would detect later."""
         decision = self.reports.take(trial.config["number"], result)
-        result.pop(EPOCHS, None)  # Ray keeps the last report of every trial
+        result.pop(EPOCHS, None)  # otherwise Ray keeps these metrics of every trial
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 Metrics = dict[str, float]
-_shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # the names of an epoch; nearly all epochs have the same
+_shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # names of the metrics of an epoch; most epochs share one tuple
 
 
 class EpochMetrics(Sequence[Metrics]):
@@ -30,7 +30,7 @@ class EpochMetrics(Sequence[Metrics]):
         self._last = metrics
 
     def forget_earlier(self) -> None:
-        """Forgets all epochs except the last one."""
+        """Removes all epochs except the last one."""
         if len(self) > 1:
             del self._values[: self._ends[-2]], self._names[:-1]
             self._ends = array("q", [len(self._values)])
