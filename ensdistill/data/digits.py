@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits of scikit-learn: 8x8 images in its installation, so nothing is downloaded."""
+"""The 1,797 handwritten digits of scikit-learn: 8x8 images that are installed with it, so nothing is downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in a file that all processes of a machine read through the page cache, without private memory."""
+"""Images in a file that all processes of a machine read through the page cache, without a private copy."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StoreFile:
         """Reads one image.
 
         Args:
-            row: uint8 (C H W,); it is overwritten.
+            row: Array that receives the pixels, uint8 (C H W,).
             number: Number of the image in the store.
         """
         if os.preadv(self._descriptor, [row.data], self._start + number * row.nbytes) != row.nbytes:
@@ -125,7 +125,7 @@ class SharedImages:
         return len(self.index)
 
     def __getitem__(self, chosen: Index) -> Tensor:
-        """Returns the images at these positions of the selection, uint8 (B,C,H,W), or (C,H,W) for a single number."""
+        """Returns the images at the given positions in the selection, uint8 (B,C,H,W); (C,H,W) for a single number."""
         if isinstance(chosen, int):
             return self.read([chosen])[0].to(self.device)
         return self.read(chosen).to(self.device, non_blocking=True)
