@@ -21,9 +21,9 @@ from ensdistill.settings.plugins import PluginError, import_object
 class CustomModel(NetworkPiece):
     """A class or function that is imported by its path and called with the given arguments.
 
-    The number of classes is passed as `num_classes` (or `classes`). If the signature has parameters with these
-    names, the image's `shape` (channels, height, width) and `in_channels` are passed as well. Values in
-    `arguments` take precedence.
+    The number of classes is passed as `num_classes` or `classes`. The image's `shape` (channels, height, width) and
+    `in_channels` are also passed if the signature has parameters with these names. Values in `arguments` take
+    precedence.
     """
 
     kind: Literal["custom"] = "custom"

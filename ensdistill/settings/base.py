@@ -1,4 +1,4 @@
-"""Base of all settings classes: frozen, strictly typed, with a description on each field."""
+"""Base of all settings classes: they are frozen and strictly typed, and each field has a description."""
 
 from typing import Any
 

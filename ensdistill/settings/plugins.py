@@ -26,7 +26,7 @@ MAIN = "__main__"
 
 
 class PluginError(Exception):
-    """Code that cannot be imported; the message is the reason."""
+    """The error for code that cannot be imported; the message is the reason."""
 
 
 @cache
@@ -62,7 +62,7 @@ def load(entry: EntryPoint) -> Any:
         entry: The entry point.
 
     Raises:
-        PluginError: The import fails with any exception.
+        PluginError: The import raises an exception.
     """
     try:
         return entry.load()
@@ -80,7 +80,7 @@ def import_object(path: str) -> Any:
         path: Module and qualified name, separated by a colon.
 
     Raises:
-        PluginError: The import fails with any exception.
+        PluginError: The import raises an exception.
     """
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
