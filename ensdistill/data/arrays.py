@@ -161,11 +161,11 @@ def class_names_of(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> 
         what = f"{given.dtype} of shape {given.shape}"
         raise DataError(f"{NAMES} is {what}; give one string for each of the labels 0 to {last}")
     if given is not None and (twice := [str(name) for name, n in Counter(given.tolist()).items() if n > 1]):
-        raise DataError(f"{NAMES} has {twice[0]!r} more than once; give each class a unique name")
+        raise DataError(f"{NAMES} contains {twice[0]!r} more than once; give each class a unique name")
     if given is not None and any(not name.strip() for name in given.tolist()):
-        raise DataError(f"{NAMES} has an empty name; give each class a name")
+        raise DataError(f"{NAMES} contains an empty name; give each class a name")
     if given is not None and (bad := [name for name in given.tolist() if not is_text(name)]):
-        raise DataError(f"{NAMES} has {printable(bad[0])}, which is not UTF-8; give it another name")
+        raise DataError(f"{NAMES} contains {printable(bad[0])}, which is not UTF-8; rename this class")
     if found < 2:
         raise DataError(f"{name} has labels of {counted(found, 'class')}; at least two classes are required")
     return tuple(map(str, range(last + 1) if given is None else given))

@@ -99,7 +99,7 @@ def _placed(digits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
 
 
 def _add_fragment(images: np.ndarray, digits: np.ndarray, u: np.ndarray) -> None:
-    """Draws a square fragment of a digit (N,8,8) on each image (N,size,size) by maximum; u is (N,7) in [0,1)."""
+    """Draws a fragment of a digit (N,8,8) on each image (N,size,size) by pixelwise maximum; u is (N,7) in [0,1)."""
     angle, scale, ink = _looks(u)
     corner = (u[:, 3:5] * (images.shape[-1] - PIECE + 1)).astype(int)
     rows, columns = (corner[:, axis, None] + np.arange(PIECE) for axis in (0, 1))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Write = Callable[[int, np.ndarray], object]
 
-AT_ONCE = 64  # number of images in one task of a thread
+AT_ONCE = 64  # number of images that a thread decodes in one task
 MANY = 5000  # largest number of images for which no progress is shown
 _HINTS = {FRAMES: "save each frame as a file to use all of them", SHALLOW: "save them with 8 bits"}
 

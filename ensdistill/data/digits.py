@@ -14,8 +14,8 @@ from ensdistill.settings.base import setting
 class Digits(SplitSizes, DataSource):
     """The handwritten digits of scikit-learn.
 
-    The default has few training images, so that an ensemble is clearly better than a single network (measurements are
-    in docs/benchmarks/digits.md).
+    By default, the training split is small, so that an ensemble is clearly better than a single network (measurements
+    are in docs/benchmarks/digits.md).
 
     References:
         Alpaydin and Kaynak 1998, Optical recognition of handwritten digits, UCI repository.

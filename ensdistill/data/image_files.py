@@ -1,4 +1,4 @@
-"""Reads image files. Training and prediction use the same code, so that they receive equal pixels."""
+"""Reads image files. Training and prediction use the same code, so that both receive identical pixels."""
 
 from __future__ import annotations
 

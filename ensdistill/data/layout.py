@@ -140,7 +140,7 @@ def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
 
 
 def _doubtful(found: FoundFiles, depth: int, tops: list[str]) -> list[str]:
-    """Returns top folders that are probably splits although train/ has no class folders: val/, test_set/, ..."""
+    """Returns top-level folders that are probably splits although train/ has no class folders: val/, test_set/, ..."""
     direct = {file.parts[depth] for file in found.files if len(file.parts) == depth + 2}
     labeled = [top for top in tops if PART_OF.get(top.lower()) != "unlabeled"]
     exact = [top for top in labeled if top.lower() in PART_OF]

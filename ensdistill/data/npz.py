@@ -39,9 +39,9 @@ class Npz(OwnSizes, DataSource):
     `images` and `labels`. Optional arrays are `x_val` and `x_test` with their labels, `x_unlabeled`, and `class_names`.
     Existing splits are used completely; missing splits are drawn from the labeled images.
 
-    Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three. If the last two are both possible, the last axis is
-    the channel axis, as is usual in NumPy. Images are uint8, or floats in [0,1]. Labels are whole numbers (N,) or (N,1)
-    from 0; without `class_names`, every label up to the largest must occur.
+    Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three. If both of the last two forms are possible, the last
+    axis is the channel axis, as is usual in NumPy. Images are uint8, or floats in [0,1]. Labels are whole numbers (N,)
+    or (N,1) from 0; without `class_names`, every label up to the largest must occur.
     """
 
     kind: Literal["npz"] = "npz"

@@ -236,7 +236,7 @@ class _Pool:
             raise ConfigError(
                 f"data.{SETTING_OF[part]}: {wanted} leave fewer than one per class for the other splits; {fits}"
             )
-        from sklearn.model_selection import train_test_split  # imported here, because it is slow and rarely needed
+        from sklearn.model_selection import train_test_split  # the import is slow and rarely needed
 
         labels = self.labels[pool]
         drawn: np.ndarray = train_test_split(pool, train_size=count, stratify=labels, random_state=self.seed)[0]

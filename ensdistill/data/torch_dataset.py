@@ -103,7 +103,7 @@ class DatasetItem:
         try:
             with self.lock:
                 return self.dataset[self.number]
-        except Exception as error:  # the code of the user can raise any exception
+        except Exception as error:  # user code can raise any exception
             raise ImageError(self.name, self.name, f"its dataset fails ({cause_of(error)})") from error
 
     def sides(self) -> tuple[int, int]:
@@ -136,7 +136,7 @@ def _made(part: str, call: DatasetCall) -> Any:
         raise DataError(
             f"data.{part}.path: {call.path} cannot be imported ({error}); write package.module:Name"
         ) from error
-    except Exception as error:  # the code of the user can raise any exception
+    except Exception as error:  # user code can raise any exception
         raise DataError(f"data.{part}: {call.path} fails ({cause_of(error)}); correct path or arguments") from error
     if not count:
         raise DataError(f"data.{part}: {call.path} has no items; correct its arguments")

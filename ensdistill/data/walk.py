@@ -30,7 +30,7 @@ DENIED = "permission denied"
 TOO_DEEP = "nested in more than 100 folders"
 _DEEPEST = 100
 _MOST, _TIMES = 100_000, 10  # limits on other files, in total and per image; if exceeded, the path is probably wrong
-BOTH = "a file with the name of a folder"
+BOTH = "a file with the same name as a folder"
 HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons for skipping a file that do not indicate missing images
 
 _EXTRACT = "extract the archive and give the folder"

@@ -53,7 +53,7 @@ class CustomModel(NetworkPiece):
         )
 
     def code(self) -> str:
-        """SHA-256 hash of the source file, without imported modules; empty if the file cannot be read."""
+        """Returns the SHA-256 hash of the source file, without imported modules; empty if the file cannot be read."""
         try:
             return hashlib.sha256(Path(inspect.getfile(self._import())).read_bytes()).hexdigest()
         except (TypeError, OSError):
@@ -83,7 +83,7 @@ class CustomModel(NetworkPiece):
         if count not in takes and not open_ended:
             raise ConfigError(
                 f"model.path: {self.path}{signature} has no parameter num_classes or classes; wrap it in a function "
-                "that has one"
+                "with such a parameter"
             )
         image = {"shape": shape, "in_channels": shape[0]}
         arguments = {count: classes, **{name: image[name] for name in image if name in takes}, **self.arguments}

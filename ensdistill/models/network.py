@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NetworkPiece(Piece):
-    """Base of the settings of all networks."""
+    """Base class of the settings of all networks; a subclass defines one architecture."""
 
     # Default values are excluded from dumps, so that these settings do not change existing content hashes.
     weights: str = setting(

@@ -1,8 +1,8 @@
 """Imports code from other packages, by entry point or as `module:Name`, and identifies the version of the code.
 
-An entry point is an entry `NAME = module:Class` in the group of a piece family, such as `ensdistill.losses`. Groups are
-read only to find a name that is not built in, or to list all names. A plugin is imported only if its name is used or
-all pieces are listed.
+An entry point has the form `NAME = module:Class`, in the group of a piece family, such as `ensdistill.losses`. Groups
+are read only to find a name that is not built in, or to list all names. A plugin is imported only if its name is used
+or all pieces are listed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def group_of(group: str) -> dict[str, tuple[EntryPoint, ...]]:
         group: Name of the group, for example `ensdistill.losses`.
 
     Returns:
-        The entry points of each name, in a fixed order; a name has several if several distributions use it.
+        The entry points of each name, in a fixed order; several distributions can use the same name.
     """
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value, owner(entry))):

@@ -144,7 +144,7 @@ def autocontrast(images: Tensor, strength: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor, strength: Tensor) -> Tensor:
-    """Equalizes the histogram of each channel, by Pillow's rule."""
+    """Equalizes the histogram of each channel, as in Pillow."""
     flat = images.flatten(2).long()
     count = torch.zeros(*flat.shape[:2], 256, dtype=torch.long, device=images.device)
     count.scatter_add_(2, flat, torch.ones_like(flat))

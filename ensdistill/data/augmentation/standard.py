@@ -21,7 +21,7 @@ class StandardAugmentation(ImageAugmentation):
     The operations are applied in the order of the settings, with separate random numbers for each image. With the
     default settings, images are unchanged.
 
-    `pad: 4` with `flip: true` is the augmentation used in papers on ensemble distillation, applied to raw pixels.
+    `pad: 4` with `flip: true`, applied to raw pixels, is the augmentation used in papers on ensemble distillation.
     `crop_scale: 0.08` with `flip: true` is the usual augmentation for ImageNet.
 
     References:
