@@ -1,7 +1,7 @@
 """Images and labels. To add a data source, add one class to a module of this folder.
 
 `load_data` returns the splits that training may use. Only `load_test` returns the test split. Only the final evaluation
-calls `load_test`, after all decisions.
+calls `load_test`, after all decisions have been made.
 """
 
 from pathlib import Path

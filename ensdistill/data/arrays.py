@@ -1,6 +1,6 @@
 """Validation of images and labels that are given as arrays, in files or in memory.
 
-Messages begin with the name of the array.
+Error messages begin with the name of the invalid array.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Pair = tuple[str, str]  # names of the image array and the label array; "" if th
 
 
 def raw_data_of(arrays: dict[str, np.ndarray], pairs: Mapping[str, Pair]) -> RawData:
-    """Converts arrays of images and labels to the data that a source returns.
+    """Converts arrays of images and labels to the `RawData` of a data source.
 
     Args:
         arrays: The arrays, keyed by name; `class_names` is optional.
-        pairs: Names of the image array and the label array of the split `train` and, if they exist, of `validation`,
-            `test` and `unlabeled`.
+        pairs: Names of the image array and the label array, keyed by split. The split `train` is required;
+            `validation`, `test` and `unlabeled` are optional.
 
     Returns:
         Images uint8 (N,C,H,W) and labels int64 (N,) of each split.
@@ -53,7 +53,7 @@ def split_of(arrays: dict[str, np.ndarray], x: str, y: str) -> Split:
     Args:
         arrays: The arrays, keyed by name.
         x: Name of the image array.
-        y: Name of the label array; empty for images without labels, which have the label -1.
+        y: Name of the label array; empty for images without labels, which receive the label -1.
 
     Raises:
         DataError: An array is missing or invalid, or the lengths of the arrays differ.
@@ -88,14 +88,14 @@ def check_part(split: Split, own: tuple[str, str], pool: Split, others: tuple[st
     """
     if split.images.shape[1:] != pool.images.shape[1:]:
         shapes = f"{tuple(split.images.shape[1:])} and {tuple(pool.images.shape[1:])} {CHANNELS}"
-        raise DataError(f"images of {own[0]} and {others[0]} differ in shape, {shapes}; give them one shape")
+        raise DataError(f"images of {own[0]} and {others[0]} differ in shape, {shapes}; give all images the same shape")
     if split.labels.max() >= classes:
         rule = f"{own[1]} has label {int(split.labels.max())}, but there are {classes} classes"
         raise DataError(f"{rule}; give labels from 0 to {classes - 1}")
 
 
 def _check_scale(images: Tensor, dtype: np.dtype[Any], name: str) -> None:
-    """Raises DataError if all pixels are black; values were scaled twice, or scaled to [0,1] and cast to bytes."""
+    """Raises DataError if all images are black: values were scaled twice, or scaled to [0,1] and cast to bytes."""
     if images.max() <= BLACK:
         scale = "floats from 0 to 1/255" if dtype.kind == "f" else "bytes of 0 and 1 only"
         raise DataError(f"{name} contains {scale}, which is black; give floats from 0 to 1, or uint8 from 0 to 255")
@@ -126,7 +126,7 @@ def _bytes(x: np.ndarray, name: str) -> np.ndarray:
 
 
 def _labels(y: np.ndarray, name: str) -> Tensor:
-    """Returns the labels in an array as int64 (N,); labels are at least 0."""
+    """Returns the labels in an array as int64 (N,), with values of at least 0."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or y.dtype.kind not in "iu":
@@ -141,7 +141,7 @@ def class_names_of(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> 
     """Returns the name of each class.
 
     Args:
-        arrays: The arrays, keyed by name; `class_names` contains the names.
+        arrays: The arrays, keyed by name; `class_names` contains the names of the classes and is optional.
         labels: int64 (N,), labels of the training split.
         name: Name of the label array.
 
@@ -149,8 +149,8 @@ def class_names_of(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> 
         The names in the order of the labels; without `class_names`, the labels themselves.
 
     Raises:
-        DataError: Names are missing, empty, duplicate or not UTF-8; labels have gaps; or there are
-            fewer than two classes.
+        DataError: A class name is missing, empty, duplicate or not UTF-8; the labels have gaps; or there are fewer than
+            two classes.
     """
     last, found = int(labels.max()), len(np.unique(labels.numpy()))
     given = arrays.get(NAMES)
@@ -161,11 +161,11 @@ def class_names_of(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> 
         what = f"{given.dtype} of shape {given.shape}"
         raise DataError(f"{NAMES} is {what}; give one string for each of the labels 0 to {last}")
     if given is not None and (twice := [str(name) for name, n in Counter(given.tolist()).items() if n > 1]):
-        raise DataError(f"{NAMES} has {twice[0]!r} more than once; give each class a unique name")
+        raise DataError(f"{NAMES} contains {twice[0]!r} more than once; give each class a unique name")
     if given is not None and any(not name.strip() for name in given.tolist()):
-        raise DataError(f"{NAMES} has an empty name; give each class a name")
+        raise DataError(f"{NAMES} contains an empty name; give each class a name")
     if given is not None and (bad := [name for name in given.tolist() if not is_text(name)]):
-        raise DataError(f"{NAMES} has {printable(bad[0])}, which is not UTF-8; give it another name")
+        raise DataError(f"{NAMES} contains {printable(bad[0])}, which is not UTF-8; rename this class")
     if found < 2:
-        raise DataError(f"{name} has images of {counted(found, 'class')}; at least two are required")
+        raise DataError(f"{name} has labels of {counted(found, 'class')}; at least two classes are required")
     return tuple(map(str, range(last + 1) if given is None else given))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NAMES = {"train": "training", "validation": "validation", "unlabeled": "unlabeled", "test": "test"}
 ORDER = ("train", "unlabeled", "validation", "test")
 BLACK = 1  # of 255: largest value of an image that counts as black
-DARK = 31  # of 255: if no value of an image is larger, the image probably has another scale
+DARK = 31  # of 255: if no value in a split is larger, its images probably have another scale
 
 
 class Part(Protocol):
@@ -47,10 +47,10 @@ def label_number(label: Any, place: str) -> int:
 
     Args:
         label: Label of one image, of any type.
-        place: The image, for the message.
+        place: Name of the image in the error message.
 
     Raises:
-        DataError: It is not a whole number; 1.0 and text are refused too.
+        DataError: The label is not a whole number; 1.0 and text are also rejected.
     """
     try:
         return int(label.__index__() if hasattr(label, "__index__") else label.item().__index__())
@@ -63,7 +63,7 @@ def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequen
 
     Args:
         parts: Images and labels of the splits `train`, `validation` and `test`, and of `unlabeled` if it exists.
-        drawn: Names of the splits that were drawn from the labeled images; a larger size gives them more images.
+        drawn: Names of the splits that were drawn from the labeled images; for these, warnings suggest a larger size.
         names: Name of each class.
 
     Raises:
@@ -100,7 +100,7 @@ def _dark(part: str, largest: Tensor) -> Iterator[ConfigIssue]:
 
 
 def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
-    """Yields warnings about images in two splits; ignores unlabeled training images, because they bias no metric."""
+    """Yields warnings about images in two splits, except for the pair train and unlabeled, which biases no metric."""
     for one, other in combinations([part for part in ORDER if part in hashes], 2):
         if (one, other) == ("train", "unlabeled"):
             continue

@@ -45,12 +45,12 @@ class _Cifar(SplitSizes, DataSource):
             )
         return (
             f"data.path: {root} contains neither a complete {dataset.base_folder} nor a complete {dataset.filename} "
-            f"({error}); copy {dataset.url} there, or set data.download to true"
+            f"({error}); save {dataset.url} there, or set data.download to true"
         )
 
 
 class Cifar10(_Cifar):
-    """CIFAR-10 with ten classes, in the files `cifar-10-batches-py`.
+    """CIFAR-10 with ten classes, from the original files in `cifar-10-batches-py`.
 
     References:
         Krizhevsky 2009, Learning multiple layers of features from tiny images.
@@ -72,7 +72,7 @@ class Cifar10(_Cifar):
 
 
 class Cifar100(_Cifar):
-    """CIFAR-100 with its 100 fine labels as classes, in the files `cifar-100-python`.
+    """CIFAR-100 with its 100 fine labels as classes, from the original files in `cifar-100-python`.
 
     References:
         Krizhevsky 2009, Learning multiple layers of features from tiny images.

@@ -16,7 +16,7 @@ from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
 
 PARTS = ("train", "validation", "test", "unlabeled")  # the index of a split is the number of its random stream
-SHARES = (0.4, 0.2, 0.25, 0.15)  # share of each class's digits per split, for any number of generated images
+SHARES = (0.4, 0.2, 0.25, 0.15)  # fraction of each class's original digits that a split uses, for any size of the split
 
 DIGIT_PIXELS = 8
 TURN = 0.3  # largest rotation in radians, in both directions
@@ -88,7 +88,7 @@ def _part(
 
 
 def _placed(digits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
-    """Returns images (N,size,size) of digits (N,8,8) that are rotated, scaled and placed by u (N,5) in [0,1)."""
+    """Returns images (N,size,size) of digits (N,8,8), rotated, scaled and placed according to u (N,5) in [0,1)."""
     angle, scale, ink = _looks(u)
     half = scale * DIGIT_PIXELS / 2
     center = half[:, None] + (size - 2 * half[:, None]) * u[:, 3:5]
@@ -99,7 +99,7 @@ def _placed(digits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
 
 
 def _add_fragment(images: np.ndarray, digits: np.ndarray, u: np.ndarray) -> None:
-    """Adds a square fragment of a digit (N,8,8) to each image (N,size,size) by the maximum; u is (N,7) in [0,1)."""
+    """Draws a fragment of a digit (N,8,8) on each image (N,size,size) by pixelwise maximum; u is (N,7) in [0,1)."""
     angle, scale, ink = _looks(u)
     corner = (u[:, 3:5] * (images.shape[-1] - PIECE + 1)).astype(int)
     rows, columns = (corner[:, axis, None] + np.arange(PIECE) for axis in (0, 1))

@@ -86,8 +86,8 @@ def _stacked(images: list[np.ndarray], name: str) -> np.ndarray:
     if len(kinds) > 1:
         shown = " and ".join(f"{dtype} {shape}" for shape, dtype in sorted(kinds, key=str)[:2])
         raise DataError(
-            f"{name}: its images have different shapes or types, {shown}; give them one size and type, for example "
-            "with Resize"
+            f"{name}: its images have different shapes or types, {shown}; give them the same size and type, for "
+            "example with Resize"
         )
     if images[0].dtype.kind == "f" and not all(i.min() >= 0 and i.max() <= 1 for i in images):
         low, high = min(float(i.min()) for i in images), max(float(i.max()) for i in images)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Write = Callable[[int, np.ndarray], object]
 
-AT_ONCE = 64  # number of images in one task of a thread
+AT_ONCE = 64  # number of images that a thread decodes in one task
 MANY = 5000  # largest number of images for which no progress is shown
 _HINTS = {FRAMES: "save each frame as a file to use all of them", SHALLOW: "save them with 8 bits"}
 
@@ -33,7 +33,7 @@ class ImageForm:
 
     Attributes:
         shape: (C,H,W).
-        resize: How an image with another aspect ratio is fitted.
+        resize: How an image with a different aspect ratio is fitted to the shape.
     """
 
     shape: tuple[int, int, int]
@@ -75,7 +75,7 @@ def decode(entries: Sequence[Entry], form: ImageForm, write: Write) -> Findings:
     Args:
         entries: The images.
         form: Shape of the decoded images, and how they are resized.
-        write: Function called with the number of an image and its pixels uint8 (C,H,W); several threads call it.
+        write: Function that is called with the number and the pixels uint8 (C,H,W) of an image, from several threads.
 
     Returns:
         The causes and remarks, in the order of the images. Unreadable images are not written.
@@ -104,7 +104,7 @@ def _no_progress(done: int, words: str) -> None:
 
 
 def _decode_one(entry: Entry, form: ImageForm, number: int, write: Write) -> Iterator[tuple[str, str, str]]:
-    """Writes one image and yields what was found: the attribute of `Findings`, the cause or remark, and the name."""
+    """Writes one image and yields its problems: the attribute of `Findings`, the cause or remark, and the name."""
     try:
         read = entry.read(form.shape, form.resize)
     except ImageError as error:

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits of scikit-learn: 8x8 images in its installation, so nothing is downloaded."""
+"""The 1,797 handwritten digits of scikit-learn: 8x8 images that are installed with it, so nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ensdistill.settings.base import setting
 class Digits(SplitSizes, DataSource):
     """The handwritten digits of scikit-learn.
 
-    The default has few training images, so that an ensemble is clearly better than a single network (measurements are
-    in docs/benchmarks/digits.md).
+    By default, the training split is small, so that an ensemble is clearly better than a single network (measurements
+    are in docs/benchmarks/digits.md).
 
     References:
         Alpaydin and Kaynak 1998, Optical recognition of handwritten digits, UCI repository.

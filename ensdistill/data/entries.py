@@ -1,4 +1,4 @@
-"""Images of a source that are not decoded yet, with labels, grouped by split."""
+"""Images of a source that have not been decoded yet, with their labels, grouped by split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Entry(Protocol):
 
     @property
     def stamp(self) -> str:
-        """A text that changes when the image changes, for example its size and the time of its last change."""
+        """String that changes when the image changes, for example the file size and the modification time."""
 
     def sides(self) -> tuple[int, int]:
         """Returns the width and height of the image; (0, 0) if they are unknown."""
@@ -62,8 +62,8 @@ class FoundEntries:
     Attributes:
         parts: The images, keyed by split; `train` always exists.
         class_names: Name of each class.
-        origin: Path or other name of the source; it is part of the name of a store.
-        warnings: Warnings about files that are left out.
+        origin: Path or other name of the source; the hash that names a store includes it.
+        warnings: Warnings about files that are not used.
     """
 
     parts: dict[str, PartEntries]

@@ -1,4 +1,4 @@
-"""Base class of data sources whose images must be decoded, and the rule that sets the default size."""
+"""Base class of data sources whose images must be decoded, and the rule for the default image size."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ SAMPLE = 256  # number of training images that determine the default size
 class EntrySource(OwnSizes, DataSource):
     """Base class of data sources whose image files or items are decoded once for all processes.
 
-    A source defines `entries`. All images become squares of one size with three channels.
+    A subclass defines `entries`. All images are converted to squares of the same size, with three channels.
     """
 
     size: int | None = setting(
         None,
-        "Side of the square images in pixels; null selects the largest of 32, 64, 96, 128, 160, 192 and 224 that is at "
-        "most the median shorter side of the training images, or this median if it is below 32.",
+        "Side of the square images in pixels; null derives it from the median shorter side of the training images. The "
+        "result is the largest of 32, 64, 96, 128, 160, 192 and 224 that is at most the median, or the median itself "
+        "if the median is below 32.",
         ge=4,
         le=1024,
     )
     resize: Resize = setting(
         "center_crop",
-        "How an image becomes a square: center_crop cuts the longer side at both ends, squash changes the aspect "
-        "ratio, pad adds black at both ends of the shorter side.",
+        "How an image is converted to a square: center_crop cuts the longer side at both ends, squash changes the "
+        "aspect ratio, pad adds black at both ends of the shorter side.",
     )
 
     def entries(self) -> FoundEntries:
-        """Returns all images without decoding them, with labels and class names.
+        """Returns all images, not yet decoded, with labels and class names.
 
         Raises:
             DataError: The source cannot be read.
@@ -56,7 +57,7 @@ class EntrySource(OwnSizes, DataSource):
         raise NotImplementedError
 
     def __call__(self) -> RawData:
-        """Returns all images and labels; large data sets are stored in `studies/datasets` below the current folder.
+        """Returns all images and labels; the decoded images of large data sets are stored in `datasets_folder()`.
 
         Raises:
             DataError: Images cannot be read; the message lists all unreadable images and the causes.

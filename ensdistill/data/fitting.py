@@ -19,9 +19,9 @@ CHUNK = 1024  # number of images converted together, because floats require four
 def fit_images(split: Split, shape: tuple[int, int, int]) -> Split:
     """Returns a split with images of a given shape; labels are unchanged.
 
-    Gray is repeated to form RGB, and RGB is converted to gray by the ITU-R BT.601 luma. Images of another size are
-    resized by antialiased bilinear interpolation (the filter is a triangle as wide as the scale), separately for each
-    side. Values are rounded once, at the end.
+    Gray images are repeated to form RGB, and RGB images are converted to gray by the ITU-R BT.601 luma. Images of
+    another size are resized by antialiased bilinear interpolation, separately for each side; the width of the
+    triangular filter is proportional to the scale. Values are rounded once, at the end.
 
     Args:
         split: Images uint8 (N,C,H,W) and labels (N,).
@@ -35,7 +35,9 @@ def fit_images(split: Split, shape: tuple[int, int, int]) -> Split:
     """
     channels = split.images.shape[1]
     if channels != shape[0] and {channels, shape[0]} != {1, 3}:
-        raise DataError(f"data: images of {channels} channels cannot become {shape[0]}; only 1 and 3 can be converted")
+        raise DataError(
+            f"data: images with {channels} channels cannot be converted to {shape[0]}; only 1 and 3 can be converted"
+        )
     if split.images.shape[1:] == shape:
         return split
     chunks = (split.images[slice(start, start + CHUNK)] for start in range(0, len(split), CHUNK))

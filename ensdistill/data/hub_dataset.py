@@ -21,7 +21,7 @@ from ensdistill.settings.base import setting
 
 
 class HubDataset(EntrySource):
-    """A data set that `datasets` wrote with `save_to_disk`; the splits have their usual names.
+    """A data set that `datasets` wrote with `save_to_disk`; the splits have the usual names (train, val, test, ...).
 
     Existing splits are used completely; missing splits are drawn from the training split. Nothing is downloaded.
     """
@@ -109,10 +109,10 @@ class HubItem:
     """One image in a Hugging Face data set.
 
     Attributes:
-        table: The split, in which images are not decoded.
+        table: The rows of the split, in which images are not decoded.
         column: Name of the image column.
         part: Name of the split.
-        number: Number of the row.
+        number: Index of the row, from 0.
     """
 
     table: Any
@@ -122,7 +122,7 @@ class HubItem:
 
     @property
     def stamp(self) -> str:
-        """Name of the image column; the origin of the source covers the files of the data set."""
+        """Name of the image column; the origin of the source already identifies the files of the data set."""
         return self.column
 
     @property
@@ -154,7 +154,7 @@ class HubItem:
 
 
 def _stamp(folder: Path) -> str:
-    """Returns a hash of the names, sizes and times of all files in the folder."""
+    """Returns a hash of the names, sizes and modification times of all files in the folder."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     rows = [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return sha256(repr(rows).encode(errors="surrogateescape")).hexdigest()

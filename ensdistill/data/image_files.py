@@ -1,4 +1,4 @@
-"""Reads image files. Training and prediction use the same code, so that they receive equal pixels."""
+"""Reads image files. Training and prediction use the same code, so that both receive identical pixels."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ImageError(DataError):
     Attributes:
         place: Full path of the file.
         name: Path of the file, relative to the folder or zip file.
-        cause: The cause as a text that is identical for all files with the same cause.
+        cause: Cause of the error; the string is identical for all files with the same cause.
     """
 
     def __init__(self, place: str, name: str, cause: str) -> None:
@@ -71,7 +71,7 @@ class ImageFile:
         root: The folder or zip file that contains the image file.
         name: Path of the file relative to the root, with `/` as the separator.
         archive: The opened zip file, or None for a folder.
-        entry: The entry in the zip file; its name can have another encoding.
+        entry: The entry in the zip file, whose name can be encoded differently from `name`.
     """
 
     root: Path
@@ -118,7 +118,7 @@ class ImageFile:
 
         The image is rotated as its EXIF data specify. Transparent pixels are drawn on white. 16-bit gray values are
         divided by 257 and rounded. Each side is resized separately, by Pillow's antialiased bilinear interpolation.
-        Pillow's warnings are not suppressed, because this would affect other threads; see `quiet`.
+        Pillow's warnings are not suppressed, because suppression would affect other threads; see `quiet`.
 
         Args:
             shape: (C,H,W) with C one or three.
@@ -131,7 +131,7 @@ class ImageFile:
             with self.open() as stream:
                 raw = stream.read(LARGEST_FILE + 1)
             if len(raw) > LARGEST_FILE:
-                raise _RefusedError(f"it has more than {LARGEST_FILE >> 20} MiB, unlike an image; remove it")
+                raise _RefusedError(f"it has more than {LARGEST_FILE >> 20} MiB, too large for an image; remove it")
             return _decoded(raw, shape, resize)
         except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
             raise ImageError(self.place, self.name, self._cause(error)) from error
@@ -169,8 +169,8 @@ def open_image(stream: IO[bytes], name: str | None = None) -> Image.Image:
 
     Args:
         stream: The file.
-        name: Name of the file. If given, only formats with a signature and the format of the suffix are considered.
-            Pillow's tests for some other formats are so weak that they accept text files.
+        name: Name of the file. If it is given, only formats with a signature, and the format of the suffix, are
+            considered. Pillow's tests for some other formats are so weak that they accept text files.
 
     Raises:
         UnidentifiedImageError: Pillow cannot read this format.
@@ -203,7 +203,7 @@ def read_bytes(load: Callable[[], bytes], shape: tuple[int, int, int], resize: R
     """Returns the pixels of an image file in memory, as `ImageFile.read` does.
 
     Args:
-        load: Returns the content of the file.
+        load: Function that returns the content of the file.
         shape: (C,H,W) with C one or three.
         resize: How an image with another aspect ratio is fitted; see `fitted`.
         name: Name of the image in messages.
@@ -274,7 +274,7 @@ def _readable() -> list[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppresses Pillow's warnings inside the block, for all threads; warnings do not name the file, but errors do."""
+    """Suppresses Pillow's warnings inside the block, for all threads; unlike errors, warnings do not name the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -288,7 +288,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """Returns the image, rotated according to its EXIF orientation; damaged EXIF data are ignored."""
     try:
         turned = image.getexif().get(_ORIENTATION, 1) != 1
-        return ImageOps.exif_transpose(image) if turned else image  # it copies upright images
+        return ImageOps.exif_transpose(image) if turned else image  # exif_transpose also copies upright images
     except Exception:  # damaged EXIF data do not affect the pixels
         return image
 
@@ -299,7 +299,7 @@ def _depth(image: Image.Image) -> object:
 
 
 def _plain(image: Image.Image, depth: object) -> Image.Image:
-    """Returns the image without transparency and with 8 bits per channel; Pillow's conversion would clip values."""
+    """Returns the image without transparency and with 8 bits per channel; Pillow would clip larger values."""
     if image.mode == "F":
         return _from_floats(np.asarray(image))
     if image.mode.startswith("I"):
@@ -316,7 +316,7 @@ def _from_floats(pixels: np.ndarray) -> Image.Image:
 
 
 def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
-    """Returns 16-bit gray values rounded to 8 bits; 32-bit values up to 255 remain unchanged."""
+    """Returns 16-bit gray values rounded to 8 bits; 32-bit values remain unchanged if none is above 255."""
     if pixels.min() < 0 or pixels.max() > 65535:
         raise _RefusedError("some of its whole numbers are outside 0 to 65535; save it with 8 or 16 bits")
     shallow = pixels.dtype.itemsize == 4 and pixels.max() <= 255
@@ -327,7 +327,7 @@ def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
 
 
 def _on_white(image: Image.Image, depth: object) -> Image.Image:
-    """Returns the image on white; Pillow converts other depths to 8 bits, except for a PNG's transparent color."""
+    """Returns the image on white. Pillow converts the pixels to 8 bits, but not the transparent color of a PNG."""
     key = image.info.get("transparency")
     if isinstance(key, int) and depth in _DEPTHS:
         image.info["transparency"] = key * _DEPTHS[str(depth)]

@@ -32,7 +32,7 @@ class Data(OwnSizes, DataSource):
     """
 
     kind: Literal["in_memory"] = "in_memory"
-    content: str = setting(..., "Hash of images from a Python program; see ensdistill.Data.", min_length=1)
+    content: str = setting(..., "Hash of the images that a Python program passes; see ensdistill.Data.", min_length=1)
 
     @classmethod
     def from_arrays(
@@ -54,7 +54,7 @@ class Data(OwnSizes, DataSource):
             validation: Validation images and labels; by default, `val_size` of the images are drawn.
             test: Test images and labels; by default, `test_size` of the images are drawn.
             unlabeled: Images without labels.
-            class_names: Name of each label; by default, the labels themselves.
+            class_names: Name of each class; by default, the labels themselves.
             sizes: The settings `train_size`, `val_size`, `test_size` and `seed`, as for all data sources.
 
         Raises:
@@ -87,15 +87,15 @@ class Data(OwnSizes, DataSource):
     ) -> Data:
         """Returns settings that refer to the images in a torch Dataset.
 
-        Each item is read once. Large datasets show a progress bar.
+        Each item is read once. A progress bar is shown for large datasets.
 
         Args:
-            dataset: A dataset of pairs of an image and a label. An image is a PIL image, or a tensor or array (C,H,W)
-                or (H,W), uint8 or floats in [0,1]. All images have the same size.
+            dataset: A dataset whose items are pairs of an image and a label. An image is a PIL image, or a tensor or
+                array (C,H,W) or (H,W), uint8 or floats in [0,1]. All images have the same size.
             validation: Validation dataset; by default, `val_size` of the images are drawn.
             test: Test dataset; by default, `test_size` of the images are drawn.
             unlabeled: A dataset of images, or of pairs whose labels are ignored.
-            class_names: Name of each label; by default, `dataset.classes`, or the labels themselves.
+            class_names: Name of each class; by default, `dataset.classes`, or the labels themselves.
             sizes: The settings `train_size`, `val_size`, `test_size` and `seed`, as for all data sources.
 
         Raises:
@@ -144,7 +144,7 @@ def _two(part: str, given: Labeled) -> Labeled:
 
 
 def _array(values: Any) -> np.ndarray:
-    """Returns a NumPy copy of a tensor on any device, an array or a list."""
+    """Returns a NumPy copy of an array, a list, or a tensor on any device."""
     if isinstance(values, list):
         values = [_array(value) for value in values]
     if hasattr(values, "detach"):

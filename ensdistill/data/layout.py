@@ -41,7 +41,7 @@ class Layout:
 
     Attributes:
         parts: The splits, keyed by name; `train` always exists.
-        left_out: Files and folders that belong to no split.
+        left_out: Files and folders that are not part of any split.
     """
 
     parts: dict[str, Part]
@@ -51,15 +51,15 @@ class Layout:
 def arrange(found: FoundFiles) -> Layout:
     """Returns the splits in a folder or zip file: `<class>/...`, or `train/<class>/...` next to other splits.
 
-    A single folder that contains everything else is skipped. All images below a class folder, at any
-    depth, belong to the class.
+    Outer folders that contain everything else are ignored. All images below a class folder, at any depth, are images
+    of this class.
 
     Args:
         found: The files of the folder or zip file.
 
     Raises:
-        DataError: A folder cannot be read, a class has no image, or the splits are ambiguous. All
-            errors are reported together.
+        DataError: A folder cannot be read, a class has no image, or the splits are ambiguous. All errors are reported
+            together.
     """
     if found.unreadable:
         raise DataError("\n".join(f"data.path: {line}" for line in _unreadable(found)))
@@ -140,7 +140,7 @@ def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
 
 
 def _doubtful(found: FoundFiles, depth: int, tops: list[str]) -> list[str]:
-    """Returns top folders that are probably splits although train/ has no class folders: val/, test_set/, ..."""
+    """Returns top-level folders that are probably splits although train/ has no class folders: val/, test_set/, ..."""
     direct = {file.parts[depth] for file in found.files if len(file.parts) == depth + 2}
     labeled = [top for top in tops if PART_OF.get(top.lower()) != "unlabeled"]
     exact = [top for top in labeled if top.lower() in PART_OF]
@@ -198,7 +198,7 @@ def _unknown(part: Part, train: Part) -> Iterator[str]:
 
 
 def _unreadable(found: FoundFiles) -> Iterator[str]:
-    """Yields one error per reason why folders cannot be listed."""
+    """Yields one error for each reason why files or folders cannot be read."""
     reasons = defaultdict[str, list[str]](list)
     for one in found.unreadable:
         reasons[one.reason].append(one.name)

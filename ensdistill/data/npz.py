@@ -39,9 +39,9 @@ class Npz(OwnSizes, DataSource):
     `images` and `labels`. Optional arrays are `x_val` and `x_test` with their labels, `x_unlabeled`, and `class_names`.
     Existing splits are used completely; missing splits are drawn from the labeled images.
 
-    Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three. If the last two are both possible, the last axis is
-    the channel axis, as is usual in NumPy. Images are uint8, or floats in [0,1]. Labels are whole numbers (N,) or (N,1)
-    from 0; without `class_names`, every label up to the largest must occur.
+    Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three. If both of the last two forms are possible, the last
+    axis is the channel axis, as is usual in NumPy. Images are uint8, or floats in [0,1]. Labels are whole numbers (N,)
+    or (N,1) from 0; without `class_names`, every label up to the largest must occur.
     """
 
     kind: Literal["npz"] = "npz"
@@ -89,7 +89,7 @@ def _pairs(there: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[NpzFile]:
-    """Opens the file; raises DataError, also if an error occurs while the file is read inside the block."""
+    """Opens the file; all errors, including those inside the block, are raised as DataError."""
     if not path.is_file():
         raise DataError(f"data.path: {printable(str(path))} is not a file; give a .npz file with x_train and y_train")
     try:
@@ -112,7 +112,7 @@ def _opened(path: Path) -> Iterator[NpzFile]:
 
 
 def _check_size(archive: NpzFile) -> None:
-    """Raises MemoryError if the arrays are larger than the memory of this machine: a compressed file may be tiny."""
+    """Raises MemoryError if the arrays are larger than the memory of this machine, even if the file is small."""
     size = sum(entry.file_size for entry in archive.zip.infolist()) if archive.zip else 0  # zipfile reads no more
     if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         raise MemoryError

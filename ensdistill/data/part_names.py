@@ -21,10 +21,13 @@ def part_of(name: str) -> str | None:
 
 
 def numbered(labels: Iterable[str]) -> dict[str, int]:
-    """Returns the number of each class: in numerical order if all labels are whole numbers, otherwise by name.
+    """Numbers the classes in numerical order if all labels are whole numbers, otherwise in alphabetical order.
 
     Args:
         labels: Labels of the training images.
+
+    Returns:
+        The number of each class, from 0, keyed by class name.
 
     Raises:
         DataError: There are fewer than two classes.

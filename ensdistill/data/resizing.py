@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
-    """Resizes images by antialiased bilinear interpolation (the filter is as wide as the scale).
+    """Resizes images by antialiased bilinear interpolation; the width of the filter is proportional to the scale.
 
-    Both sides are multiplied by weight matrices, x' = R x C^T, and the result of each product is rounded, as in Pillow.
+    An image is multiplied by a weight matrix on each side, x' = R x C^T, and each product is rounded, as in Pillow.
     Some versions of Pillow process the longer side of a tall image first, so results can differ by one gray level.
     Sizes are tensors, because torch.export would treat numbers as constants.
 
@@ -29,7 +29,7 @@ def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
     """
     rows, columns = (torch.arange(n, dtype=torch.float64, device=images.device) for n in images.shape[2:])
     old, new = (rows[-1] + 1, columns[-1] + 1), [torch.full_like(rows[-1], side) for side in size]
-    used, shown = list(old), list(new)  # used lengths in the old image, and lengths that show it in the new image
+    used, shown = list(old), list(new)  # lengths of the used part in the old and in the new image
     for side, other in ((0, 1), (1, 0)):
         if kind == "center_crop":
             used[side] = torch.minimum(old[side], new[side] / new[other] * old[other])

@@ -36,8 +36,8 @@ SizeOrNone = Annotated[int | float, PlainValidator(_size_or_none), _schema(0)]
 class SplitSizes(Settings):
     """Sizes of the splits that are drawn from the labeled images of a source.
 
-    Splits are stratified by class. A share is relative to all labeled images and gives at least one image per class.
-    Images that are not drawn become unlabeled images.
+    Splits are stratified by class. A share is a fraction of all labeled images and yields at least one image per class.
+    Images that are not drawn for any split are used as unlabeled images.
     """
 
     seed: int = setting(0, "Seed of the split.", ge=0, le=2**32 - 1)
@@ -58,7 +58,8 @@ class OwnSizes(SplitSizes):
     """Sizes with defaults for data sets of any size, which may already contain validation and test splits."""
 
     train_size: Size | None = setting(
-        None, "Number of labeled training images: a count, a share of the labeled images, or null for the rest."
+        None,
+        "Number of labeled training images: a count, a share of the labeled images, or null for all remaining images.",
     )
     val_size: Size = setting(
         0.1,
@@ -73,8 +74,8 @@ class OwnSizes(SplitSizes):
         """Yields a warning for each size that is set but has no effect.
 
         Args:
-            own: Name and number of images of each existing split of the source; the name is that
-                of a folder or an array.
+            own: Folder or array (for messages) and number of images of each split that the source contains, keyed by
+                split.
         """
         for part, name in (("validation", "val_size"), ("test", "test_size")):
             value = getattr(self, name)
@@ -90,6 +91,6 @@ def count_of(size: int | float, pool: int, classes: int) -> int:
     Args:
         size: A count or a share.
         pool: Number of labeled images.
-        classes: Number of classes; a share gives at least this number of images.
+        classes: Number of classes; a share yields at least this number of images.
     """
     return size if isinstance(size, int) else max(round(size * pool), classes)

@@ -30,7 +30,7 @@ class Split:
     """Images and labels of one split; the tensors are never modified, because processes can share their memory.
 
     Attributes:
-        images: uint8 (N,C,H,W), a tensor or images in a file that processes share; both return batches by index.
+        images: uint8 (N,C,H,W): a tensor, or images in a file that processes share; both can be indexed.
         labels: int64 (N,), -1 for images without a label.
     """
 
@@ -89,7 +89,7 @@ class DataSplits:
         class_names: Name of each class.
         identity: Content hash of all splits, including the test split.
         warnings: Warnings about implausible images and files.
-        own_validation: Whether the source has a validation split; otherwise, it was drawn from the labeled images.
+        own_validation: Whether the source has a validation split; otherwise, `validation` is drawn from labeled images.
     """
 
     train: Split
@@ -117,7 +117,7 @@ class RawData:
         class_names: Name of each class.
         test: The test split, if the source has one.
         validation: The validation split, if the source has one.
-        unlabeled: Unlabeled images of the source; images in the pool that no split uses are added to them.
+        unlabeled: Unlabeled images of the source; `split_source` adds the images in the pool that no split uses.
         warnings: Warnings about the files.
     """
 
@@ -146,9 +146,9 @@ def to_unit(images: Tensor) -> Tensor:
 def split_source(source: RawData, sizes: SplitSizes) -> tuple[DataSplits, Split]:
     """Divides the images of a source into disjoint, stratified splits.
 
-    The test and validation splits are drawn from the pool unless the source has them; then the training images are
-    drawn. The remaining images become unlabeled. Because the test images are drawn first, they do not depend on the
-    sizes of the other splits.
+    The test and validation splits are drawn from the pool, unless the source already contains them. The training images
+    are drawn next, and the remaining images become unlabeled. Because the test images are drawn first, they do not
+    depend on the sizes of the other splits.
 
     Args:
         source: The images of the source.
@@ -236,7 +236,7 @@ class _Pool:
             raise ConfigError(
                 f"data.{SETTING_OF[part]}: {wanted} leave fewer than one per class for the other splits; {fits}"
             )
-        from sklearn.model_selection import train_test_split  # imported here, because it is slow and rarely needed
+        from sklearn.model_selection import train_test_split  # the import is slow and rarely needed
 
         labels = self.labels[pool]
         drawn: np.ndarray = train_test_split(pool, train_size=count, stratify=labels, random_state=self.seed)[0]

@@ -1,9 +1,9 @@
 """Decoded images of a data set: small sets in memory, larger ones in a file that all processes of a machine read.
 
-A store is a folder with three plain NumPy arrays (images, their hashes, sums of their values) and a manifest. The
-name of a store is a hash of the names, sizes and times of all files and of the form of the images, so that a changed,
-added or removed file leads to another store. A store is written under a temporary name and then renamed, so it is
-either complete or missing.
+A store is a folder with three plain NumPy arrays (images, their hashes, sums of their values) and a manifest. The name
+of a store is a hash of the names, sizes and modification times of all files, and of the shape of the decoded images. A
+changed, added or removed file therefore leads to another store. A store is written under a temporary name and then
+renamed, so it is either complete or missing.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from ensdistill.data.entries import Entry, FoundEntries
 
 IN_MEMORY = 16 << 20  # bytes of decoded images; data sets up to this size are decoded into the memory of the process
-FORMAT = 1  # format of a store; part of its name
+FORMAT = 1  # version of the store format; included in the hash that names a store
 MANIFEST = "manifest.json"
-RESERVE = 1 << 28  # number of bytes on the disk that remain free
+RESERVE = 1 << 28  # bytes of disk space that must remain free
 
 
 def decoded(found: FoundEntries, form: ImageForm, datasets: Path) -> tuple[Tensor | SharedImages, Findings]:
@@ -48,7 +48,7 @@ def decoded(found: FoundEntries, form: ImageForm, datasets: Path) -> tuple[Tenso
 
     Args:
         found: The images.
-        form: Shape of the result, and how images are fitted.
+        form: Shape of the decoded images, and how images are resized to it.
         datasets: Folder of all stores.
 
     Raises:
@@ -104,7 +104,7 @@ def _key(entries: Sequence[Entry], form: ImageForm, origin: str) -> str:
 
 def _build(entries: Sequence[Entry], form: ImageForm, origin: str, folder: Path) -> None:
     """Decodes the images into a new store. The caller holds the lock of the store."""
-    for left in folder.parent.glob(f".{folder.name}.writing-*"):  # by a process that was killed
+    for left in folder.parent.glob(f".{folder.name}.writing-*"):  # left by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     _check_space(entries, form, folder.parent)
     temporary = folder.with_name(f".{folder.name}.writing-{uuid.uuid4().hex[:8]}")

@@ -1,4 +1,4 @@
-"""Stores of decoded images on disk: lists them, returns their sizes and whether they are in use, removes them."""
+"""Lists and removes the stores of decoded images on disk, and returns their sizes and whether they are in use."""
 
 import fcntl
 import os
@@ -34,7 +34,7 @@ def size_on_disk(folder: Path) -> int:
 
 
 def describe(folder: Path) -> str:
-    """Returns a text with the number, the shape and the source of the images in a store."""
+    """Returns the number, the shape and the source of the images in a store, as text."""
     try:
         about = read_manifest(folder)
         return f"{about['images']:,} images of {'x'.join(map(str, about['shape']))} from {about['source']}"
@@ -68,7 +68,7 @@ def remove_store(folder: Path) -> None:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Excludes readers and builders inside the block; raises DataError if there are any."""
+    """Excludes other users of a store inside the block; raises DataError if a process reads or builds the store."""
     key = folder.name.strip(".").partition(".")[0]
     try:
         with FileLock(folder.with_name(f".{key}.lock"), timeout=0):

@@ -35,11 +35,11 @@ class Table(EntrySource):
     image_column: str = setting("path", "Name of the column that contains the image paths.", min_length=1)
     label_column: str = setting("label", "Name of the column that contains class names or numbers.", min_length=1)
     split_column: str | None = setting(
-        None, "Name of the column that contains the split; null to draw splits.", min_length=1
+        None, "Name of the column that contains the split; null to draw splits from all labeled rows.", min_length=1
     )
 
     def entries(self) -> FoundEntries:
-        """Returns the image files in all rows.
+        """Returns the image files that the rows list.
 
         Raises:
             DataError: The table cannot be read, a column is missing, or a value is invalid.

@@ -23,7 +23,7 @@ from ensdistill.runtime.text import counted
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.plugins import PluginError, import_object
 
-SAMPLE = 16  # number of items per split whose pixels are hashed into the name of a store
+SAMPLE = 16  # number of equal steps between the items of a split whose pixels are hashed into the name of a store
 
 
 class DatasetCall(Settings):
@@ -38,9 +38,9 @@ class DatasetCall(Settings):
 class TorchDataset(EntrySource):
     """Torch datasets, one for each split, selected by import path, such as `torchvision.datasets:Flowers102`.
 
-    An item is a pair of an image and a label. An image is a PIL image, or a tensor or array (C,H,W) or (H,W),
-    uint8 or floats in [0,1]. Items are read by one thread at a time. Decoded images are reused as long as the
-    path, the arguments, the code, the number of items and the pixels of 16 items of each split are the same. Other
+    An item is a pair of an image and a label. An image is a PIL image, or a tensor or array (C,H,W) or (H,W), uint8 or
+    floats in [0,1]. Items are read by one thread at a time. Decoded images are reused as long as the path, the
+    arguments, the code, the number of items and the pixels of 17 evenly spaced items of each split are the same. Other
     changes are not detected.
     """
 
@@ -48,7 +48,7 @@ class TorchDataset(EntrySource):
     train: DatasetCall = setting(..., "Training split.")
     validation: DatasetCall | None = setting(None, "Validation split; null to draw it from the training split.")
     test: DatasetCall | None = setting(None, "Test split; null to draw it from the training split.")
-    unlabeled: DatasetCall | None = setting(None, "Unlabeled images; any labels are ignored. Null for none.")
+    unlabeled: DatasetCall | None = setting(None, "Unlabeled images, whose labels, if any, are ignored; null for none.")
 
     def entries(self) -> FoundEntries:
         """Returns the items of all splits.
@@ -65,7 +65,8 @@ class TorchDataset(EntrySource):
         given = getattr(made["train"], "classes", None) or range(last + 1)
         names = tuple(str(name) for name in given)
         if last >= len(names) or len(names) < 2:
-            raise DataError(f"data.{where}: label {last}, but {counted(len(names), 'class')}; number classes from 0")
+            rule = f"has label {last}, but the training split has {counted(len(names), 'class')}"
+            raise DataError(f"data.{where}: {rule}; number the classes from 0")
         origin = [_origin(call, parts[part].entries) for part, call in calls.items() if call is not None]
         own = {name: (f"data.{name}", len(part.entries)) for name, part in parts.items()}
         return FoundEntries(parts, names, repr(origin), tuple(self.ignored(own)))
@@ -86,7 +87,7 @@ class DatasetItem:
     part: str
     number: int
     lock: Lock
-    stamp = ""  # the origin covers the dataset
+    stamp = ""  # the origin of the source identifies the dataset
 
     @property
     def name(self) -> str:
@@ -94,7 +95,7 @@ class DatasetItem:
         return f"{self.part}[{self.number}]"
 
     def item(self) -> Any:
-        """Returns the item itself.
+        """Returns the item of the dataset.
 
         Raises:
             ImageError: The dataset raises an exception.
@@ -102,7 +103,7 @@ class DatasetItem:
         try:
             with self.lock:
                 return self.dataset[self.number]
-        except Exception as error:  # the code of the user can raise any exception
+        except Exception as error:  # user code can raise any exception
             raise ImageError(self.name, self.name, f"its dataset fails ({cause_of(error)})") from error
 
     def sides(self) -> tuple[int, int]:
@@ -135,7 +136,7 @@ def _made(part: str, call: DatasetCall) -> Any:
         raise DataError(
             f"data.{part}.path: {call.path} cannot be imported ({error}); write package.module:Name"
         ) from error
-    except Exception as error:  # the code of the user can raise any exception
+    except Exception as error:  # user code can raise any exception
         raise DataError(f"data.{part}: {call.path} fails ({cause_of(error)}); correct path or arguments") from error
     if not count:
         raise DataError(f"data.{part}: {call.path} has no items; correct its arguments")

@@ -29,8 +29,8 @@ REPLACED = "replaced by a later entry with the same name"
 DENIED = "permission denied"
 TOO_DEEP = "nested in more than 100 folders"
 _DEEPEST = 100
-_MOST, _TIMES = 100_000, 10  # limits of other files, in total and per image; if exceeded, the path is probably wrong
-BOTH = "a file with the name of a folder"
+_MOST, _TIMES = 100_000, 10  # limits on other files, in total and per image; if exceeded, the path is probably wrong
+BOTH = "a file with the same name as a folder"
 HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons for skipping a file that do not indicate missing images
 
 _EXTRACT = "extract the archive and give the folder"
@@ -101,13 +101,13 @@ def find_files(path: Path) -> FoundFiles:
     """Returns all images of a folder or zip file at any depth, and the skipped files.
 
     Links are followed. An image is a file that Pillow recognizes, with any suffix. A file with an image suffix always
-    counts as an image, so that a damaged image is an error when it is read.
+    counts as an image, so that a damaged image causes an error when it is read.
 
     Args:
         path: The folder or zip file.
 
     Raises:
-        DataError: The path is neither a folder nor a readable zip file, or nearly all files in it are not images.
+        DataError: The path is neither a folder nor a readable zip file, or nearly none of its files are images.
     """
     found = FoundFiles(path)
     if path.is_dir():
@@ -259,7 +259,7 @@ def _sort_out(found: FoundFiles, file: ImageFile, size: int) -> None:
 
 
 def _content_is_image(file: ImageFile) -> bool:
-    """Returns whether the first bytes identify an image; true for an unreadable file, so that reading it fails."""
+    """Returns whether the first bytes identify an image; true for an unreadable file, so that its error is reported."""
     try:
         with file.open() as stream:
             return is_image(stream, file.name)

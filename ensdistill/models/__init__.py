@@ -1,4 +1,7 @@
-"""Network architectures; every network normalizes its input. To add a network, add a class to a module here."""
+"""Network architectures; every network normalizes its input.
+
+To add a network, add one class to a module of this folder.
+"""
 
 from typing import Annotated
 

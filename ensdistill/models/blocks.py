@@ -27,7 +27,7 @@ class BasicBlock(nn.Module):
 
 
 class ZeroPadded(nn.Module):
-    """Shortcut without weights (option A of the paper): every stride-th pixel, and zeros for the new channels."""
+    """Shortcut without weights (option A of He et al. 2016): every stride-th pixel, and zeros for the new channels."""
 
     def __init__(self, new_channels: int, stride: int) -> None:
         super().__init__()

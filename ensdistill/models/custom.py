@@ -21,9 +21,9 @@ from ensdistill.settings.plugins import PluginError, import_object
 class CustomModel(NetworkPiece):
     """A class or function that is imported by its path and called with the given arguments.
 
-    The number of classes is passed as `num_classes` (or `classes`). If the signature has parameters with these
-    names, the image's `shape` (channels, height, width) and `in_channels` are passed as well. Values in
-    `arguments` take precedence.
+    The number of classes is passed as `num_classes` or `classes`. The image's `shape` (channels, height, width) and
+    `in_channels` are also passed if the signature has parameters with these names. Values in `arguments` take
+    precedence.
     """
 
     kind: Literal["custom"] = "custom"
@@ -53,7 +53,7 @@ class CustomModel(NetworkPiece):
         )
 
     def code(self) -> str:
-        """SHA-256 hash of the source file, without imported modules; empty if the file cannot be read."""
+        """Returns the SHA-256 hash of the source file, without imported modules; empty if the file cannot be read."""
         try:
             return hashlib.sha256(Path(inspect.getfile(self._import())).read_bytes()).hexdigest()
         except (TypeError, OSError):
@@ -83,7 +83,7 @@ class CustomModel(NetworkPiece):
         if count not in takes and not open_ended:
             raise ConfigError(
                 f"model.path: {self.path}{signature} has no parameter num_classes or classes; wrap it in a function "
-                "that has one"
+                "with such a parameter"
             )
         image = {"shape": shape, "in_channels": shape[0]}
         arguments = {count: classes, **{name: image[name] for name in image if name in takes}, **self.arguments}

@@ -1,4 +1,4 @@
-"""Prepares a training: initial weights from a file, frozen parts, and a lower learning rate for the body."""
+"""Prepares a network for training: initial weights, frozen parts, and a separate learning rate for the body."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ NETWORK = 1  # index of the network, which follows its normalization; see `build
 
 
 def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) -> None:
-    """Loads the weights from which a training starts, and marks frozen and slowly trained parts; in place.
+    """Loads initial weights, and marks the parts that are frozen or have a separate learning rate; in place.
 
     If the classifier does not fit the weights, it keeps its random weights, and a warning is issued.
 
     Args:
         network: Result of `build`.
-        model: Its settings.
+        model: Settings of the network.
         classes: Number of classes.
 
     Raises:
@@ -59,7 +59,7 @@ def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) 
 
 
 def _load(network: nn.Sequential, model: NetworkPiece, classifier: str) -> None:
-    """Loads a weights file: with the normalization, without it, or without the classifier."""
+    """Loads a weights file; the normalization and the classifier may be missing from the file."""
     path = user_path(model.weights)
     content = read_checkpoint_file(path, "model.weights")
     inner, prefix = network[NETWORK], f"{NETWORK}."
@@ -119,7 +119,7 @@ def _required_classifier(network: nn.Module, classes: int) -> str:
     return name
 
 
-# --- what is frozen or slow -------------------------------------------------------------------------------------------
+# --- frozen parts and learning rates ----------------------------------------------------------------------------------
 
 
 def _frozen(network: nn.Module, model: NetworkPiece, classes: int) -> set[str]:
@@ -161,7 +161,7 @@ def _freeze(network: nn.Module, frozen: Collection[str]) -> None:
 
 
 class FrozenStatistics:
-    """Mixin for a normalization layer that always uses its stored statistics, also in training mode."""
+    """Mixin for a normalization layer that always uses its stored statistics, even in training mode."""
 
     def train(self, mode: bool = True) -> Any:
         """Returns the layer in evaluation mode."""
@@ -175,7 +175,7 @@ class FrozenStatistics:
         return _new_frozen, (type(self).__bases__[1],), self.__dict__
 
     def _get_name(self) -> str:
-        """Returns the name of the layer in its text form, which is part of the identity of an architecture."""
+        """Returns the original class name for the text form of the network, which identifies its architecture."""
         return str(type(self).__bases__[1].__name__)
 
 

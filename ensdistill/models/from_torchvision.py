@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 class Torchvision(NetworkPiece):
     """A torchvision network, selected by name.
 
-    With the small stem, a first convolution with a stride is replaced by a 3x3 convolution with stride 1, and max
-    pooling before the second convolution is removed. A vision transformer uses smaller patches, at least eight per
-    side. Published weights are copied into all layers whose shape is unchanged. A changed stem, and a classifier with a
-    different number of classes, keep random weights.
+    The small stem replaces a strided first convolution with a 3x3 convolution of stride 1, and removes max pooling
+    before the second convolution. In a vision transformer, it uses smaller patches: at least eight on each side of the
+    image. Published weights are copied into all layers whose shape is unchanged. A changed stem, and a classifier with
+    a different number of classes, keep random weights.
     """
 
     kind: Literal["torchvision"] = "torchvision"
@@ -115,7 +115,7 @@ def _torchvision_models() -> ModuleType:
 
 
 def _vision_transformer(models: ModuleType, name: str, sides: list[int], classes: int, small: bool) -> nn.Module:
-    """Returns the published transformer, adapted to another image size; the small stem also uses smaller patches."""
+    """Returns the published transformer, adapted to the image size; the small stem also uses smaller patches."""
     side = sides[0]
     if side != sides[1]:
         raise ConfigError(f"model.name: {name} requires square images, not {side}x{sides[1]}; use another network")

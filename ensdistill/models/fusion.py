@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def inference_form(network: nn.Module) -> nn.Module:
     """Returns a copy in evaluation mode with BatchNorm folded into the preceding convolution.
 
-    The outputs of the copy are equal up to rounding. Networks with data-dependent control flow keep BatchNorm layers.
+    The copy returns the same outputs up to rounding. Networks with data-dependent control flow keep BatchNorm layers.
 
     Args:
         network: A trained network; it is not changed.

@@ -44,7 +44,7 @@ def statistics(
         name: Setting and file, for the error message.
 
     Raises:
-        ConfigError: Only one of mean and std is given, or the number of channels is different.
+        ConfigError: Only one of mean and std is given, or their length is not the number of channels.
     """
     own = tuple(torch.tensor(values, device=like[0].device) for values in (mean, std) if values)
     if len(own) == 1 or any(values.shape != like[0].shape for values in own):

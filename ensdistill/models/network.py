@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class NetworkPiece(Piece):
-    """Base of the settings of all networks."""
+    """Base class of the settings of all networks; a subclass defines one architecture."""
 
-    # Excluded from dumps by default, so that these settings do not change any content hash.
+    # Default values are excluded from dumps, so that these settings do not change existing content hashes.
     weights: str = setting(
         "",
         "Weights file from which the training starts (.safetensors, or a torch file, read weights-only); empty for "
-        "random weights. A classifier for other classes starts from random weights.",
+        "random weights. If the file has a different number of classes, the classifier starts from random weights.",
         file=True,
         exclude_if=operator.not_,
     )
@@ -43,8 +43,8 @@ class NetworkPiece(Piece):
     )
     body_lr: float = setting(
         1.0,
-        "Learning rate of all layers except the classifier, relative to the optimizer's learning rate; 0 freezes the "
-        "layers.",
+        "Learning rate of all layers except the classifier, relative to the optimizer's learning rate; 0 freezes "
+        "these layers.",
         ge=0,
         le=100,
         exclude_if=lambda scale: scale == 1,

@@ -22,8 +22,8 @@ def tried(construct: Callable[[], Any], shape: tuple[int, int, int], classes: in
         construct: Function that returns the network.
         shape: Channels, height and width of an image.
         classes: Number of classes.
-        name: Setting and value, with which the error message starts.
-        fix: Fix, with which the error message ends.
+        name: Setting and value; the beginning of the error message.
+        fix: How to fix the error; the end of the error message.
 
     Raises:
         ConfigError: The constructor or the network fails, or the outputs are not logits (2,classes).

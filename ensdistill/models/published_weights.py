@@ -75,7 +75,8 @@ def published_weights(models: ModuleType, name: str, weights: str) -> dict[str, 
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not file.is_file():
         raise DataError(
-            f"model.pretrained: {file} does not exist, and nothing is downloaded; save {url} there, or leave it empty"
+            f"model.pretrained: {file} does not exist, and nothing is downloaded; save {url} there, or leave the "
+            "setting empty"
         )
     # Loaded into the published network, because its layers convert the tensor names of older files.
     network: nn.Module = models.get_model(name, weights=None, **options(name, known[weights].meta["min_size"]))

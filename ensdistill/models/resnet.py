@@ -16,14 +16,19 @@ class ResNet(NetworkPiece):
 
     The network consists of a 3x3 convolution, three stages of residual blocks, global average pooling and a linear
     classifier. Each stage has twice as many channels as the previous stage, at half the resolution. Convolutions have
-    no bias and are followed by BatchNorm. He et al. 2016 (Deep residual learning), section 4.2.
+    no bias and are followed by BatchNorm.
+
+    References:
+        He et al. 2016, Deep residual learning for image recognition, section 4.2.
     """
 
     kind: Literal["resnet"] = "resnet"
     depth: int = setting(20, "Number of layers with weights: 6n+2 for n blocks per stage.", ge=8, le=1202)
     width: int = setting(16, "Number of channels of the first stage.", ge=1, le=4096)
     shortcut: Literal["identity", "projection"] = setting(
-        "identity", "Shortcut in blocks that change the shape: zeros as new channels (published), or a 1x1 convolution."
+        "identity",
+        "Shortcut in blocks that change the shape: identity fills new channels with zeros, as published; projection is "
+        "a 1x1 convolution.",
     )
 
     @field_validator("depth")
@@ -38,7 +43,7 @@ class ResNet(NetworkPiece):
             shape: Channels, height and width of an image.
             classes: Number of classes.
         """
-        from ensdistill.models.blocks import BasicBlock  # here: imports torch
+        from ensdistill.models.blocks import BasicBlock  # imported here, because it imports torch
         from ensdistill.models.layers import Conv2d, chain, ending, stages
 
         def block(channels: int, width: int, stride: int) -> nn.Module:

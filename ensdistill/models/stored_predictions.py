@@ -107,7 +107,7 @@ def _wanted(arrays: dict[str, np.ndarray], name: str) -> bool:
 
 
 def _table(every: Tensor, keys: list[bytes]) -> PredictionTable:
-    """Returns the table of logits (M,N,classes) for images with these N hashes; of equal images, the first is used.
+    """Returns the table of logits (M,N,classes) for images with these N hashes; equal images have one entry.
 
     Raises:
         DataError: Equal images have different logits.
@@ -118,8 +118,8 @@ def _table(every: Tensor, keys: list[bytes]) -> PredictionTable:
     apart = (logits[:, [places[key] for key in keys]] - every).abs().amax((0, 2)) > 1e-3
     if apart.any():
         raise DataError(
-            f"{SETTING}: equal images must have equal predictions, but {counted(int(apart.sum()), 'image')} and an "
-            "equal image have different predictions; correct them"
+            f"{SETTING}: equal images must have equal predictions, but those of {counted(int(apart.sum()), 'image')} "
+            "differ from those of an equal image; correct them"
         )
     return PredictionTable(logits, places)
 

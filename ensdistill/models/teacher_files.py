@@ -44,7 +44,8 @@ class TeacherFile(Settings):
     )
     model: Model = setting(Convnet(), "Architecture of the network.")
     mean: Means = setting(
-        [], "Mean of each channel that was used to train the network; empty for the mean of the given training images."
+        [],
+        "Mean of each channel with which the network was trained; empty for the mean of the current training images.",
     )
     std: Deviations = setting([], "Standard deviation of each channel; see mean.")
     # Excluded if empty, so that these settings do not affect content hashes by default.

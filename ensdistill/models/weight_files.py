@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Keys under which training scripts store the network's weights; preferred over averaged weights and other keys.
 _WRAPPERS = ("", "state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
 _PREFIXES = {"module", "_orig_mod", "model", "net", "network"}  # prefixes that network wrappers add
-_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # added to its parts as well
+_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # prefixes also added inside a name
 _COUNTER = "num_batches_tracked"  # counter of BatchNorm; no effect in evaluation mode
 _LEFT_BEHIND = (_COUNTER, "total_ops", "total_params", "n_averaged")  # tensors that profilers and averaging tools add
 _DEEPEST = 4  # maximum nesting of mappings
@@ -57,8 +57,8 @@ class Fit(NamedTuple):
     Attributes:
         network: The network.
         weights: The weights, most likely first; empty if none fit.
-        replaced: Names of the network that the weights leave out.
-        reason: If none fit, the reason why the closest ones do not.
+        replaced: Names of the network's tensors that the weights do not include.
+        reason: If no weights fit, the reason why the closest match does not fit.
     """
 
     network: nn.Module
@@ -174,11 +174,11 @@ def find_weights(
 def first_fit(
     content: Mapping[str, Any], candidates: Iterable[tuple[nn.Module, Collection[str]]], key: str = "", prefix: str = ""
 ) -> Fit:
-    """Returns the first of several networks that weights of a file fit; the last one if there is none.
+    """Returns the first network for which a file has weights that fit, and the weights; the last network if none fit.
 
     Args:
-        content: From `read_checkpoint_file`.
-        candidates: At least one network, each with the names that the file may lack, as in `find_weights`.
+        content: Result of `read_checkpoint_file`.
+        candidates: At least one network, each with the argument `replaced` of `find_weights`.
         key: As in `find_weights`.
         prefix: As in `find_weights`.
     """
@@ -191,7 +191,7 @@ def first_fit(
 
 
 def copy_weights(fit: Fit, place: str, fix: str) -> None:
-    """Copies the most likely weights into their network, in place.
+    """Copies the most likely weights into the network that they fit, in place.
 
     Args:
         fit: Weights that fit.
@@ -217,7 +217,7 @@ def unclear(found: list[Weights]) -> bool:
 
 
 def _unlikeliness(weights: Weights) -> tuple[int, int, int]:
-    """Returns a sort key: the network itself before averages and other networks in the same file."""
+    """Returns a sort key that ranks the network itself before averages and other networks in the same file."""
     parts = weights.place.split(".")
     place = _WRAPPERS.index(parts[-1]) if parts[-1] in _WRAPPERS else len(_WRAPPERS)
     place += len(_WRAPPERS) * any("ema" in part.lower() or "averag" in part.lower() for part in parts)

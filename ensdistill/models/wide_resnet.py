@@ -19,7 +19,10 @@ class WideResNet(NetworkPiece):
 
     The network consists of a 3x3 convolution to 16 channels without BatchNorm; three stages of blocks with 16, 32 and
     64 times `width` channels; BatchNorm and ReLU; global average pooling and a linear classifier. The layout follows
-    the official code of Nam et al. 2022. Zagoruyko and Komodakis 2016 (Wide residual networks), table 1.
+    the official code of Nam et al. 2022.
+
+    References:
+        Zagoruyko and Komodakis 2016, Wide residual networks, table 1.
     """
 
     kind: Literal["wide_resnet"] = "wide_resnet"

@@ -1,4 +1,4 @@
-"""Base of all settings classes: frozen, strictly typed, with a description on each field."""
+"""Base of all settings classes: they are frozen and strictly typed, and each field has a description."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
-    """Base class of all settings: frozen; rejects unknown keys, type conversions, NaN and infinity."""
+    """Base class of all settings; instances are frozen, and reject unknown keys, type conversions, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 

@@ -57,7 +57,8 @@ class PieceFamily:
     ) -> None:
         """Creates a family.
 
-        Its built-in pieces are the subclasses of `base` in this package, defined before or by the imported modules.
+        The built-in pieces of the family are the subclasses of `base` in this package, including those in the modules
+        that this constructor imports.
 
         Args:
             name: Last part of the entry-point group, for example `losses`.

@@ -132,8 +132,8 @@ def piece_code(piece: type[Piece]) -> str:
         piece: The class.
 
     Returns:
-        Name and version of the piece's distribution, or `sha256:` and the hash of the source file;
-        empty for a built-in piece.
+        Name and version of the piece's distribution, or `sha256:` and the hash of the source file; empty for a built-in
+        piece.
     """
     if is_built_in(piece):
         return ""

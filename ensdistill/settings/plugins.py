@@ -1,8 +1,8 @@
 """Imports code from other packages, by entry point or as `module:Name`, and identifies the version of the code.
 
-An entry point is an entry `NAME = module:Class` in the group of a piece family, such as `ensdistill.losses`. Groups are
-read only to find a name that is not built in, or to list all names. A plugin is imported only if its name is used or
-all pieces are listed.
+An entry point has the form `NAME = module:Class`, in the group of a piece family, such as `ensdistill.losses`. Groups
+are read only to find a name that is not built in, or to list all names. A plugin is imported only if its name is used
+or all pieces are listed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAIN = "__main__"
 
 
 class PluginError(Exception):
-    """Code that cannot be imported; the message is the reason."""
+    """The error for code that cannot be imported; the message is the reason."""
 
 
 @cache
@@ -37,7 +37,7 @@ def group_of(group: str) -> dict[str, tuple[EntryPoint, ...]]:
         group: Name of the group, for example `ensdistill.losses`.
 
     Returns:
-        The entry points of each name, in a fixed order; a name has several if several distributions use it.
+        The entry points of each name, in a fixed order; several distributions can use the same name.
     """
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value, owner(entry))):
@@ -62,7 +62,7 @@ def load(entry: EntryPoint) -> Any:
         entry: The entry point.
 
     Raises:
-        PluginError: The import fails with any exception.
+        PluginError: The import raises an exception.
     """
     try:
         return entry.load()
@@ -80,7 +80,7 @@ def import_object(path: str) -> Any:
         path: Module and qualified name, separated by a colon.
 
     Raises:
-        PluginError: The import fails with any exception.
+        PluginError: The import raises an exception.
     """
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:

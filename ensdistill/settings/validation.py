@@ -230,7 +230,7 @@ def _none_of(path: tuple[str, ...], value: Any, known: Sequence[str]) -> ConfigI
 
 
 def did_you_mean(name: str | None) -> str | None:
-    """Returns the hint that suggests a name; None for None."""
+    """Returns the hint that suggests a name; None if there is no name."""
     return f"did you mean {name}?" if name else None
 
 
@@ -246,7 +246,7 @@ def _kinds(holder: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
 def _locate(
     model: type[BaseModel], tree: Any, location: tuple[int | str, ...]
 ) -> tuple[list[str], type[BaseModel] | None]:
-    """Returns the path of an invalid setting, without pydantic's union-member names, and the setting's class."""
+    """Returns the path of an invalid setting, without pydantic's union-member names, and the class of the setting."""
     path: list[str] = []
     holder: type[BaseModel] | None = model
     options: list[type[BaseModel]] = []  # classes that the value at the current path can have

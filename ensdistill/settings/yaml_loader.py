@@ -117,7 +117,7 @@ _Representer.add_representer(float, _Representer.represent_float)
 
 
 class _Values:
-    """Converts the nodes of one text to plain values and collects all errors."""
+    """Converts the nodes of one YAML text to plain values and collects all errors."""
 
     def __init__(self) -> None:
         self.errors: dict[tuple[int, str], None] = {}  # ordered and unique: an error in a repeated alias is listed once
@@ -344,7 +344,7 @@ def read_text(path: str | Path) -> str:
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
-    """Returns a text that states where a file is not UTF-8, or which encoding it has."""
+    """Returns the end of an error message: where a file is not UTF-8, or which encoding it has."""
     raw = error.object
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return ": is UTF-16. Save it as UTF-8."

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ImageAugmentation(Piece):
-    """Base of all augmentations: random changes of training images, identical for teachers and student.
+    """Base class of all augmentations: random changes to training images, identical for teachers and student.
 
     Validation, testing and the computation of BatchNorm statistics use images without augmentation.
     """
@@ -26,9 +26,9 @@ class ImageAugmentation(Piece):
         """Returns augmented images.
 
         Args:
-            images: uint8 (B,C,H,W); never written to.
-            generator: The only source of random numbers, on the device of the images. Its state is a function of seed
-                and epoch, so a resumed training continues exactly.
+            images: uint8 (B,C,H,W); must not be modified.
+            generator: The only source of random numbers, on the device of the images. Its state depends only on
+                the seed and the epoch, so that a resumed run gives the same result as an uninterrupted run.
 
         Returns:
             uint8 (B,C,H,W) on the same device.

@@ -18,7 +18,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow and torchvision
 
 
 def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Returns images with randomly changed brightness, contrast and saturation, changed in this order.
+    """Randomly changes the brightness, contrast and saturation of images, in this order.
 
     A separate factor is drawn for each image and each property, uniformly from [1 - strength, 1 + strength].
 

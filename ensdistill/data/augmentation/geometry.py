@@ -20,7 +20,7 @@ class Boxes(NamedTuple):
         top: First row, int64 (B,).
         left: First column, int64 (B,).
         height: Number of rows, int64 (B,).
-        width: Number of columns, int64 (B,). If no rectangle fits, all four are 0.
+        width: Number of columns, int64 (B,). If no rectangle fits, all four values are 0.
     """
 
     top: Tensor
@@ -80,8 +80,8 @@ def random_resized_crop(images: Tensor, scale: float, ratio: float, generator: t
 def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
     """Returns a crop of each image, resized to the size of the image by bilinear interpolation.
 
-    A crop is at most as high and as wide as the image, so no axis shrinks, and antialiasing has no effect. Pixels
-    outside of the crop do not affect the result.
+    A crop is never larger than the image, so no axis shrinks, and antialiasing would have no effect. Pixels outside of
+    the crop do not affect the result.
 
     Args:
         images: uint8 (B,C,H,W).
@@ -158,7 +158,7 @@ def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
 
 
 def _band(images: Tensor, axis: int, side: int, generator: torch.Generator) -> Tensor:
-    """Returns a mask of the positions on one axis that the square in each image covers: bool (B,length)."""
+    """Returns a mask of the positions on one axis that are covered by the square in each image: bool (B,length)."""
     length = images.shape[axis]
     center = torch.randint(length, (len(images),), generator=generator, device=images.device)
     return _inside(center - side // 2, torch.full_like(center, side), length)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def rand_augment(images: Tensor, operations: int, magnitude: float, generator: torch.Generator) -> Tensor:
-    """Returns images to which operations were applied, each drawn from `OPERATIONS` with equal probability.
+    """Applies random operations to each image; they are drawn from `OPERATIONS` with equal probability.
 
     Args:
         images: uint8 (B,C,H,W).
@@ -42,7 +42,7 @@ def rand_augment(images: Tensor, operations: int, magnitude: float, generator: t
 
 
 def _apply(images: Tensor, kinds: Tensor, strengths: Tensor) -> Tensor:
-    """Applies to each image (B,C,H,W) the operation with the given index (B,) and strength (B,) in [-1,1]."""
+    """Applies one operation to each image (B,C,H,W); operations have an index (B,) and a strength (B,) in [-1,1]."""
     changed = images.clone()
     order, counts = kinds.argsort(stable=True), kinds.bincount(minlength=len(OPERATIONS)).tolist()
     for operation, chosen in zip(OPERATIONS, torch.split(order, counts), strict=True):
@@ -125,7 +125,7 @@ def change_sharpness(images: Tensor, strength: Tensor) -> Tensor:
 
 
 def posterize(images: Tensor, strength: Tensor) -> Tensor:
-    """Keeps the highest 8 to 4 bits of each pixel."""
+    """Keeps the highest bits of each value: 8 at strength 0, 4 at full strength."""
     dropped = (4 * strength.abs()).round().to(torch.uint8)[:, None, None, None]
     return (images >> dropped) << dropped
 
@@ -144,7 +144,7 @@ def autocontrast(images: Tensor, strength: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor, strength: Tensor) -> Tensor:
-    """Equalizes the histogram of each channel, by Pillow's rule."""
+    """Equalizes the histogram of each channel, as in Pillow."""
     flat = images.flatten(2).long()
     count = torch.zeros(*flat.shape[:2], 256, dtype=torch.long, device=images.device)
     count.scatter_add_(2, flat, torch.ones_like(flat))

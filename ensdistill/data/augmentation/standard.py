@@ -21,7 +21,7 @@ class StandardAugmentation(ImageAugmentation):
     The operations are applied in the order of the settings, with separate random numbers for each image. With the
     default settings, images are unchanged.
 
-    `pad: 4` with `flip: true` is the augmentation used in papers on ensemble distillation, applied to raw pixels.
+    `pad: 4` with `flip: true`, applied to raw pixels, is the augmentation used in papers on ensemble distillation.
     `crop_scale: 0.08` with `flip: true` is the usual augmentation for ImageNet.
 
     References:
@@ -35,7 +35,7 @@ class StandardAugmentation(ImageAugmentation):
     kind: Literal["standard"] = "standard"
     pad: int = setting(
         0,
-        "Zero pixels added on each side before a random crop to the original size; 0 for none.",
+        "Number of zero pixels added on each side before a random crop to the original size; 0 for no crop.",
         ge=0,
         le=1024,
     )
@@ -72,7 +72,10 @@ class StandardAugmentation(ImageAugmentation):
         0.0, "Probability that a random rectangle in an image is replaced by random pixels; 0 for none.", ge=0, le=1
     )
     cutout: int = setting(
-        0, "Side in pixels of a square that is set to zero at a random position per image; 0 for none.", ge=0, le=1024
+        0,
+        "Side in pixels of the square that is set to zero at a random position in each image; 0 for none.",
+        ge=0,
+        le=1024,
     )
 
     @property

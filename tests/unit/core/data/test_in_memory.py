@@ -133,7 +133,7 @@ class Endless(IterableDataset[Any]):
         (Pairs(COLOR, [1.5] * 40), r"dataset\[0\]: its label is 1\.5; give a whole number from 0"),
         (
             Pairs([*COLOR[:39], COLOR[39, :, :5]]),
-            "dataset: its images have different shapes or types, .*give them one size and type",
+            "dataset: its images have different shapes or types, .*give them the same size and type",
         ),
         (Pairs(torch.randn(40, 3, 6, 5)), "dataset: its images contain floats from .*remove Normalize"),
         (Pairs([]), "dataset: has no items"),

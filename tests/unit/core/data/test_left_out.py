@@ -542,7 +542,7 @@ def test_a_zip_entry_with_the_name_of_a_folder_is_left_out_with_a_warning(tmp_pa
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(name, b"an image, perhaps")
-    assert "1 file left out (a file with the name of a folder): cat" in warnings_of(file)
+    assert "1 file left out (a file with the same name as a folder): cat" in warnings_of(file)
 
 
 def test_a_zip_entry_of_a_folder_without_a_slash_is_read_as_a_folder(tmp_path: Path) -> None:

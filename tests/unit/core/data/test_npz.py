@@ -323,7 +323,9 @@ def test_a_single_array_and_a_pickle_are_recognized_and_reported(tmp_path: Path)
 
 def test_nan_and_empty_class_names_are_reported(tmp_path: Path) -> None:
     assert "x_train contains NaN" in fault(tmp_path, x_train=np.full(RGB.shape, np.nan), y_train=LABELS)
-    assert "class_names has an empty name" in fault(tmp_path, images=RGB, labels=LABELS, class_names=["a", " ", "c"])
+    assert "class_names contains an empty name" in fault(
+        tmp_path, images=RGB, labels=LABELS, class_names=["a", " ", "c"]
+    )
 
 
 def test_a_web_page_saved_instead_of_a_file_is_recognized_and_reported(tmp_path: Path) -> None:
