@@ -45,8 +45,8 @@ def test_plausible_images_cause_no_warnings() -> None:
 def test_a_warning_names_a_class_without_an_image_in_a_split() -> None:
     rare = RawData(noise([0, 1] * 100 + [2] * 3), NAMES)
     assert warnings_of(rare, train_size=24, val_size=12, test_size=0) == [
-        "data.train: no training image of 1 class: owl. Add images, or raise data.train.",
-        "data.validation: no validation image of 1 class: owl. Add images, or raise data.validation.",
+        "data.train_size: no training image of 1 class: owl. Add images, or raise data.train_size.",
+        "data.val_size: no validation image of 1 class: owl. Add images, or raise data.val_size.",
     ]
 
 
