@@ -134,7 +134,7 @@ def test_the_kubernetes_image_has_the_ray_version_of_constraints_txt() -> None:
 
 
 @pytest.mark.ray
-def test_the_file_for_ray_up_is_valid_for_the_pinned_ray() -> None:
+def test_the_cluster_file_for_ray_up_is_valid_for_the_pinned_ray_version() -> None:
     import ray
 
     (text,) = page("guides/spot-machines").blocks_of("yaml", "ray-cluster")

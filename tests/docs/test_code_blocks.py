@@ -97,7 +97,7 @@ def test_every_make_target_exists(document: Document) -> None:
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.blocks_of("bash", None)], ids=str)
-def test_every_script_is_valid_shell(document: Document) -> None:
+def test_every_shell_script_has_valid_syntax(document: Document) -> None:
     script = "\n".join(document.blocks_of("bash", None))
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -113,7 +113,7 @@ OF_A_STUDY = set(StudyConfig.model_fields) - {"preset"}
 
 
 @pytest.mark.parametrize(("document", "text"), YAMLS, ids=[f"{d}-{n}" for n, (d, _) in enumerate(YAMLS)])
-def test_every_yaml_is_valid(document: str, text: str, tmp_path: Path) -> None:
+def test_every_yaml_block_is_valid(document: str, text: str, tmp_path: Path) -> None:
     """Partial study files are completed with a search; the study of a warm start does not have to exist."""
     tree = yaml.safe_load(text)
     if "steps" in tree:  # a workflow of GitHub; its commands are tested like all others

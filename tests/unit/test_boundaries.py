@@ -94,7 +94,7 @@ def test_an_import_that_violates_the_layers_is_detected(tmp_path: Path, file: st
     assert " broken" in done.stdout, done.stdout
 
 
-def test_only_the_evaluate_command_and_the_final_test_open_the_test_split() -> None:
+def test_only_the_evaluate_command_and_the_test_evaluation_load_the_test_split() -> None:
     users = {
         str(f.relative_to(ROOT))
         for p in ("ensdistill", "tune/ensdistill_tune")

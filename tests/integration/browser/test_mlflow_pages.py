@@ -178,7 +178,9 @@ def test_the_registered_winner_refers_to_its_experiment_run_and_study(
     expect(desk.get_by_text("tiny-winner").first).to_be_visible()
 
 
-def test_trials_open_as_training_runs_once_model_training_is_selected(desk: Page, links: dict[str, str]) -> None:
+def test_trials_open_as_training_runs_after_model_training_has_been_selected_once(
+    desk: Page, links: dict[str, str]
+) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
     best = desk.get_by_role("link", name=re.compile(" WINNER ")).first
     best.click()

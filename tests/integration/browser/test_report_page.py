@@ -77,7 +77,9 @@ PAPER = {"width": 700, "height": 1000}  # pixels of an A4 sheet within its margi
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_printed_page_is_dark_on_white_and_complete_for_any_screen(desk: Page, tiny: TinyStudy, scheme: str) -> None:
+def test_the_printed_report_is_dark_on_white_and_complete_for_any_screen_size(
+    desk: Page, tiny: TinyStudy, scheme: str
+) -> None:
     desk.set_viewport_size(PAPER)
     desk.emulate_media(color_scheme=scheme)
     desk.goto((tiny.home / "report.html").as_uri())

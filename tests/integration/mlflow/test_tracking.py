@@ -119,7 +119,7 @@ def test_sent_events_are_not_sent_again(
         assert sum(sent) == expected
 
 
-def test_a_file_is_uploaded_under_its_folder_and_uploaded_again_only_if_it_changed(
+def test_a_file_is_uploaded_into_the_same_subfolder_and_again_only_if_it_has_changed(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, sent = tmp_path / "copy", list[str]()
@@ -232,7 +232,7 @@ def test_no_event_is_lost_when_the_server_restarts(
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
 
 
-def test_without_a_server_a_study_waits_only_seconds_at_its_end_and_loses_no_event(
+def test_without_a_server_a_study_waits_only_a_few_seconds_at_its_end_and_loses_no_event(
     events: list[Event],
     tracker: Callable[..., MlflowTracker],
     tiny: TinyStudy,

@@ -212,7 +212,7 @@ def test_components_of_different_presets_can_be_combined() -> None:
     assert (config.student, config.loss, config.averaging) == (BatchEnsemble(), Labels(), Ema())
 
 
-def test_model_and_training_settings_of_teachers_are_separate() -> None:
+def test_teachers_have_separate_model_and_training_settings() -> None:
     config = load_config("kd", ["teachers.model.width=3", "teachers.training.optimizer.lr=0.3"])
     assert config.teachers.model.width == 3
     assert config.teachers.training.optimizer.lr == 0.3

@@ -182,7 +182,7 @@ def test_ctrl_c_before_the_first_trial_leaves_no_study(studies: Path, monkeypatc
     assert not (studies / "none").exists()
 
 
-def test_a_running_study_can_be_read_and_steered_but_no_second_study_can_be_launched(studies: Path) -> None:
+def test_a_running_study_can_be_read_and_accepts_settings_but_no_second_study_can_be_launched(studies: Path) -> None:
     known: list[Any] = []
 
     def act() -> None:
@@ -198,7 +198,7 @@ def test_a_running_study_can_be_read_and_steered_but_no_second_study_can_be_laun
     assert not (studies / "second").exists()
 
 
-def test_a_stopped_study_ends_as_after_an_interrupt(studies: Path) -> None:
+def test_a_stopped_study_ends_in_the_same_state_as_an_interrupted_study(studies: Path) -> None:
     results = launch(studies, "stopped", SHORT, callbacks=[Steps(1, lambda: edt.stop(studies / "stopped", wait_s=0))])
     assert (results.state, len(results.trials)) == ("interrupted", 1)
 

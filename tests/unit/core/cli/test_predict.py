@@ -125,7 +125,7 @@ def test_top_may_exceed_the_number_of_classes(model: Path, images: Path) -> None
 
 
 @pytest.mark.parametrize("top", ["0", "-1", "many"])
-def test_an_invalid_number_of_classes_is_refused(top: str, model: Path, images: Path) -> None:
+def test_an_invalid_value_of_top_is_refused(top: str, model: Path, images: Path) -> None:
     assert call("ensdistill", "predict", model, images, "--top", top).code == 2
 
 
@@ -236,7 +236,7 @@ def test_paths_on_standard_input_are_classified_like_arguments(
     assert len(listed) == 8
 
 
-def test_a_listed_path_that_cannot_be_read_is_counted_and_all_others_are_classified(
+def test_listed_paths_that_cannot_be_read_are_counted_and_all_others_are_classified(
     model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -388,7 +388,7 @@ def test_a_pipe_given_as_output_is_written_to_and_not_replaced(model: Path, imag
     os.close(reader)
 
 
-def test_a_folder_is_opened_by_its_safetensors_file_before_onnx_and_pt2(model: Path, tmp_path: Path) -> None:
+def test_the_safetensors_file_in_a_folder_takes_precedence_over_onnx_and_pt2_files(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
     for kind in KINDS:
         assert open_classifier(tmp_path / "model").path.name == f"student.{kind}"
@@ -462,7 +462,7 @@ def test_networks_without_one_or_three_input_channels_cannot_read_image_files(im
         next(classify(strange, find_images([images]).files, pytest.fail))
 
 
-def test_of_equally_likely_classes_the_first_is_listed_first() -> None:
+def test_equally_likely_classes_are_listed_in_the_order_of_the_classes() -> None:
     assert ImagePrediction("x", np.array([0.2, 0.4, 0.4], dtype=np.float32)).top(3) == [1, 2, 0]
 
 

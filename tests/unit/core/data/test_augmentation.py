@@ -106,7 +106,7 @@ def test_about_half_of_the_images_are_mirrored_and_the_others_are_unchanged() ->
     assert abs(int(mirrored.sum()) - 1000) < 5 * math.sqrt(2000 / 4)
 
 
-def test_every_offset_of_the_crop_is_equally_likely() -> None:
+def test_every_offset_of_a_crop_is_equally_likely() -> None:
     images = numbered(5000, 9)
     centers = StandardAugmentation(pad=2)(images, seeded())[:, 0, 4, 4]
     offsets = {9 * (4 + down) + 4 + right + 1 for down in range(-2, 3) for right in range(-2, 3)}

@@ -87,7 +87,7 @@ def test_the_test_split_next_to_the_training_split_is_kept_separate(tmp_path: Pa
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_training_split_alone_has_no_test_split(tmp_path: Path, zipped: bool) -> None:
+def test_a_folder_with_only_a_training_split_has_no_test_split(tmp_path: Path, zipped: bool) -> None:
     content = files(prefix="train/")
     source = read(write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path, content))
     assert_whole(source)
@@ -167,7 +167,7 @@ def test_a_size_overridden_by_an_existing_split_causes_a_warning(tmp_path: Path)
     assert str(warning).startswith("data.val_size: is not used, got 3. The 4 images of valid/ are the validation")
 
 
-def test_by_default_a_tenth_is_for_validation_a_tenth_for_test_and_the_rest_for_training(tmp_path: Path) -> None:
+def test_by_default_a_tenth_is_for_validation_a_tenth_is_for_test_and_the_rest_is_for_training(tmp_path: Path) -> None:
     settings = ImageFolder(path=str(write_folder(tmp_path, files(each=50))), size=8)
     data = load_data(settings)
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))] == [

@@ -74,7 +74,7 @@ def test_different_splits_have_different_content_hashes() -> None:
     assert one.content != other.content
 
 
-def test_copied_settings_find_the_images_in_the_same_process(tmp_path: Any) -> None:
+def test_copied_settings_refer_to_the_same_images_within_the_process(tmp_path: Any) -> None:
     data = Data.from_arrays(GRAY, LABELS, **SIZES)
     (tmp_path / "config.yaml").write_text(
         to_yaml(Config(data=data, teachers={"training": {"batch_size": 8}}, training={"batch_size": 8}))

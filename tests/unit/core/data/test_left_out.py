@@ -100,7 +100,9 @@ def test_two_links_to_the_same_folder_are_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_images_in_subfolders_of_a_class_have_that_class_in_every_split(tmp_path: Path, zipped: bool) -> None:
+def test_images_in_subfolders_of_a_class_folder_are_assigned_to_that_class_in_every_split(
+    tmp_path: Path, zipped: bool
+) -> None:
     root = tmp_path / "in"
     for part in ("train", "val", "test"):
         pictures(root / part, "cat", "dog")

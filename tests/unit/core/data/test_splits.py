@@ -272,7 +272,7 @@ def test_the_standard_deviation_of_a_constant_channel_is_not_zero() -> None:
     assert std.item() > 0
 
 
-def test_a_size_of_true_is_rejected_without_the_hint_for_1() -> None:
+def test_the_size_true_is_rejected_and_the_error_does_not_contain_the_hint_for_the_size_1() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("kd", ["data.kind=image_folder", "data.path=x", "data.val_size=true"])
     assert "a count" in str(caught.value)

@@ -57,7 +57,7 @@ def stored(studies: Path) -> list[str]:
     return sorted(path.name for path in (studies / "datasets").iterdir() if not path.name.startswith("."))
 
 
-def test_a_run_from_a_store_gives_the_same_metrics_as_from_memory(
+def test_a_run_on_images_in_a_store_gives_the_same_metrics_as_on_images_in_memory(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_memory, identity = parts_of(folder, tmp_path), load_data(settings(folder)).identity

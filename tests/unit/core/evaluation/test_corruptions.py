@@ -134,7 +134,9 @@ def test_with_the_same_seed_noise_differs_between_severities_only_by_a_factor() 
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (32, 32), (10, 24), (24, 10)])
-def test_the_blur_of_severity_five_is_that_of_scipy_with_a_tenth_of_the_smaller_side(height: int, width: int) -> None:
+def test_blur_of_severity_five_equals_that_of_scipy_with_sigma_one_tenth_of_the_shorter_side(
+    height: int, width: int
+) -> None:
     images = smooth(side=32)[:, :, :height, :width]
     expected = gaussian_filter(
         images.double().numpy(), 0.1 * min(height, width), axes=(2, 3), mode="nearest", truncate=4

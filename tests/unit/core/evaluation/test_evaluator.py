@@ -55,7 +55,7 @@ def test_uncalibrated_metrics_are_computed_on_the_evaluated_split(
     assert evaluate(ensemble.networks[1], elsewhere).items() <= row.items()
 
 
-def test_the_ensemble_has_a_dee_equal_to_its_size_and_agreement_one(
+def test_the_ensemble_has_agreement_one_and_a_dee_equal_to_its_size(
     data: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     teachers = Evaluator(ensemble, data, data.validation).teachers()
@@ -85,7 +85,9 @@ def test_without_teachers_a_student_has_no_ensemble_metrics(data: DataSplits, en
     assert examiner.teachers() == {}
 
 
-def test_only_students_that_keep_several_members_have_a_diversity(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_diversity_is_computed_only_for_students_that_keep_several_members(
+    data: DataSplits, ensemble: TeacherEnsemble
+) -> None:
     examiner = Evaluator(ensemble, data, data.validation)
     merged = tiny_config().model_copy(update={"student": BatchEnsemble(subnetworks=2)})
     apart = tiny_config().model_copy(update={"student": Branches(subnetworks=2)})
@@ -93,7 +95,7 @@ def test_only_students_that_keep_several_members_have_a_diversity(data: DataSpli
     assert examiner.student(new_student(apart, data).merged())["diversity"] > 0
 
 
-def test_cost_counts_parameters_and_multiplications() -> None:
+def test_parameters_and_operations_of_a_network_are_counted() -> None:
     network = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(3 * 4 * 5, 7))
     figures = model_complexity(network, (1, 4, 5))
     assert figures["parameters"] == 3 * 9 + 60 * 7 + 7

@@ -63,7 +63,7 @@ def joined(one: Split, *others: Split) -> Split:
     return Split(torch.cat([part.images for part in every]), torch.cat([part.labels for part in every]))
 
 
-def test_images_that_are_in_two_splits_are_counted() -> None:
+def test_a_warning_states_the_number_of_images_that_are_in_two_splits() -> None:
     fresh = noise([0, 1, 2], 1)
     source = RawData(POOL, NAMES, test=joined(POOL.take(np.arange(7)), fresh), validation=joined(fresh, noise([2], 2)))
     assert [line.split(".")[0] for line in warnings_of(source)] == [
@@ -97,7 +97,7 @@ def test_unlabeled_images_may_include_training_images_but_not_test_images() -> N
     )
 
 
-def test_an_image_with_two_labels_is_counted() -> None:
+def test_a_warning_states_the_number_of_images_with_two_or_more_labels() -> None:
     wrong = Split(POOL.images[:3], (POOL.labels[:3] + 1) % 3)
     own = {"test": noise([0, 1, 2], 1), "validation": noise([0, 1, 2], 2)}
     (line,) = warnings_of(RawData(joined(POOL, wrong), NAMES, **own))
@@ -122,7 +122,7 @@ def test_black_and_nearly_black_images_cause_a_warning() -> None:
     assert line.startswith("data: training images are nearly black: their largest value is 16 of 255. ")
 
 
-def test_images_black_due_to_8_bit_values_in_a_16_bit_file_cause_a_warning(tmp_path: Path) -> None:
+def test_images_that_are_black_because_of_8_bit_values_in_a_16_bit_file_cause_a_warning(tmp_path: Path) -> None:
     for name in NAMES:
         (tmp_path / name).mkdir()
         for n in range(6):
@@ -171,7 +171,7 @@ def npz(folder: Path, **arrays: Any) -> RawData:
     ids=["twice", "to bytes", "rounded to bytes", "zero"],
 )
 @pytest.mark.parametrize("name", ["x_train", "x_val", "x_test", "x_unlabeled"])
-def test_arrays_scaled_twice_are_rejected_by_name(
+def test_arrays_that_were_scaled_twice_are_rejected_by_name(
     tmp_path: Path, scale: Callable[[np.ndarray], np.ndarray], words: str, name: str
 ) -> None:
     arrays = {f"{x}_{part}": IMAGES if x == "x" else LABELS for x in "xy" for part in ("train", "val", "test")}

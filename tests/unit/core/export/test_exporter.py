@@ -150,7 +150,7 @@ def network(num_classes, shape):
 """
 
 
-def test_a_custom_network_is_imported_if_settings_name_it_but_not_if_a_file_does(
+def test_a_custom_network_named_in_settings_is_imported_but_one_named_in_a_file_is_not(
     digits: DataSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_networks.py").write_text(MINE)
@@ -374,7 +374,7 @@ def test_the_inference_cost_includes_bytes_parameters_and_operations() -> None:
     assert price.flops == 2 * 12 * 5
 
 
-def test_latency_is_measured_on_the_networks_alternately() -> None:
+def test_the_latencies_of_several_networks_are_measured_alternately() -> None:
     order = []
 
     class Sleeps(nn.Module):
@@ -561,7 +561,7 @@ def test_exported_settings_reproduce_the_same_student(studies: Path) -> None:
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def test_a_run_is_found_by_its_folder_its_settings_or_an_exported_student(studies: Path, tmp_path: Path) -> None:
+def test_a_run_is_found_by_its_folder_by_its_settings_or_by_an_exported_student(studies: Path, tmp_path: Path) -> None:
     for n, name in enumerate(("run", "run/config.yaml", "run/export", "run/export/config.yaml")):
         words = (
             studies / name,
@@ -593,7 +593,9 @@ def test_without_the_teachers_only_the_student_is_evaluated(studies: Path, tmp_p
     assert "ensemble │" not in done.out
 
 
-def test_a_run_is_opened_without_an_ensemble_other_than_its_teachers(studies: Path, ensemble: TeacherEnsemble) -> None:
+def test_a_run_is_opened_without_the_given_ensemble_if_its_teachers_are_different(
+    studies: Path, ensemble: TeacherEnsemble
+) -> None:
     config = load_config(studies / "run" / "config.yaml")
     opened = load_run(config, load_data(config.data), studies / "run" / "student.safetensors", ensemble)
     assert opened.ensemble is None

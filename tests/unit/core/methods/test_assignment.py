@@ -64,7 +64,7 @@ def test_the_two_drawn_teachers_differ_and_are_assigned_to_the_drawn_subnetworks
 
 
 @pytest.mark.parametrize("members", [2, 3, 4])
-def test_with_as_many_subnetworks_as_teachers_both_drawn_pairs_are_equal(members: int) -> None:
+def test_with_as_many_subnetworks_as_teachers_the_same_indices_are_drawn_for_both(members: int) -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
         teachers, subnetworks = sample_pair(members, members, generator)

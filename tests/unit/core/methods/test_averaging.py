@@ -177,7 +177,9 @@ def end_epochs(
     ],
     ids=repr,
 )
-def test_the_mean_of_epoch_ends_equals_the_hand_computed_value(settings: Swa | Lawa, expected: float) -> None:
+def test_the_mean_of_weights_at_the_ends_of_epochs_equals_the_hand_computed_value(
+    settings: Swa | Lawa, expected: float
+) -> None:
     student = scalar_student()
     average = settings(student)
     end_epochs(average, student, VALUES)
@@ -244,12 +246,12 @@ def test_a_window_fraction_gives_the_mean_of_evenly_spaced_steps(
 
 
 @pytest.mark.parametrize("steps", [7, 60, 997, 10007])
-def test_the_spacing_of_whole_steps_is_exact_despite_rounding(steps: int) -> None:
+def test_floating_point_rounding_does_not_change_a_spacing_of_whole_steps(steps: int) -> None:
     found = lawa_of_steps([float(n + 1) for n in range(3 * steps)], window=3, window_fraction=1.0)
     assert found == 2.0 * steps
 
 
-def test_with_a_window_fraction_ends_of_epochs_do_not_affect_the_average() -> None:
+def test_with_a_window_fraction_the_ends_of_epochs_do_not_affect_the_average() -> None:
     student = scalar_student()
     average = Lawa(window=2, window_fraction=1.0)(student)
     end_epochs(average, student, VALUES)  # steps 6 and 12 of 12, the ends of epochs 3 and 6

@@ -112,7 +112,7 @@ def test_only_the_selected_branches_run() -> None:
 
 
 @pytest.mark.parametrize("members", [[0], [2], [1, 0], [2, 2], (0, 2), range(2), range(2, -1, -1)])
-def test_logits_of_selected_branches_equal_a_selection_of_all_logits(members: Any) -> None:
+def test_logits_of_selected_branches_equal_their_slices_of_all_logits(members: Any) -> None:
     student = spread(Branches(subnetworks=3)(convnet())).eval()
     assert_close(student(images(), members), student(images())[list(members)])
 

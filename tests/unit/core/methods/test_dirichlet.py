@@ -155,7 +155,7 @@ def test_both_divergences_for_two_classes_agree_with_quadrature() -> None:
     assert float(proxy("reverse", z, t)) == pytest.approx(expected - entropy / (beta_0 + 2), abs=1e-6)
 
 
-def test_teacher_logits_are_tempered_before_any_other_operation() -> None:
+def test_teacher_logits_are_divided_by_the_temperature_before_any_other_operation() -> None:
     z, t = random_logits(1, 0), random_logits(3, 1)
     for divergence in ("proxy", "reverse"):
         tempered, plain = ProxyEnd2(temperature=3.0, divergence=divergence), ProxyEnd2(divergence=divergence)

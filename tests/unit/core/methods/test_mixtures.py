@@ -88,7 +88,7 @@ def test_clean_images_keep_their_labels(piece: Any) -> None:
     assert own is labels
 
 
-def test_a_call_and_a_training_step_give_the_same_images() -> None:
+def test_images_mixed_without_labels_equal_images_mixed_with_labels() -> None:
     for piece in (MixUp(), CutMix()):
         shown, _ = piece.with_labels(pictures(), torch.arange(12), NOBODY, NOBODY, streams(3))
         assert torch.equal(shown, piece(pictures(), NOBODY, NOBODY, streams(3)))

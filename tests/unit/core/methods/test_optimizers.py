@@ -88,7 +88,7 @@ def test_factors_decay_as_defined_by_the_student_and_subnetwork_biases_do_not_de
     assert [decay[id(p)] for p in (layer.layer.weight, layer.bias, layer.r, layer.s)] == [0.5, 0.0, 0.5, 0.5]
 
 
-def test_the_learning_rate_is_the_product_of_the_schedule_the_group_and_the_module_rates() -> None:
+def test_the_learning_rate_is_the_scheduled_rate_times_the_factors_of_the_group_and_the_module() -> None:
     student = BatchEnsemble(subnetworks=2, factor_lr=3.0, factor_gradient="mean")(slow(nn.Linear(4, 3), 0.5))
     optimizer = Training(optimizer=AdamW()).new_optimizer(student)
     set_lr(optimizer, 0.2)

@@ -82,7 +82,7 @@ def test_the_direction_of_linear_members_has_the_closed_form() -> None:
     assert_close(direction.flatten(1), expected)
 
 
-def test_with_one_subnetwork_only_the_teacher_half_of_the_direction_remains() -> None:
+def test_with_one_subnetwork_only_the_teacher_term_of_the_direction_remains() -> None:
     single = LinearMembers(hand([[3.0, 1], [-2, 5]]))
     p = torch.stack([X.flatten(1) @ a.T for a in A]).softmax(-1)
     direction = TDivSDiv.direction(X, TEACHERS, single, (0, 1), (0, 0))
@@ -267,7 +267,7 @@ def test_the_direction_of_diversified_sampling_has_the_closed_form_for_linear_te
     assert_close(shown.flatten(1), expected)
 
 
-def test_the_ratio_of_confident_and_plain_steps_is_the_confidence(digits: DataSplits) -> None:
+def test_step_lengths_of_confods_are_those_of_ods_times_the_confidence_of_the_teacher(digits: DataSplits) -> None:
     teachers = random_ensemble(digits)
     x = gray()
     plain, confident = (piece(x, teachers, teachers, streams(3)) - x for piece in (Ods(), ConfOds()))

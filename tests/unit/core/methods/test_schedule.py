@@ -64,7 +64,7 @@ def test_a_change_has_taken_effect_if_its_epoch_is_before_the_current_one() -> N
     assert taken == [[], [], [], [2], [2], [2, 4]]
 
 
-def test_learning_rate_perturbation_and_loss_settings_except_kind_can_change() -> None:
+def test_settings_of_learning_rate_perturbation_and_loss_can_change_but_their_kind_cannot() -> None:
     names = {row.name for row in settings_table(Config) if can_change(row.name)}
     assert {"training.optimizer.lr", "loss.temperature", "perturbation.step_size", "perturbation.label_images"} < names
     assert {name.split(".")[0] for name in names - {"training.optimizer.lr"}} == {"perturbation", "loss"}
@@ -160,7 +160,7 @@ def test_changes_must_be_in_order_and_before_the_last_epoch(epochs: tuple[int, .
     ],
     ids=str,
 )
-def test_a_change_must_have_an_epoch_and_settings(change: Any, fault: str) -> None:
+def test_a_change_must_state_an_epoch_and_settings(change: Any, fault: str) -> None:
     assert faults(change) == [fault]
 
 
@@ -220,7 +220,7 @@ def test_a_schedule_does_not_change_the_teacher_hash(digits: DataSplits, monkeyp
         assert [teacher_hash(config, m, data) for m in (0, 1)] == ["6dfd4e46c52bb4ee", "e8f07495ff0a6d86"]
 
 
-def test_changes_of_the_student_do_not_apply_to_teachers() -> None:
+def test_scheduled_changes_of_student_settings_do_not_apply_to_teachers() -> None:
     assert teacher_config(scheduled(tiny_config(), (1, COOLER)), 0) == teacher_config(tiny_config(), 0)
 
 
@@ -421,7 +421,7 @@ def test_a_checkpoint_is_refused_if_settings_differ_before_its_epoch(
         distill(scheduled(FIVE, *changes), ensemble, digits, checkpoints / f"{epoch}.pt")
 
 
-def test_a_change_does_not_hide_other_settings_that_differ_from_the_first_epoch(
+def test_a_checkpoint_is_refused_if_settings_outside_the_schedule_differ(
     checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     for override in ("loss.temperature=2", "seed=1", "training.optimizer.weight_decay=0"):
@@ -430,7 +430,7 @@ def test_a_change_does_not_hide_other_settings_that_differ_from_the_first_epoch(
             distill(other, ensemble, digits, checkpoints / "2.pt")
 
 
-def test_a_checkpoint_without_schedule_has_the_hash_of_settings_without_schedule(
+def test_a_checkpoint_without_a_schedule_has_the_hash_of_settings_without_a_schedule(
     checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     saved = [torch.load(checkpoints / f"{n}.pt", weights_only=True)["identity"]["settings"] for n in range(1, 6)]

@@ -135,7 +135,7 @@ def test_an_unlabeled_image_on_which_teachers_agree_has_weight_zero(
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("teachers", [2, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_with_normalization_images_on_which_all_teachers_agree_have_weight_zero(
+def test_if_weights_are_normalized_images_on_which_all_teachers_agree_have_weight_zero(
     disagreement: str, teachers: int, dtype: torch.dtype
 ) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -165,7 +165,7 @@ def test_the_loss_is_finite_if_all_teachers_are_wrong_with_certainty(
     assert s.grad.isfinite().all()
 
 
-def test_the_weight_of_a_wrong_teacher_is_inverse_to_its_loss() -> None:
+def test_inverse_loss_weights_are_inversely_proportional_to_the_losses_of_the_teachers() -> None:
     t = torch.tensor([[[0.0, 99, -999]], [[99, 0, -999]]], dtype=torch.float64)
     weights = UniKd(teacher_weighting="inverse_loss").teacher_weights(t, LABEL)
     assert_close(weights[:, 0], hand([0.01, 1.0]) / 1.01)

@@ -40,7 +40,9 @@ def test_networks_in_memory_can_be_teachers_without_further_settings(digits: Dat
     assert last.val["nll"] < 3
 
 
-def test_settings_find_networks_in_memory_and_give_the_same_student(digits: DataSplits, tmp_path: Path) -> None:
+def test_settings_with_networks_in_memory_give_the_same_student_as_an_ensemble_of_the_networks(
+    digits: DataSplits, tmp_path: Path
+) -> None:
     settings = config(linear(0), linear(1))
     found = get_ensemble(settings, digits, tmp_path)
     given = TeacherEnsemble([linear(0), linear(1)])

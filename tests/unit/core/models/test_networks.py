@@ -234,7 +234,7 @@ def test_wide_resnet_equals_an_explicit_computation_from_its_weights(width: int,
 
 
 @pytest.mark.parametrize("model", [ResNet(depth=14), WideResNet(depth=16)], ids=lambda model: model.kind)
-def test_units_of_a_residual_network_are_its_blocks_of_which_two_halve_the_resolution(model: Model) -> None:
+def test_the_units_of_a_residual_network_are_its_blocks_and_two_of_them_halve_the_resolution(model: Model) -> None:
     units = list(_units(on_meta(model)))
     x, sides = torch.zeros(2, *RGB, device="meta"), []
     for unit in units:
@@ -542,7 +542,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("by_both", {}, 40),
     ],
 )
-def test_a_custom_model_is_called_with_its_arguments_and_those_its_signature_names(
+def test_a_custom_model_receives_its_arguments_and_the_known_values_named_in_its_signature(
     name: str, arguments: dict[str, int], count: int
 ) -> None:
     network = CustomModel(path=f"mine_of_user:{name}", arguments=arguments)(RGB, 10)

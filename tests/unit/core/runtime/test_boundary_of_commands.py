@@ -56,12 +56,12 @@ def test_every_exception_is_printed_in_one_line_and_sets_an_exit_code(
     assert "Traceback" not in told
 
 
-def test_a_command_can_define_another_exit_code_for_failures() -> None:
+def test_a_command_can_define_a_different_exit_code_for_failures() -> None:
     for error in (EnsdistillError("diverged"), RuntimeError("a bug"), BrokenPipeError()):
         assert run_command(raises(error), failure=2) == 2
 
 
-def test_the_cause_of_an_error_whose_message_is_a_traceback_is_its_last_line() -> None:
+def test_if_an_error_message_is_a_traceback_its_last_line_is_reported_as_the_cause() -> None:
     error = RuntimeError("Traceback (most recent call last):\n  File x\nValueError: the reason")
     assert cause_of(error) == "RuntimeError: ValueError: the reason"
 

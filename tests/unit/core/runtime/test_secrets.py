@@ -98,7 +98,7 @@ def test_a_password_in_a_uri_in_an_environment_variable_is_masked(monkeypatch: p
     ("name", "value"),
     [("PWD", "/srv/project"), ("TOKENIZERS_PARALLELISM", "falsely"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/token")],
 )
-def test_an_environment_variable_without_a_secret_masks_nothing(
+def test_the_value_of_an_environment_variable_without_a_secret_is_not_masked(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)

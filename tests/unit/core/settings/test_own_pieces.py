@@ -78,7 +78,7 @@ def test_an_entry_point_can_be_selected_as_a_kind() -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_the_entry_point_name_is_the_kind_however_the_piece_was_given() -> None:
+def test_the_kind_of_a_plugin_piece_is_its_entry_point_name_however_the_piece_is_given() -> None:
     from my_losses import Mine
 
     assert Mine().kind == Config(loss=Mine()).loss.kind == "mine"
@@ -261,7 +261,7 @@ def broken(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("broken")
-def test_runs_that_do_not_use_a_broken_plugin_cause_neither_error_nor_warning() -> None:
+def test_a_broken_plugin_causes_no_error_and_no_warning_in_runs_that_do_not_use_it() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert build_config({"loss": {"kind": "good"}}).loss.kind == "good"
@@ -271,7 +271,7 @@ def test_runs_that_do_not_use_a_broken_plugin_cause_neither_error_nor_warning() 
 
 
 @pytest.mark.usefixtures("broken")
-def test_the_help_warns_once_about_each_plugin_that_cannot_be_used() -> None:
+def test_the_help_prints_one_warning_for_each_plugin_that_cannot_be_used() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         text = settings_help(Config, "settings:")

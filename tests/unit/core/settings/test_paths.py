@@ -104,7 +104,7 @@ def test_a_tilde_with_an_unknown_user_is_not_expanded(folder: Path) -> None:
     assert path_of(load_config(folder / "c.yaml").data) == str(folder / "~no-such-user/x.npz")
 
 
-def test_path_components_that_lead_through_a_link_are_kept(folder: Path) -> None:
+def test_parent_folder_components_after_a_link_are_kept_in_a_path(folder: Path) -> None:
     (folder / "far" / "deep").mkdir(parents=True)
     (folder / "link").symlink_to(folder / "far" / "deep")
     assert absolute({"data": {"path": "link/../x"}}, folder, file_settings(type(build_config({})))) == {

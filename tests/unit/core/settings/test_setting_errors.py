@@ -163,7 +163,7 @@ def test_closest_match_returns_none_if_no_name_is_similar() -> None:
     assert closest_match("xyz", ["alpha", "temperature"]) is None
 
 
-def test_the_settings_table_has_every_setting_of_the_default_config() -> None:
+def test_the_settings_table_contains_every_setting_of_the_default_config() -> None:
     names = {row.name for row in settings_table(Config)}
     assert set(flatten(Config().model_dump())) <= names | {"teachers.model.kind", "model.kind"}
 

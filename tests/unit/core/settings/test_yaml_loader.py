@@ -101,7 +101,7 @@ def test_plain_scalars_are_read_with_the_core_schema_of_yaml_1_2(heading: str, t
 @pytest.mark.parametrize(
     "text", ["!!timestamp 2020-01-01", "!!binary aGk=", "!!set {a, b}", "!!omap [a: 1]", "!!bool yes"]
 )
-def test_values_that_no_setting_can_have_are_rejected_with_the_line_number(text: str) -> None:
+def test_values_of_types_that_no_setting_accepts_are_rejected_with_the_line_number(text: str) -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml, line 2: "):
         parse_yaml(f"b: 1\na: {text}", "a.yaml")
 
@@ -224,7 +224,7 @@ def test_the_line_of_an_unknown_name_is_that_of_its_longest_known_prefix(name: s
     assert LineIndex(TEXT).of(name) == line
 
 
-def test_an_empty_text_has_no_lines() -> None:
+def test_the_line_index_of_a_file_without_settings_is_empty() -> None:
     assert LineIndex("# nothing").of("a") is None
 
 

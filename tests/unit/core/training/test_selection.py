@@ -86,7 +86,7 @@ def test_patience_ends_teacher_training_early_and_is_refused_for_students(digits
         (("training.lr_schedule=cosine",), False),
     ],
 )
-def test_training_can_be_extended_if_its_epochs_do_not_depend_on_its_length(
+def test_training_can_be_extended_if_its_first_epochs_do_not_depend_on_its_length(
     overrides: tuple[str, ...], extends: bool, ensemble: TeacherEnsemble, digits: DataSplits, tmp_path: Any
 ) -> None:
     settings = ("training.lr_schedule=constant", *overrides)

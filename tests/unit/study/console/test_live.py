@@ -87,7 +87,7 @@ def format_value(what: StudySnapshot, width: int = 80) -> list[str]:
 # --- pace and remaining time -----------------------------------------------------------------------------------------
 
 
-def test_the_pace_is_measured_over_five_minutes_or_the_last_ten_times() -> None:
+def test_the_pace_is_measured_over_five_minutes_or_the_last_ten_events() -> None:
     often, seldom = Throughput(), Throughput()
     for second in range(10_000):
         often.happens(second if second < 5000 else 5000 + (second - 5000) / 4)
@@ -97,7 +97,7 @@ def test_the_pace_is_measured_over_five_minutes_or_the_last_ten_times() -> None:
     assert seldom.per_second(47 * 3600, 10) == pytest.approx(1 / 3600)
 
 
-def test_a_rate_decreases_while_nothing_happens_and_is_unknown_without_data() -> None:
+def test_the_pace_decreases_while_nothing_happens_and_is_unknown_without_data() -> None:
     pace = Throughput()
     assert pace.per_second(0.0, 3) is None
     for second in range(4):
@@ -182,7 +182,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_panel_is_higher_than_24_lines
     assert ("... and 8 more" in lines) == (running == 16)
 
 
-def test_settings_are_truncated_between_words_so_that_no_number_loses_digits() -> None:
+def test_settings_are_truncated_between_words_so_that_no_number_is_cut_off() -> None:
     (row,) = [
         line
         for line in format_value(picture(trials=[trial(4, 4, "running", sampled={"a.b": 1.25, "a.c": 3.75})]), 44)

@@ -95,14 +95,14 @@ def test_a_permutation_of_the_points_only_permutes_the_fronts(seed: int) -> None
     assert [sorted(order[i] for i in some) for some in moved] == fronts(values)
 
 
-def test_zero_points_have_no_front() -> None:
+def test_an_empty_set_of_points_has_no_front() -> None:
     assert (fronts([]), pareto_front_indices([]), select_diverse([], 3)) == ([], [], [])
 
 
 # Selection of diverse points
 
 
-def test_diverse_points_are_the_best_of_the_first_objective_then_the_other_end_then_those_between() -> None:
+def test_diverse_points_are_the_best_of_the_first_objective_the_other_end_and_then_points_between() -> None:
     line = [[0.55, 45], [0.0, 100], [0.1, 90], [1.0, 0], [1.0, 50]]  # the last point is dominated
     assert [select_diverse(line, k) for k in (0, 1, 2, 3, 9)] == [[], [1], [1, 3], [1, 3, 0], [1, 3, 0, 2]]
 
@@ -173,7 +173,7 @@ def test_the_second_trial_is_stopped_only_if_the_first_dominates_it() -> None:
         assert rule.report(2, 5, values) is stopped
 
 
-def test_a_dominated_trial_continues_while_better_fronts_contain_less_than_the_share_of_trials() -> None:
+def test_a_dominated_trial_continues_if_better_fronts_contain_less_than_the_promoted_share() -> None:
     rule = ParetoRungs([5], 3)
     for number, (values, better, stopped) in enumerate(
         [
@@ -382,7 +382,7 @@ def test_no_trial_of_the_final_front_is_stopped_if_curves_do_not_cross(studies: 
 
 
 @pytest.mark.parametrize("workers", [1, 2, 16])
-def test_no_trial_of_the_final_front_is_stopped_for_any_number_of_parallel_trials(workers: int) -> None:
+def test_no_trial_of_the_final_front_is_stopped_with_any_number_of_parallel_trials(workers: int) -> None:
     for seed in range(5):
         rule = ParetoRungs(RUNGS, FACTOR).report
         outcome = simulate(rule, SAMPLERS["random"](seed), seed, trials=64, workers=workers)
@@ -390,7 +390,9 @@ def test_no_trial_of_the_final_front_is_stopped_for_any_number_of_parallel_trial
         assert len(outcome.stopped) > 32
 
 
-def test_pareto_rungs_find_a_better_front_with_the_same_number_of_epochs(studies: dict[str, list[Outcome]]) -> None:
+def test_pareto_rungs_find_a_better_front_than_no_stopping_with_the_same_number_of_epochs(
+    studies: dict[str, list[Outcome]],
+) -> None:
     volumes = {rule: [outcome.volume() for outcome in outcomes] for rule, outcomes in studies.items()}
     print({rule: f"{median(some):.3f}" for rule, some in volumes.items()})
     assert all(outcome.epochs == BUDGET for outcomes in studies.values() for outcome in outcomes)
