@@ -63,7 +63,7 @@ def test_every_figure_is_drawn_inside_its_box(page: Page, tiny: TinyStudy) -> No
         assert plot.locator(".main-svg").first.bounding_box()["width"] <= page.viewport_size["width"]
 
 
-def test_the_text_color_follows_the_color_scheme_of_the_browser(page: Page, tiny: TinyStudy) -> None:
+def test_the_text_color_depends_on_the_color_scheme_of_the_browser(page: Page, tiny: TinyStudy) -> None:
     page.emulate_media(color_scheme="dark")
     page.goto((tiny.home / "report.html").as_uri())
     wait_for_figures(page)

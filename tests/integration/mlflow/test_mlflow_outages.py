@@ -168,7 +168,7 @@ def test_a_call_waits_while_sqlite_is_temporarily_locked(http_on_sqlite: MlflowS
     assert len(stored(client, run, {point.key for point in points(10)})) == 10
 
 
-def test_sqlite_in_a_missing_folder_causes_an_mlflow_error_until_the_folder_exists(
+def test_an_sqlite_store_in_a_missing_folder_causes_an_mlflow_error_until_the_folder_exists(
     http_on_sqlite: MlflowServer, tmp_path: Path
 ) -> None:
     (tmp_path / "here").mkdir()

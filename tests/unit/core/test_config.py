@@ -97,12 +97,12 @@ def test_a_change_to_the_same_kind_keeps_the_other_settings() -> None:
     assert changed == {"kind": "averaged", "alpha": 0.5, "temperature": 2}
 
 
-def test_a_change_to_another_kind_drops_all_settings_of_the_old_kind() -> None:
+def test_a_change_to_another_kind_removes_all_settings_of_the_previous_kind() -> None:
     config = load_config("kd", ["loss.kind=one_to_one", "loss.temperature=2"])
     assert config.loss == OneToOne(temperature=2.0)
 
 
-def test_settings_of_the_old_kind_are_rejected_after_a_change_of_kind() -> None:
+def test_settings_of_the_previous_kind_are_rejected_after_a_change_of_kind() -> None:
     with pytest.raises(ConfigError, match=r"student\.subnetworks: no such setting of single"):
         load_config("latentbe", ["student.kind=single", "student.subnetworks=2"])
 

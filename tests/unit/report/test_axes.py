@@ -43,7 +43,7 @@ def test_ticks_of_linear_axes_are_round_numbers(low: float, high: float, ticks: 
     assert linear_ticks(low, high) == pytest.approx(ticks)
 
 
-def test_an_outlier_is_drawn_at_the_edge_and_does_not_stretch_the_axis() -> None:
+def test_an_outlier_is_drawn_at_the_edge_of_the_plot_and_does_not_extend_the_axis() -> None:
     scale = Scale.of([0.1, 0.11, 0.12, 0.13, 50.0], log=True)
     assert scale.ends[1] < 0.2
     assert scale.clip(0.12) == 0.12

@@ -302,14 +302,14 @@ def test_for_a_maximized_objective_the_worse_end_is_at_the_bottom() -> None:
     assert list(line) == sorted(line)
 
 
-def test_a_second_objective_replaces_the_cost_on_the_axis() -> None:
+def test_if_there_is_a_second_objective_it_replaces_the_cost_on_the_axis() -> None:
     whole = facts(40, secondary_objectives=["val/ece"], scheduler={"kind": "none"})
     figure = draw("pareto", whole)
     assert figure.layout.xaxis.title.text == "validation ECE"
     assert TEACHERS[0] not in traces(figure)
 
 
-def test_curves_of_population_members_start_at_the_epoch_of_their_parent() -> None:
+def test_figures_show_population_members_that_start_from_the_checkpoint_of_their_parent() -> None:
     search = {name: SEARCH[name] for name in ("perturbation.step_size", "loss.temperature", "averaging.kind")}
     whole = facts(20, search=search, scheduler={"kind": "pbt", "interval_epochs": 10})
     parent = next(trial for trial in whole.search_trials if trial.state == "finished")

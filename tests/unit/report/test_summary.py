@@ -115,7 +115,7 @@ def on_test(dee: Sequence[float], share: float) -> list[TestMetrics]:
     ]
 
 
-def test_the_report_states_the_mean_deep_ensemble_equivalent_and_the_cost() -> None:
+def test_the_report_states_the_mean_deep_ensemble_equivalent_and_the_cost_of_the_student() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 1.0))
     assert "as good as an ensemble of 3.1 +- 0.1 of the 4 teachers" in (words.worth(known) or "")
     assert "accuracy 0.9600 +- 0.0000 (ensemble 0.9633, single teacher 0.9400)" in (words.worth(known) or "")
@@ -135,7 +135,7 @@ def test_the_reported_cost_includes_a_measured_latency() -> None:
     assert "latency" not in (words.cost(confirmed(best)) or "")
 
 
-def test_the_reported_cost_includes_the_latency_with_resizing() -> None:
+def test_the_reported_cost_includes_the_latency_measured_with_resizing() -> None:
     best = candidate(5, SURE)
     costs = {"cost/latency_ms": 0.8123, "cost/photo_latency_ms": 1.5}
     timed = replace(best.trial, epochs=[{**best.trial.last, **costs}])
@@ -264,7 +264,7 @@ def test_more_seeds_are_recommended_for_a_difference_that_may_be_due_to_chance()
     assert "With 20 seeds, a difference below" in (advice.certainty(hopeless) or "")
 
 
-def test_searching_beyond_the_end_of_a_range_is_recommended() -> None:
+def test_a_wider_range_is_recommended_if_the_best_values_are_close_to_its_end() -> None:
     best = [replace(t, sampled={**t.sampled, "loss.temperature": 9.8}) for t in KNOWN.order if t.kind == "search"]
     crowded = replace(KNOWN, trials=best)
     assert any("upper end of `loss.temperature` (10)" in said for said in advice.ends(crowded, []))
@@ -358,7 +358,7 @@ def test_the_report_states_how_often_the_test_set_was_evaluated() -> None:
     assert "were already evaluated for other students" in sections(refused)[0].text
 
 
-def test_an_unconfirmed_best_baseline_is_listed_next_to_the_teachers() -> None:
+def test_the_best_baseline_is_listed_next_to_the_teachers_even_without_a_confirmation() -> None:
     known = facts(30, seeds=0)
     alone = replace(known, trials=[trial for trial in known.trials if trial.baseline])
     assert f"\n| baseline {alone.order[0].baseline} |" in sections(alone)[0].text
@@ -480,7 +480,7 @@ def test_without_a_feasible_trial_the_report_names_the_closest_trial_and_no_winn
         assert figures(known)
 
 
-def test_constraints_met_by_all_trials_do_not_change_the_report() -> None:
+def test_constraints_that_all_trials_meet_do_not_change_the_report() -> None:
     assert first_lines(facts(30, constraints={"val/ece": {"at_most": 9}}), [], []) == first_lines(facts(30), [], [])
 
 

@@ -157,7 +157,7 @@ def test_a_broken_image_is_reported_and_skipped_and_all_others_are_classified(
     assert last == "1 of 13 images skipped"
 
 
-def test_skipped_files_of_a_folder_are_listed_and_unreadable_files_are_errors(
+def test_files_skipped_in_a_folder_are_listed_and_unreadable_files_cause_errors(
     model: Path, images: Path, tmp_path: Path
 ) -> None:
     (images / "readme.txt").write_text("no image")

@@ -85,7 +85,9 @@ def test_input_is_neither_modified_nor_shared(piece: StandardAugmentation) -> No
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_the_same_seed_gives_the_same_images_and_another_seed_different_ones(piece: StandardAugmentation) -> None:
+def test_the_same_seed_gives_the_same_images_and_another_seed_gives_different_images(
+    piece: StandardAugmentation,
+) -> None:
     images = pictures((20, 3, 8, 8))
     first, again, other = (piece(images, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)

@@ -32,7 +32,7 @@ def test_splits_are_disjoint_and_together_contain_the_whole_pool() -> None:
     assert sorted(number for part in parts for number in part) == list(range(300))
 
 
-def test_labels_stay_with_their_images() -> None:
+def test_every_image_keeps_its_label() -> None:
     data, test = cut()
     for part in (data.train, data.validation, test):
         assert part.labels.tolist() == [number % 3 for number in numbers_of(part)]
@@ -113,7 +113,7 @@ def test_increasing_the_training_size_does_not_change_validation_and_test_images
     assert numbers_of(first.validation) == numbers_of(second.validation)
 
 
-def test_the_pool_can_be_used_completely() -> None:
+def test_splits_may_contain_all_images_of_the_pool() -> None:
     data, _ = cut(train_size=180)
     assert len(data.train) == 180
     assert len(data.unlabeled) == 0
@@ -152,7 +152,7 @@ def test_a_single_image_of_a_class_is_used_for_training_and_a_warning_names_the_
 # --- counts and shares ---
 
 
-def test_shares_refer_to_the_whole_pool_and_the_rest_is_for_training() -> None:
+def test_shares_are_fractions_of_the_whole_pool_and_all_other_images_are_for_training() -> None:
     data, test = cut(train_size=None, val_size=0.2, test_size=0.1)
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, test)] == [210, 60, 0, 30]
     data, _ = cut(train_size=0.5, val_size=0.2, test_size=0)
@@ -169,7 +169,7 @@ def test_a_small_share_contains_an_image_of_each_class() -> None:
 
 @pytest.mark.parametrize("value", [1.0, 0.0, 1.5, -0.1, 0, -1, True, "0.1", None, 2.0])
 @pytest.mark.parametrize("part", ["val_size", "train_size"])
-def test_a_size_that_is_neither_a_count_nor_a_share_is_rejected(part: str, value: object) -> None:
+def test_a_split_size_that_is_neither_a_count_nor_a_share_is_rejected(part: str, value: object) -> None:
     if part == "train_size" and value is None:
         return  # all remaining images
     with pytest.raises(ConfigError, match=rf"data\.{part}: must be a whole number of at least 1 .*a share"):

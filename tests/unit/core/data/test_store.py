@@ -109,7 +109,7 @@ def _remove(folder: Path) -> None:
 
 @pytest.mark.usefixtures("in_files")
 @pytest.mark.parametrize(("edit", "same"), [(_change, False), (_touch, True), (_add, False), (_remove, False)])
-def test_changing_adding_or_removing_files_leads_to_another_store(
+def test_a_new_store_is_built_if_files_are_changed_added_or_removed(
     folder: Path, tmp_path: Path, edit: object, same: bool
 ) -> None:
     before = load_data(settings(folder), tmp_path).identity
@@ -151,7 +151,7 @@ def test_a_full_disk_is_reported_before_images_are_decoded(
 
 
 @pytest.mark.usefixtures("in_files")
-def test_an_environment_variable_sets_the_folder_of_the_stores(
+def test_the_folder_of_the_stores_can_be_set_by_an_environment_variable(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ENSDISTILL_DATASETS", str(tmp_path / "fast disk"))

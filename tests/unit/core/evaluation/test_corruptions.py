@@ -172,7 +172,7 @@ def test_pixelation_replaces_each_square_by_its_mean() -> None:
     assert (corrupt(images, "pixelate", 4, 0) - expected).abs().max() <= 0.51
 
 
-def test_a_pixel_on_the_border_of_two_squares_is_their_mean_weighted_by_area() -> None:
+def test_a_pixel_on_the_border_of_two_squares_is_the_mean_of_both_weighted_by_area() -> None:
     images = smooth(side=10)
     fine = images.double().repeat_interleave(3, 2).repeat_interleave(3, 3)  # severity 5: three squares of 10/3 pixels
     means = fine.reshape(40, 3, 3, 10, 3, 10).mean((3, 5)).repeat_interleave(10, 2).repeat_interleave(10, 3)

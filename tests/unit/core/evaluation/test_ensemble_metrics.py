@@ -165,7 +165,7 @@ def test_equal_members_have_zero_diversity(members: int) -> None:
     assert 0 <= mutual_information(log_p) < 1e-12
 
 
-def test_members_certain_of_different_classes_have_the_maximum_mutual_information() -> None:
+def test_members_that_are_certain_of_different_classes_have_the_maximum_mutual_information() -> None:
     log_p = torch.eye(3, dtype=torch.float64).log()[:, None]
     assert mutual_information(log_p) == pytest.approx(math.log(3))
     assert pairwise_kl(log_p) == math.inf
@@ -196,7 +196,7 @@ def test_predictive_kl_is_the_divergence_of_the_student_from_the_ensemble_and_no
     assert abs(expected - reverse) > 1e-3
 
 
-def test_a_student_equal_to_its_ensemble_has_perfect_fidelity() -> None:
+def test_a_student_that_equals_its_ensemble_has_perfect_fidelity() -> None:
     log_p = random_members(11)[0][0]
     assert top_1_agreement(log_p, log_p) == 1
     assert predictive_kl(log_p, log_p) == 0

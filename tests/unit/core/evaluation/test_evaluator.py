@@ -65,7 +65,7 @@ def test_the_ensemble_has_agreement_one_and_a_dee_equal_to_its_size(
     assert teachers["curve"][0] == pytest.approx(mean_metrics(teachers["members"])["cnll"])
 
 
-def test_a_student_equal_to_the_ensemble_has_the_metrics_of_the_ensemble(
+def test_a_student_that_equals_the_ensemble_has_the_metrics_of_the_ensemble(
     data: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     examiner = Evaluator(ensemble, data, data.validation)

@@ -76,7 +76,7 @@ def test_the_brier_score_is_summed_over_classes_and_not_averaged() -> None:
     assert brier(log_p, labels) == pytest.approx(sum(terms) / len(terms), abs=1e-12)
 
 
-def test_certain_and_correct_predictions_are_perfect_in_every_metric() -> None:
+def test_certain_and_correct_predictions_have_the_best_value_of_every_metric() -> None:
     log_p = torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]], dtype=torch.float64)
     by_class = dict.fromkeys(("macro_f1", "balanced_accuracy", "worst_class_accuracy"), 1.0)
     assert (
@@ -84,7 +84,7 @@ def test_certain_and_correct_predictions_are_perfect_in_every_metric() -> None:
     )
 
 
-def test_certain_and_wrong_predictions_are_worst_in_every_metric() -> None:
+def test_certain_and_wrong_predictions_have_the_worst_value_of_every_metric() -> None:
     log_p = torch.tensor([[0.0, -torch.inf]], dtype=torch.float64)
     by_class = dict.fromkeys(("macro_f1", "balanced_accuracy", "worst_class_accuracy"), 0.0)
     worst = {"accuracy": 0.0, "nll": math.inf, "brier": 2.0, "ece": 1.0} | by_class

@@ -198,7 +198,7 @@ def test_a_file_with_different_outputs_is_not_written_and_the_error_states_the_d
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_an_export_with_nan_outputs_is_refused(run: DistillationRun, tmp_path: Path, spoilt: Any) -> None:
+def test_an_export_of_a_student_with_nan_outputs_is_refused(run: DistillationRun, tmp_path: Path, spoilt: Any) -> None:
     spoilt("safetensors", float("nan"))
     with pytest.raises(ExportError, match="differs from the student by nan"):
         export_student(run, tmp_path, formats=["safetensors"])
@@ -257,7 +257,7 @@ def test_a_network_that_cannot_be_traced_is_refused_with_a_one_line_error(digits
 # --- metadata of a file ---
 
 
-def test_the_weights_file_alone_suffices_to_build_the_student_anywhere(
+def test_the_weights_file_alone_is_sufficient_to_build_the_student_on_any_machine(
     run: DistillationRun, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(exported / "student.safetensors", tmp_path / "alone.safetensors")
@@ -585,7 +585,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert (done.code, "no config.yaml in this folder" in done.err) == (2, True)
 
 
-def test_without_the_teachers_only_the_student_is_evaluated(studies: Path, tmp_path: Path) -> None:
+def test_if_the_teachers_are_missing_only_the_student_is_evaluated(studies: Path, tmp_path: Path) -> None:
     words = ("--studies-dir", tmp_path, "--out", tmp_path / "out", "--formats", "safetensors")
     done = call("ensdistill", "export", studies / "run", *words)
     assert done.code == 0, done.err

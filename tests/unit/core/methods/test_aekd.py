@@ -153,7 +153,7 @@ def test_weights_satisfy_the_optimality_conditions(kind: str) -> None:
 
 
 @every_kind
-def test_without_a_cap_the_negative_mean_is_a_descent_direction_of_every_teacher(kind: str) -> None:
+def test_without_a_cap_the_negative_weighted_mean_is_a_descent_direction_of_every_teacher(kind: str) -> None:
     for g, _ in problems(kind, 40):
         g = scaled(g)
         d = solve(g, 1.0) @ g

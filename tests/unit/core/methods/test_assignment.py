@@ -41,7 +41,7 @@ def test_the_target_of_a_subnetwork_is_the_mean_probability_of_its_teachers() ->
     assert_close(subnetwork_targets(p, 2), expected)
 
 
-def test_with_as_many_subnetworks_as_teachers_each_target_is_one_teacher() -> None:
+def test_with_as_many_subnetworks_as_teachers_each_target_is_the_prediction_of_one_teacher() -> None:
     p = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
     assert torch.equal(subnetwork_targets(p, 3), p)
 
@@ -80,7 +80,7 @@ def test_every_ordered_pair_is_drawn_about_equally_often() -> None:
     assert all(abs(n - expected) < 4 * sigma for n in count.values())
 
 
-def test_all_subnetworks_of_a_teacher_are_drawn_about_equally_often() -> None:
+def test_all_subnetworks_to_which_a_teacher_is_assigned_are_drawn_about_equally_often() -> None:
     generator = torch.Generator().manual_seed(0)
     pairs = [sample_pair(2, 6, generator) for _ in range(1200)]
     count = Counter(subnetworks[0] for teachers, subnetworks in pairs if teachers[0] == 1)

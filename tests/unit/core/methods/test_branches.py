@@ -228,7 +228,7 @@ def test_the_last_stage_begins_where_the_resolution_is_reduced_for_the_last_time
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_for_hydra_only_the_classifier_is_branched(name: str) -> None:
+def test_in_hydra_only_the_classifier_is_separate_in_each_branch(name: str) -> None:
     network, (*_, last) = LAYOUTS[name]
     with torch.device("meta"):
         student = HYDRA(network())
@@ -236,7 +236,7 @@ def test_for_hydra_only_the_classifier_is_branched(name: str) -> None:
 
 
 @pytest.mark.parametrize("model", [WideResNet(depth=10, width=1), ResNet(depth=8, width=4), ResNet(depth=14, width=2)])
-def test_residual_blocks_are_not_cut_within_a_shortcut(model: Any, digits: DataSplits) -> None:
+def test_no_residual_block_is_divided_within_its_shortcut(model: Any, digits: DataSplits) -> None:
     plain = build(model, digits, 0).eval()
     student = Branches(subnetworks=2)(copy.deepcopy(plain)).eval()
     x = digits.train[slice(0, 3)][0]

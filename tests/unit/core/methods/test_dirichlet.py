@@ -138,7 +138,7 @@ def test_the_reverse_loss_equals_the_mean_over_samples_from_the_student_distribu
     assert float(error) < 0.005
 
 
-def test_both_divergences_for_two_classes_agree_with_quadrature() -> None:
+def test_for_two_classes_both_divergences_agree_with_numerical_quadrature() -> None:
     z, t = hand([[[0.3, -0.4]]]), hand([[[0.2, 0.9]], [[-0.5, 0.4]]])
     mean, precision = target(t)
     (p, other), beta_0 = mean[0].tolist(), precision.item()
@@ -173,7 +173,7 @@ def test_loss_and_gradient_are_finite_if_teachers_agree(divergence: str, dtype: 
 
 
 @pytest.mark.parametrize("divergence", ["proxy", "reverse"])
-def test_gradient_descent_converges_to_the_mean_of_the_teachers(divergence: str) -> None:
+def test_gradient_descent_on_the_loss_converges_to_the_mean_of_the_teachers(divergence: str) -> None:
     z = torch.zeros(1, 1, 3, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([z], max_iter=200, line_search_fn="strong_wolfe")
 

@@ -246,7 +246,7 @@ def _trained_factors(loss: Averaged | OneToOne, same_teachers: bool) -> list[Ten
 @pytest.mark.parametrize(
     ("loss", "same_teachers"), [(OneToOne(), True), (Averaged(), False), (Averaged(average="losses"), False)]
 )
-def test_identical_targets_keep_the_factors_of_all_subnetworks_identical(
+def test_the_factors_of_all_subnetworks_stay_identical_if_their_targets_are_identical(
     loss: Averaged | OneToOne, same_teachers: bool
 ) -> None:
     for factor in _trained_factors(loss, same_teachers):
@@ -254,7 +254,7 @@ def test_identical_targets_keep_the_factors_of_all_subnetworks_identical(
         assert_close(factor[0], factor[1], atol=1e-12, rtol=0)
 
 
-def test_different_teachers_make_the_factors_of_the_subnetworks_different() -> None:
+def test_the_factors_of_the_subnetworks_become_different_if_their_teachers_are_different() -> None:
     for factor in _trained_factors(OneToOne(), same_teachers=False):
         assert (factor[0] - factor[1]).abs().max() > 1e-3
 

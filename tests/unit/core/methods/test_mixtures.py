@@ -68,7 +68,7 @@ def test_cutmix_equals_a_loop_over_the_pixels(shape: tuple[int, ...], seed: int)
 
 
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
-def test_mixing_shares_follow_the_beta_distribution(alpha: float) -> None:
+def test_the_shares_of_mixed_images_follow_the_beta_distribution(alpha: float) -> None:
     x, labels = pictures(2, (1, 1, 1)), torch.arange(2)
     shares = [MixUp(alpha=alpha).with_labels(x, labels, NOBODY, NOBODY, streams(n))[1][0][0] for n in range(400)]
     assert kstest(shares, "beta", (alpha, alpha)).pvalue > 0.01

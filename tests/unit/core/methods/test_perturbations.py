@@ -116,7 +116,7 @@ def test_perturbed_images_are_between_black_and_white(student: Student, digits: 
         assert shown.max() == 1
 
 
-def test_an_image_on_which_teachers_agree_and_subnetworks_agree_is_unchanged(digits: DataSplits) -> None:
+def test_an_image_is_unchanged_if_all_teachers_agree_and_all_subnetworks_agree(digits: DataSplits) -> None:
     config = tiny_config("student.subnetworks=2", preset="latentbe")
     network = build(config.model, digits, 0)
     twins = TeacherEnsemble([network, copy.deepcopy(network)], 10, "twins")

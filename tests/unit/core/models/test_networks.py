@@ -78,7 +78,7 @@ def test_networks_map_images_to_logits_and_every_weight_has_a_gradient(
 
 
 @pytest.mark.parametrize("model", SMALL, ids=lambda model: model.kind)
-def test_the_same_seed_gives_the_same_weights_and_another_seed_different_ones(model: Model) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_gives_different_weights(model: Model) -> None:
     train = numbered_split(20, 4)
     data = DataSplits(Split(train.images.repeat(1, 1, 4, 2), train.labels), train, train, tuple("abcd"), "made up")
     first, again, other = (build(model, data, seed) for seed in (3, 3, 4))
@@ -292,7 +292,7 @@ def test_the_small_stem_of_every_family_keeps_the_image_size(name: str, layer: s
 
 
 @needs_torchvision
-def test_resnet18_with_the_small_stem_is_the_usual_network_for_cifar() -> None:
+def test_resnet18_with_the_small_stem_is_the_network_commonly_used_for_cifar() -> None:
     network = Torchvision()(RGB, 10)
     assert parameters(network) == 11_173_962
     assert network.training
@@ -302,7 +302,7 @@ def test_resnet18_with_the_small_stem_is_the_usual_network_for_cifar() -> None:
 
 @needs_torchvision
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "googlenet", "vit_b_16"])
-def test_with_the_original_stem_the_network_is_the_published_one(name: str) -> None:
+def test_with_the_original_stem_the_network_equals_the_published_network(name: str) -> None:
     from torchvision import models
 
     published = models.get_model_weights(name).DEFAULT.meta["num_params"]

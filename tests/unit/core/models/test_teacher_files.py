@@ -135,7 +135,7 @@ def test_a_teacher_file_uses_mean_and_std_of_the_settings(tmp_path: Path, digits
     assert_close(teacher(images(digits)), network[1]((images(digits) - 0.5) / 0.25))
 
 
-def test_by_default_mean_and_std_are_those_of_the_training_images(tmp_path: Path, digits: DataSplits) -> None:
+def test_by_default_mean_and_std_are_computed_from_the_training_images(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(network[1].state_dict(), tmp_path / "weights.pt")
     pixels = digits.train.images.double() / 255
@@ -465,7 +465,7 @@ def with_files(files: list[dict[str, Any]], count: int, **teachers: Any) -> Conf
     return build_config(tree)
 
 
-def test_an_ensemble_may_consist_only_of_teacher_files(
+def test_an_ensemble_may_consist_of_teacher_files_only(
     files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits
 ) -> None:
     config = with_files(files, 0)

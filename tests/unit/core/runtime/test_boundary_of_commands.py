@@ -76,7 +76,7 @@ def test_the_traceback_is_printed_on_request(
     assert "planted" not in told
 
 
-def test_output_contains_no_secret_from_any_source(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_of_commands_contains_no_secret_from_any_source(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> int:
         uri = "http://me:planted-out@host"
         print(uri)
@@ -210,7 +210,9 @@ def test_module_files_inside_a_library_are_not_reported_as_shadowing(
     assert not [line for line in shadowing_files() if "rich" in line]
 
 
-def test_a_user_file_that_shadows_a_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_error_names_a_file_of_the_user_that_shadows_a_module(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "rich.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     assert [line for line in shadowing_files() if line.startswith(f"{tmp_path / 'rich.py'}: has the same name")]

@@ -115,7 +115,7 @@ def test_written_values_are_read_back_identically_as_yaml_1_2_and_1_1(value: Any
 
 
 @pytest.mark.parametrize("text", ["\ufeffa: 1\nb: 2\n", "a: 1\r\nb: 2\r\n", "a: 1\rb: 2", "--- # x\na: 1\nb: 2\n...\n"])
-def test_byte_order_marks_and_foreign_line_endings_are_not_part_of_values(text: str) -> None:
+def test_byte_order_marks_and_line_endings_of_other_systems_are_not_part_of_values(text: str) -> None:
     assert parse_yaml(text, "a.yaml") == {"a": 1, "b": 2}
 
 
@@ -137,7 +137,7 @@ def test_aliases_that_repeat_millions_of_values_are_rejected() -> None:
         parse_yaml(f"a0: &a0 [1]\n{doubled}", "a.yaml")
 
 
-def test_merged_mappings_take_precedence_in_order_and_explicit_names_override_them() -> None:
+def test_earlier_merged_mappings_take_precedence_and_explicit_names_override_all_of_them() -> None:
     text = "a: &a {x: 1, y: 1, z: 1}\nb: &b {x: 2, y: 2, w: 2}\nc: {z: 3, <<: [*a, *b]}\n"
     assert parse_yaml(text, "a.yaml")["c"] == yaml.safe_load(text)["c"] == {"x": 1, "y": 1, "z": 3, "w": 2}
 
@@ -220,7 +220,7 @@ m:
         ("", None),
     ],
 )
-def test_the_line_of_an_unknown_name_is_that_of_its_longest_known_prefix(name: str, line: int | None) -> None:
+def test_the_line_reported_for_an_unknown_name_is_that_of_its_longest_known_prefix(name: str, line: int | None) -> None:
     assert LineIndex(TEXT).of(name) == line
 
 

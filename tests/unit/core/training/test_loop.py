@@ -103,7 +103,7 @@ def test_a_run_stopped_after_any_epoch_resumes_bit_for_bit(
     assert all(torch.equal(shipped[key], tensor) for key, tensor in weights.items())
 
 
-def test_a_resumed_finished_run_returns_its_student_and_no_further_epochs(
+def test_a_finished_run_that_is_resumed_returns_its_student_and_no_further_epochs(
     tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     whole = distill(tiny_config(), ensemble, digits)
@@ -218,7 +218,7 @@ def test_the_same_seed_gives_the_same_metrics(
     assert run(CONFIGS[name], ensemble, digits) == whole_runs[name][:-1]
 
 
-def test_another_seed_gives_different_metrics(
+def test_a_different_seed_gives_different_metrics(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     other = run(tiny_config("seed=1"), ensemble, digits)
@@ -655,7 +655,7 @@ def test_a_run_that_is_stopped_before_or_after_its_merge_resumes_bit_for_bit(
 
 
 @pytest.mark.parametrize("name", MERGING)
-def test_a_run_that_merges_is_reproducible(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_run_with_a_merge_is_reproducible(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     assert run(MERGING[name], ensemble, digits) == run(MERGING[name], ensemble, digits)
 
 

@@ -55,7 +55,7 @@ def test_a_network_that_detects_rare_classes_is_not_at_chance_despite_low_accura
 
 
 @pytest.mark.parametrize("right", [30, 40, 42, 44, 60, 300])
-def test_the_chance_threshold_is_that_of_a_binomial_test_at_1_percent(right: int) -> None:
+def test_the_threshold_for_chance_is_that_of_a_binomial_test_at_the_1_percent_level(right: int) -> None:
     predicted = torch.cat([LABELS[:right], (LABELS[right:] + 1) % 10])
     by_chance = binom.sf(right - 1, 300, 0.1)
     assert at_chance(predicting(predicted), LABELS) == (by_chance > 0.01)

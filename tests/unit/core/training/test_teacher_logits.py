@@ -193,7 +193,7 @@ def part(data: DataSplits, **parts: Split) -> DataSplits:
     return replace(data, **parts)
 
 
-def test_other_images_do_not_use_the_cache_even_under_the_same_name(digits: DataSplits) -> None:
+def test_cached_logits_are_not_used_for_other_images_even_under_the_same_name(digits: DataSplits) -> None:
     cache = TeacherLogitCache(random_ensemble(digits))
     order = torch.arange(40).flip(0)
     flat = digits.train.images.view(40, 1, 4, 16)
@@ -214,7 +214,7 @@ def test_other_images_do_not_use_the_cache_even_under_the_same_name(digits: Data
     assert len(cache.arrays) == 6
 
 
-def test_copies_of_the_images_use_the_cache(digits: DataSplits) -> None:
+def test_cached_logits_are_used_for_copies_of_the_images(digits: DataSplits) -> None:
     cache, config = TeacherLogitCache(random_ensemble(digits)), tiny_config()
     cache.logits(digits, config)
     copied = part(digits, train=Split(digits.train.images.clone(), digits.train.labels))

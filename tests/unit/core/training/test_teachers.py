@@ -50,7 +50,7 @@ def folders(store: Path) -> list[Path]:
 # --- trained once ---
 
 
-def test_a_second_call_trains_no_teacher_and_returns_the_same_ensemble(
+def test_a_second_call_returns_the_same_ensemble_without_training_a_teacher(
     tmp_path: Path, digits: DataSplits, trainings: list[int]
 ) -> None:
     first = get_ensemble(tiny_config(), digits, tmp_path)
@@ -61,7 +61,7 @@ def test_a_second_call_trains_no_teacher_and_returns_the_same_ensemble(
     assert torch.equal(logits(second, digits), logits(first, digits))
 
 
-def test_a_larger_ensemble_trains_only_the_missing_teachers(
+def test_for_a_larger_ensemble_only_the_missing_teachers_are_trained(
     tmp_path: Path, digits: DataSplits, trainings: list[int]
 ) -> None:
     small = get_ensemble(tiny_config(), digits, tmp_path)
@@ -275,7 +275,7 @@ print("identity", get_ensemble(config, data, sys.argv[1]).identity)
 
 
 @pytest.mark.e2e
-def test_two_processes_that_require_the_same_ensemble_train_it_once(tmp_path: Path) -> None:
+def test_an_ensemble_that_two_processes_require_is_trained_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RACE, str(tmp_path), *TINY]
     both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:

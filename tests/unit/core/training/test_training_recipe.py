@@ -197,7 +197,9 @@ def test_a_step_that_overflows_in_float16_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("setting", ["label_smoothing=0.1", "class_weights=balanced"])
-def test_a_label_setting_causes_a_warning_if_the_loss_uses_no_labels(setting: str, digits: DataSplits) -> None:
+def test_a_setting_of_the_label_term_causes_a_warning_if_the_loss_uses_no_labels(
+    setting: str, digits: DataSplits
+) -> None:
     config = tiny_config(f"training.{setting}", "loss.alpha=1")
     with pytest.warns(
         UserWarning, match=rf"training.{setting.split('=')[0]}: has no effect, because the loss averaged"
@@ -205,7 +207,7 @@ def test_a_label_setting_causes_a_warning_if_the_loss_uses_no_labels(setting: st
         check_student(config, digits)
 
 
-def test_a_label_setting_causes_no_warning_if_the_loss_uses_labels(
+def test_a_setting_of_the_label_term_causes_no_warning_if_the_loss_uses_labels(
     digits: DataSplits, recwarn: pytest.WarningsRecorder
 ) -> None:
     check_student(tiny_config("training.label_smoothing=0.1"), digits)

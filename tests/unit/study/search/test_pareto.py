@@ -409,7 +409,7 @@ def test_asha_on_the_first_objective_loses_the_cheap_end_of_the_front(studies: d
 
 
 @pytest.mark.parametrize("curve", [never_crossing, crossing, noisy])
-def test_a_tolerance_keeps_the_front_if_curves_cross_or_are_noisy(curve: Curve) -> None:
+def test_with_a_tolerance_fewer_trials_of_the_front_are_stopped_if_curves_cross_or_are_noisy(curve: Curve) -> None:
     lost, epochs = {}, {}
     for tolerance in (0.0, 0.05, 0.1):
         outcomes = [
