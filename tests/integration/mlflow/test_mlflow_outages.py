@@ -94,7 +94,7 @@ def test_a_server_that_hangs_causes_an_mlflow_error_after_the_timeout(
 def test_a_server_may_create_a_run_after_the_request_has_timed_out(
     down: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Therefore, after an outage a run must be searched for by its tags, not only before the next attempt."""
+    """Therefore, a run must be searched for by its tags later as well, not only before the next attempt."""
     client, tag = MlflowClient(down.uri), f"ghost-{time.time_ns()}"
     here = experiment(client)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")

@@ -218,4 +218,4 @@ def test_an_interrupt_stops_the_training_of_teachers_and_keeps_completed_teacher
     assert study.returncode == 130, output
     assert time.monotonic() - start < 30
     assert len(weights(studies / "teachers")) == 1
-    assert not (studies / "long").exists()  # its name is available again
+    assert not (studies / "long").exists()  # the name of the study is available again

@@ -1,4 +1,4 @@
-"""Studies launched from Python on Ray: in a running Ray, which keeps running, or in one that ends with the study."""
+"""Studies launched from Python on Ray: in a running Ray that is not shut down, or in one that ends with the study."""
 
 import os
 import signal

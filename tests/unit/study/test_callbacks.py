@@ -1,4 +1,4 @@
-"""Callbacks: which are accepted, their arguments, and that an exception in one does not stop the study."""
+"""Callbacks: valid objects and their arguments. An exception in a callback does not stop the study."""
 
 import warnings
 from typing import Any

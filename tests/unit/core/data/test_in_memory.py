@@ -1,4 +1,4 @@
-"""Images in memory have the same rules, splits and hashes as files, and items of a Dataset are read unchanged."""
+"""Images in memory give the same splits, hashes and errors as files, and items of a Dataset are read unchanged."""
 
 from copy import deepcopy
 from typing import Any

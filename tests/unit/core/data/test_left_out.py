@@ -1,4 +1,4 @@
-"""Files that are not images, unreadable or misplaced are read, rejected or reported, and never ignored silently."""
+"""Files that are unreadable, misplaced or no images are read, rejected or reported, and never ignored silently."""
 
 import os
 import struct

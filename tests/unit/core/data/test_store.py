@@ -267,7 +267,7 @@ def test_the_default_size_is_printed(folder: Path, tmp_path: Path, capsys: pytes
 
 
 def stripes() -> Iterator[Image.Image]:
-    """Yields a wide image with red, green, blue from left to right, and a tall image with them from top to bottom."""
+    """Yields a wide image that is red, green and blue from left to right, and a tall one, rotated by 90 degrees."""
     wide = Image.new("RGB", (24, 8), "lime")
     wide.paste("red", (0, 0, 8, 8))
     wide.paste("blue", (16, 0, 24, 8))
@@ -287,7 +287,7 @@ RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
     ],
 )
 def test_wide_and_tall_images_become_square(tmp_path: Path, resize: str, expected: tuple[object, ...]) -> None:
-    """The line of pixels runs across the stripes for pad, which adds black at both ends, and along them otherwise."""
+    """With `pad`, the tested pixels are on a line along a stripe to the black at its ends, otherwise across all stripes."""
     for number, image in enumerate(stripes()):
         image.save(tmp_path / f"{number}.png")
         pixels = ImageFile(tmp_path, f"{number}.png").pixels((3, 24, 24), resize)  # type: ignore[arg-type]

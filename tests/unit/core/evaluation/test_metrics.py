@@ -97,13 +97,14 @@ def test_confidence_that_rounds_to_above_one_is_in_the_last_bin() -> None:
 
 
 EDGES = torch.linspace(0, 1, 16, dtype=torch.float64)
-# Bin edges k/15 that their logarithm preserves exactly; with three classes, the largest probability is at least 1/3.
+# Bin edges k/15 that equal exp(log(k/15)) exactly; with three classes, the largest probability is at least 1/3.
 EXACT = [k for k in range(6, 15) if EDGES[k].log().exp() == EDGES[k]]
 
 
 @pytest.mark.parametrize("k", EXACT)
 def test_confidence_on_a_bin_edge_is_in_the_lower_bin(k: int) -> None:
-    # A second image, inside the bin below the edge, is misclassified: in the same bin, both form one gap.
+    # A second image, whose confidence is in the bin below the edge, is misclassified. If both images are in the same
+    # bin, the error is the gap of their means.
     edge = float(EDGES[k])
     below = edge - 0.02
     p = torch.tensor([[c, (1 - c) / 2, (1 - c) / 2] for c in (edge, below)], dtype=torch.float64)

@@ -56,7 +56,7 @@ exporting = importlib.import_module("ensdistill.export.network_files")
 
 @pytest.fixture(autouse=True, scope="module")
 def hasty() -> Any:
-    """Measures latency with the minimum number of rounds, because its value does not matter here."""
+    """Measures latency with the minimum number of rounds, because the value does not matter here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ensdistill.evaluation.latency.SECONDS", 0.0)
         yield

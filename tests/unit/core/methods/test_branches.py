@@ -286,7 +286,7 @@ def test_the_suggested_branch_point_works(shape: tuple[int, int, int]) -> None:
 
 
 class Listed(nn.Module):
-    """Has its stages in a list, through which `forward` iterates."""
+    """A network whose stages are in a list over which `forward` iterates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -370,7 +370,7 @@ def test_the_merged_student_returns_the_combined_output_of_its_branches(merge: s
 
 
 class HeadFirst(nn.Module):
-    """Registers its classifier before its body."""
+    """A network that registers its classifier before its body."""
 
     def __init__(self) -> None:
         super().__init__()

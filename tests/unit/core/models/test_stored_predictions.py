@@ -1,4 +1,4 @@
-"""Stored predictions teach like the networks that made them, if no setting changes the images."""
+"""Training on stored predictions equals training on the networks that made them if no setting changes the images."""
 
 from pathlib import Path
 from typing import Any

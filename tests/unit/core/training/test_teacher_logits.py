@@ -1,4 +1,4 @@
-"""Cache of teacher logits for images that are never changed: computed once, used by every run, and never confused."""
+"""Cache of teacher logits for images that are never changed: computed once and used by every run."""
 
 import copy
 from collections.abc import Iterator

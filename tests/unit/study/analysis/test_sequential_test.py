@@ -17,7 +17,7 @@ APART = (0.3, 1.1, 0.7, 0.2, 1.9, 0.4, 0.8, 0.6)  # absolute differences
 
 
 def by_enumeration(differences: tuple[float, ...], level: float) -> int | None:
-    """Returns the decision by a direct implementation of the rule: sets of sign patterns, one look after another."""
+    """Returns the decision by a direct implementation of the rule: sets of sign patterns, pair after pair."""
     stopped: set[tuple[int, ...]] = set()
     for n in range(1, len(differences) + 1):
         patterns = list(itertools.product((1, -1), repeat=n))

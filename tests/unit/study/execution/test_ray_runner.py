@@ -14,7 +14,7 @@ from ensdistill_tune.study.study_state import StudyState
 
 
 class InRay:
-    """The part of a Ray trial that end callbacks use; it loses its process immediately before it begins."""
+    """The part of a Ray trial that end callbacks use; the process of the trial dies immediately before its start."""
 
     status = ERROR = "ERROR"
     error_file: Path | None = None

@@ -1,4 +1,4 @@
-"""Requests to a running study: which are accepted or refused, and that interruptions do not change the result."""
+"""Requests to a running study are accepted or refused, and interruptions do not change the result."""
 
 import hashlib
 import json

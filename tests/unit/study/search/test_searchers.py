@@ -1,4 +1,4 @@
-"""Suggestions are inside the space, depend only on seed and index, and results are reported to the searcher."""
+"""Suggestions are inside the space and depend only on seed, index and results reported to the searcher."""
 
 import math
 from collections import Counter
