@@ -287,7 +287,7 @@ RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
     ],
 )
 def test_wide_and_tall_images_become_square(tmp_path: Path, resize: str, expected: tuple[object, ...]) -> None:
-    """With `pad`, the tested pixels are on a line along a stripe to the black at its ends, otherwise across all stripes."""
+    """With `pad`, the tested line runs along a stripe and the black at its ends; otherwise, it crosses all stripes."""
     for number, image in enumerate(stripes()):
         image.save(tmp_path / f"{number}.png")
         pixels = ImageFile(tmp_path, f"{number}.png").pixels((3, 24, 24), resize)  # type: ignore[arg-type]
