@@ -41,7 +41,7 @@ def run(*words: str | Path, cwd: Path, path: Path | None = None) -> subprocess.C
 
 
 @pytest.mark.parametrize("command", [["ensdistill-tune"], ["python", "-m", "ensdistill_tune"]], ids=" ".join)
-def test_a_module_of_the_user_that_is_named_tune_is_not_executed(command: list[str], tmp_path: Path) -> None:
+def test_a_user_module_named_tune_is_not_executed(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "tune.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
     (tmp_path / "space.yaml").write_text(SPACE)
     program = Path(sys.executable).parent / command[0]

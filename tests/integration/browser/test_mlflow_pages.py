@@ -61,7 +61,7 @@ def column(page: Page, name: str) -> Locator:
     return page.locator(f".ag-row [col-id='{name}']")
 
 
-def test_the_comparison_view_shows_settings_curves_and_replicates(desk: Page, links: dict[str, str]) -> None:
+def test_the_comparison_view_shows_settings_learning_curves_and_replicates(desk: Page, links: dict[str, str]) -> None:
     look(desk, links["comparison"])
     expect(desk.get_by_text("10 matching runs")).to_be_visible()
     for title in ("Parallel Coordinates", "val/nll", "replicates/nll"):

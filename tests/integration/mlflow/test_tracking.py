@@ -158,7 +158,7 @@ def test_a_store_that_was_emptied_receives_all_events_again(
         assert_all_is_there(stored(f"sqlite:///{tmp_path / name}", str(tmp_path)), tiny.home)
 
 
-def test_events_sent_to_one_store_are_still_pending_for_another(
+def test_events_sent_to_one_store_are_still_pending_for_another_store(
     events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     half = len(events) // 2
@@ -313,7 +313,7 @@ def test_a_study_continues_without_losing_events_while_its_server_is_unreachable
     assert_all_is_there(stored(http_on_sqlite.uri, identity), home)
 
 
-def test_a_study_without_a_responding_server_completes_and_is_sent_later(
+def test_a_study_completes_without_a_responding_server_and_is_sent_later(
     http_on_sqlite: MlflowServer, tmp_path: Path
 ) -> None:
     http_on_sqlite.kill()
@@ -349,5 +349,5 @@ def test_an_unusable_store_is_reported_before_any_work(uri: str, reason: str) ->
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/none", "sqlite:///mlflow.db"])
-def test_a_store_that_is_merely_unreachable_is_not_an_error(uri: str) -> None:
+def test_the_uri_of_a_store_is_accepted_even_if_the_store_is_unreachable(uri: str) -> None:
     check_uri(uri)

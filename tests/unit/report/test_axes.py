@@ -51,7 +51,7 @@ def test_an_outlier_is_drawn_at_the_edge_of_the_plot_and_does_not_extend_the_axi
     assert Scale.of([0.1, 0.11, 0.12, 0.13], log=True, always=[50.0]).ends[1] > 50
 
 
-def test_a_trial_without_a_value_is_drawn_at_the_worse_end() -> None:
+def test_a_trial_without_a_value_is_drawn_at_the_worse_end_of_the_axis() -> None:
     scale = Scale.of([0.8, 0.9], log=False)
     assert scale.worst("max") < 0.8 < 0.9 < scale.worst("min")
 

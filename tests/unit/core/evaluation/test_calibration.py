@@ -166,7 +166,7 @@ def test_an_image_whose_label_has_probability_zero_does_not_influence_the_temper
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 0.5, 1e3])
-def test_zero_probability_stays_zero_at_every_temperature(temperature: float) -> None:
+def test_a_probability_of_zero_stays_zero_at_every_temperature(temperature: float) -> None:
     log_q = calibrated(log_of([0.8, 0.0, 0.2]), temperature)
     assert log_q[0, 1] == -torch.inf
     assert float(log_q.exp().sum()) == pytest.approx(1)

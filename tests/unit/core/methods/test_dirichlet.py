@@ -104,7 +104,7 @@ def test_the_proxy_loss_equals_the_hand_computed_value(divergence: str, expected
     assert_close(proxy(divergence, Z), hand(expected), atol=2e-6, rtol=0)
 
 
-def test_the_proxy_loss_is_zero_at_the_proxy_target_itself() -> None:
+def test_the_proxy_loss_is_zero_if_the_student_equals_the_proxy_target() -> None:
     outputs = (BETA - 1).log().view(1, 1, 3)
     assert_close(proxy("proxy", outputs), hand(0.0), atol=1e-6, rtol=0)
 

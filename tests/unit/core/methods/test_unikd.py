@@ -171,7 +171,7 @@ def test_inverse_loss_weights_are_inversely_proportional_to_the_losses_of_the_te
     assert_close(weights[:, 0], hand([0.01, 1.0]) / 1.01)
 
 
-def test_means_are_divided_by_the_number_of_images_and_not_by_the_sum_of_weights() -> None:
+def test_weighted_sums_are_divided_by_the_number_of_images_and_not_by_the_sum_of_weights() -> None:
     wrong = [[1e-12, 0.5, 0.5 - 1e-12]] * 3
     alone = distillation(UniKd(temperature=1.0), student(Q), safe_log(P), LABEL)
     both = distillation(UniKd(temperature=1.0), student(Q, Q), safe_log(P, wrong), torch.tensor([0, 0]))

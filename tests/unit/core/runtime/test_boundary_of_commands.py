@@ -210,7 +210,7 @@ def test_module_files_inside_a_library_are_not_reported_as_shadowing(
     assert not [line for line in shadowing_files() if "rich" in line]
 
 
-def test_the_error_names_a_file_of_the_user_that_shadows_a_module(
+def test_a_user_file_that_shadows_a_module_is_named_in_the_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "rich.py").touch()

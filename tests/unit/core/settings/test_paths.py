@@ -71,7 +71,7 @@ def test_paths_in_a_study_file_are_relative_to_the_file(config: str, folder: Pat
     assert study.tracking.uri == f"sqlite:///{folder}/mine.db"
 
 
-def test_searched_paths_are_also_relative_to_the_study_file(folder: Path) -> None:
+def test_paths_among_the_searched_values_are_relative_to_the_study_file(folder: Path) -> None:
     block = "search: {model: {choice: [{kind: convnet}, {kind: resnet, weights: r.pt}]}}\npreset: kd\n"
     (folder / "block.yaml").write_text(block)
     assert load_study(folder / "block.yaml").search["model"].values[1]["weights"] == str(folder / "r.pt")

@@ -319,7 +319,7 @@ def test_the_verdict_states_that_a_better_baseline_violates_a_constraint() -> No
 
 
 @pytest.mark.slow
-def test_equal_candidates_with_skewed_noise_are_falsely_called_better_in_at_most_5_percent() -> None:
+def test_equal_candidates_with_skewed_noise_are_called_better_in_at_most_5_percent_of_studies() -> None:
     for baselines in ((0.0,), (0.0, 0.0)):
         false, *_ = Race(baselines, (0.0, 0.0, 0.0), 6).report(np.random.default_rng(6), lognormal, 300)
         assert false <= 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
@@ -327,7 +327,7 @@ def test_equal_candidates_with_skewed_noise_are_falsely_called_better_in_at_most
 
 @pytest.mark.slow
 @pytest.mark.parametrize("effects", [(2.0, 0.0, 0.0), (2.0, 2.0, 2.0)])
-def test_a_difference_of_two_standard_deviations_is_found_with_a_power_of_77_percent_at_the_cost_of_five_seeds(
+def test_two_standard_deviations_are_found_with_a_power_of_77_percent_at_the_cost_of_five_seeds(
     effects: tuple[float, ...],
 ) -> None:
     false, power, _, cost = Race((0.0,), effects, 6).report(np.random.default_rng(7), normal, 100)

@@ -50,7 +50,7 @@ def test_over_all_sign_patterns_the_share_of_decisions_is_at_most_the_spent_leve
 
 
 @pytest.mark.parametrize(("level", "pairs"), [(0.05, 5), (0.025, 6), (0.05 / 3, 7)])
-def test_differences_of_the_same_sign_decide_once_the_probability_of_one_pattern_is_at_most_the_level(
+def test_equal_signs_give_a_decision_once_the_probability_of_one_pattern_is_at_most_the_level(
     level: float, pairs: int
 ) -> None:
     # By hand: 2^-5 = .0313 <= .05 (5/20)^(1/3) = .0315; 2^-6 = .0156 <= .0167; 2^-7 = .0078 <= .0117.
@@ -87,7 +87,7 @@ def test_the_interval_is_infinite_with_too_few_pairs() -> None:
     assert SequentialTest(APART[:5]).interval == (-float("inf"), float("inf"))
 
 
-def test_equal_values_are_undecided_and_end_the_comparison() -> None:
+def test_equal_values_give_no_decision_and_end_the_comparison() -> None:
     same = SequentialTest((0.0,) * 6)
     assert (same.outcome, same.hopeless) == ("undecided", True)
 
@@ -96,7 +96,7 @@ def test_a_comparison_with_a_clear_trend_is_continued() -> None:
     assert not SequentialTest(APART[:4]).hopeless
 
 
-def test_exchangeable_skewed_pairs_are_falsely_decided_in_at_most_5_percent() -> None:
+def test_exchangeable_skewed_pairs_give_a_false_decision_in_at_most_5_percent_of_comparisons() -> None:
     pairs = np.exp(np.random.default_rng(4).standard_normal((200, 2, MOST_PAIRS)))
     outcomes = [SequentialTest(tuple(a - b)).outcome for a, b in pairs]
     assert sum(outcome != "undecided" for outcome in outcomes) <= 0.05 * 200 + 3 * (0.05 * 0.95 * 200) ** 0.5

@@ -68,7 +68,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def test_presets_are_compared_with_the_recipe_of_the_cluttered_digits_search_space(tmp_path: Path) -> None:
+def test_presets_are_compared_using_the_recipe_of_the_cluttered_digits_search_space(tmp_path: Path) -> None:
     published = load_study(SPACE)
     for file in (None, SPACE):
         for one in contenders_of(["latentbe", "kd"], tmp_path, file):

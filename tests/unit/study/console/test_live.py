@@ -288,7 +288,7 @@ def test_a_growing_event_log_is_followed_and_no_bytes_are_read_twice(written: Wr
         assert [t.number for t in now.ended] == [1]
 
 
-def test_an_incomplete_last_line_is_read_once_it_is_complete(written: Written) -> None:
+def test_an_incomplete_last_line_is_read_only_after_it_has_been_completed(written: Written) -> None:
     outside = StudyFollower(written.folder, "")
     line = scan(written.folder.journal.read_bytes()).end.encode(reported(1, 1).model_dump())
     with written.folder.held():
@@ -315,7 +315,7 @@ def test_a_study_whose_process_died_is_shown_as_crashed_and_its_trials_as_interr
     assert now.seconds == pytest.approx(2)  # from the start of the session to its last event
 
 
-def test_time_between_sessions_is_excluded_from_work_and_pace(written: Written) -> None:
+def test_the_time_between_sessions_is_excluded_from_working_time_and_pace(written: Written) -> None:
     written.write(*(reported(1, epoch) for epoch in range(1, 4)))
     written.write(SessionStarted(), after=500)
     written.write(TrialResumed(trial=1), *(reported(1, epoch) for epoch in range(4, 11)), ended(1))

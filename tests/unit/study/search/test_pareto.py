@@ -65,7 +65,7 @@ def fronts_by_definition(values: list[list[float]]) -> list[list[int]]:
         ([NAN, 1], [INF, 2], True),
     ],
 )
-def test_a_point_dominates_if_it_is_never_worse_and_at_least_once_better(
+def test_a_point_dominates_another_if_it_is_never_worse_and_better_in_at_least_one_objective(
     a: list[float], b: list[float], expected: bool
 ) -> None:
     assert (fronts([a, b]) == [[0], [1]]) is expected
