@@ -35,5 +35,7 @@ def test_a_study_with_one_slot_gives_the_recorded_metrics_decisions_and_leaderbo
         ({"a": 1.0}, {"b": 1.0}, 1e-4, 1),
     ],
 )
-def test_differences_between_records_are_listed(recorded: object, now: object, allowed: float, count: int) -> None:
+def test_all_differences_between_two_records_are_listed(
+    recorded: object, now: object, allowed: float, count: int
+) -> None:
     assert len(list(differences(recorded, now, allowed))) == count

@@ -51,7 +51,7 @@ def test_a_study_does_not_shut_down_ray_if_ray_was_already_running_in_its_proces
     assert process() == before
 
 
-def test_two_studies_in_a_background_thread_leave_no_ray_processes(studies: Path) -> None:
+def test_two_studies_in_a_background_thread_leave_no_ray_processes_behind(studies: Path) -> None:
     found: list[edt.StudyResults] = []
     before = process()
 

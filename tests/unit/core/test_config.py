@@ -74,7 +74,7 @@ def test_an_override_without_an_equals_sign_is_rejected(override: str) -> None:
         parse_overrides([override])
 
 
-def test_an_unknown_preset_is_rejected_with_the_closest_name() -> None:
+def test_an_unknown_preset_is_rejected_and_the_closest_name_is_suggested() -> None:
     with pytest.raises(ConfigError, match="did you mean latentbe"):
         load_config("latentbee")
 
@@ -87,17 +87,17 @@ def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
 # --- merging ---
 
 
-def test_a_change_without_a_kind_keeps_the_other_settings() -> None:
+def test_an_override_without_a_kind_keeps_the_other_settings() -> None:
     changed = merge_settings({"loss": {"kind": "averaged", "alpha": 0.5}}, {"loss": {"temperature": 2}})
     assert changed == {"loss": {"kind": "averaged", "alpha": 0.5, "temperature": 2}}
 
 
-def test_a_change_to_the_same_kind_keeps_the_other_settings() -> None:
+def test_an_override_with_the_same_kind_keeps_the_other_settings() -> None:
     changed = merge_settings({"kind": "averaged", "alpha": 0.5}, {"kind": "averaged", "temperature": 2})
     assert changed == {"kind": "averaged", "alpha": 0.5, "temperature": 2}
 
 
-def test_a_change_to_another_kind_removes_all_settings_of_the_previous_kind() -> None:
+def test_an_override_with_another_kind_removes_all_settings_of_the_previous_kind() -> None:
     config = load_config("kd", ["loss.kind=one_to_one", "loss.temperature=2"])
     assert config.loss == OneToOne(temperature=2.0)
 

@@ -56,7 +56,7 @@ def test_a_trial_without_a_value_is_drawn_at_the_worse_end_of_the_axis() -> None
     assert scale.worst("max") < 0.8 < 0.9 < scale.worst("min")
 
 
-def test_values_without_a_logarithm_and_missing_values_are_accepted() -> None:
+def test_logarithmic_axes_accept_missing_values_and_values_without_a_logarithm() -> None:
     assert not Scale.of([0.0, 1.0], log=True).log
     assert Scale.of([math.inf, math.nan], log=True) == Scale(0, 1, log=False)
     assert Scale.of([0.5], log=False).low < 0.5 < Scale.of([0.5], log=False).high

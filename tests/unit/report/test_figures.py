@@ -153,7 +153,7 @@ def test_the_parallel_coordinates_have_a_line_for_every_finished_trial_and_reada
     assert line[without * (len(names) + 1) + names.index("decay")] < 0
 
 
-def test_the_front_figure_shows_nondominated_trials_and_the_ensemble_at_the_cost_of_all_members(
+def test_the_front_figure_shows_nondominated_trials_and_the_ensemble_with_its_total_cost(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["pareto"].figure)
@@ -167,7 +167,7 @@ def test_the_front_figure_shows_nondominated_trials_and_the_ensemble_at_the_cost
     assert len(drawn["baselines"].x) == 2
 
 
-def test_the_reliability_figure_shows_winner_best_baseline_and_ensemble_with_all_bin_sizes(
+def test_the_reliability_figure_shows_winner_best_baseline_and_ensemble_with_the_size_of_each_bin(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["reliability"].figure)

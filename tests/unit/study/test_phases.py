@@ -98,7 +98,7 @@ class Follower:
         self.seen.append((what, len(read_journal(self.home / "events.jsonl")), counts))
 
 
-def test_log_observers_are_called_before_writing_study_json_and_trial_observers_after(
+def test_log_observers_are_called_before_study_json_is_written_and_trial_observers_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study_state, "SAVE_SECONDS", 0.0)

@@ -228,7 +228,7 @@ def test_a_file_path_is_not_accepted_as_a_study(studies: Path) -> None:
         edt.launch("my.yaml", studies_dir=studies)  # type: ignore[arg-type]
 
 
-def test_an_invalid_study_config_is_refused_with_all_issues(studies: Path) -> None:
+def test_an_invalid_study_config_is_refused_and_all_issues_are_reported(studies: Path) -> None:
     bad = study(search={"loss.temprature": edt.uniform(1, 2)}, baselines=["kdd"])
     assert [issue.name for issue in bad.check()] == ["baselines.0", "search.loss.temprature"]
     with pytest.raises(edt.ConfigError) as caught:

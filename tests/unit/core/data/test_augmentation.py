@@ -59,7 +59,7 @@ def by_hand(images: Tensor, piece: StandardAugmentation, seed: int) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("piece", PIECES, ids=str)
 @pytest.mark.parametrize("seed", range(3))
-def test_augmenting_a_batch_equals_a_loop_over_its_pixels(
+def test_the_augmentation_of_a_batch_equals_a_loop_over_its_pixels(
     piece: StandardAugmentation, shape: tuple[int, ...], seed: int
 ) -> None:
     images = pictures(shape)
@@ -100,7 +100,7 @@ def test_successive_batches_are_augmented_differently(piece: StandardAugmentatio
     assert not torch.equal(piece(images, generator), piece(images, generator))
 
 
-def test_about_half_of_the_images_are_mirrored_and_the_others_are_unchanged() -> None:
+def test_about_half_of_the_images_are_mirrored_and_all_others_are_unchanged() -> None:
     images = numbered(2000, 3)
     mirrored = (StandardAugmentation(flip=True)(images, seeded()) == images.flip(-1)).all(3).all(2).all(1)
     others = StandardAugmentation(flip=True)(images, seeded())[~mirrored]

@@ -25,7 +25,7 @@ def rgb(*pixels: tuple[int, int, int]) -> Image.Image:
     return Image.fromarray(np.array([pixels], dtype=np.uint8))
 
 
-def test_a_color_image_has_separate_channels(tmp_path: Path) -> None:
+def test_a_color_image_is_read_with_separate_channels(tmp_path: Path) -> None:
     pixels = read(tmp_path, rgb((1, 2, 3), (4, 5, 6)))
     assert pixels.tolist() == [[[1, 4]], [[2, 5]], [[3, 6]]]
 

@@ -51,7 +51,7 @@ def test_tensors_lists_and_floats_give_the_same_images_as_arrays(convert: Any) -
     assert Data.from_arrays(convert(COLOR), LABELS, **SIZES) == Data.from_arrays(COLOR, torch.tensor(LABELS), **SIZES)
 
 
-def test_changing_the_array_afterwards_does_not_change_the_data() -> None:
+def test_a_later_change_of_the_array_does_not_change_the_data() -> None:
     own = GRAY.copy()
     data = Data.from_arrays(own, LABELS, **SIZES)
     before = load_data(data).train.images.clone()
@@ -139,7 +139,7 @@ class Endless(IterableDataset[Any]):
         (Pairs([]), "dataset: has no items"),
     ],
 )
-def test_an_invalid_dataset_is_rejected_with_the_index_of_the_item(dataset: Any, message: str) -> None:
+def test_an_invalid_dataset_is_rejected_and_the_error_states_the_index_of_the_item(dataset: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"^{message}"):
         Data.from_dataset(dataset, **SIZES)
 

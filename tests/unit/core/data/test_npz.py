@@ -59,7 +59,7 @@ def test_the_last_axis_is_the_channel_axis_if_the_layout_is_ambiguous(tmp_path: 
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
-def test_floats_between_zero_and_one_become_the_nearest_bytes(tmp_path: Path, dtype: Any) -> None:
+def test_floats_between_zero_and_one_are_rounded_to_bytes(tmp_path: Path, dtype: Any) -> None:
     given = (RGB / 255).astype(dtype)
     np.testing.assert_array_equal(read(tmp_path, x_train=given, y_train=LABELS).pool.images.numpy(), RGB)
 
@@ -123,7 +123,7 @@ def test_splits_in_the_file_are_found_under_their_usual_names_and_used_completel
     assert source.warnings == ()
 
 
-def test_existing_splits_are_used_as_the_splits(tmp_path: Path) -> None:
+def test_splits_that_exist_in_the_source_are_not_drawn_again(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3] // 2, y_val=LABELS[:3], x_unlabeled=RGB[:5] // 5)
     data = load_data(Npz(path=str(file), test_size=3))
@@ -132,7 +132,7 @@ def test_existing_splits_are_used_as_the_splits(tmp_path: Path) -> None:
     assert (data.unlabeled.labels == -1).all()
 
 
-def test_a_size_overridden_by_an_existing_split_causes_a_warning(tmp_path: Path) -> None:
+def test_a_size_setting_that_an_existing_split_overrides_causes_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3], y_val=LABELS[:3], x_test=RGB[:4], y_test=LABELS[:4])
     for sizes in ({}, {"val_size": 3, "test_size": 4}):

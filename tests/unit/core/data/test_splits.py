@@ -44,14 +44,14 @@ def test_unlabeled_images_have_the_label_minus_one() -> None:
 
 
 @pytest.mark.parametrize(("part", "each"), [("train", 20), ("validation", 30)])
-def test_every_class_has_its_share_of_each_split(part: str, each: int) -> None:
+def test_every_class_has_a_proportional_share_of_each_split(part: str, each: int) -> None:
     data, _ = cut()
     assert Counter(getattr(data, part).labels.tolist()) == {0: each, 1: each, 2: each}
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("part", ["train", "validation"])
-def test_class_counts_of_the_digits_are_within_one_of_their_proportional_share(part: str, seed: int) -> None:
+def test_class_counts_of_the_digits_differ_by_at_most_one_from_their_proportional_share(part: str, seed: int) -> None:
     counts = Counter(getattr(load_data(Digits(seed=seed)), part).labels.tolist())
     everywhere = Counter(sklearn_digits().target.tolist())
     images = sum(counts.values())
@@ -252,7 +252,7 @@ def test_a_batch_contains_floats_between_zero_and_one_in_new_memory() -> None:
     assert split.images.tolist() == [[[[0, 51]]], [[[255, 102]]]]
 
 
-def test_every_byte_divided_by_255_is_between_zero_and_one() -> None:
+def test_every_byte_value_divided_by_255_is_between_zero_and_one() -> None:
     unit = to_unit(torch.arange(256, dtype=torch.uint8))
     assert unit.min() == 0
     assert unit.max() == 1

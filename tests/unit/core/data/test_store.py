@@ -75,7 +75,7 @@ def test_a_run_on_images_in_a_store_gives_the_same_metrics_as_on_images_in_memor
 
 
 @pytest.mark.usefixtures("in_files")
-def test_channel_statistics_agree_with_numpy(folder: Path, tmp_path: Path) -> None:
+def test_channel_statistics_of_a_store_agree_with_numpy(folder: Path, tmp_path: Path) -> None:
     train = load_data(settings(folder), tmp_path).train
     pixels = train.images[:].numpy() / 255
     mean, std = train.channel_statistics()
@@ -212,7 +212,7 @@ def test_prefetched_batches_equal_those_in_memory(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("in_files")
-def test_an_error_during_prefetching_is_raised(folder: Path, tmp_path: Path) -> None:
+def test_an_error_during_prefetching_is_raised_in_the_caller(folder: Path, tmp_path: Path) -> None:
     images = load_data(settings(folder), tmp_path).train.images
     atomic_write(tmp_path / "datasets" / stored(tmp_path)[0] / "images.npy", lambda file: file.write_bytes(b""))
     assert isinstance(images, SharedImages)

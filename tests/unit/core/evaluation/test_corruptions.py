@@ -41,7 +41,7 @@ def test_the_corruptions_are_the_five_documented_ones() -> None:
 @pytest.mark.parametrize(
     "images", [smooth(), digits(), smooth(side=28, channels=1), smooth(side=64)], ids=["rgb", "digits", "gray", "large"]
 )
-def test_higher_severity_moves_images_further_from_the_clean_ones(name: str, images: Tensor) -> None:
+def test_a_higher_severity_increases_the_distance_from_the_clean_images(name: str, images: Tensor) -> None:
     distances = [distance(corrupt(images, name, severity, 0), images) for severity in range(1, 6)]
     assert distances[0] > 0
     assert all(milder < worse for milder, worse in pairwise(distances)), distances
@@ -156,7 +156,7 @@ def test_brightness_changes_the_hsv_value_and_preserves_hue_and_saturation() -> 
         assert np.abs(after.numpy() - np.array(expected) * 255).max() <= 0.51
 
 
-def test_black_becomes_gray_when_brightened() -> None:
+def test_black_becomes_gray_if_the_brightness_is_increased() -> None:
     assert corrupt(torch.zeros((1, 3, 2, 2), dtype=torch.uint8), "brightness", 2, 0).unique().tolist() == [26]
 
 

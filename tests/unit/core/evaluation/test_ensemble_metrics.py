@@ -125,7 +125,7 @@ def test_the_ensemble_equivalent_of_a_single_teacher_is_one(cnll: float) -> None
 
 
 @pytest.mark.parametrize(("cnll", "curve"), [(math.nan, PUBLISHED), (0.7, [0.8, math.nan, 0.6])])
-def test_the_ensemble_equivalent_of_nan_is_nan_and_not_the_best_score(cnll: float, curve: list[float]) -> None:
+def test_the_ensemble_equivalent_of_a_nan_score_is_nan_and_not_the_best_value(cnll: float, curve: list[float]) -> None:
     assert math.isnan(deep_ensemble_equivalent(cnll, curve))
 
 
@@ -208,7 +208,7 @@ def test_a_student_with_probability_zero_for_a_possible_class_has_infinite_kl() 
     assert predictive_kl(unsure, certain) == pytest.approx(-math.log(0.75))
 
 
-def test_diversity_and_fidelity_of_float32_predictions_are_computed_in_float64() -> None:
+def test_diversity_and_fidelity_are_computed_in_float64_for_float32_predictions() -> None:
     log_p = random_members(12)[0].float()
     assert pairwise_kl(log_p) == pairwise_kl(log_p.double())
     assert mutual_information(log_p) == mutual_information(log_p.double())

@@ -39,7 +39,7 @@ def elsewhere(data: DataSplits, ensemble: TeacherEnsemble) -> Split:
     return Split(data.train.images, torch.where(torch.arange(len(known)) % 3 == 0, data.train.labels, known))
 
 
-def test_the_temperature_is_fitted_on_validation_and_not_on_the_evaluated_split(
+def test_the_temperature_is_fitted_on_the_validation_split_and_not_on_the_evaluated_split(
     data: DataSplits, ensemble: TeacherEnsemble, elsewhere: Split
 ) -> None:
     row = Evaluator(ensemble, data, elsewhere).student(ensemble.networks[0])
@@ -114,7 +114,7 @@ def test_the_cost_of_unmerged_subnetworks_is_proportional_to_their_number(subnet
     assert merged == plain
 
 
-def test_measuring_the_cost_preserves_the_mode_of_the_network(data: DataSplits) -> None:
+def test_measuring_the_cost_preserves_the_training_mode_of_the_network(data: DataSplits) -> None:
     network = new_student(tiny_config(), data).merged().train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     model_complexity(network, data.train.images.shape[1:])
@@ -152,7 +152,7 @@ def test_the_given_split_is_not_modified(data: DataSplits, ensemble: TeacherEnse
     assert torch.equal(split.images, before)
 
 
-def test_diagnostics_contain_every_network_and_the_teachers(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_the_diagnostics_contain_every_network_and_the_teachers(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     one = ensemble.networks[0]
     drawn = Evaluator(ensemble, data, data.validation).diagnostics([one])
     (portrait,) = drawn["networks"]
@@ -161,7 +161,7 @@ def test_diagnostics_contain_every_network_and_the_teachers(data: DataSplits, en
     assert sum(images for _, _, images in drawn["ensemble"]["reliability"]) == len(data.validation)
 
 
-def test_diagnostics_order_images_by_the_disagreement_of_the_teachers(
+def test_the_diagnostics_sort_images_by_the_disagreement_of_the_teachers(
     data: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     drawn = Evaluator(ensemble, data, data.validation).diagnostics([])

@@ -251,7 +251,7 @@ def test_top_5_accuracy_is_omitted_if_it_is_always_1(classes: int, reported: boo
     assert ("top5_accuracy" in all_metrics(log_p, labels)) is reported
 
 
-def test_the_metrics_table_lists_each_metric_once_with_its_direction() -> None:
+def test_the_metrics_table_lists_each_metric_once_and_states_its_direction() -> None:
     log_p, labels = random_case(0)
     right = (50.0 * torch.nn.functional.one_hot(labels, 7).double()).log_softmax(-1)
     now, perfect = all_metrics(log_p, labels), all_metrics(right, labels)

@@ -73,7 +73,7 @@ def test_a_metric_name_that_is_invalid_in_file_names_or_mlflow_is_refused(name: 
         Config(metrics=[own()])
 
 
-def test_metrics_without_direction_and_duplicate_metric_names_are_refused() -> None:
+def test_metrics_without_a_direction_and_duplicate_metric_names_are_refused() -> None:
     class Undirected(Metric):
         pass
 

@@ -78,7 +78,7 @@ def test_the_warning_about_one_image_in_two_splits_uses_the_singular() -> None:
     assert warnings_of(source)[0].startswith("data: 1 of 4 test images is also in the training split")
 
 
-def test_duplicates_in_the_pool_may_be_in_two_splits_and_are_counted() -> None:
+def test_duplicates_in_the_pool_may_be_in_two_splits_and_a_warning_states_their_number() -> None:
     twice = joined(POOL, POOL)
     data, test = split_source(RawData(twice, NAMES), SplitSizes(train_size=None, val_size=0.25, test_size=0.25))
     train = {image.numpy().tobytes() for image in data.train.images}
@@ -180,7 +180,7 @@ def test_arrays_that_were_scaled_twice_are_rejected_by_name(
         npz(tmp_path, **arrays)
 
 
-def test_arrays_with_a_scale_other_than_255_cause_a_warning(tmp_path: Path) -> None:
+def test_arrays_with_a_maximum_far_below_255_cause_a_warning(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=IMAGES // 16, labels=LABELS)
     lines = [str(warning) for warning in load_data(Npz(path=str(tmp_path / "x.npz"))).warnings]
     assert any("training images are nearly black: their largest value is 15 of 255" in line for line in lines)

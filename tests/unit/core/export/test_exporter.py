@@ -339,7 +339,7 @@ def test_the_metadata_of_every_file_describe_its_inputs(run: DistillationRun, ex
         assert Config.model_validate_json(metadata["config"]) == run.config
 
 
-def test_onnx_maps_bytes_of_any_number_of_images_to_logits_and_probabilities(exported: Path) -> None:
+def test_the_onnx_file_maps_any_number_of_images_to_logits_and_probabilities(exported: Path) -> None:
     session = onnxruntime.InferenceSession(exported / "student.onnx")
     (images,) = session.get_inputs()
     assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", ["height", "width", 1])
@@ -444,7 +444,7 @@ def test_the_card_states_data_classes_teachers_settings_and_limitations(run: Dis
     assert "published under `cc-by-4.0`" in card
 
 
-def test_without_a_license_the_card_states_that_none_was_given(run: DistillationRun, tmp_path: Path) -> None:
+def test_without_a_license_the_card_states_that_no_license_was_given(run: DistillationRun, tmp_path: Path) -> None:
     export_student(run, tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert front_matter(card)["license"] == "other"
@@ -518,7 +518,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.e2e
-def test_the_command_prints_files_differences_and_costs_and_nothing_else(studies: Path) -> None:
+def test_the_export_command_prints_files_differences_and_costs_and_nothing_else(studies: Path) -> None:
     printed = (studies / "printed.txt").read_text()
     lines = printed.splitlines()
     for name in NETWORKS:
@@ -530,7 +530,7 @@ def test_the_command_prints_files_differences_and_costs_and_nothing_else(studies
 
 
 @pytest.mark.e2e
-def test_the_onnx_file_has_the_same_accuracy_with_only_onnxruntime_and_numpy(studies: Path, tmp_path: Path) -> None:
+def test_the_onnx_file_gives_the_same_accuracy_with_only_onnxruntime_and_numpy(studies: Path, tmp_path: Path) -> None:
     test = load_test(load_config(studies / "run" / "config.yaml").data)
     np.savez(tmp_path / "test.npz", images=test.images.numpy(), labels=test.labels.numpy())
     program = f"""

@@ -82,7 +82,7 @@ def test_weights_of_two_random_teachers_have_the_closed_form(cap: float) -> None
 
 
 @pytest.mark.parametrize("cap", [1, 0.5, 0.1])
-def test_a_single_teacher_has_the_full_weight(cap: float) -> None:
+def test_a_single_teacher_has_weight_one(cap: float) -> None:
     assert solve([[3.0, 4]], cap) == pytest.approx([1])
 
 
@@ -312,7 +312,7 @@ def test_the_loss_of_case_a4_equals_the_hand_computed_value() -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 @pytest.mark.parametrize(("subnetworks", "teachers"), [(1, 1), (1, 4), (3, 2)])
-def test_directions_are_the_mean_gradients_of_the_loss_of_each_teacher(
+def test_the_direction_of_a_teacher_is_the_mean_gradient_of_its_loss(
     temperature: float, subnetworks: int, teachers: int
 ) -> None:
     student, t = random_logits(subnetworks, 0), random_logits(teachers, 1)
@@ -365,7 +365,7 @@ def test_unlabeled_images_are_included_in_the_distillation_term() -> None:
     assert losses[0] == losses[1] > 0
 
 
-def test_weights_of_a_student_close_to_its_teachers_improve_the_losses_of_all_teachers() -> None:
+def test_close_to_the_teachers_a_step_with_these_weights_reduces_the_losses_of_all_teachers() -> None:
     s = random_logits(1, 0)
     directions = AeKd().directions(s, s + 1e-6 * random_logits(3, 1))[0]
     d = AeKd(tolerance=1.0).teacher_weights(s, s + 1e-6 * random_logits(3, 1))[0] @ directions
@@ -395,7 +395,7 @@ class Calls(nn.Module):
         self.backwards += 1
 
 
-def test_a_step_requires_one_forward_pass_of_each_network_and_one_backward_pass_of_the_student() -> None:
+def test_a_step_requires_one_forward_pass_per_network_and_one_backward_pass_of_the_student() -> None:
     config = tiny_config("loss.kind=aekd")
     networks, own = [Calls(m) for m in range(3)], Calls(9)
     student = Single()(own)

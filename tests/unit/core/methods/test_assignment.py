@@ -21,7 +21,7 @@ from ensdistill.methods.assignment import sample_pair, subnetwork_targets, teach
         (3, 1, [[0], [0], [0]]),
     ],
 )
-def test_each_subnetwork_has_the_teachers_assigned_by_the_rule(
+def test_the_rule_assigns_the_expected_teachers_to_each_subnetwork(
     subnetworks: int, teachers: int, expected: list[list[int]]
 ) -> None:
     assert [teachers_of(k, subnetworks, teachers) for k in range(subnetworks)] == expected
@@ -46,7 +46,7 @@ def test_with_as_many_subnetworks_as_teachers_each_target_is_the_prediction_of_o
     assert torch.equal(subnetwork_targets(p, 3), p)
 
 
-def test_with_more_subnetworks_than_teachers_teachers_are_reused_in_order() -> None:
+def test_if_there_are_more_subnetworks_than_teachers_the_teachers_are_reused_in_order() -> None:
     p = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
     assert torch.equal(subnetwork_targets(p, 3), torch.stack([p[0], p[1], p[0]]))
 

@@ -41,14 +41,14 @@ def test_ema_of_six_weights_equals_the_hand_computed_value(debias: bool, expecte
     assert weight(average, student) == pytest.approx(expected, abs=1e-5)
 
 
-def test_ema_of_equal_weights_is_that_weight() -> None:
+def test_the_ema_of_equal_weights_equals_these_weights() -> None:
     student = scalar_student()
     average = Ema(decay=0.97)(student)
     show(average, student, [3.0] * 20)
     assert weight(average, student) == pytest.approx(3.0, abs=1e-12)
 
 
-def test_ema_without_decay_is_the_last_weight() -> None:
+def test_the_ema_with_decay_zero_is_the_last_weight() -> None:
     student = scalar_student()
     average = Ema(decay=0.0)(student)
     show(average, student, VALUES)
@@ -122,7 +122,7 @@ def test_without_averaging_the_average_is_the_student_itself() -> None:
     assert average.averaged(student) is student
 
 
-def test_without_averaging_the_state_is_empty() -> None:
+def test_without_averaging_the_state_of_the_average_is_empty() -> None:
     average = NoAveraging()(scalar_student())
     average.load_state_dict(average.state_dict())
     assert average.state_dict() == {}
@@ -187,7 +187,7 @@ def test_the_mean_of_weights_at_the_ends_of_epochs_equals_the_hand_computed_valu
 
 
 @pytest.mark.parametrize("settings", [Swa(start=0.5), Lawa(window=3), GreedySoup()], ids=repr)
-def test_before_the_first_epoch_end_the_average_is_the_student_itself(settings: Swa | Lawa | GreedySoup) -> None:
+def test_before_the_end_of_the_first_epoch_the_average_is_the_student_itself(settings: Swa | Lawa | GreedySoup) -> None:
     student = scalar_student()
     average = settings(student)
     show(average, student, VALUES[:2], [0.2, 0.4])
@@ -335,7 +335,7 @@ def greedy(score: Callable[[float], float], values: list[float], candidates: int
 
 
 @pytest.mark.parametrize("digits", [0, 6])  # rounded to integers, many epochs are equally good
-def test_the_soup_equals_the_greedy_recipe_on_the_best_epochs_and_is_never_worse_than_the_best(digits: int) -> None:
+def test_the_soup_equals_the_greedy_recipe_and_is_never_worse_than_the_best_epoch(digits: int) -> None:
     chance = random.Random(0)
     for _ in range(30):
         best_at, candidates = chance.uniform(-5, 5), chance.randint(1, 6)

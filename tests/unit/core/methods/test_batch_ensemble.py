@@ -232,7 +232,7 @@ def test_the_merged_convolution_equals_the_explicit_layer_or_the_mean_of_explici
     assert_close(merged.bias.detach(), (layer.bias * s.mean(0)).detach())
 
 
-def test_tokens_of_a_linear_layer_are_scaled_along_their_last_axis() -> None:
+def test_a_linear_layer_scales_tokens_along_their_last_axis() -> None:
     layer = nn.Linear(3, 2).double()
     student = BatchEnsemble(subnetworks=2)(layer)
     randomize(student)
@@ -490,7 +490,7 @@ def test_shared_weights_equal_those_of_the_plain_network_with_the_same_seed(fact
     assert all(torch.equal(shared[name], tensor) for name, tensor in plain.items())
 
 
-def test_mean_of_probabilities_is_the_prediction_rule_of_diversity_matters(digits: DataSplits) -> None:
+def test_mean_of_probabilities_is_the_prediction_rule_of_the_diversity_matters_paper(digits: DataSplits) -> None:
     config = load_config("diversity", ["student.subnetworks=3", "model.width=4", "model.blocks=2"])
     student = new_student(config, digits).eval()
     x = digits.train[slice(0, 5)][0]

@@ -135,7 +135,7 @@ def test_branches_start_from_different_weights() -> None:
         assert len({id(p) for p in part.parameters()}) == 3 * len(list(part.parts[0].parameters()))
 
 
-def test_batchnorm_statistics_of_a_branch_are_those_of_its_features() -> None:
+def test_batchnorm_statistics_of_a_branch_are_computed_from_its_own_features() -> None:
     student = Branches(subnetworks=2)(convnet()).train()
     convolution, norm = (
         m for m in student.modules() if isinstance(m, Branched) and not isinstance(m.parts[0], nn.Linear)
@@ -181,7 +181,7 @@ def test_the_same_seed_gives_the_same_branches(digits: DataSplits) -> None:
     ],
     ids=["wide_resnet", "resnet18", "mobilenet"],
 )
-def test_new_branches_are_initialized_on_the_scale_of_the_first_branch(network: Callable[[], nn.Module]) -> None:
+def test_new_branches_are_initialized_with_the_scale_of_the_first_branch(network: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     student = Branches(subnetworks=2)(network())
     for name, part in ((n, m) for n, m in student.named_modules() if isinstance(m, Branched)):

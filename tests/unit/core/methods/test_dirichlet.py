@@ -78,7 +78,7 @@ def test_the_end2_loss_is_minimal_at_the_distribution_that_generated_the_teacher
         assert loss(settings, (alpha.log() + hand(shift)).view(1, 1, 3), teachers) > best
 
 
-def test_smoothing_keeps_the_loss_of_a_certain_teacher_finite() -> None:
+def test_smoothing_keeps_the_loss_finite_if_a_teacher_is_certain() -> None:
     s = torch.zeros(1, 1, 3, requires_grad=True)
     value = loss(End2(), s, torch.tensor([[[800.0, 0, -800]]]))
     value.backward()
@@ -164,7 +164,7 @@ def test_teacher_logits_are_divided_by_the_temperature_before_any_other_operatio
 
 @pytest.mark.parametrize("divergence", ["proxy", "reverse"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_loss_and_gradient_are_finite_if_teachers_agree(divergence: str, dtype: torch.dtype) -> None:
+def test_the_loss_and_its_gradient_are_finite_if_all_teachers_agree(divergence: str, dtype: torch.dtype) -> None:
     z = Z.to(dtype).requires_grad_()
     value = proxy(divergence, z, MEMBERS[:1].repeat(3, 1, 1).to(dtype))
     value.backward()

@@ -267,7 +267,7 @@ def test_a_term_with_weight_zero_is_not_computed() -> None:
     assert float(weighted_sum((0.0, never), (2.0, lambda: torch.tensor(3.0)), (0, never))) == 6
 
 
-def test_a_sum_whose_weights_are_all_zero_is_zero_and_has_a_gradient() -> None:
+def test_a_sum_of_terms_with_weight_zero_is_zero_and_has_a_gradient() -> None:
     student = torch.ones(2, requires_grad=True)
     weighted_sum((0.0, student.sum), (0.0, never)).backward()
     assert student.grad.tolist() == [0, 0]

@@ -146,7 +146,7 @@ def _without_student_changes(student: Student, digits: DataSplits) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_weights_batchnorm_statistics_and_mode_of_the_student_are_unchanged(
+def test_the_weights_the_batchnorm_statistics_and_the_mode_of_the_student_are_unchanged(
     student: Student, digits: DataSplits, training: bool
 ) -> None:
     _without_student_changes(student.train(training), digits)
@@ -216,7 +216,7 @@ def test_a_step_through_a_normalizing_network_agrees_with_the_chain_rule() -> No
 # --- gaussian noise and none ---
 
 
-def test_gaussian_noise_is_normal_with_the_step_size_as_standard_deviation() -> None:
+def test_gaussian_noise_is_normally_distributed_with_the_step_size_as_standard_deviation() -> None:
     x = torch.full((100, 1, 20, 20), 0.5)
     noise = (Gaussian(step_size=0.05)(x, TEACHERS, STUDENT, streams()) - x).flatten().double()
     assert kstest((noise / 0.05).numpy(), "norm").pvalue > 0.01
@@ -245,7 +245,7 @@ W_O1 = hand([[0.5, -1, 0.25]])
 @pytest.mark.parametrize(
     ("piece", "expected"), [(Ods(), [0.601743, 0.294735]), (ConfOds(), [0.600724, 0.297812])], ids=["ods", "conf_ods"]
 )
-def test_diversified_sampling_equals_the_hand_computed_value(
+def test_the_output_of_diversified_sampling_equals_the_hand_computed_value(
     piece: Ods, expected: Sequence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "rand", lambda *shape, **named: (W_O1 + 1) / 2)

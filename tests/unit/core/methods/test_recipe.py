@@ -94,7 +94,7 @@ def test_the_linear_schedule_by_steps_decays_from_one_half_to_nine_tenths_of_tra
 
 
 @pytest.mark.parametrize("lr_update", ["step", "epoch"])
-def test_the_steps_schedule_has_the_published_milestones(lr_update: str) -> None:
+def test_the_multistep_schedule_has_the_published_milestones(lr_update: str) -> None:
     # METHODS 5.4: 240 epochs, multiplied by 0.1 at 150, 180 and 210
     training = Training(
         epochs=240, warmup_epochs=0, lr_schedule="multistep", lr_update=lr_update, optimizer=Sgd(lr=0.05)

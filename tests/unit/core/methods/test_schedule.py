@@ -58,7 +58,7 @@ def test_settings_without_changes_are_the_same_in_every_epoch() -> None:
     assert tiny_config().at_epoch(1) == tiny_config().at_epoch(3) == tiny_config().prefix_until(3) == tiny_config()
 
 
-def test_a_change_has_taken_effect_if_its_epoch_is_before_the_current_one() -> None:
+def test_a_change_has_taken_effect_if_its_epoch_is_before_the_current_epoch() -> None:
     config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (4, SLOWER))
     taken = [[change.after_epoch for change in config.prefix_until(epoch).schedule] for epoch in range(6)]
     assert taken == [[], [], [], [2], [2], [2, 4]]
@@ -137,7 +137,9 @@ def test_a_new_value_is_validated_by_the_piece_it_changes(settings: Settings, fa
 @pytest.mark.parametrize(
     ("epochs", "place", "last"), [((5,), 0, 0), ((7,), 0, 0), ((2, 2), 1, 2), ((3, 1), 1, 3), ((4, 5), 1, 4)]
 )
-def test_changes_must_be_in_order_and_before_the_last_epoch(epochs: tuple[int, ...], place: int, last: int) -> None:
+def test_scheduled_changes_must_be_in_order_and_before_the_last_epoch(
+    epochs: tuple[int, ...], place: int, last: int
+) -> None:
     (fault,) = faults(*({"after_epoch": after, "set": COOLER} for after in epochs))
     assert fault == (
         f"schedule.{place}.after_epoch: must be above {last} and below 5 (training.epochs), not {epochs[place]}"
@@ -164,7 +166,7 @@ def test_a_change_must_state_an_epoch_and_settings(change: Any, fault: str) -> N
     assert faults(change) == [fault]
 
 
-def test_the_errors_of_all_changes_are_reported_together() -> None:
+def test_the_errors_in_all_scheduled_changes_are_reported_together() -> None:
     told = faults(
         {"after_epoch": 3, "set": {"student.kind": "branches", "loss.alpha": 2, "loss.weight": 1}},
         {"after_epoch": 3, "set": {"seed": 1}},
@@ -179,12 +181,12 @@ def test_the_errors_of_all_changes_are_reported_together() -> None:
 # --- files, overrides, parameters ---
 
 
-def test_changes_can_be_set_on_the_command_line() -> None:
+def test_scheduled_changes_can_be_given_on_the_command_line() -> None:
     config = tiny_config("schedule=[{after_epoch: 1, set: {loss.temperature: 2}}]")
     assert config == scheduled(tiny_config(), (1, COOLER))
 
 
-def test_yaml_with_changes_is_read_back_as_the_same_settings(tmp_path: Path) -> None:
+def test_yaml_with_scheduled_changes_is_read_back_as_the_same_settings(tmp_path: Path) -> None:
     config = scheduled(tiny_config(preset="latentbe"), (1, COOLER), (2, {"perturbation.step_size": 1 / 3} | SLOWER))
     (tmp_path / "c.yaml").write_text(to_yaml(config))
     again = load_config(tmp_path / "c.yaml")
@@ -196,7 +198,7 @@ def test_an_empty_schedule_is_not_written() -> None:
     assert "schedule" not in flatten(tiny_config().model_dump(mode="json"))
 
 
-def test_changes_are_logged_as_one_readable_parameter() -> None:
+def test_scheduled_changes_are_logged_as_one_readable_parameter() -> None:
     flat = flatten(scheduled(tiny_config(), (1, COOLER)).model_dump(mode="json"))
     assert str(flat["schedule"]) == "[{'after_epoch': 1, 'set': {'loss.temperature': 2.0}}]"
 
@@ -247,7 +249,9 @@ def test_the_hash_does_not_depend_on_the_order_or_notation_of_changes() -> None:
 # --- metrics and weights ---
 
 
-def test_a_full_batch_run_with_changes_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_full_batch_run_with_scheduled_changes_equals_an_explicit_loop(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     # One batch per epoch, so that the order of the images does not matter.
     overrides = ("training.epochs=4", "training.batch_size=40", "training.lr_schedule=constant")
     base = tiny_config(*overrides, "training.warmup_epochs=0")

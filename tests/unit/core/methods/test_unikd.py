@@ -91,7 +91,7 @@ def test_the_loss_of_an_unlabeled_image_is_weighted_distillation_only() -> None:
 
 
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
-def test_a_single_teacher_has_the_full_weight(teacher_weighting: str) -> None:
+def test_a_single_teacher_has_weight_one(teacher_weighting: str) -> None:
     for p in P:
         assert UniKd(teacher_weighting=teacher_weighting).teacher_weights(safe_log([p]), LABEL).item() == 1
 

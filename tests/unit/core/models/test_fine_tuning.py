@@ -57,7 +57,7 @@ def differing(network: nn.Module, other: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("form", ["safetensors", "torch", "wrapped"])
-def test_weights_from_a_file_replace_all_random_weights(
+def test_weights_in_a_file_replace_all_random_weights(
     form: str, trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     path, state = tmp_path / "w", trained[1].state_dict()
@@ -316,7 +316,7 @@ def test_factors_have_the_learning_rate_of_the_layer_that_they_scale(
     assert [found[name] for name in names] == pytest.approx([0.1, 0.1, 1.0, 1.0])
 
 
-def test_a_body_rate_is_refused_for_a_network_without_a_classifier() -> None:
+def test_a_body_learning_rate_is_refused_for_a_network_without_a_classifier() -> None:
     network = nn.Sequential(nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.Unflatten(1, (2, 3))))
     with pytest.raises(ConfigError, match=r"model.body_lr: this network has no linear or convolutional layer with 3"):
         prepare_training(network, Convnet(body_lr=0.1), 3)

@@ -129,7 +129,7 @@ def test_settings_that_cannot_build_a_network_are_refused_with_a_fix(overrides: 
 
 
 @pytest.mark.parametrize("layer", [Conv2d(64, 200, 3), Linear(576, 200)], ids=lambda layer: type(layer).__name__)
-def test_reset_layers_are_kaiming_normal_with_zero_bias_like_new_layers(layer: nn.Conv2d | nn.Linear) -> None:
+def test_layers_are_reset_to_kaiming_normal_weights_and_zero_biases(layer: nn.Conv2d | nn.Linear) -> None:
     with torch.no_grad():
         layer.weight.fill_(7)
         layer.bias.fill_(7)
@@ -264,7 +264,9 @@ def _units(network: nn.Module) -> Iterator[nn.Module]:
         ("mobilenet_v3_small", "original", 1),
     ],
 )
-def test_the_small_stem_keeps_the_resolution_that_the_original_stem_reduces(name: str, stem: str, side: int) -> None:
+def test_the_small_stem_preserves_the_resolution_but_the_original_stem_reduces_it(
+    name: str, stem: str, side: int
+) -> None:
     network = on_meta(Torchvision(name=name, stem=stem))
     last = network.layer4 if name == "resnet18" else network.features
     assert side_after(network, last) == side
@@ -312,7 +314,7 @@ def test_with_the_original_stem_the_network_equals_the_published_network(name: s
 @needs_torchvision
 @pytest.mark.parametrize("stem", ["small", "original"])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vgg11", "vit_b_16"])
-def test_the_first_convolution_has_the_number_of_image_channels(name: str, stem: str) -> None:
+def test_the_first_convolution_accepts_the_number_of_image_channels(name: str, stem: str) -> None:
     network = on_meta(Torchvision(name=name, stem=stem), (5, 32, 32))
     first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
     assert first.weight.shape[1] == 5
@@ -473,7 +475,9 @@ class Trap:
 
 
 @pytest.mark.parametrize("content", ["nonsense", "another network", "a tensor", "a part", "a trap"])
-def test_a_published_file_with_other_weights_is_refused(checkpoints: Path, tmp_path: Path, content: str) -> None:
+def test_a_file_of_published_weights_with_other_content_is_refused(
+    checkpoints: Path, tmp_path: Path, content: str
+) -> None:
     file = checkpoints / SHUFFLENET_FILE
     if content == "nonsense":
         file.write_bytes(b"<html>not found</html>")

@@ -312,7 +312,7 @@ def test_two_equally_likely_networks_are_refused(tmp_path: Path, digits: DataSpl
         ({"prefix": "modul."}, "; names start with module"),
     ],
 )
-def test_an_unknown_key_or_prefix_is_reported_with_the_available_ones(
+def test_an_unknown_key_or_prefix_is_reported_and_the_available_ones_are_listed(
     settings: dict[str, str], found: str, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save({"model": with_prefix(original(digits)[1].state_dict())}, tmp_path / "weights.pt")

@@ -125,7 +125,7 @@ def test_the_password_in_a_connection_string_is_masked(text: str) -> None:
         ("key AKIAPLANTEDPLANTED01 is unknown", "key *** is unknown"),
     ],
 )
-def test_an_unregistered_secret_is_recognized_by_the_preceding_text(text: str, shown: str) -> None:
+def test_an_unregistered_secret_is_recognized_from_the_preceding_text(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
 
 

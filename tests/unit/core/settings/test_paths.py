@@ -55,7 +55,7 @@ def test_a_path_in_an_override_is_relative_to_the_current_folder(override: str, 
     assert path_of(load_config(folder / "c.yaml", [override]).data) == str(Path.cwd() / "images.npz")
 
 
-def test_paths_of_teacher_files_become_absolute(folder: Path) -> None:
+def test_paths_of_teacher_files_are_made_absolute(folder: Path) -> None:
     (folder / "c.yaml").write_text("teachers: {count: 1, checkpoints: [{path: a.pt}, {path: /b.pt}, {path: ~/c.pt}]}\n")
     paths = [file.path for file in load_config(folder / "c.yaml").teachers.checkpoints]
     assert paths == [str(folder / "a.pt"), "/b.pt", os.path.expanduser("~/c.pt")]

@@ -135,7 +135,7 @@ def test_all_errors_are_reported_together() -> None:
     ],
     ids=str,
 )
-def test_an_issue_has_a_path_a_value_and_a_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
+def test_an_issue_contains_a_path_a_value_and_a_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         build_config(tree)
     assert [(one.path, one.value, one.hint) for one in caught.value.issues] == [issue]

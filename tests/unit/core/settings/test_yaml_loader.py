@@ -120,7 +120,7 @@ def test_byte_order_marks_and_line_endings_of_other_systems_are_not_part_of_valu
 
 
 @pytest.mark.parametrize("text", ["a:\n\tb: 1", "a: 1\n\tb: 2", "a:\n  b: 1\n\tc: 1"])
-def test_a_tab_is_reported(text: str) -> None:
+def test_a_tab_in_the_indentation_is_reported(text: str) -> None:
     with pytest.raises(ConfigError, match=r"line \d: a tab; indent with spaces"):
         parse_yaml(text, "a.yaml")
 

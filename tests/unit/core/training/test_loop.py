@@ -262,7 +262,7 @@ def test_full_batch_distillation_equals_an_explicit_training_loop(
     assert epochs[-1].val["nll"] == pytest.approx(evaluate(student, digits.validation)["nll"], abs=1e-3)
 
 
-def test_the_last_incomplete_batch_is_dropped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_an_incomplete_last_batch_is_dropped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # 40 images in batches of 30: one step per epoch, so the first epoch (all warm-up from 0) keeps the weights.
     config = tiny_config("training.batch_size=30", "training.epochs=1")
     run = distill(config, ensemble, digits)
@@ -296,7 +296,7 @@ def test_the_returned_student_is_in_evaluation_mode(ensemble: TeacherEnsemble, d
         assert not any(module.training for module in student.modules())
 
 
-def test_evaluating_an_epoch_does_not_change_the_next_one(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_evaluating_an_epoch_does_not_change_the_next_epoch(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # The perturbation uses the running statistics of the student in training mode, so a change would be visible.
     overrides = ("student.subnetworks=2", "perturbation.step_size=0.1")
     refreshed, plain = (
@@ -659,7 +659,7 @@ def test_a_run_with_a_merge_is_reproducible(name: str, ensemble: TeacherEnsemble
     assert run(MERGING[name], ensemble, digits) == run(MERGING[name], ensemble, digits)
 
 
-def test_a_full_batch_run_that_merges_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_full_batch_run_with_a_merge_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     config = tiny_config(
         "student.subnetworks=2",
         "student.merge_after=0.5",
@@ -911,7 +911,7 @@ def test_unlabeled_batches_without_unlabeled_images_are_refused_immediately(
         distill(tiny_config("training.unlabeled_batch_size=1"), ensemble, with_unlabeled(digits, 0))
 
 
-def test_a_split_without_unlabeled_images_is_accepted_if_none_are_used(
+def test_a_split_without_unlabeled_images_is_accepted_if_batches_contain_none(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     assert run(tiny_config(), ensemble, with_unlabeled(digits, 0)) == run(tiny_config(), ensemble, digits)

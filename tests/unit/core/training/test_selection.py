@@ -30,7 +30,7 @@ def filled(training: Training, rows: list[dict[str, float]]) -> EpochSelection:
 
 
 @pytest.mark.parametrize(("select", "epoch"), [("last", 4), ("best_nll", 2), ("best_accuracy", 3)])
-def test_of_equally_good_epochs_the_first_is_selected_with_its_metrics_and_weights(select: Any, epoch: int) -> None:
+def test_the_first_of_equally_good_epochs_is_selected_with_its_metrics_and_weights(select: Any, epoch: int) -> None:
     selection = filled(Training(select_epoch=select), ROWS)
     assert (selection.epoch, selection.val, selection.subnetworks) == (epoch, ROWS[epoch - 1], {"nll": 10.0 * epoch})
     assert [float(t) for t in selection.weights.values()] == ([] if select == "last" else [epoch])

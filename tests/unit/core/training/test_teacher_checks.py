@@ -89,7 +89,7 @@ def members(*rows: tuple[float, float, float]) -> dict[str, Any]:
     return {"members": [{"accuracy": a, "nll": n, "at_chance": c} for a, n, c in rows]}
 
 
-def test_teachers_at_chance_and_overconfident_teachers_are_reported_by_number() -> None:
+def test_warnings_name_teachers_at_chance_and_overconfident_teachers_by_their_numbers() -> None:
     good, guessing, misleading = (0.9, 0.4, 0.0), (0.1, 2.4, 1.0), (0.5, 3.1, 0.0)
     assert not teacher_warnings(members(good, good), 10)
     (one,) = teacher_warnings(members(good, guessing), 10)

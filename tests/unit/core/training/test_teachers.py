@@ -324,7 +324,7 @@ def test_logits_of_selected_teachers_equal_their_slices_of_all_logits(
     assert torch.equal(ensemble(x, [1, 0]), ensemble(x)[[1, 0]])
 
 
-def test_an_empty_ensemble_returns_logits_of_zero_teachers() -> None:
+def test_an_empty_ensemble_returns_logits_for_zero_teachers() -> None:
     empty = TeacherEnsemble([], 10, "none")
     assert empty(torch.rand(3, 1, 8, 8)).shape == (0, 3, 10)
     assert len(empty) == 0

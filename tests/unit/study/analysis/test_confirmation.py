@@ -157,7 +157,7 @@ def test_with_several_objectives_no_candidate_on_the_pareto_front_of_means_is_dr
     assert confirmation_of(TRIALS, some, own).stages[0].dropped == {2: 1}
 
 
-def test_a_candidate_is_clearly_worse_if_it_is_behind_by_more_than_half_a_standard_error() -> None:
+def test_a_candidate_is_clearly_worse_if_its_mean_is_worse_by_more_than_half_a_standard_error() -> None:
     rival = Candidate(SEARCHED[0], replicates({1: [0.0, 0.0, 0.0]}))
 
     def behind(*values: float) -> bool:

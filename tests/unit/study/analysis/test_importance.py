@@ -36,7 +36,7 @@ def by_name(found: list[Importance]) -> dict[str, Importance]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_strong_and_a_weak_effect_are_found_in_order_and_no_other_effect(seed: int) -> None:
+def test_only_a_strong_and_a_weak_effect_are_found_and_the_strong_effect_is_first(seed: int) -> None:
     found = importance(*drawn(seed, lambda a, b, c, d: 1.5 * b + 4 * c, trials=120))
     assert [knob.name for knob in found[:2]] == ["training.c", "training.b"]
     assert found[0].matters
@@ -66,7 +66,7 @@ def test_importance_on_a_logarithmic_axis_depends_on_the_order_of_magnitude() ->
     assert strong.share > 0.9  # on a linear axis, nearly all trials are below 0.01, in one of sixteen steps
 
 
-def test_effects_are_found_although_the_worse_half_was_stopped_early() -> None:
+def test_effects_are_found_although_the_worse_half_of_the_trials_was_stopped_early() -> None:
     whole = facts(120)
     found = by_name(importance(whole.trials, whole.study))
     left = by_name(importance([t for t in whole.trials if t.state == "finished"], whole.study))
@@ -133,7 +133,7 @@ def test_importance_excludes_baselines_replicates_and_running_trials() -> None:
     assert importance([*trials, *others], own) == importance(trials, own)
 
 
-def test_importance_supports_choices_grids_and_integers() -> None:
+def test_importance_can_be_computed_for_choices_grids_and_integers() -> None:
     search = {
         "training.a": {"grid": [[1, 2], "x", None, 3]},
         "training.b": {"integer": [1, 100]},

@@ -64,7 +64,7 @@ def test_more_pairs_do_not_change_an_earlier_decision() -> None:
     assert crossing(own, 0.025) == crossing(own[:7], 0.025) == 6
 
 
-def test_more_pairs_than_the_maximum_are_refused() -> None:
+def test_a_number_of_pairs_above_the_maximum_is_refused() -> None:
     with pytest.raises(ValueError, match="at most 20, got 21"):
         crossing([1.0] * 21, 0.05)
 

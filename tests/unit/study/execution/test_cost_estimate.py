@@ -86,7 +86,7 @@ def test_trials_that_differ_only_in_optimizer_settings_are_one_kind_with_one_cos
 
 
 @pytest.mark.usefixtures("clock")
-def test_disabled_phases_have_no_cost(tmp_path: Path) -> None:
+def test_disabled_phases_add_no_cost(tmp_path: Path) -> None:
     changes = {"confirmation": {"top_k": 0}, "baselines": [], "budget": {"trials": 1}}
     cost, words = estimate.estimate(study(**changes), tmp_path)
     assert cost is not None

@@ -108,7 +108,7 @@ def test_diverse_points_are_the_best_of_the_first_objective_the_other_end_and_th
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_diverse_points_are_distinct_points_of_the_front_and_the_best_is_first(seed: int) -> None:
+def test_diverse_points_are_distinct_points_of_the_front_and_begin_with_the_best_point(seed: int) -> None:
     values = objective_vectors(seed, 40, 3)
     different = {tuple(values[i]) for i in pareto_front_indices(values)}
     for k in range(1, 12):
@@ -401,7 +401,9 @@ def test_pareto_rungs_find_a_better_front_than_no_stopping_with_the_same_number_
     assert 0.98 < median(volumes["pareto"]) <= 1
 
 
-def test_asha_on_the_first_objective_loses_the_cheap_end_of_the_front(studies: dict[str, list[Outcome]]) -> None:
+def test_asha_on_the_first_objective_stops_trials_at_the_cheap_end_of_the_front(
+    studies: dict[str, list[Outcome]],
+) -> None:
     cheap = [sum(o.settings[n][0] <= 3 for n in o.lost()) for o in studies["asha"]]
     assert min(cheap) >= 1
     assert median(cheap) == 3

@@ -53,7 +53,7 @@ def record(number: int, values: list[float], state: str, lr: float = 0.1, **more
     return TrialRecord(number, None, sampled, "", state, epochs, **more)  # type: ignore[arg-type]
 
 
-def test_a_stopped_trial_is_replaced_by_one_that_starts_from_a_better_checkpoint() -> None:
+def test_a_stopped_trial_is_replaced_by_a_trial_that_starts_from_a_better_checkpoint() -> None:
     of = study()
     trials = [
         record(1, [0.9, 0.8, 0.5, 0.4], "running"),

@@ -104,7 +104,7 @@ def test_hyperband_brackets_depend_only_on_the_seed_and_the_trial_number() -> No
     assert worst_after_grace_of_one > 0
 
 
-def test_short_trials_have_fewer_brackets() -> None:
+def test_the_number_of_brackets_is_lower_for_short_trials() -> None:
     rule = Hyperband(grace_epochs=2, reduction_factor=3, brackets=5)(4, ["min"])
     assert not any(reports(rule, number, [1.0]) for number in range(5))
 
