@@ -911,7 +911,7 @@ def test_unlabeled_batches_without_unlabeled_images_are_refused_immediately(
         distill(tiny_config("training.unlabeled_batch_size=1"), ensemble, with_unlabeled(digits, 0))
 
 
-def test_a_split_without_unlabeled_images_is_accepted_if_batches_contain_none(
+def test_a_split_without_unlabeled_images_is_accepted_if_no_unlabeled_images_are_used(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     assert run(tiny_config(), ensemble, with_unlabeled(digits, 0)) == run(tiny_config(), ensemble, digits)

@@ -70,7 +70,7 @@ def test_the_suggested_setting_avoids_the_shortage(held: int, share: float, advi
     assert advice in of_gpu(held, 0, 12 * GIB, 5 * GIB, share, "teachers.training")
 
 
-def test_the_error_on_a_machine_out_of_memory_suggests_fewer_trials_or_smaller_batches() -> None:
+def test_the_out_of_memory_error_of_a_machine_suggests_fewer_trials_or_smaller_batches() -> None:
     assert of_machine(9 * GIB, GIB, 24 * GIB, "training") == (
         "out of memory: the process used 9.0 GiB and requested 1.0 GiB more; the machine has 24.0 GiB; run fewer "
         "trials in parallel (a larger resources.cpus) or lower training.batch_size"

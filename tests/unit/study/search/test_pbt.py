@@ -153,7 +153,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return folder / "studies"
 
 
-def test_a_trial_started_from_another_trials_checkpoint_equals_one_trained_from_the_first_epoch(real: Any) -> None:
+def test_a_trial_started_from_the_checkpoint_of_another_trial_equals_one_trained_from_the_start(real: Any) -> None:
     folder = StudyDirectory(real / "pbt")
     of = load_study(real.parent / "pbt.yaml")
     branches = [t for t in folder.read_trials() if t.replaces and t.state == "finished"]
