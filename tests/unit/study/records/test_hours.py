@@ -68,7 +68,7 @@ def test_mlflow_receives_the_hours_of_each_trial_and_of_the_study() -> None:
 
 
 def searched(budget: dict[str, float], home: Path, events: int | None = None) -> StudyState:
-    """Runs a study in which every event takes 0.01 hours; with `events`, the process dies after this number of events."""
+    """Runs a study in which every event takes 0.01 hours; with `events`, the process dies after that many events."""
     state = StudyState(
         StudyConfig.model_validate(SPACE | {"budget": {"trials": 50} | budget}),
         StudyDirectory(home),
