@@ -14,7 +14,7 @@ from tests.tiny import TinyStudy, launched
 configure_process()  # set before a test imports Ray or MLflow, as the commands do
 
 TESTS = Path(__file__).parent
-LANES = {  # marker of the tests in each folder that have no such marker themselves
+LANES = {  # marker of the tests in each folder; a marker of a test itself takes precedence
     "unit": "unit",
     "docs": "unit",
     "golden": "unit",

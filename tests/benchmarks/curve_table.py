@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 
 class CurveTable:
-    """The complete rows of a task: those that are trained with all seeds.
+    """The rows of a task that have been trained with all seeds.
 
     Attributes:
         settings: Settings of each row.

@@ -11,7 +11,7 @@ separate process.
 
 `first` and `last` are the milliseconds per trial of the first and the last thousand trials, or of both halves of fewer
 trials. `CPU ms` is the CPU time of the driver per trial, including its start, MLflow and the report. `a second` is the
-rate at which the driver starts and ends trials, once every CPU has run one.
+rate at which the driver starts and ends trials, once every CPU has run one trial.
 """
 
 import argparse

@@ -7,7 +7,7 @@ so far, and the row. Every peer uses its default settings, with two exceptions: 
 trials, as in this project, and the rungs are those of the study file. Trials run one after another, which is an
 advantage over two trials at a time.
 A suggestion is mapped to the nearest unused row (row_points.py), and the peer receives the value together with the
-settings of this row; confopt selects from the rows themselves.
+settings of this row. The peer confopt selects rows directly.
 """
 
 import json

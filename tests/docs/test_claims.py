@@ -55,7 +55,7 @@ def test_a_card_lists_the_pieces_of_its_preset() -> None:
 
 
 @pytest.mark.parametrize("section", COMPONENTS)
-def test_every_piece_has_a_section_and_sections_of_new_pieces_are_generated(section: str) -> None:
+def test_every_piece_has_a_section_and_the_sections_of_new_pieces_are_generated(section: str) -> None:
     text = page(f"methods/{COMPONENTS[section]}").text
     assert set(re.findall(rf"^```{{piece}} {section}\.(\w+)$", text, re.MULTILINE)) <= set(pieces(section))
     assert f"```{{other-pieces}} {section}\n" in text
@@ -75,7 +75,7 @@ def kinds(model: type[BaseModel], field: str) -> set[str]:
     return {kind_of(piece) for piece in pieces_of(model.model_fields[field])}
 
 
-def test_every_piece_in_the_readme_exists() -> None:
+def test_every_piece_that_the_readme_mentions_exists() -> None:
     for field in COMPONENTS:
         (row,) = re.findall(rf"^\| {field} \| `{field}\.kind` \| (.*) \|$", README.text, re.MULTILINE)
         assert set(re.findall(r"`(\w+)`", row)) <= kinds(Config, field)
@@ -109,7 +109,7 @@ def test_every_search_space_is_documented_with_its_command_and_result() -> None:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("command", ["get-auth-token", "start", "symmetric-run", "up", "exec", "down", "job submit"])
-def test_every_ray_option_in_the_guides_exists(command: str) -> None:
+def test_every_ray_option_that_the_guides_mention_exists(command: str) -> None:
     blocks = [text for one in CLUSTERS for kind in ("bash", "yaml") for text in one.blocks_of(kind, None)]
     lines = re.findall(rf"ray {command} (.*)", "\n".join(blocks).replace("\\\n", " "))
     shown = {option for line in lines for option in re.findall(r"--[a-z-]+", re.split(r' -- | "', line)[0])}
@@ -134,7 +134,7 @@ def test_the_kubernetes_image_has_the_ray_version_of_constraints_txt() -> None:
 
 
 @pytest.mark.ray
-def test_the_file_for_ray_up_is_valid_for_the_pinned_ray() -> None:
+def test_the_cluster_file_for_ray_up_is_valid_for_the_pinned_ray_version() -> None:
     import ray
 
     (text,) = page("guides/spot-machines").blocks_of("yaml", "ray-cluster")

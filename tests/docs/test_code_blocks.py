@@ -78,7 +78,7 @@ def test_every_command_in_a_block_is_accepted_by_its_parser(document: str, line:
 
 
 @pytest.mark.parametrize(("document", "code"), INLINE)
-def test_every_command_in_running_text_exists(document: str, code: str) -> None:
+def test_every_command_mentioned_in_running_text_exists(document: str, code: str) -> None:
     program, *words = shlex.split(code)
     if len(words) == 1:  # only the name
         with pytest.raises(SystemExit) as stop:
@@ -97,7 +97,7 @@ def test_every_make_target_exists(document: Document) -> None:
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.blocks_of("bash", None)], ids=str)
-def test_every_script_is_valid_shell(document: Document) -> None:
+def test_every_shell_script_has_valid_syntax(document: Document) -> None:
     script = "\n".join(document.blocks_of("bash", None))
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -113,7 +113,7 @@ OF_A_STUDY = set(StudyConfig.model_fields) - {"preset"}
 
 
 @pytest.mark.parametrize(("document", "text"), YAMLS, ids=[f"{d}-{n}" for n, (d, _) in enumerate(YAMLS)])
-def test_every_yaml_is_valid(document: str, text: str, tmp_path: Path) -> None:
+def test_every_yaml_block_is_valid(document: str, text: str, tmp_path: Path) -> None:
     """Partial study files are completed with a search; the study of a warm start does not have to exist."""
     tree = yaml.safe_load(text)
     if "steps" in tree:  # a workflow of GitHub; its commands are tested like all others
@@ -187,7 +187,7 @@ def test_the_example_perturbation_moves_images_by_its_step_size() -> None:
     torch.testing.assert_close(moved.flatten(1).norm(dim=1), torch.full((2,), 0.04))
 
 
-def test_the_example_loss_is_the_brier_score_against_the_teachers() -> None:
+def test_the_example_loss_is_the_brier_score_relative_to_the_teacher_probabilities() -> None:
     piece = new_piece("loss", module_with({}))
     student, teachers = torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[200.0, 0.0]]])
     loss = piece(temperature=1.0, alpha=1.0)(student, teachers, torch.tensor([0]), student)
@@ -201,7 +201,7 @@ FILES = ("txt", "onnx", "pt2", "safetensors", "yaml", "json", "py")
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.path.name != "CHANGELOG.md"], ids=str)
-def test_every_setting_in_running_text_exists(document: Document) -> None:
+def test_every_setting_mentioned_in_running_text_exists(document: Document) -> None:
     for code in document.inline_code:
         found = re.match(r"([a-z_]+(?:\.[a-z_0-9]+)+)(?:(?:=|: )(.*))?$", code)
         if not found or found[1].split(".")[0] not in SECTIONS or found[1].endswith(FILES):

@@ -18,7 +18,7 @@ def test_every_setting_has_one_table_row_with_an_anchor(which: str, model: type)
         assert text.count(f"[`{name}`]{{#{settings.anchor(name)}}}") == 1
 
 
-def test_a_setting_row_shows_the_default_of_its_section() -> None:
+def test_the_row_of_a_setting_shows_the_default_in_its_section() -> None:
     text = settings.markdown("student")
     rates = dict(
         re.findall(r"^\| \[`((?:teachers\.)?training\.optimizer\.lr)`\]\S+ \| `([\d.]+)` \|", text, re.MULTILINE)
@@ -33,7 +33,7 @@ def test_every_command_has_a_section_with_its_options() -> None:
     assert set(commands.pages()) >= {"ensdistill predict", "ensdistill-tune sync"}
 
 
-def test_every_metric_has_a_definition() -> None:
+def test_every_metric_in_the_reference_has_a_definition() -> None:
     text = records.metrics()
     assert {"accuracy", "nll", "cnll", "dee", "flops", "ood_auroc"} <= set(records.measured())
     assert re.findall(r"\| *\|$", text, re.MULTILINE) == []
@@ -57,12 +57,12 @@ def test_equations_keep_their_line_breaks_and_markup_in_prose_is_escaped() -> No
     assert made[7:9] == ["Args:", r"    x\_: Values."]
 
 
-def test_bars_are_escaped_in_tables_and_markup_is_escaped_in_prose() -> None:
+def test_vertical_bars_are_escaped_in_tables_and_markup_is_escaped_in_prose() -> None:
     assert markdown.table(["a"], [["x|y"]]).splitlines()[-1] == r"| x\|y |"
     assert markdown.escaped("a_b `a_b` *c*") == r"a\_b `a_b` \*c\*"
 
 
-def test_a_formula_is_one_drawing_with_its_source_as_alternative_text() -> None:
+def test_a_formula_is_rendered_as_one_drawing_with_its_source_as_alternative_text() -> None:
     drawing = formulas.svg(r"x^2 < \frac{1}{2}")
     assert drawing.count("<svg") == 1
     assert 'aria-label="x^2 &lt; \\frac{1}{2}"' in drawing
@@ -85,7 +85,7 @@ def test_a_notebook_is_rendered_as_text_code_and_outputs() -> None:
     assert text == "# Title\nText\n\n````python\n1 + 1\n````\n\n````text\n2\n````"
 
 
-def test_names_of_settings_commands_and_presets_become_links() -> None:
+def test_names_of_settings_commands_and_presets_are_converted_to_links() -> None:
     known = links.targets()
     assert known["loss.temperature"] == ("reference/settings", "setting-loss-temperature")
     assert known["budget.trials"] == ("reference/study-settings", "setting-budget-trials")

@@ -32,9 +32,7 @@ def test_after_kills_of_driver_and_workers_the_resumed_study_equals_the_undistur
     assert points > 2500  # nine metrics per epoch and the totals: shows that the comparison is not empty
 
 
-def test_an_interrupted_study_closes_its_runs_and_prints_a_command_that_resumes_it(
-    undisturbed: Path, tmp_path: Path
-) -> None:
+def test_an_interrupted_study_closes_its_runs_and_prints_its_resume_command(undisturbed: Path, tmp_path: Path) -> None:
     study = chaos.launched(tmp_path, "disturbed")
     home = tmp_path / "studies" / "disturbed"
     wait_until(lambda: len(read_journal(home / "events.jsonl")) > 90, "some trials", 120)
@@ -54,7 +52,7 @@ def test_an_interrupted_study_closes_its_runs_and_prints_a_command_that_resumes_
     assert chaos.in_mlflow(home) == chaos.in_mlflow(undisturbed / "studies" / "undisturbed")
 
 
-def test_a_study_stopped_by_a_batch_system_is_interrupted_correctly(tmp_path: Path) -> None:
+def test_a_study_stopped_by_a_batch_system_is_interrupted_and_leaves_no_run_open(tmp_path: Path) -> None:
     study = chaos.launched(tmp_path, "ended")
     home = tmp_path / "studies" / "ended"
     wait_until(lambda: len(read_journal(home / "events.jsonl")) > 10, "an epoch", 120)

@@ -12,12 +12,12 @@ def tolerance(recorded: dict[str, object]) -> float:
     return 0 if recorded["cpu"] == cpu_model() else TOLERANCE
 
 
-def test_a_run_of_each_preset_has_the_recorded_metrics(tmp_path: Path) -> None:
+def test_a_run_of_each_preset_gives_the_recorded_metrics(tmp_path: Path) -> None:
     recorded = read("presets")
     assert list(differences(recorded["numbers"], of_presets(tmp_path), tolerance(recorded))) == []
 
 
-def test_a_study_with_one_slot_has_the_recorded_metrics_decisions_and_leaderboard(tiny: TinyStudy) -> None:
+def test_a_study_with_one_slot_gives_the_recorded_metrics_decisions_and_leaderboard(tiny: TinyStudy) -> None:
     recorded = read("study")
     assert list(differences(recorded["numbers"], of_study(tiny.home), tolerance(recorded))) == []
 
@@ -35,5 +35,7 @@ def test_a_study_with_one_slot_has_the_recorded_metrics_decisions_and_leaderboar
         ({"a": 1.0}, {"b": 1.0}, 1e-4, 1),
     ],
 )
-def test_differences_between_records_are_listed(recorded: object, now: object, allowed: float, count: int) -> None:
+def test_all_differences_between_two_records_are_listed(
+    recorded: object, now: object, allowed: float, count: int
+) -> None:
     assert len(list(differences(recorded, now, allowed))) == count

@@ -60,7 +60,7 @@ def sources(package: str) -> list[Path]:
         ("ray", {f"{name}.py" for name in RAY_FILES}),
     ],
 )
-def test_each_study_library_is_imported_only_in_its_designated_files(library: str, files: set[str]) -> None:
+def test_each_library_for_studies_is_imported_only_in_its_designated_files(library: str, files: set[str]) -> None:
     users = {
         f.name for f in sources("tune/ensdistill_tune") if any(name.split(".")[0] == library for name in imports_of(f))
     }
@@ -94,7 +94,7 @@ def test_an_import_that_violates_the_layers_is_detected(tmp_path: Path, file: st
     assert " broken" in done.stdout, done.stdout
 
 
-def test_only_the_evaluate_command_and_the_final_test_open_the_test_split() -> None:
+def test_only_the_evaluate_command_and_the_test_evaluation_load_the_test_split() -> None:
     users = {
         str(f.relative_to(ROOT))
         for p in ("ensdistill", "tune/ensdistill_tune")

@@ -44,7 +44,7 @@ def test_an_npz_file_whose_unpacked_size_exceeds_the_memory_is_refused(
         Npz(path=str(tmp_path / "bomb.npz"))()
 
 
-def test_an_array_that_is_smaller_than_its_header_states_is_refused(tmp_path: Path) -> None:
+def test_an_array_smaller_than_stated_in_its_header_is_refused(tmp_path: Path) -> None:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 10**9)})
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w") as archive:
@@ -71,7 +71,7 @@ def test_a_zip_entry_whose_unpacked_size_exceeds_the_limit_of_an_image_is_refuse
 
 
 @pytest.mark.parametrize("size", [2**63, 2**40, 10**7])
-def test_a_safetensors_file_that_is_smaller_than_its_header_states_is_refused(size: int, tmp_path: Path) -> None:
+def test_a_safetensors_file_smaller_than_stated_in_its_header_is_refused(size: int, tmp_path: Path) -> None:
     (tmp_path / "student.safetensors").write_bytes(size.to_bytes(8, "little") + b'{"w": {}}')
     with pytest.raises(DataError, match="damaged, or not a safetensors file"):
         read_metadata(tmp_path / "student.safetensors")

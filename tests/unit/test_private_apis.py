@@ -14,7 +14,7 @@ PINNED = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read
 
 
 @pytest.mark.parametrize(("library", "version", "name", "place"), ROWS)
-def test_a_listed_private_name_is_used_in_its_file_and_its_library_has_the_tested_version(
+def test_every_listed_private_name_is_used_in_its_file_and_its_library_has_the_tested_version(
     library: str, version: str, name: str, place: str
 ) -> None:
     assert name in (ROOT / place).read_text()

@@ -22,9 +22,9 @@ class Row:
     """One line of the table.
 
     Attributes:
-        part: The part that measured it.
-        what: The question.
-        value: The answer, as text.
+        part: Part of the benchmark.
+        what: The measured or checked property.
+        value: The result, as text.
         passed: Whether a correctness check passed; None for a measurement, or if it was skipped.
         figures: The measured numbers.
     """
@@ -76,7 +76,7 @@ RESNET = ("model.kind=resnet", "model.depth=20")
 WIDE = ("model.kind=wide_resnet", "model.depth=28", "model.width=4")
 FULL = Sizes("cuda", 2000, 128, {"ResNet-20": RESNET, "WRN-28-4": WIDE}, 7, 600, 224, (1, 2, 4, 8), 5.0)
 TINY = ("model.kind=resnet", "model.depth=8", "model.width=4")
-DRY = Sizes("cpu", 40, 8, {"ResNet-8": TINY}, 1, 70, 40, (1,), 0.1)  # one: torch.fx traces in one thread only
+DRY = Sizes("cpu", 40, 8, {"ResNet-8": TINY}, 1, 70, 40, (1,), 0.1)  # one training: torch.fx traces in one thread only
 
 
 def random_splits(count: int, side: int = 32) -> DataSplits:

@@ -97,18 +97,18 @@ def train(sizes: Sizes, end: Connection) -> None:
     while (order := end.recv()) is not None:
         seconds, cores = order
         if not sizes.dry:
-            for thread in os.listdir("/proc/self/task"):  # the backward pass has a separate thread
+            for thread in os.listdir("/proc/self/task"):  # the backward pass runs in a separate thread
                 os.sched_setaffinity(int(thread), cores)
         begun, steps = time.perf_counter(), 0
         while time.perf_counter() - begun < seconds:
             step()
-            synchronize(sizes.device)  # a training waits at least once in an epoch; here at each step
+            synchronize(sizes.device)  # a real training waits at least once per epoch; here after each step
             steps += 1
         end.send(steps / (time.perf_counter() - begun))
 
 
 def why_no_mps(sizes: Sizes) -> str:
-    """Returns why MPS cannot be measured; empty if it can be measured."""
+    """Returns the reason why MPS cannot be measured; empty if it can be measured."""
     if sizes.dry:
         return "requires a GPU"
     if shutil.which(CONTROL) is None:

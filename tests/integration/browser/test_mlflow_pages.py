@@ -61,7 +61,7 @@ def column(page: Page, name: str) -> Locator:
     return page.locator(f".ag-row [col-id='{name}']")
 
 
-def test_the_comparison_view_shows_settings_curves_and_replicates(desk: Page, links: dict[str, str]) -> None:
+def test_the_comparison_view_shows_settings_learning_curves_and_replicates(desk: Page, links: dict[str, str]) -> None:
     look(desk, links["comparison"])
     expect(desk.get_by_text("10 matching runs")).to_be_visible()
     for title in ("Parallel Coordinates", "val/nll", "replicates/nll"):
@@ -120,7 +120,7 @@ def test_the_study_artifacts_can_be_opened(desk: Page, links: dict[str, str], ti
     expect(desk.get_by_text(first)).to_be_visible()
 
 
-def test_the_run_of_a_trial_has_a_description_and_its_result(
+def test_the_run_of_a_trial_has_a_description_and_states_the_result_of_the_trial(
     desk: Page, links: dict[str, str], ranked: list[dict[str, str]]
 ) -> None:
     best = next(row for row in ranked if not row["baseline"])
@@ -178,7 +178,9 @@ def test_the_registered_winner_refers_to_its_experiment_run_and_study(
     expect(desk.get_by_text("tiny-winner").first).to_be_visible()
 
 
-def test_trials_open_as_training_runs_once_model_training_is_selected(desk: Page, links: dict[str, str]) -> None:
+def test_trials_open_as_training_runs_after_model_training_has_been_selected_once(
+    desk: Page, links: dict[str, str]
+) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
     best = desk.get_by_role("link", name=re.compile(" WINNER ")).first
     best.click()
@@ -196,6 +198,6 @@ def test_the_figure_of_means_over_confirmation_seeds_is_an_artifact(desk: Page, 
     expect(desk.locator("img[src^='blob:'], img[src*='confirmed_means']").first).to_be_visible()
 
 
-def test_the_study_can_be_opened_on_a_phone(phone: Page, links: dict[str, str]) -> None:
+def test_the_study_can_be_opened_on_the_screen_of_a_phone(phone: Page, links: dict[str, str]) -> None:
     look(phone, links["study"])
     expect(phone.get_by_role("heading", name="tiny")).to_be_visible()

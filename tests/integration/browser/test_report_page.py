@@ -63,7 +63,7 @@ def test_every_figure_is_drawn_inside_its_box(page: Page, tiny: TinyStudy) -> No
         assert plot.locator(".main-svg").first.bounding_box()["width"] <= page.viewport_size["width"]
 
 
-def test_the_text_color_follows_the_color_scheme_of_the_browser(page: Page, tiny: TinyStudy) -> None:
+def test_the_text_color_depends_on_the_color_scheme_of_the_browser(page: Page, tiny: TinyStudy) -> None:
     page.emulate_media(color_scheme="dark")
     page.goto((tiny.home / "report.html").as_uri())
     wait_for_figures(page)
@@ -77,7 +77,9 @@ PAPER = {"width": 700, "height": 1000}  # pixels of an A4 sheet within its margi
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_printed_page_is_dark_on_white_and_complete_for_any_screen(desk: Page, tiny: TinyStudy, scheme: str) -> None:
+def test_the_printed_report_is_dark_on_white_and_complete_for_any_screen_size(
+    desk: Page, tiny: TinyStudy, scheme: str
+) -> None:
     desk.set_viewport_size(PAPER)
     desk.emulate_media(color_scheme=scheme)
     desk.goto((tiny.home / "report.html").as_uri())
@@ -99,7 +101,7 @@ def test_a_printed_page_is_dark_on_white_and_complete_for_any_screen(desk: Page,
     assert max(edges) <= PAPER["width"] + 1
 
 
-def test_a_report_of_a_thousand_trials_opens_quickly(page: Page, tmp_path: Path) -> None:
+def test_a_report_on_a_thousand_trials_opens_quickly(page: Page, tmp_path: Path) -> None:
     known = facts(1000)
     file = tmp_path / "report.html"
     file.write_text(as_page(known, first_lines(known, [], []), sections(known), figures(known)))
@@ -108,7 +110,7 @@ def test_a_report_of_a_thousand_trials_opens_quickly(page: Page, tmp_path: Path)
     assert page.locator("*").count() < 20_000  # number of elements in the layout
 
 
-def test_a_table_fits_a_desktop_window_and_shows_a_scroll_hint_on_a_phone(page: Page, tiny: TinyStudy) -> None:
+def test_a_table_fits_into_a_desktop_window_and_shows_a_scroll_hint_on_a_phone(page: Page, tiny: TinyStudy) -> None:
     page.goto((tiny.home / "report.html").as_uri())
     page.set_viewport_size({"width": min(1280, page.viewport_size["width"]), "height": 900})
     page.wait_for_function("document.querySelectorAll('.wide').length > 0")

@@ -46,14 +46,14 @@ def test_infinite_and_nan_metric_values_are_stored_once(client: MlflowClient) ->
     assert kept[1:] == [largest, -largest, *values[3:]]
 
 
-def test_points_with_different_timestamps_are_different_points(client: MlflowClient) -> None:
+def test_metric_points_that_differ_only_in_their_timestamp_are_stored_separately(client: MlflowClient) -> None:
     run = new_run(client)
     for milliseconds in (0, 1):
         client.log_batch(run.info.run_id, metrics=[Metric("val/loss", 0.5, NOW + milliseconds, 3)])
     assert len(stored(client, run, {"val/loss"})) == 2
 
 
-def test_the_latest_value_is_that_of_the_highest_step_in_any_sending_order(client: MlflowClient) -> None:
+def test_the_latest_value_is_that_of_the_highest_step_regardless_of_the_sending_order(client: MlflowClient) -> None:
     run, old, new = new_run(client), Metric("val/loss", 9.0, NOW, 1), Metric("val/loss", 0.5, NOW + 1, 2)
     for point in (old, new, old):
         client.log_batch(run.info.run_id, metrics=[point])
@@ -86,7 +86,7 @@ def test_an_unknown_run_causes_a_permanent_error(client: MlflowClient) -> None:
 # --- start and end of a run ------------------------------------------------------------------------------------------
 
 
-def test_a_run_has_the_given_start_and_end_times(client: MlflowClient) -> None:
+def test_a_run_is_stored_with_the_given_start_and_end_times(client: MlflowClient) -> None:
     run = new_run(client, start_time=NOW).info.run_id
     for _ in range(2):  # sent again after an outage
         client.set_terminated(run, "KILLED", NOW + 5000)

@@ -91,8 +91,10 @@ def test_a_server_that_hangs_causes_an_mlflow_error_after_the_timeout(
     assert stored(client, run, {point.key for point in batch}) == expected(batch)
 
 
-def test_a_run_may_be_created_after_the_request_timed_out(down: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Therefore, after an outage a run must be searched for by its tags, not only before the next attempt."""
+def test_a_server_may_create_a_run_after_the_request_has_timed_out(
+    down: MlflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Therefore, a run must be searched for by its tags later as well, not only before the next attempt."""
     client, tag = MlflowClient(down.uri), f"ghost-{time.time_ns()}"
     here = experiment(client)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
@@ -102,7 +104,7 @@ def test_a_run_may_be_created_after_the_request_timed_out(down: MlflowServer, mo
     wait_until(lambda: len(client.search_runs([here], f"tags.study_id = '{tag}'")) == 1, "the run is there")
 
 
-def test_a_stopped_postgresql_causes_an_mlflow_error_and_the_client_reconnects_by_itself(cut: Postgres) -> None:
+def test_a_stopped_postgresql_causes_an_mlflow_error_and_the_client_reconnects_automatically(cut: Postgres) -> None:
     client = MlflowClient(cut.uri)
     run = new_run(client)
     for end in (cut.stop, cut.kill):
@@ -116,7 +118,7 @@ def test_a_stopped_postgresql_causes_an_mlflow_error_and_the_client_reconnects_b
     assert len(stored(client, run, {point.key for point in points(10)})) == 10
 
 
-def test_losing_postgresql_during_a_call_causes_an_sqlalchemy_error(cut: Postgres) -> None:
+def test_a_connection_to_postgresql_lost_during_a_call_causes_an_sqlalchemy_error(cut: Postgres) -> None:
     """The error handler of MLflow fails in the rollback. Nothing is stored, and a repeated batch is stored once."""
     client, batch = MlflowClient(cut.uri), points(1000)
     run = new_run(client)
@@ -129,7 +131,7 @@ def test_losing_postgresql_during_a_call_causes_an_sqlalchemy_error(cut: Postgre
     assert stored(client, run, names) == expected(batch)
 
 
-def test_a_server_that_loses_its_postgresql_returns_an_mlflow_error(
+def test_a_server_that_loses_its_connection_to_postgresql_returns_an_mlflow_error(
     cut: Postgres, http_on_postgres: MlflowServer
 ) -> None:
     client, batch = MlflowClient(http_on_postgres.uri), points(1000)
@@ -166,7 +168,7 @@ def test_a_call_waits_while_sqlite_is_temporarily_locked(http_on_sqlite: MlflowS
     assert len(stored(client, run, {point.key for point in points(10)})) == 10
 
 
-def test_sqlite_in_a_missing_folder_causes_an_mlflow_error_until_the_folder_exists(
+def test_an_sqlite_store_in_a_missing_folder_causes_an_mlflow_error_until_the_folder_exists(
     http_on_sqlite: MlflowServer, tmp_path: Path
 ) -> None:
     (tmp_path / "here").mkdir()

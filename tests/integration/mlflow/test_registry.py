@@ -40,7 +40,7 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (1, 2, 3), dtype=np.uint8)
 
 
-def test_a_model_is_loaded_by_its_alias_which_moves_to_the_second_version(
+def test_a_model_is_loaded_by_its_alias_and_the_alias_moves_to_the_second_version(
     uri: str, image: np.ndarray, tmp_path: Path
 ) -> None:
     client = MlflowClient(uri)
@@ -67,7 +67,7 @@ def test_model_versions_have_no_alias_unless_requested(uri: str, image: np.ndarr
     assert int(client.get_model_version_by_alias(name, "champion").version) == 1
 
 
-def test_run_of_finds_the_run_of_a_trial(uri: str) -> None:
+def test_the_mlflow_run_of_a_trial_is_found(uri: str) -> None:
     client = MlflowClient(uri)
     runs = {trial: new_run(client, tags={"study_id": "a-study", "trial": trial}) for trial in ("7", "8")}
     assert run_of(uri, "facts", "a-study", 8) == runs["8"].info.run_id
@@ -88,7 +88,7 @@ def logged_models(client: MlflowClient) -> list[LoggedModel]:
     return list(client.search_logged_models([experiment(client)]))
 
 
-def test_exporting_a_student_again_keeps_one_logged_model_with_its_metrics(
+def test_a_second_export_of_a_student_keeps_one_logged_model_with_its_metrics(
     uri: str, image: np.ndarray, tmp_path: Path
 ) -> None:
     client = MlflowClient(uri)

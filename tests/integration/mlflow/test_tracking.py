@@ -119,7 +119,7 @@ def test_sent_events_are_not_sent_again(
         assert sum(sent) == expected
 
 
-def test_a_file_is_uploaded_under_its_folder_and_uploaded_again_only_if_it_changed(
+def test_a_file_is_uploaded_into_the_same_subfolder_and_again_only_if_it_has_changed(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, sent = tmp_path / "copy", list[str]()
@@ -158,7 +158,7 @@ def test_a_store_that_was_emptied_receives_all_events_again(
         assert_all_is_there(stored(f"sqlite:///{tmp_path / name}", str(tmp_path)), tiny.home)
 
 
-def test_events_sent_to_one_store_are_still_pending_for_another(
+def test_events_sent_to_one_store_are_still_pending_for_another_store(
     events: list[Event], tracker: Callable[..., MlflowTracker], tiny: TinyStudy, tmp_path: Path
 ) -> None:
     half = len(events) // 2
@@ -232,7 +232,7 @@ def test_no_event_is_lost_when_the_server_restarts(
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
 
 
-def test_without_a_server_a_study_waits_only_seconds_at_its_end_and_loses_no_event(
+def test_without_a_server_a_study_waits_only_a_few_seconds_at_its_end_and_loses_no_event(
     events: list[Event],
     tracker: Callable[..., MlflowTracker],
     tiny: TinyStudy,
@@ -252,7 +252,7 @@ def test_without_a_server_a_study_waits_only_seconds_at_its_end_and_loses_no_eve
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
 
 
-def test_a_study_waits_at_its_end_as_long_as_events_are_accepted(
+def test_at_its_end_a_study_waits_as_long_as_the_server_accepts_events(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, clock = tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", events[:20]), [0.0]
@@ -313,7 +313,7 @@ def test_a_study_continues_without_losing_events_while_its_server_is_unreachable
     assert_all_is_there(stored(http_on_sqlite.uri, identity), home)
 
 
-def test_a_study_without_a_responding_server_completes_and_is_sent_later(
+def test_a_study_completes_without_a_responding_server_and_is_sent_later(
     http_on_sqlite: MlflowServer, tmp_path: Path
 ) -> None:
     http_on_sqlite.kill()
@@ -349,5 +349,5 @@ def test_an_unusable_store_is_reported_before_any_work(uri: str, reason: str) ->
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql://nobody@127.0.0.1:1/none", "sqlite:///mlflow.db"])
-def test_a_store_that_is_merely_unreachable_is_not_an_error(uri: str) -> None:
+def test_the_uri_of_a_store_is_accepted_even_if_the_store_is_unreachable(uri: str) -> None:
     check_uri(uri)

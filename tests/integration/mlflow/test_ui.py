@@ -35,7 +35,7 @@ def remote(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_ui_serves_a_study_opens_it_once_available_and_stops_the_server_at_ctrl_c(
+def test_ui_starts_a_server_opens_the_page_of_the_study_and_stops_the_server_at_ctrl_c(
     tiny: TinyStudy, tmp_path: Path
 ) -> None:
     port, log, browser = free_port(), tmp_path / "opened", tmp_path / "browser"
@@ -87,7 +87,7 @@ def test_one_mlflow_page_shows_all_studies(
     assert link == f"studies of experiment ensdistill: {address}"
 
 
-def test_a_study_on_a_remote_server_gets_a_link_to_it_and_no_server_is_started(remote: Path) -> None:
+def test_for_a_study_on_a_remote_server_a_link_is_printed_and_no_server_is_started(remote: Path) -> None:
     pages = {"experiment": "7", "run": "abc", "view": "there-123456"}
     (remote / "there" / "tracking.json").write_text(json.dumps({"pages": pages}))
     done = call("ensdistill-tune", "ui", "there", "--studies-dir", remote)

@@ -24,7 +24,7 @@ confirmation: {top_k: 0}
 """
 
 
-def test_a_trial_out_of_memory_fails_alone_and_its_error_states_the_required_memory(
+def test_a_trial_that_runs_out_of_memory_fails_alone_and_the_error_states_the_required_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # Ray's memory monitor would kill all trials

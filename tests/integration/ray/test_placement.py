@@ -80,7 +80,7 @@ def test_two_teachers_are_trained_at_the_same_time(tmp_path: Path, digits: DataS
     assert len(by_tasks(settings(either, either), digits, tmp_path / "store")) == 2
 
 
-def test_every_epoch_of_every_teacher_is_reported_as_when_trained_in_one_process(
+def test_teachers_trained_in_ray_tasks_report_every_epoch_as_in_a_single_process(
     tmp_path: Path, digits: DataSplits
 ) -> None:
     config, told = settings(SMALL, SMALL, epochs=3), list[tuple[int, int]]()
@@ -109,7 +109,7 @@ def weights_of(config: Config, data: DataSplits, store: Path) -> dict[str, str]:
     return weights(store)
 
 
-def test_the_error_of_a_teacher_out_of_memory_names_the_teacher_and_its_setting(
+def test_if_a_teacher_runs_out_of_memory_the_error_names_the_teacher_and_its_setting(
     tmp_path: Path, digits: DataSplits
 ) -> None:
     with pytest.raises(OutOfMemoryError, match=r"^teacher 1: out of memory: .* lower teachers\.training\.batch_size$"):
@@ -131,7 +131,9 @@ def test_a_teacher_whose_process_dies_repeatedly_is_named_in_the_error(tmp_path:
 
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it modified
-def test_workers_map_the_same_images_and_training_does_not_change_them(tmp_path: Path, digits: DataSplits) -> None:
+def test_workers_share_the_memory_of_the_images_and_training_does_not_change_the_images(
+    tmp_path: Path, digits: DataSplits
+) -> None:
     shared = ray.put(SharedData.of(digits, Digits(), Path()))
     one, two = ray.get(shared), ray.get(shared)
     for part in ("train", "validation", "unlabeled"):
@@ -169,7 +171,7 @@ def test_an_object_pickled_in_the_driver_is_equal_when_unpickled_in_a_worker() -
         ("cpu", "cpu", 0.5, 0),
     ],
 )
-def test_a_teacher_gets_the_gpu_share_of_a_trial_unless_either_uses_no_gpu(
+def test_a_teacher_gets_the_gpu_share_of_a_trial_or_one_gpu_if_only_the_data_are_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch, device: str, here: str, given: float, expected: float
 ) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
@@ -199,7 +201,7 @@ search:
 """
 
 
-def test_an_interrupt_stops_the_training_of_teachers_and_keeps_completed_ones(tmp_path: Path) -> None:
+def test_an_interrupt_stops_the_training_of_teachers_and_keeps_completed_teachers(tmp_path: Path) -> None:
     file, studies = tmp_path / "long.yaml", tmp_path / "studies"
     file.write_text(LONG)
     command = [sys.executable, "-m", "ensdistill_tune", "launch", str(file), "--studies-dir", str(studies)]
@@ -216,4 +218,4 @@ def test_an_interrupt_stops_the_training_of_teachers_and_keeps_completed_ones(tm
     assert study.returncode == 130, output
     assert time.monotonic() - start < 30
     assert len(weights(studies / "teachers")) == 1
-    assert not (studies / "long").exists()  # its name is available again
+    assert not (studies / "long").exists()  # the name of the study is available again

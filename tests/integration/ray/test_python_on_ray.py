@@ -1,4 +1,4 @@
-"""Studies launched from Python on Ray: in a running Ray, which keeps running, or in one that ends with the study."""
+"""Studies launched from Python on Ray: in a running Ray that is not shut down, or in one that ends with the study."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def my_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_a_study_does_not_shut_down_ray_if_its_process_already_uses_it(studies: Path, my_ray: None) -> None:
+def test_a_study_does_not_shut_down_ray_if_ray_was_already_running_in_its_process(studies: Path, my_ray: None) -> None:
     node, before = ray.get_runtime_context().get_node_id(), process()
     steps = Steps()
     results = launch(studies, "mine", callbacks=[steps])
@@ -51,7 +51,7 @@ def test_a_study_does_not_shut_down_ray_if_its_process_already_uses_it(studies: 
     assert process() == before
 
 
-def test_two_studies_in_a_background_thread_leave_no_ray_processes(studies: Path) -> None:
+def test_two_studies_in_a_background_thread_leave_no_ray_processes_behind(studies: Path) -> None:
     found: list[edt.StudyResults] = []
     before = process()
 
@@ -84,7 +84,7 @@ class Steering(edt.Callback):
             edt.stop(self.home, wait_s=0)
 
 
-def test_a_long_trial_is_stopped_and_the_next_one_has_the_enqueued_settings(studies: Path) -> None:
+def test_a_long_trial_is_stopped_and_the_next_trial_uses_the_enqueued_settings(studies: Path) -> None:
     of = study(
         search={"loss.temperature": edt.log_uniform(1, 10)},
         config=CONFIG | {"training": {"epochs": 5000, "batch_size": 20}},

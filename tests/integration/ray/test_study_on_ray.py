@@ -47,13 +47,13 @@ def test_a_study_with_one_slot_gives_the_same_results_with_both_executors(tiny: 
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert not (tmp_path / "tiny" / "ray").exists()  # no Ray process is left
-    assert len(story(tiny.home)) > 50  # the story is not trivial
+    assert len(story(tiny.home)) > 50  # the compared events are not trivial
 
 
-def test_a_trial_fails_if_its_process_is_not_released_and_the_study_completes(
+def test_a_trial_fails_if_its_process_is_not_released_but_the_study_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")  # no process is this fast
+    monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")  # no process ends this quickly
     file = tmp_path / "busy.yaml"
     file.write_text(
         "preset: kd\nconfig:\n  data: {kind: digits, train_size: 60, val_size: 100}\n  model: {width: 4}\n"

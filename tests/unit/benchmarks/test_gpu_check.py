@@ -8,7 +8,7 @@ import pytest
 from tests.benchmarks import gpu_check
 
 
-def test_a_dry_run_runs_every_measurement_and_writes_a_table_and_a_json_file(
+def test_a_dry_run_performs_every_measurement_and_writes_a_table_and_a_json_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu_check, "MODULES", ("no_such_module",))

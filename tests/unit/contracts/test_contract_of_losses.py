@@ -20,7 +20,7 @@ class TestLosses(LossContract):
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", variants(LOSSES))
 @pytest.mark.parametrize(("subnetworks", "teachers"), OTHER_SIZES)
-def test_the_gradient_agrees_with_finite_differences_for_other_ensemble_sizes(
+def test_the_gradient_agrees_with_finite_differences_for_additional_ensemble_sizes(
     piece: Any, subnetworks: int, teachers: int
 ) -> None:
     TestLosses().test_gradient_equals_finite_differences(piece, subnetworks, teachers)

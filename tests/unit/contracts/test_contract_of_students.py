@@ -37,7 +37,7 @@ merged_to_one = pytest.mark.parametrize(
 
 
 @starting_as_one
-def test_every_subnetwork_is_initially_the_original_network(settings: Any) -> None:
+def test_every_subnetwork_initially_equals_the_original_network(settings: Any) -> None:
     plain = build(MODEL, DATA, 0).eval()
     student = toy_student(settings, DATA, spread=False).eval()
     for logits in student(images()):

@@ -74,7 +74,7 @@ def test_an_override_without_an_equals_sign_is_rejected(override: str) -> None:
         parse_overrides([override])
 
 
-def test_an_unknown_preset_is_rejected_with_the_closest_name() -> None:
+def test_an_unknown_preset_is_rejected_and_the_closest_name_is_suggested() -> None:
     with pytest.raises(ConfigError, match="did you mean latentbe"):
         load_config("latentbee")
 
@@ -87,22 +87,22 @@ def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
 # --- merging ---
 
 
-def test_a_change_without_a_kind_keeps_the_other_settings() -> None:
+def test_an_override_without_a_kind_keeps_the_other_settings() -> None:
     changed = merge_settings({"loss": {"kind": "averaged", "alpha": 0.5}}, {"loss": {"temperature": 2}})
     assert changed == {"loss": {"kind": "averaged", "alpha": 0.5, "temperature": 2}}
 
 
-def test_a_change_to_the_same_kind_keeps_the_other_settings() -> None:
+def test_an_override_with_the_same_kind_keeps_the_other_settings() -> None:
     changed = merge_settings({"kind": "averaged", "alpha": 0.5}, {"kind": "averaged", "temperature": 2})
     assert changed == {"kind": "averaged", "alpha": 0.5, "temperature": 2}
 
 
-def test_a_change_to_another_kind_drops_all_settings_of_the_old_kind() -> None:
+def test_an_override_with_another_kind_removes_all_settings_of_the_previous_kind() -> None:
     config = load_config("kd", ["loss.kind=one_to_one", "loss.temperature=2"])
     assert config.loss == OneToOne(temperature=2.0)
 
 
-def test_settings_of_the_old_kind_are_rejected_after_a_change_of_kind() -> None:
+def test_settings_of_the_previous_kind_are_rejected_after_a_change_of_kind() -> None:
     with pytest.raises(ConfigError, match=r"student\.subnetworks: no such setting of single"):
         load_config("latentbe", ["student.kind=single", "student.subnetworks=2"])
 
@@ -212,7 +212,7 @@ def test_components_of_different_presets_can_be_combined() -> None:
     assert (config.student, config.loss, config.averaging) == (BatchEnsemble(), Labels(), Ema())
 
 
-def test_model_and_training_settings_of_teachers_are_separate() -> None:
+def test_teachers_have_separate_model_and_training_settings() -> None:
     config = load_config("kd", ["teachers.model.width=3", "teachers.training.optimizer.lr=0.3"])
     assert config.teachers.model.width == 3
     assert config.teachers.training.optimizer.lr == 0.3

@@ -43,7 +43,7 @@ def test_ticks_of_linear_axes_are_round_numbers(low: float, high: float, ticks: 
     assert linear_ticks(low, high) == pytest.approx(ticks)
 
 
-def test_an_outlier_is_drawn_at_the_edge_and_does_not_stretch_the_axis() -> None:
+def test_an_outlier_is_drawn_at_the_edge_of_the_plot_and_does_not_extend_the_axis() -> None:
     scale = Scale.of([0.1, 0.11, 0.12, 0.13, 50.0], log=True)
     assert scale.ends[1] < 0.2
     assert scale.clip(0.12) == 0.12
@@ -51,12 +51,12 @@ def test_an_outlier_is_drawn_at_the_edge_and_does_not_stretch_the_axis() -> None
     assert Scale.of([0.1, 0.11, 0.12, 0.13], log=True, always=[50.0]).ends[1] > 50
 
 
-def test_a_trial_without_a_value_is_drawn_at_the_worse_end() -> None:
+def test_a_trial_without_a_value_is_drawn_at_the_worse_end_of_the_axis() -> None:
     scale = Scale.of([0.8, 0.9], log=False)
     assert scale.worst("max") < 0.8 < 0.9 < scale.worst("min")
 
 
-def test_values_without_a_logarithm_and_missing_values_are_accepted() -> None:
+def test_logarithmic_axes_accept_missing_values_and_values_without_a_logarithm() -> None:
     assert not Scale.of([0.0, 1.0], log=True).log
     assert Scale.of([math.inf, math.nan], log=True) == Scale(0, 1, log=False)
     assert Scale.of([0.5], log=False).low < 0.5 < Scale.of([0.5], log=False).high
@@ -67,7 +67,7 @@ def test_the_position_of_a_value_is_a_fraction_of_the_axis() -> None:
     assert Scale(0, 2, log=False).share(0.5) == pytest.approx(0.25)
 
 
-def test_choices_are_drawn_in_order_with_their_names_and_numbers_at_their_values() -> None:
+def test_choices_are_drawn_in_order_and_labeled_by_name_and_numbers_are_drawn_at_their_values() -> None:
     choice = Hyperparameter(choice=["none", "ema", "a_name_that_is_too_long"])
     assert place(choice, "ema") == 1
     assert setting_ticks(choice) == ([0, 1, 2], ["none", "ema", "a_name_that_is_to…"])

@@ -95,7 +95,7 @@ def test_learning_curves_label_the_best_three_trials_and_mark_where_trials_were_
     assert gaps == len(study.trials) - len(best) - 1  # the best baseline is also labeled
 
 
-def test_importance_shows_shares_with_their_intervals() -> None:
+def test_the_importance_figure_shows_shares_with_their_intervals() -> None:
     study = facts(120)
     drawn, knobs = traces(draw("importance", study)), study.importance
     first, best = drawn["significant effect"], knobs[0]
@@ -105,7 +105,7 @@ def test_importance_shows_shares_with_their_intervals() -> None:
     assert first.marker.pattern.shape != drawn["no significant effect"].marker.pattern.shape
 
 
-def test_slices_show_the_most_important_settings_for_every_trial_that_has_them(
+def test_the_slices_show_the_most_important_settings_and_every_trial_that_uses_them(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     figure = shown["slices"].figure
@@ -122,7 +122,7 @@ def test_slices_show_the_most_important_settings_for_every_trial_that_has_them(
         assert len(trace.x) == sum(name in trial.sampled for trial in in_state(study, state))
 
 
-def test_choices_are_drawn_as_labeled_strips(study: StudyResults) -> None:
+def test_values_of_a_choice_are_drawn_as_labeled_strips(study: StudyResults) -> None:
     trials = [
         replace(trial, sampled={"averaging.kind": trial.sampled["averaging.kind"]}) for trial in study.search_trials
     ]
@@ -135,7 +135,7 @@ def test_choices_are_drawn_as_labeled_strips(study: StudyResults) -> None:
     assert [("none", "ema")[round(x)] for x in places] == kinds
 
 
-def test_parallel_coordinates_show_a_line_for_every_finished_trial_and_readable_ticks() -> None:
+def test_the_parallel_coordinates_have_a_line_for_every_finished_trial_and_readable_ticks() -> None:
     study = facts(60, scheduler={"kind": "none"})
     figure = draw("parallel", study)
     drawn = traces(figure)
@@ -153,7 +153,7 @@ def test_parallel_coordinates_show_a_line_for_every_finished_trial_and_readable_
     assert line[without * (len(names) + 1) + names.index("decay")] < 0
 
 
-def test_the_front_figure_shows_nondominated_trials_and_the_ensemble_at_the_cost_of_all_members(
+def test_the_front_figure_shows_nondominated_trials_and_the_ensemble_with_its_total_cost(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["pareto"].figure)
@@ -167,7 +167,7 @@ def test_the_front_figure_shows_nondominated_trials_and_the_ensemble_at_the_cost
     assert len(drawn["baselines"].x) == 2
 
 
-def test_the_reliability_figure_shows_winner_best_baseline_and_ensemble_with_all_bin_sizes(
+def test_the_reliability_figure_shows_winner_best_baseline_and_ensemble_with_the_size_of_each_bin(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["reliability"].figure)
@@ -194,7 +194,7 @@ def test_the_disagreement_figure_shows_the_entropy_of_each_network_and_of_the_te
     assert "entropy of baseline kd" not in drawn  # latentbe is the better baseline
 
 
-def test_class_metrics_and_confusions_come_from_the_diagnostics_and_class_names_are_escaped(
+def test_class_metrics_and_confusions_are_read_from_the_diagnostics_and_class_names_are_escaped(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["classes"].figure)
@@ -270,7 +270,7 @@ def keys(of: StudyResults) -> set[str]:
     return {one.key for one in figures(of)}
 
 
-def test_figures_of_missing_confirmation_diagnostics_and_costs_are_omitted() -> None:
+def test_figures_are_omitted_if_the_confirmation_the_diagnostics_or_the_costs_are_missing() -> None:
     bare = replace(facts(30, seeds=0), diagnostics=None, tested=())
     missing = {"confirmation", "differences", "reliability", "disagreement", "classes", "confusion", "pareto"}
     assert keys(bare) == set(FIGURES) - missing
@@ -284,7 +284,7 @@ def test_figures_of_a_study_whose_first_trials_have_just_started_can_be_drawn() 
     assert keys(young) == {"history", "slices", "curves"}
 
 
-def test_studies_with_only_failures_or_without_baselines_or_teachers_are_drawn() -> None:
+def test_figures_can_be_drawn_without_completed_trials_without_baselines_and_without_teachers() -> None:
     whole = facts(30, baselines=[])
     failed = [replace(trial, state="failed", error="out of memory", epochs=[]) for trial in whole.search_trials]
     assert keys(replace(whole, trials=failed, confirmed=(), diagnostics=None)) == {"history", "slices"}
@@ -302,14 +302,14 @@ def test_for_a_maximized_objective_the_worse_end_is_at_the_bottom() -> None:
     assert list(line) == sorted(line)
 
 
-def test_a_second_objective_replaces_the_cost_on_the_axis() -> None:
+def test_if_there_is_a_second_objective_it_replaces_the_cost_on_the_axis() -> None:
     whole = facts(40, secondary_objectives=["val/ece"], scheduler={"kind": "none"})
     figure = draw("pareto", whole)
     assert figure.layout.xaxis.title.text == "validation ECE"
     assert TEACHERS[0] not in traces(figure)
 
 
-def test_curves_of_population_members_start_at_the_epoch_of_their_parent() -> None:
+def test_figures_show_population_members_that_start_from_the_checkpoint_of_their_parent() -> None:
     search = {name: SEARCH[name] for name in ("perturbation.step_size", "loss.temperature", "averaging.kind")}
     whole = facts(20, search=search, scheduler={"kind": "pbt", "interval_epochs": 10})
     parent = next(trial for trial in whole.search_trials if trial.state == "finished")
@@ -335,7 +335,7 @@ def test_a_thousand_trials_are_drawn_in_seconds_and_the_page_stays_small() -> No
     assert all(json.loads(one.figure.to_json())["data"] for one in shown)
 
 
-def test_synthetic_trials_obey_the_planted_rule() -> None:
+def test_synthetic_trials_follow_the_planted_rule() -> None:
     whole = facts(30, noise=0.0)
     for trial in in_state(whole, "finished"):
         assert trial.last[METRIC] == pytest.approx(planted(trial.sampled, np.random.default_rng(0), 0.0))

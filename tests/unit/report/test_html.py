@@ -117,7 +117,7 @@ def test_the_command_prints_the_summary_and_the_path_of_the_report(home: Path) -
     assert "Settings that mattered" in done.out
 
 
-def test_a_report_of_a_missing_study_is_an_error(tmp_path: Path) -> None:
+def test_a_report_on_a_missing_study_causes_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no study in this folder"):
         write_report(tmp_path)
     done = call("ensdistill-tune", "report", "nobody", "--studies-dir", tmp_path)

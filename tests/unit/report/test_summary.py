@@ -52,7 +52,7 @@ WORSE = [0.120, 0.122, 0.119, 0.121, 0.121, 0.120]
 LIKE = [0.101, 0.099, 0.102, 0.103, 0.098, 0.100]
 
 
-def test_a_significant_improvement_is_bold_and_the_first_answer() -> None:
+def test_a_significant_improvement_is_stated_first_and_printed_in_bold() -> None:
     said = words.better_network(confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"))) or ""
     assert said.startswith(
         "**Trial 005 is better than `kd` as published**: NLL -0.0202, -16.7 % (90 % confidence interval -0.02"
@@ -63,7 +63,7 @@ def test_a_significant_improvement_is_bold_and_the_first_answer() -> None:
     assert "corrected for 2 candidates and sequential testing." in first_lines(three, [], []).splitlines()[0]
 
 
-def test_a_difference_without_significance_is_not_bold_and_its_interval_includes_zero() -> None:
+def test_a_difference_that_is_not_significant_is_not_bold_and_its_interval_includes_zero() -> None:
     said = words.better_network(confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))) or ""
     low, high = map(float, re.search(r"90 % confidence interval (\S+) to (\S+)\)", said).groups())  # type: ignore
     assert low < 0 < high
@@ -95,7 +95,7 @@ def test_the_selection_bias_of_the_search_is_reported() -> None:
     assert "optimistic (selection bias)" in (findings.selection_bias(confirmed(again)) or "")
 
 
-def test_the_report_states_if_the_search_score_of_the_best_trial_held_up() -> None:
+def test_the_report_states_whether_the_confirmation_supports_the_search_score_of_the_best_trial() -> None:
     best = next(trial for trial in KNOWN.order if trial.kind == "search")
     again = replace(candidate(best.number, [best.last["val/nll"] + 0.001 * n for n in range(-2, 3)]), trial=best)
     assert "the search score held up" in (findings.selection_bias(confirmed(again)) or "")
@@ -115,7 +115,7 @@ def on_test(dee: Sequence[float], share: float) -> list[TestMetrics]:
     ]
 
 
-def test_the_report_states_the_mean_deep_ensemble_equivalent_and_the_cost() -> None:
+def test_the_report_states_the_mean_deep_ensemble_equivalent_and_the_cost_of_the_student() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 1.0))
     assert "as good as an ensemble of 3.1 +- 0.1 of the 4 teachers" in (words.worth(known) or "")
     assert "accuracy 0.9600 +- 0.0000 (ensemble 0.9633, single teacher 0.9400)" in (words.worth(known) or "")
@@ -135,7 +135,7 @@ def test_the_reported_cost_includes_a_measured_latency() -> None:
     assert "latency" not in (words.cost(confirmed(best)) or "")
 
 
-def test_the_reported_cost_includes_the_latency_with_resizing() -> None:
+def test_the_reported_cost_includes_the_latency_measured_with_resizing() -> None:
     best = candidate(5, SURE)
     costs = {"cost/latency_ms": 0.8123, "cost/photo_latency_ms": 1.5}
     timed = replace(best.trial, epochs=[{**best.trial.last, **costs}])
@@ -154,7 +154,7 @@ def test_the_first_three_sentences_state_verdict_distance_to_the_ensemble_and_co
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_the_sentence_on_the_ensemble_distance_states_if_a_temperature_is_not_identified(which: int) -> None:
+def test_the_sentence_on_the_ensemble_distance_mentions_a_temperature_that_is_not_identified(which: int) -> None:
     rows = on_test([3.0, 3.2, 3.1], 1.0)
     assert words.UNCERTAIN not in (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "")
     rows[which] = rows[which].model_copy(
@@ -163,7 +163,7 @@ def test_the_sentence_on_the_ensemble_distance_states_if_a_temperature_is_not_id
     assert (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "").endswith(words.UNCERTAIN)
 
 
-def test_the_sentence_on_the_ensemble_distance_covers_both_ends_of_the_scale() -> None:
+def test_the_sentence_on_the_ensemble_distance_is_correct_at_both_ends_of_the_scale() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([4.0, 4.0], 1.0))
     assert "an ensemble of 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
     bad = confirmed(candidate(5, SURE), tested=on_test([1.0, 1.0], 1.0))
@@ -175,7 +175,7 @@ def test_the_sentence_on_the_ensemble_distance_covers_both_ends_of_the_scale() -
     assert words.worth(confirmed(candidate(5, SURE), tested=alone)) is None
 
 
-def test_the_first_recommendation_is_about_students_worse_than_one_teacher() -> None:
+def test_the_first_recommendation_concerns_students_that_are_worse_than_a_single_teacher() -> None:
     rows = on_test([1.0, 1.0], 1.0)
     assert advice.behind(confirmed(candidate(5, SURE), tested=rows)) is None
     poor = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.17, 1.0, 100)])
@@ -183,7 +183,7 @@ def test_the_first_recommendation_is_about_students_worse_than_one_teacher() -> 
     assert "a single teacher is better" in advice.advice(worse, [])[0]
 
 
-def test_an_identical_ranking_of_only_four_trials_is_called_an_uncertain_predictor() -> None:
+def test_a_perfect_rank_correlation_of_only_four_trials_is_called_an_uncertain_predictor() -> None:
     said = [
         findings.stopping(KNOWN, [RungCorrelation(10, 1.0, 1.0, 1.0, by_chance, 4)]) or ""
         for by_chance in (0.083, 0.017)
@@ -192,7 +192,7 @@ def test_an_identical_ranking_of_only_four_trials_is_called_an_uncertain_predict
 
 
 @pytest.mark.parametrize(("early", "final", "told"), [(0.7, 0.01, True), (0.01, 0.01, False), (0.7, 0.5, False)])
-def test_a_baseline_that_early_stopping_would_have_stopped_is_reported_as_evidence_against_it(
+def test_a_good_baseline_that_would_have_been_pruned_is_evidence_against_early_stopping(
     early: float, final: float, told: bool
 ) -> None:
     late = [
@@ -204,12 +204,12 @@ def test_a_baseline_that_early_stopping_would_have_stopped_is_reported_as_eviden
     assert advice.crossing(replace(KNOWN, trials=unstopped)) is None
 
 
-def test_metrics_are_followed_by_those_of_the_ensemble_and_a_single_teacher_in_parentheses() -> None:
+def test_metrics_of_the_ensemble_and_of_a_single_teacher_follow_in_parentheses() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2], 1.0))
     assert "NLL 0.1200 +- 0.0000 (0.1100; 0.1800)" in (findings.metrics_beside_teachers(known) or "")
 
 
-def test_metrics_stated_for_the_exported_student_are_those_of_its_seed() -> None:
+def test_the_metrics_stated_for_the_exported_student_are_those_of_its_seed() -> None:
     rows = on_test([3.0, 3.2, 3.1, 3.0, 3.0], 1.0)
     rows[0].metrics[2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
     take = next(part.text for part in sections(confirmed(candidate(5, SURE), tested=rows)) if "Export" in part.title)
@@ -217,7 +217,7 @@ def test_metrics_stated_for_the_exported_student_are_those_of_its_seed() -> None
     assert "accuracy 0.9500, NLL 0.1500" in take
 
 
-def test_settings_that_matter_are_listed_apart_from_those_that_do_not() -> None:
+def test_settings_with_a_significant_effect_are_listed_separately_from_all_others() -> None:
     said = findings.what_mattered(KNOWN, [MATTERS, IDLE]) or ""
     assert "`perturbation.step_size` (50 %, 40 % to 60 %)" in said
     assert "no significant effect in 30 trials: `student.subnetworks`" in said
@@ -234,7 +234,7 @@ def test_the_report_lists_the_pareto_front_if_there_are_several_objectives() -> 
     assert f"{cheapest.number:03d}" in said
 
 
-def test_the_report_of_an_unfinished_study_states_so_first() -> None:
+def test_the_report_first_states_that_a_study_is_unfinished() -> None:
     known = confirmed(summary={**KNOWN.summary, "state": "interrupted", "total": 32})
     assert first_lines(known, [], []).splitlines()[0].startswith("- **This study is incomplete (interrupted)**")
 
@@ -253,7 +253,7 @@ def apart_by(effect: float, n: int = 5) -> list[float]:
     return [effect + value / stdev(shape) for value in shape]
 
 
-def test_more_seeds_are_recommended_for_a_difference_that_may_be_chance() -> None:
+def test_more_seeds_are_recommended_for_a_difference_that_may_be_due_to_chance() -> None:
     other = [0.1 + value / 1000 for value in apart_by(1.0)]
     known = confirmed(
         candidate(5, [0.1] * 5), candidate(6, [0.2] * 5), candidate(7, [0.2] * 5), candidate(1, other, "kd")
@@ -264,7 +264,7 @@ def test_more_seeds_are_recommended_for_a_difference_that_may_be_chance() -> Non
     assert "With 20 seeds, a difference below" in (advice.certainty(hopeless) or "")
 
 
-def test_searching_beyond_the_end_of_a_range_is_recommended() -> None:
+def test_a_wider_range_is_recommended_if_the_best_values_are_close_to_its_end() -> None:
     best = [replace(t, sampled={**t.sampled, "loss.temperature": 9.8}) for t in KNOWN.order if t.kind == "search"]
     crowded = replace(KNOWN, trials=best)
     assert any("upper end of `loss.temperature` (10)" in said for said in advice.ends(crowded, []))
@@ -282,7 +282,7 @@ def test_searching_beyond_the_end_of_a_range_is_recommended() -> None:
         ("loss.temperature", {"log_uniform": [1, 100]}, 99.0, False),
     ],
 )
-def test_values_that_a_setting_cannot_have_are_not_recommended(
+def test_values_outside_the_domain_of_a_setting_are_not_recommended(
     name: str, axis: Any, crowd: float, advised: bool
 ) -> None:
     own = study(search={**SEARCH, name: axis})
@@ -295,7 +295,7 @@ def test_values_that_a_setting_cannot_have_are_not_recommended(
     assert any(f"end of `{name}`" in sentence for sentence in said) == advised
 
 
-def test_fixing_and_not_widening_is_recommended_for_a_setting_without_effect() -> None:
+def test_the_recommendation_for_a_setting_without_effect_is_to_fix_it_and_not_to_widen_its_range() -> None:
     best = [replace(t, sampled={**t.sampled, "student.subnetworks": 8}) for t in KNOWN.order if t.kind == "search"]
     assert not any("subnetworks" in said for said in advice.ends(replace(KNOWN, trials=best), [IDLE]))
     enough = facts(40)
@@ -338,7 +338,7 @@ def test_continuing_a_search_that_was_still_improving_is_recommended() -> None:
     assert advice.more(replace(KNOWN, trials=sorted(backwards, key=lambda t: t.number), confirmed=())) is None
 
 
-def test_no_claim_is_made_about_searched_trials_that_all_failed_in_confirmation() -> None:
+def test_no_claim_is_made_about_searched_trials_if_all_of_them_failed_in_the_confirmation() -> None:
     alone = [c for c in KNOWN.confirmed if c.trial.baseline]
     lost = next(c for c in KNOWN.confirmed if not c.trial.baseline)
     replicates = [replace(r, state="failed") if r.replicate_of == lost.trial.number else r for r in KNOWN.replicates]
@@ -358,7 +358,7 @@ def test_the_report_states_how_often_the_test_set_was_evaluated() -> None:
     assert "were already evaluated for other students" in sections(refused)[0].text
 
 
-def test_an_unconfirmed_best_baseline_is_listed_next_to_the_teachers() -> None:
+def test_the_best_baseline_is_listed_next_to_the_teachers_even_without_a_confirmation() -> None:
     known = facts(30, seeds=0)
     alone = replace(known, trials=[trial for trial in known.trials if trial.baseline])
     assert f"\n| baseline {alone.order[0].baseline} |" in sections(alone)[0].text
@@ -382,7 +382,7 @@ def test_using_a_significantly_better_baseline_is_recommended(objective: str) ->
     assert "use the published settings of `kd`" in (advice.certainty(known) or "")
 
 
-def test_range_recommendations_use_the_last_values_of_settings_changed_during_training() -> None:
+def test_range_recommendations_use_the_last_values_of_settings_that_change_during_training() -> None:
     low = {"after_epoch": 5, "set": {"perturbation.step_size": 0.0021}}
     moved = [replace(trial, schedule=[low]) if trial.kind == "search" else trial for trial in KNOWN.trials]
     assert "beyond the lower end of `perturbation.step_size`" in " ".join(advice.ends(replace(KNOWN, trials=moved), []))
@@ -412,7 +412,7 @@ def at_chance(known: StudyResults, chance: float = 1.0) -> StudyResults:
 
 
 @pytest.mark.parametrize("seeds", [0, 5])
-def test_a_report_on_students_at_chance_states_so_first_and_omits_meaningless_comparisons(seeds: int) -> None:
+def test_a_report_first_states_that_students_are_at_chance_and_omits_meaningless_comparisons(seeds: int) -> None:
     known = at_chance(facts(30, seeds=seeds))
     lines = first_lines(known, [], []).splitlines()
     assert lines[0].startswith("- **At chance**: the best student classifies ")
@@ -441,14 +441,14 @@ def test_a_warning_about_students_at_chance_does_not_repeat_the_first_sentence()
     assert "the student is right on" not in first_lines(known, [], [])
 
 
-def test_a_report_on_a_study_won_by_training_on_labels_states_so_first() -> None:
+def test_a_report_first_states_that_training_on_labels_only_has_won() -> None:
     known = confirmed(candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), candidate(5, WORSE))
     assert first_lines(known, [], []).startswith("- **No distillation won**")
     for others in ([candidate(1, SURE, "kd"), candidate(2, WORSE, "labels")], [candidate(1, SURE, "labels")]):
         assert "No distillation won" not in first_lines(confirmed(*others), [], [])
 
 
-def test_a_warning_already_stated_in_a_first_sentence_is_not_repeated() -> None:
+def test_a_warning_that_is_already_stated_in_the_first_sentences_is_not_repeated() -> None:
     rows = [ConfigIssue((), f"{rule}: so").as_row() for rule in (NO_DISTILLATION, WORSE_THAN_ONE)]
     won = confirmed(
         candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), summary={**KNOWN.summary, "warnings": rows}
@@ -457,7 +457,7 @@ def test_a_warning_already_stated_in_a_first_sentence_is_not_repeated() -> None:
     assert [WORSE_THAN_ONE in line for line in said] == [True]
 
 
-def test_students_that_are_worse_than_one_teacher_are_reported_first() -> None:
+def test_the_report_first_states_that_students_are_worse_than_a_single_teacher() -> None:
     rows = on_test([1.0, 1.0], 1.0)
     bad = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.19, 1.0, 100)])
     said = first_lines(confirmed(candidate(5, SURE), tested=[bad, *rows[1:]]), [], [])
@@ -480,7 +480,7 @@ def test_without_a_feasible_trial_the_report_names_the_closest_trial_and_no_winn
         assert figures(known)
 
 
-def test_constraints_met_by_all_trials_do_not_change_the_report() -> None:
+def test_constraints_that_all_trials_meet_do_not_change_the_report() -> None:
     assert first_lines(facts(30, constraints={"val/ece": {"at_most": 9}}), [], []) == first_lines(facts(30), [], [])
 
 

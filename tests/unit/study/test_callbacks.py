@@ -1,4 +1,4 @@
-"""Callbacks: which are accepted, their arguments, and that an exception in one does not stop the study."""
+"""Callbacks: valid objects and their arguments. An exception in a callback does not stop the study."""
 
 import warnings
 from typing import Any
@@ -37,7 +37,7 @@ def observe(observer: CallbackObserver) -> None:
     observer.study_ended(study)
 
 
-def test_an_object_with_only_some_callback_methods_is_called_with_study_and_trial() -> None:
+def test_an_object_with_some_callback_methods_is_accepted_and_receives_the_study_and_the_trial() -> None:
     recorder = Recorder()
     observe(CallbackObserver([recorder, Callback()]))
     assert recorder.calls == [("epoch", "study", "trial")] * 2 + [("end", "study")]
@@ -74,7 +74,7 @@ def test_ctrl_c_in_a_callback_is_not_reported_as_a_callback_error() -> None:
 
 
 @pytest.mark.parametrize("callback", [print, "on_epoch", Recorder, None], ids=str)
-def test_an_invalid_callback_is_refused_with_the_names_of_valid_methods(callback: Any) -> None:
+def test_an_invalid_callback_is_refused_and_the_names_of_valid_methods_are_listed(callback: Any) -> None:
     with pytest.raises(ConfigError, match=r"callbacks: each must be an object with a method on_trial_start, on_epoch"):
         CallbackObserver([callback])
 

@@ -76,7 +76,7 @@ def test_a_study_on_a_full_disk_ends_with_one_message_and_resumes_exactly(
     assert epochs(tmp_path / "full") == undisturbed
 
 
-def test_writing_a_checkpoint_to_a_full_disk_reports_the_disk_and_not_an_error_of_torch() -> None:
+def test_a_checkpoint_on_a_full_disk_causes_an_error_about_the_disk_and_not_about_torch() -> None:
     full = Checkpoint({}, 1, {"weight": torch.zeros(100_000)}, {}, {}, False, {}, {})
     with pytest.raises(MachineError, match=r"/dev/full: cannot be written \(No space left on device\); free space"):
         write_checkpoint("/dev/full", full)

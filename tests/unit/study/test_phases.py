@@ -98,7 +98,7 @@ class Follower:
         self.seen.append((what, len(read_journal(self.home / "events.jsonl")), counts))
 
 
-def test_log_observers_are_called_before_writing_study_json_and_trial_observers_after(
+def test_log_observers_are_called_before_study_json_is_written_and_trial_observers_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study_state, "SAVE_SECONDS", 0.0)
@@ -203,7 +203,7 @@ def test_without_a_feasible_candidate_nothing_is_exported_and_the_test_set_is_no
     assert "no student:     see the verdict\n" in shown
 
 
-def test_a_study_whose_trials_all_violate_a_constraint_has_not_failed(tmp_path: Path) -> None:
+def test_a_study_whose_trials_all_violate_a_constraint_does_not_count_as_failed(tmp_path: Path) -> None:
     bound = {"constraints": {"val/ece": {"at_most": 0.1}}, "confirmation": {"top_k": 0}}
     study = StudyConfig.model_validate(STUDY.model_dump(exclude_unset=True) | bound)
     state = StudyState(study, StudyDirectory(tmp_path), {}, trial_warnings)

@@ -182,7 +182,7 @@ def test_ctrl_c_before_the_first_trial_leaves_no_study(studies: Path, monkeypatc
     assert not (studies / "none").exists()
 
 
-def test_a_running_study_can_be_read_and_steered_but_no_second_study_can_be_launched(studies: Path) -> None:
+def test_a_running_study_can_be_read_and_accepts_settings_but_no_second_study_can_be_launched(studies: Path) -> None:
     known: list[Any] = []
 
     def act() -> None:
@@ -198,7 +198,7 @@ def test_a_running_study_can_be_read_and_steered_but_no_second_study_can_be_laun
     assert not (studies / "second").exists()
 
 
-def test_a_stopped_study_ends_as_after_an_interrupt(studies: Path) -> None:
+def test_a_stopped_study_ends_in_the_same_state_as_an_interrupted_study(studies: Path) -> None:
     results = launch(studies, "stopped", SHORT, callbacks=[Steps(1, lambda: edt.stop(studies / "stopped", wait_s=0))])
     assert (results.state, len(results.trials)) == ("interrupted", 1)
 
@@ -228,7 +228,7 @@ def test_a_file_path_is_not_accepted_as_a_study(studies: Path) -> None:
         edt.launch("my.yaml", studies_dir=studies)  # type: ignore[arg-type]
 
 
-def test_an_invalid_study_config_is_refused_with_all_issues(studies: Path) -> None:
+def test_an_invalid_study_config_is_refused_and_all_issues_are_reported(studies: Path) -> None:
     bad = study(search={"loss.temprature": edt.uniform(1, 2)}, baselines=["kdd"])
     assert [issue.name for issue in bad.check()] == ["baselines.0", "search.loss.temprature"]
     with pytest.raises(edt.ConfigError) as caught:

@@ -6,7 +6,7 @@ from ensdistill_tune.execution.worker import REPORT_SECONDS, _EpochReporter
 from ensdistill_tune.records.trial_record import EPOCHS, FAILURE
 
 
-def test_short_epochs_are_reported_in_groups_and_each_only_once() -> None:
+def test_short_epochs_are_reported_in_groups_and_each_epoch_is_reported_once() -> None:
     told: list[dict[str, Any]] = []
     reports = _EpochReporter(told.append)
     for n in range(1, 13):

@@ -105,7 +105,7 @@ def test_a_study_is_not_resumed_with_other_images(copy: Path) -> None:
     assert "the images must be the same as at the start of this study (0123456789abcdef" in done.err
 
 
-def test_a_warm_start_begins_with_the_best_settings_of_an_earlier_study(copy: Path, tiny: TinyStudy) -> None:
+def test_a_warm_start_first_tries_the_best_settings_of_an_earlier_study(copy: Path, tiny: TinyStudy) -> None:
     words = ["--set", "warm_start={study: tiny, top_k: 1}", "--set", "budget.trials=1", "--set", "baselines=[]"]
     words += ["--set", "confirmation.top_k=0", "--executor", "inline"]
     done = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "warm", *words)

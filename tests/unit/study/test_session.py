@@ -136,7 +136,7 @@ def test_every_run_is_tagged_with_its_kind(
     assert len({found[str(trial.number)]["seed_group"] for trial in trials}) == len(trials)
 
 
-def test_the_mlflow_run_of_every_confirmed_trial_has_its_mean_over_seeds(
+def test_the_mlflow_run_of_every_confirmed_trial_contains_the_mean_over_its_seeds(
     runs: dict[str, Run], tiny: TinyStudy, trials: list[TrialRecord], parent: Run
 ) -> None:
     rows = json.loads((tiny.home / "confirmation.json").read_text())["candidates"]
@@ -212,7 +212,7 @@ def test_rerunning_the_best_settings_gives_the_same_metrics_bit_for_bit(tiny: Ti
     assert {n: result["val"][n] for n in shared} == {n: best["metrics"][f"val/{n}"] for n in shared}
 
 
-def test_the_best_student_has_the_metrics_on_the_leaderboard(tiny: TinyStudy) -> None:
+def test_the_best_student_has_the_metrics_listed_on_the_leaderboard(tiny: TinyStudy) -> None:
     done = call("ensdistill", "evaluate", tiny.home / "best" / "config.yaml", "--json", "--device", "cpu")
     assert done.code == 0, done.err
     metrics = json.loads(done.out)["validation"]

@@ -115,7 +115,7 @@ def test_a_trial_without_a_student_is_refused(tiny: TinyStudy, tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
-def test_a_champion_without_a_name_is_refused(tiny: TinyStudy) -> None:
+def test_a_champion_without_a_model_name_is_refused(tiny: TinyStudy) -> None:
     done = call("ensdistill-tune", "export", "tiny", "--studies-dir", tiny.studies, "--champion")
     assert (done.code, "--register" in done.err) == (2, True)
 
@@ -132,7 +132,7 @@ def test_an_impossible_registration_is_reported_before_any_file_is_written(tmp_p
         export_students(tmp_path / "nobody", wanted, lambda *_: None)
 
 
-def test_confirmed_settings_are_exported_before_those_of_the_search() -> None:
+def test_confirmed_candidates_are_exported_in_preference_to_unconfirmed_trials() -> None:
     known = facts(30)
     chosen = choose(known, len(known.confirmed) + 2, None)
     confirmed = {c.trial.number for c in known.confirmed}
@@ -146,7 +146,7 @@ def test_confirmed_settings_are_exported_before_those_of_the_search() -> None:
     ("top", "number", "why"),
     [(0, None, "--top: must be .*, got 0"), (1000, None, "--top: must be .*, got 1000"), (1, 9999, "--trial 9999")],
 )
-def test_a_student_that_does_not_exist_is_refused(top: int, number: int | None, why: str) -> None:
+def test_an_export_of_students_that_do_not_exist_is_refused(top: int, number: int | None, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         choose(facts(30), top, number)
 

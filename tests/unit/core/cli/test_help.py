@@ -76,7 +76,7 @@ def test_options_are_grouped_if_a_command_has_three_or_more_besides_help(
         ("ensdistill predict two", ["two words.yaml"]),
     ],
 )
-def test_bash_completes_commands_options_and_names(line: str, completed: list[str], tmp_path: Path) -> None:
+def test_bash_completion_suggests_commands_options_and_names(line: str, completed: list[str], tmp_path: Path) -> None:
     for home in ("studies/alpha", "studies/beta", "other/gamma"):
         (tmp_path / home).mkdir(parents=True)
         (tmp_path / home / "study.json").touch()

@@ -120,12 +120,12 @@ def test_a_long_list_is_printed_as_several_tables(monkeypatch: pytest.MonkeyPatc
     assert sum(line.startswith("┏") for line in lines) == 3
 
 
-def test_top_may_exceed_the_number_of_classes(model: Path, images: Path) -> None:
+def test_the_value_of_top_may_exceed_the_number_of_classes(model: Path, images: Path) -> None:
     assert call("ensdistill", "predict", model, images, "--top", "99").code == 0
 
 
 @pytest.mark.parametrize("top", ["0", "-1", "many"])
-def test_an_invalid_number_of_classes_is_refused(top: str, model: Path, images: Path) -> None:
+def test_an_invalid_value_of_top_is_refused(top: str, model: Path, images: Path) -> None:
     assert call("ensdistill", "predict", model, images, "--top", top).code == 2
 
 
@@ -157,7 +157,7 @@ def test_a_broken_image_is_reported_and_skipped_and_all_others_are_classified(
     assert last == "1 of 13 images skipped"
 
 
-def test_skipped_files_of_a_folder_are_listed_and_unreadable_files_are_errors(
+def test_files_skipped_in_a_folder_are_listed_and_unreadable_files_cause_errors(
     model: Path, images: Path, tmp_path: Path
 ) -> None:
     (images / "readme.txt").write_text("no image")
@@ -170,7 +170,7 @@ def test_skipped_files_of_a_folder_are_listed_and_unreadable_files_are_errors(
     assert "1 file left out (a broken link): gone.png" in done.err
 
 
-def test_every_image_of_a_folder_is_classified_whatever_its_suffix(model: Path, images: Path) -> None:
+def test_every_image_in_a_folder_is_classified_regardless_of_its_file_suffix(model: Path, images: Path) -> None:
     (images / "even/00.png").rename(images / "even/00.tif")
     (images / "even/02.png").rename(images / "even/02")
     Image.new("L", (8, 8)).save(images / "even/04.gif", save_all=True, append_images=[Image.new("L", (8, 8), 99)])
@@ -194,7 +194,9 @@ def test_if_all_images_are_broken_the_output_is_empty(model: Path, tmp_path: Pat
     assert (done.code, json.loads(done.out)) == (1, [])
 
 
-def test_color_images_of_another_size_are_fitted_to_the_network(model: Path, tmp_path: Path) -> None:
+def test_color_images_of_another_size_are_converted_to_the_input_shape_of_the_network(
+    model: Path, tmp_path: Path
+) -> None:
     Image.new("RGB", (31, 17), (255, 0, 0)).save(tmp_path / "red.png")
     Image.new("L", (8, 8), round(0.299 * 255)).save(tmp_path / "gray.png")
     rows = rows_of(call("ensdistill", "predict", model, tmp_path, "--format", "csv"))
@@ -236,7 +238,7 @@ def test_paths_on_standard_input_are_classified_like_arguments(
     assert len(listed) == 8
 
 
-def test_a_listed_path_that_cannot_be_read_is_counted_and_all_others_are_classified(
+def test_listed_paths_that_cannot_be_read_are_counted_and_all_others_are_classified(
     model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -292,7 +294,7 @@ def test_an_image_listed_on_standard_input_is_not_overwritten(
 
 
 @pytest.mark.e2e
-def test_a_closed_output_pipe_is_not_an_error(model: Path, images: Path) -> None:
+def test_a_closed_output_pipe_causes_no_error(model: Path, images: Path) -> None:
     command = [sys.executable, "-m", "ensdistill", "predict", model, images, "--format", "csv"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:
         assert done.stdout is not None
@@ -304,7 +306,7 @@ def test_a_closed_output_pipe_is_not_an_error(model: Path, images: Path) -> None
 # --- errors ---
 
 
-def test_missing_models_and_missing_images_are_input_errors(model: Path, images: Path, tmp_path: Path) -> None:
+def test_missing_models_and_missing_images_cause_input_errors(model: Path, images: Path, tmp_path: Path) -> None:
     for words, told in (
         ([tmp_path / "nothing", images], "no such model"),
         ([tmp_path, images], "no exported model in this folder"),
@@ -317,7 +319,7 @@ def test_missing_models_and_missing_images_are_input_errors(model: Path, images:
         assert told in done.err
 
 
-def test_an_invalid_zip_file_is_an_input_error(model: Path, tmp_path: Path) -> None:
+def test_an_invalid_zip_file_causes_an_input_error(model: Path, tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"PK no")
     done = call("ensdistill", "predict", model, tmp_path / "x.zip")
     assert (done.code, "readable zip file" in done.err) == (2, True)
@@ -378,7 +380,9 @@ def test_file_names_cannot_control_the_terminal(
     assert "\x1b" not in done.out + done.err
 
 
-def test_a_pipe_given_as_output_is_written_to_and_not_replaced(model: Path, images: Path, tmp_path: Path) -> None:
+def test_predictions_are_written_to_a_pipe_without_replacing_it_by_a_file(
+    model: Path, images: Path, tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     words = [images / "even" / "00.png", "--format", "csv", "--out", tmp_path / "pipe"]
@@ -388,7 +392,7 @@ def test_a_pipe_given_as_output_is_written_to_and_not_replaced(model: Path, imag
     os.close(reader)
 
 
-def test_a_folder_is_opened_by_its_safetensors_file_before_onnx_and_pt2(model: Path, tmp_path: Path) -> None:
+def test_the_safetensors_file_in_a_folder_takes_precedence_over_onnx_and_pt2_files(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
     for kind in KINDS:
         assert open_classifier(tmp_path / "model").path.name == f"student.{kind}"
@@ -438,7 +442,7 @@ def test_large_images_are_read_in_small_batches(images: Path) -> None:
     assert seen == [4, 2]
 
 
-def test_images_are_fitted_to_the_network_as_in_training(tmp_path: Path) -> None:
+def test_images_are_converted_to_the_input_shape_of_the_network_as_in_training(tmp_path: Path) -> None:
     wide = Image.new("RGB", (24, 8), "black")
     wide.paste("white", (8, 0, 16, 8))  # the central square
     wide.save(tmp_path / "wide.png")
@@ -462,7 +466,7 @@ def test_networks_without_one_or_three_input_channels_cannot_read_image_files(im
         next(classify(strange, find_images([images]).files, pytest.fail))
 
 
-def test_of_equally_likely_classes_the_first_is_listed_first() -> None:
+def test_equally_likely_classes_are_listed_in_the_order_of_the_classes() -> None:
     assert ImagePrediction("x", np.array([0.2, 0.4, 0.4], dtype=np.float32)).top(3) == [1, 2, 0]
 
 

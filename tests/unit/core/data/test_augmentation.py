@@ -59,7 +59,7 @@ def by_hand(images: Tensor, piece: StandardAugmentation, seed: int) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("piece", PIECES, ids=str)
 @pytest.mark.parametrize("seed", range(3))
-def test_augmenting_a_batch_equals_a_loop_over_its_pixels(
+def test_the_augmentation_of_a_batch_equals_a_loop_over_its_pixels(
     piece: StandardAugmentation, shape: tuple[int, ...], seed: int
 ) -> None:
     images = pictures(shape)
@@ -85,7 +85,9 @@ def test_input_is_neither_modified_nor_shared(piece: StandardAugmentation) -> No
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_the_same_seed_gives_the_same_images_and_another_seed_different_ones(piece: StandardAugmentation) -> None:
+def test_the_same_seed_gives_the_same_images_and_another_seed_gives_different_images(
+    piece: StandardAugmentation,
+) -> None:
     images = pictures((20, 3, 8, 8))
     first, again, other = (piece(images, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -98,7 +100,7 @@ def test_successive_batches_are_augmented_differently(piece: StandardAugmentatio
     assert not torch.equal(piece(images, generator), piece(images, generator))
 
 
-def test_about_half_of_the_images_are_mirrored_and_the_others_are_unchanged() -> None:
+def test_about_half_of_the_images_are_mirrored_and_all_others_are_unchanged() -> None:
     images = numbered(2000, 3)
     mirrored = (StandardAugmentation(flip=True)(images, seeded()) == images.flip(-1)).all(3).all(2).all(1)
     others = StandardAugmentation(flip=True)(images, seeded())[~mirrored]
@@ -106,7 +108,7 @@ def test_about_half_of_the_images_are_mirrored_and_the_others_are_unchanged() ->
     assert abs(int(mirrored.sum()) - 1000) < 5 * math.sqrt(2000 / 4)
 
 
-def test_every_offset_of_the_crop_is_equally_likely() -> None:
+def test_every_offset_of_a_crop_is_equally_likely() -> None:
     images = numbered(5000, 9)
     centers = StandardAugmentation(pad=2)(images, seeded())[:, 0, 4, 4]
     offsets = {9 * (4 + down) + 4 + right + 1 for down in range(-2, 3) for right in range(-2, 3)}

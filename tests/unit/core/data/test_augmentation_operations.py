@@ -43,7 +43,9 @@ def near(one: Tensor, other: Tensor, most: int = 1) -> bool:
 
 @pytest.mark.parametrize("shape", [(9, 3, 16, 16), (6, 1, 7, 11), (2, 3, 1, 1)], ids=str)
 @pytest.mark.parametrize("antialias", [True, False])
-def test_random_resized_crop_equals_a_loop_that_crops_and_resizes_each_image(shape: tuple, antialias: bool) -> None:
+def test_random_resized_crops_equal_those_of_a_loop_that_crops_and_resizes_each_image(
+    shape: tuple, antialias: bool
+) -> None:
     images = pictures(shape)
     boxes = random_boxes(images, (0.08, 1.0), 4 / 3, seeded(5))
     looped = []
@@ -195,7 +197,7 @@ def test_at_zero_strength_only_autocontrast_and_equalize_change_images() -> None
 # --- erasing ---
 
 
-def test_erasing_rectangles_equals_a_loop_over_the_images() -> None:
+def test_erased_rectangles_equal_those_of_a_loop_over_the_images() -> None:
     images = pictures((50, 3, 10, 8))
     generator = seeded(6)
     erased = torch.rand(50, generator=generator) < 0.6

@@ -44,7 +44,7 @@ def assert_whole(source: RawData) -> None:
 
 
 @ALL
-def test_original_files_give_both_splits_in_file_order(
+def test_the_original_files_give_both_splits_in_the_order_of_the_files(
     settings: Any, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_miniature(dataset, tmp_path, monkeypatch)
@@ -86,7 +86,9 @@ def test_the_original_files_of_2009_are_read_without_a_warning(tmp_path: Path, m
         assert_whole(Cifar10(path=str(tmp_path))())
 
 
-def test_the_test_split_of_the_data_set_is_kept_for_any_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_split_of_the_data_set_is_kept_for_any_training_and_validation_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_miniature("CIFAR10", tmp_path, monkeypatch)
     settings = Cifar10(path=str(tmp_path), train_size=30, val_size=10, test_size=4)
     data = load_data(settings)
@@ -95,7 +97,7 @@ def test_the_test_split_of_the_data_set_is_kept_for_any_sizes(tmp_path: Path, mo
 
 
 @ALL
-def test_default_sizes_are_45000_and_5000(settings: Any, dataset: str) -> None:
+def test_the_default_split_sizes_are_45000_and_5000(settings: Any, dataset: str) -> None:
     assert (settings(path="x").train_size, settings(path="x").val_size) == (45_000, 5_000)
 
 
@@ -144,7 +146,7 @@ class _Marker:
         return os.mkdir, (self.path,)
 
 
-def test_the_unpickling_test_detects_unpickling(tmp_path: Path) -> None:
+def test_the_marker_folder_of_these_tests_is_created_by_unpickling(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(_Marker(str(tmp_path / "marker"))))  # noqa: S301 - our own bytes
     assert (tmp_path / "marker").exists()
 

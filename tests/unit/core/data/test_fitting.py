@@ -38,7 +38,7 @@ def test_a_gray_image_becomes_an_rgb_image_with_three_equal_channels() -> None:
 @pytest.mark.parametrize(
     ("color", "gray"), [((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29), ((9, 9, 9), 9), ((255,) * 3, 255)]
 )
-def test_a_color_image_becomes_its_luma(color: tuple[int, int, int], gray: int) -> None:
+def test_a_color_image_is_converted_to_its_luma(color: tuple[int, int, int], gray: int) -> None:
     images = torch.tensor(color, dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 2, 2)
     assert fit_images(Split(images, torch.zeros(1).long()), (1, 2, 2)).images.unique().tolist() == [gray]
 

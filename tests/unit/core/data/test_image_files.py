@@ -25,12 +25,12 @@ def rgb(*pixels: tuple[int, int, int]) -> Image.Image:
     return Image.fromarray(np.array([pixels], dtype=np.uint8))
 
 
-def test_a_color_image_has_separate_channels(tmp_path: Path) -> None:
+def test_a_color_image_is_read_with_separate_channels(tmp_path: Path) -> None:
     pixels = read(tmp_path, rgb((1, 2, 3), (4, 5, 6)))
     assert pixels.tolist() == [[[1, 4]], [[2, 5]], [[3, 6]]]
 
 
-def test_a_gray_image_is_the_luma_of_the_colors(tmp_path: Path) -> None:
+def test_a_color_image_is_converted_to_gray_by_its_luma(tmp_path: Path) -> None:
     pixels = read(tmp_path, rgb((255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)), channels=1)
     assert pixels.tolist() == [[[round(0.299 * 255), round(0.587 * 255), round(0.114 * 255), 9]]]
 
@@ -60,7 +60,7 @@ def test_sixteen_bit_gray_values_are_scaled_and_not_clipped(tmp_path: Path, chan
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_rotated_as_their_exif_data_require(tmp_path: Path, orientation: int) -> None:
+def test_images_are_rotated_according_to_their_exif_data(tmp_path: Path, orientation: int) -> None:
     upright = np.zeros((8, 8, 3), dtype=np.uint8)
     upright[:4, :4] = 255
     turns = {1: [], 2: [1], 3: [0, 1], 4: [0], 5: ["t"], 6: ["t", 0], 7: ["t", 0, 1], 8: ["t", 1]}
@@ -93,7 +93,7 @@ def test_a_file_that_is_not_an_image_is_named_in_the_error(tmp_path: Path) -> No
         ImageFile(tmp_path, "one.png").pixels((3, 2, 2))
 
 
-def test_images_at_any_depth_are_listed_in_order_of_name(tmp_path: Path) -> None:
+def test_images_in_folders_of_any_depth_are_listed_in_order_of_name(tmp_path: Path) -> None:
     for name in ("b/2.PNG", "b/1.jpg", "a.png", "b/c/3.webp", ".hidden/4.png", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -87,7 +87,7 @@ def test_the_test_split_next_to_the_training_split_is_kept_separate(tmp_path: Pa
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_training_split_alone_has_no_test_split(tmp_path: Path, zipped: bool) -> None:
+def test_a_folder_with_only_a_training_split_has_no_test_split(tmp_path: Path, zipped: bool) -> None:
     content = files(prefix="train/")
     source = read(write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path, content))
     assert_whole(source)
@@ -152,7 +152,7 @@ def test_splits_are_found_under_their_usual_names(
     assert source.unlabeled.images[:, 0, 0, 0].tolist() == [7, 8]
 
 
-def test_existing_splits_are_used_as_the_splits(tmp_path: Path) -> None:
+def test_splits_that_exist_in_the_source_are_not_drawn_again(tmp_path: Path) -> None:
     write_folder(tmp_path, files(prefix="train/") | files(2, "val/") | files(1, "test/"))
     settings = ImageFolder(path=str(tmp_path), size=8)
     data = load_data(settings)
@@ -160,14 +160,14 @@ def test_existing_splits_are_used_as_the_splits(tmp_path: Path) -> None:
     assert data.own_validation
 
 
-def test_a_size_overridden_by_an_existing_split_causes_a_warning(tmp_path: Path) -> None:
+def test_a_size_setting_that_an_existing_split_overrides_causes_a_warning(tmp_path: Path) -> None:
     write_folder(tmp_path, files(prefix="train/") | files(2, "valid/"))
     assert ImageFolder(path=str(tmp_path), size=8)().warnings == ()
     (warning,) = ImageFolder(path=str(tmp_path), size=8, val_size=3)().warnings
     assert str(warning).startswith("data.val_size: is not used, got 3. The 4 images of valid/ are the validation")
 
 
-def test_by_default_a_tenth_is_for_validation_a_tenth_for_test_and_the_rest_for_training(tmp_path: Path) -> None:
+def test_by_default_a_tenth_is_for_validation_a_tenth_is_for_test_and_the_rest_is_for_training(tmp_path: Path) -> None:
     settings = ImageFolder(path=str(write_folder(tmp_path, files(each=50))), size=8)
     data = load_data(settings)
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))] == [
@@ -217,7 +217,9 @@ def test_folders_that_are_probably_splits_are_never_used_as_classes(tmp_path: Pa
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("top", ["", "pets/"])
-def test_a_folder_of_unlabeled_images_may_be_next_to_the_class_folders(tmp_path: Path, zipped: bool, top: str) -> None:
+def test_a_folder_of_unlabeled_images_is_allowed_next_to_the_class_folders(
+    tmp_path: Path, zipped: bool, top: str
+) -> None:
     content = files(prefix=top) | {f"{top}unlabeled/7.png": png(7)}
     source = read(write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path / "x", content))
     assert_whole(source)
@@ -305,7 +307,7 @@ def test_a_damaged_image_inside_a_zip_file_is_named_in_the_error(tmp_path: Path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_single_class_is_rejected(tmp_path: Path, zipped: bool) -> None:
+def test_a_folder_with_a_single_class_is_rejected(tmp_path: Path, zipped: bool) -> None:
     content = {name: raw for name, raw in files().items() if name.startswith("cat")}
     place = write_zip(tmp_path / "x.zip", content) if zipped else write_folder(tmp_path, content)
     with pytest.raises(DataError, match="1 class;"):

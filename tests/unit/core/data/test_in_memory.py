@@ -1,4 +1,4 @@
-"""Images in memory have the same rules, splits and hashes as files, and items of a Dataset are read unchanged."""
+"""Images in memory give the same splits, hashes and errors as files, and items of a Dataset are read unchanged."""
 
 from copy import deepcopy
 from typing import Any
@@ -51,7 +51,7 @@ def test_tensors_lists_and_floats_give_the_same_images_as_arrays(convert: Any) -
     assert Data.from_arrays(convert(COLOR), LABELS, **SIZES) == Data.from_arrays(COLOR, torch.tensor(LABELS), **SIZES)
 
 
-def test_changing_the_array_afterwards_does_not_change_the_data() -> None:
+def test_a_later_change_of_the_array_does_not_change_the_data() -> None:
     own = GRAY.copy()
     data = Data.from_arrays(own, LABELS, **SIZES)
     before = load_data(data).train.images.clone()
@@ -74,7 +74,7 @@ def test_different_splits_have_different_content_hashes() -> None:
     assert one.content != other.content
 
 
-def test_copied_settings_find_the_images_in_the_same_process(tmp_path: Any) -> None:
+def test_copied_settings_refer_to_the_same_images_within_the_process(tmp_path: Any) -> None:
     data = Data.from_arrays(GRAY, LABELS, **SIZES)
     (tmp_path / "config.yaml").write_text(
         to_yaml(Config(data=data, teachers={"training": {"batch_size": 8}}, training={"batch_size": 8}))
@@ -139,7 +139,7 @@ class Endless(IterableDataset[Any]):
         (Pairs([]), "dataset: has no items"),
     ],
 )
-def test_an_invalid_dataset_is_rejected_with_the_index_of_the_item(dataset: Any, message: str) -> None:
+def test_an_invalid_dataset_is_rejected_and_the_error_states_the_index_of_the_item(dataset: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"^{message}"):
         Data.from_dataset(dataset, **SIZES)
 

@@ -1,4 +1,4 @@
-"""Files that are not images, unreadable or misplaced are read, rejected or reported, and never ignored silently."""
+"""Files that are unreadable, misplaced or no images are read, rejected or reported, and never ignored silently."""
 
 import os
 import struct
@@ -100,7 +100,9 @@ def test_two_links_to_the_same_folder_are_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_images_in_subfolders_of_a_class_have_that_class_in_every_split(tmp_path: Path, zipped: bool) -> None:
+def test_images_in_subfolders_of_a_class_folder_are_assigned_to_that_class_in_every_split(
+    tmp_path: Path, zipped: bool
+) -> None:
     root = tmp_path / "in"
     for part in ("train", "val", "test"):
         pictures(root / part, "cat", "dog")
@@ -136,7 +138,7 @@ def test_images_in_subfolders_of_a_class_have_that_class_in_every_split(tmp_path
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
-def test_every_file_that_pillow_can_read_is_read_whatever_its_suffix(
+def test_every_file_that_pillow_can_read_is_read_regardless_of_its_suffix(
     tmp_path: Path, name: str, form: str, zipped: bool
 ) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
@@ -219,7 +221,7 @@ def test_a_warning_names_a_split_without_class_folders(tmp_path: Path) -> None:
     assert "val/ contains no image in a class folder and is not used" in words
 
 
-def test_a_pipe_is_not_an_image_and_does_not_block(tmp_path: Path) -> None:
+def test_a_pipe_is_not_read_as_an_image_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(pictures(tmp_path, "cat", "dog") / "cat/pipe.png")
     assert "1 file left out (not a regular file): cat/pipe.png" in warnings_of(tmp_path)
 
@@ -325,7 +327,7 @@ def test_an_image_with_damaged_exif_data_can_be_read(tmp_path: Path) -> None:
     assert ImageFile(tmp_path, "x.jpg").pixels((3, 4, 4)).shape == (3, 4, 4)
 
 
-def test_the_first_frame_of_a_file_is_read_and_a_warning_names_files_with_several(tmp_path: Path) -> None:
+def test_the_first_frame_of_a_file_is_read_and_a_warning_names_files_with_several_frames(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     frames = [Image.new("RGB", (4, 4), color) for color in ("white", "red", "blue")]
     for name in ("a.gif", "b.tif", "c.webp", "d.png"):
@@ -337,7 +339,7 @@ def test_the_first_frame_of_a_file_is_read_and_a_warning_names_files_with_severa
 # --- pixel values ---
 
 
-def test_floats_from_0_to_1_are_scaled_and_other_floats_are_rejected(tmp_path: Path) -> None:
+def test_floats_from_0_to_1_are_scaled_to_bytes_and_other_floats_are_rejected(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 0.5, 1]], dtype=np.float32)).save(tmp_path / "x.tif")
     assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 128, 255]]]
     for values in ([[0, 127.5, 255]], [[-1, 0, 1]], [[0, np.nan, 1]]):
@@ -444,7 +446,9 @@ def unmarked_zip(root: Path, encoding: str) -> Path:
 
 
 @pytest.mark.parametrize("prefix", ["", "pets\\", "C:\\data\\pets\\", "/pets/", "./pets/", "a/b/c/"])
-def test_zip_entries_with_backslashes_drives_or_outer_folders_are_read(tmp_path: Path, prefix: str) -> None:
+def test_zip_entries_whose_names_contain_backslashes_drives_or_outer_folders_are_read(
+    tmp_path: Path, prefix: str
+) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     slash = "\\" if "\\" in prefix or not prefix else "/"
     source = read(zip_of(root, lambda name: prefix + name.replace("/", slash)))
@@ -565,7 +569,7 @@ def test_entry_names_in_an_unknown_encoding_cause_a_warning(tmp_path: Path, enco
     assert "UTF-8" in words
 
 
-def test_entry_names_in_utf_8_without_the_flag_are_read_as_utf_8(tmp_path: Path) -> None:
+def test_entry_names_in_utf_8_without_the_utf_8_flag_are_read_as_utf_8(tmp_path: Path) -> None:
     source = read(unmarked_zip(pictures(tmp_path / "in", "猫", "кот"), "utf-8"))
     assert (source.class_names, source.warnings) == (("кот", "猫"), ())
 
@@ -618,7 +622,7 @@ def test_two_folders_with_the_same_name_are_read_as_one_class_and_reported(tmp_p
     assert "2 folders have the class name 'caf\u00e9'" in warnings_of(root)
 
 
-def test_an_unknown_class_of_another_split_is_rejected_with_the_closest_name(tmp_path: Path) -> None:
+def test_a_class_that_exists_only_in_another_split_is_rejected_with_the_closest_name(tmp_path: Path) -> None:
     pictures(tmp_path / "train", "cat", "dog")
     pictures(tmp_path / "val", "Cat", "dog")
     assert "1 class of val/ missing in train/: Cat; did you mean cat?" in refusal(tmp_path)

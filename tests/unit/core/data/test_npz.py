@@ -59,7 +59,7 @@ def test_the_last_axis_is_the_channel_axis_if_the_layout_is_ambiguous(tmp_path: 
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
-def test_floats_between_zero_and_one_become_the_nearest_bytes(tmp_path: Path, dtype: Any) -> None:
+def test_floats_between_zero_and_one_are_rounded_to_bytes(tmp_path: Path, dtype: Any) -> None:
     given = (RGB / 255).astype(dtype)
     np.testing.assert_array_equal(read(tmp_path, x_train=given, y_train=LABELS).pool.images.numpy(), RGB)
 
@@ -123,7 +123,7 @@ def test_splits_in_the_file_are_found_under_their_usual_names_and_used_completel
     assert source.warnings == ()
 
 
-def test_existing_splits_are_used_as_the_splits(tmp_path: Path) -> None:
+def test_splits_that_exist_in_the_source_are_not_drawn_again(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3] // 2, y_val=LABELS[:3], x_unlabeled=RGB[:5] // 5)
     data = load_data(Npz(path=str(file), test_size=3))
@@ -132,7 +132,7 @@ def test_existing_splits_are_used_as_the_splits(tmp_path: Path) -> None:
     assert (data.unlabeled.labels == -1).all()
 
 
-def test_a_size_overridden_by_an_existing_split_causes_a_warning(tmp_path: Path) -> None:
+def test_a_size_setting_that_an_existing_split_overrides_causes_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     np.savez(file, x_train=RGB, y_train=LABELS, x_val=RGB[:3], y_val=LABELS[:3], x_test=RGB[:4], y_test=LABELS[:4])
     for sizes in ({}, {"val_size": 3, "test_size": 4}):
@@ -145,7 +145,7 @@ def test_a_size_overridden_by_an_existing_split_causes_a_warning(tmp_path: Path)
     ]
 
 
-def test_an_array_whose_name_occurs_in_both_spellings_is_reported(tmp_path: Path) -> None:
+def test_if_arrays_exist_under_two_spellings_a_warning_names_the_unused_ones(tmp_path: Path) -> None:
     both = {"x_val": RGB[:3], "y_val": LABELS[:3], "val_images": RGB, "val_labels": LABELS, "images": RGB}
     source = read(tmp_path, x_train=RGB, y_train=LABELS, **both)
     assert source.validation is not None
@@ -268,7 +268,7 @@ def test_two_classes_with_the_same_name_are_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["test", "val"])
-def test_a_split_with_another_image_shape_is_rejected(tmp_path: Path, part: str) -> None:
+def test_a_split_whose_images_have_a_different_shape_is_rejected(tmp_path: Path, part: str) -> None:
     other = {f"x_{part}": GRAY, f"y_{part}": LABELS}
     assert f"x_{part} and x_train differ in shape, (1, 6, 5) and (3, 6, 5)" in fault(
         tmp_path, x_train=RGB, y_train=LABELS, **other
@@ -312,7 +312,7 @@ def test_an_object_array_is_named_in_the_error(tmp_path: Path) -> None:
     assert "class_names is an array of" in fault(tmp_path, images=RGB, labels=LABELS, class_names=names)
 
 
-def test_a_single_array_and_a_pickle_are_recognized_and_reported(tmp_path: Path) -> None:
+def test_a_file_of_a_single_array_and_a_pickle_file_are_recognized_and_reported(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", RGB)
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(RGB))
     for name, what in (("a.npy", "a single array, as written by numpy.save"), ("a.pkl", "a pickle")):

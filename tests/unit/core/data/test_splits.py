@@ -32,7 +32,7 @@ def test_splits_are_disjoint_and_together_contain_the_whole_pool() -> None:
     assert sorted(number for part in parts for number in part) == list(range(300))
 
 
-def test_labels_stay_with_their_images() -> None:
+def test_every_image_keeps_its_label() -> None:
     data, test = cut()
     for part in (data.train, data.validation, test):
         assert part.labels.tolist() == [number % 3 for number in numbers_of(part)]
@@ -44,14 +44,14 @@ def test_unlabeled_images_have_the_label_minus_one() -> None:
 
 
 @pytest.mark.parametrize(("part", "each"), [("train", 20), ("validation", 30)])
-def test_every_class_has_its_share_of_each_split(part: str, each: int) -> None:
+def test_every_class_has_a_proportional_share_of_each_split(part: str, each: int) -> None:
     data, _ = cut()
     assert Counter(getattr(data, part).labels.tolist()) == {0: each, 1: each, 2: each}
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("part", ["train", "validation"])
-def test_class_counts_of_the_digits_are_within_one_of_their_proportional_share(part: str, seed: int) -> None:
+def test_class_counts_of_the_digits_differ_by_at_most_one_from_their_proportional_share(part: str, seed: int) -> None:
     counts = Counter(getattr(load_data(Digits(seed=seed)), part).labels.tolist())
     everywhere = Counter(sklearn_digits().target.tolist())
     images = sum(counts.values())
@@ -113,7 +113,7 @@ def test_increasing_the_training_size_does_not_change_validation_and_test_images
     assert numbers_of(first.validation) == numbers_of(second.validation)
 
 
-def test_the_pool_can_be_used_completely() -> None:
+def test_splits_may_contain_all_images_of_the_pool() -> None:
     data, _ = cut(train_size=180)
     assert len(data.train) == 180
     assert len(data.unlabeled) == 0
@@ -152,7 +152,7 @@ def test_a_single_image_of_a_class_is_used_for_training_and_a_warning_names_the_
 # --- counts and shares ---
 
 
-def test_shares_refer_to_the_whole_pool_and_the_rest_is_for_training() -> None:
+def test_shares_are_fractions_of_the_whole_pool_and_all_other_images_are_for_training() -> None:
     data, test = cut(train_size=None, val_size=0.2, test_size=0.1)
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, test)] == [210, 60, 0, 30]
     data, _ = cut(train_size=0.5, val_size=0.2, test_size=0)
@@ -169,7 +169,7 @@ def test_a_small_share_contains_an_image_of_each_class() -> None:
 
 @pytest.mark.parametrize("value", [1.0, 0.0, 1.5, -0.1, 0, -1, True, "0.1", None, 2.0])
 @pytest.mark.parametrize("part", ["val_size", "train_size"])
-def test_a_size_that_is_neither_a_count_nor_a_share_is_rejected(part: str, value: object) -> None:
+def test_a_split_size_that_is_neither_a_count_nor_a_share_is_rejected(part: str, value: object) -> None:
     if part == "train_size" and value is None:
         return  # all remaining images
     with pytest.raises(ConfigError, match=rf"data\.{part}: must be a whole number of at least 1 .*a share"):
@@ -252,7 +252,7 @@ def test_a_batch_contains_floats_between_zero_and_one_in_new_memory() -> None:
     assert split.images.tolist() == [[[[0, 51]]], [[[255, 102]]]]
 
 
-def test_every_byte_divided_by_255_is_between_zero_and_one() -> None:
+def test_every_byte_value_divided_by_255_is_between_zero_and_one() -> None:
     unit = to_unit(torch.arange(256, dtype=torch.uint8))
     assert unit.min() == 0
     assert unit.max() == 1
@@ -272,7 +272,7 @@ def test_the_standard_deviation_of_a_constant_channel_is_not_zero() -> None:
     assert std.item() > 0
 
 
-def test_a_size_of_true_is_rejected_without_the_hint_for_1() -> None:
+def test_the_size_true_is_rejected_and_the_error_does_not_contain_the_hint_for_the_size_1() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("kd", ["data.kind=image_folder", "data.path=x", "data.val_size=true"])
     assert "a count" in str(caught.value)

@@ -57,7 +57,7 @@ def stored(studies: Path) -> list[str]:
     return sorted(path.name for path in (studies / "datasets").iterdir() if not path.name.startswith("."))
 
 
-def test_a_run_from_a_store_gives_the_same_metrics_as_from_memory(
+def test_a_run_on_images_in_a_store_gives_the_same_metrics_as_on_images_in_memory(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_memory, identity = parts_of(folder, tmp_path), load_data(settings(folder)).identity
@@ -75,7 +75,7 @@ def test_a_run_from_a_store_gives_the_same_metrics_as_from_memory(
 
 
 @pytest.mark.usefixtures("in_files")
-def test_channel_statistics_agree_with_numpy(folder: Path, tmp_path: Path) -> None:
+def test_channel_statistics_of_a_store_agree_with_numpy(folder: Path, tmp_path: Path) -> None:
     train = load_data(settings(folder), tmp_path).train
     pixels = train.images[:].numpy() / 255
     mean, std = train.channel_statistics()
@@ -109,7 +109,7 @@ def _remove(folder: Path) -> None:
 
 @pytest.mark.usefixtures("in_files")
 @pytest.mark.parametrize(("edit", "same"), [(_change, False), (_touch, True), (_add, False), (_remove, False)])
-def test_changing_adding_or_removing_files_leads_to_another_store(
+def test_a_new_store_is_built_if_files_are_changed_added_or_removed(
     folder: Path, tmp_path: Path, edit: object, same: bool
 ) -> None:
     before = load_data(settings(folder), tmp_path).identity
@@ -151,7 +151,7 @@ def test_a_full_disk_is_reported_before_images_are_decoded(
 
 
 @pytest.mark.usefixtures("in_files")
-def test_an_environment_variable_sets_the_folder_of_the_stores(
+def test_the_folder_of_the_stores_can_be_set_by_an_environment_variable(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ENSDISTILL_DATASETS", str(tmp_path / "fast disk"))
@@ -212,7 +212,7 @@ def test_prefetched_batches_equal_those_in_memory(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("in_files")
-def test_an_error_during_prefetching_is_raised(folder: Path, tmp_path: Path) -> None:
+def test_an_error_during_prefetching_is_raised_in_the_caller(folder: Path, tmp_path: Path) -> None:
     images = load_data(settings(folder), tmp_path).train.images
     atomic_write(tmp_path / "datasets" / stored(tmp_path)[0] / "images.npy", lambda file: file.write_bytes(b""))
     assert isinstance(images, SharedImages)
@@ -267,7 +267,7 @@ def test_the_default_size_is_printed(folder: Path, tmp_path: Path, capsys: pytes
 
 
 def stripes() -> Iterator[Image.Image]:
-    """Yields a wide image with red, green, blue from left to right, and a tall image with them from top to bottom."""
+    """Yields a wide image that is red, green and blue from left to right, and a tall one, rotated by 90 degrees."""
     wide = Image.new("RGB", (24, 8), "lime")
     wide.paste("red", (0, 0, 8, 8))
     wide.paste("blue", (16, 0, 24, 8))
@@ -287,7 +287,7 @@ RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
     ],
 )
 def test_wide_and_tall_images_become_square(tmp_path: Path, resize: str, expected: tuple[object, ...]) -> None:
-    """The line of pixels runs across the stripes for pad, which adds black at both ends, and along them otherwise."""
+    """With `pad`, the tested line runs along a stripe and the black at its ends; otherwise, it crosses all stripes."""
     for number, image in enumerate(stripes()):
         image.save(tmp_path / f"{number}.png")
         pixels = ImageFile(tmp_path, f"{number}.png").pixels((3, 24, 24), resize)  # type: ignore[arg-type]

@@ -44,7 +44,7 @@ def test_a_csv_file_gives_images_labels_and_splits(images: Path) -> None:
     assert_parts(read(write_csv(images, ROWS)))
 
 
-def test_a_parquet_file_gives_the_same_as_a_csv_file(images: Path) -> None:
+def test_a_parquet_file_gives_the_same_data_as_a_csv_file(images: Path) -> None:
     columns = dict(zip(("path", "label", "split"), map(list, zip(*ROWS, strict=True)), strict=True))
     pq.write_table(pa.table(columns), images / "t.parquet")
     assert_parts(read(images / "t.parquet"))

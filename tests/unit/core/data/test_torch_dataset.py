@@ -84,7 +84,7 @@ def test_an_invalid_dataset_is_rejected(function: str, arguments: dict[str, Any]
         read(function, **arguments)
 
 
-def test_a_missing_library_is_reported_with_its_installation_command(
+def test_a_missing_library_is_reported_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)

@@ -97,7 +97,7 @@ def test_the_temperature_of_float32_predictions_is_fitted_in_float64() -> None:
 # --- no minimum within the bounds ---
 
 
-def test_without_a_misclassified_image_the_temperature_is_one_and_not_identified() -> None:
+def test_without_a_misclassified_image_the_temperature_is_set_to_one_and_marked_as_not_identified() -> None:
     log_p, _ = random_case(8)
     assert fit(log_p, log_p.argmax(-1)) == (1.0, False)
 
@@ -166,7 +166,7 @@ def test_an_image_whose_label_has_probability_zero_does_not_influence_the_temper
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 0.5, 1e3])
-def test_zero_probability_stays_zero_at_every_temperature(temperature: float) -> None:
+def test_a_probability_of_zero_stays_zero_at_every_temperature(temperature: float) -> None:
     log_q = calibrated(log_of([0.8, 0.0, 0.2]), temperature)
     assert log_q[0, 1] == -torch.inf
     assert float(log_q.exp().sum()) == pytest.approx(1)
@@ -192,7 +192,7 @@ def test_accuracy_does_not_depend_on_the_temperature(temperature: float) -> None
 
 
 @pytest.mark.parametrize("truth", [0.5, 1.0, 3.0])
-def test_nll_on_the_fitting_images_is_minimal_at_the_fitted_temperature(truth: float) -> None:
+def test_nll_of_the_images_used_for_fitting_is_minimal_at_the_fitted_temperature(truth: float) -> None:
     log_p, labels = random_case(12, truth)
     least = calibrated_nll(log_p, labels, log_p, labels)
     temperature = fit_temperature(log_p, labels)
@@ -200,7 +200,7 @@ def test_nll_on_the_fitting_images_is_minimal_at_the_fitted_temperature(truth: f
         assert least <= naive_nll(log_p, labels, other) + 1e-12
 
 
-def test_calibrated_nll_uses_the_temperature_fitted_on_the_fitting_images() -> None:
+def test_calibrated_nll_uses_the_temperature_that_was_fitted_on_separate_images() -> None:
     log_p, labels = random_case(13)
     fit_log_p, fit_labels = random_case(14, temperature=4.0)
     expected = naive_nll(log_p, labels, fit_temperature(fit_log_p, fit_labels))

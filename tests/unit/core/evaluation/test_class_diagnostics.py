@@ -36,7 +36,7 @@ def test_a_confusion_matrix_has_true_classes_in_rows_and_omits_unlabeled_images(
     assert class_accuracies(matrix) == [0.5, 0.5, None]
 
 
-def test_of_many_classes_only_the_most_confused_are_stored_with_complete_rows() -> None:
+def test_only_the_most_confused_of_many_classes_are_stored_and_their_rows_are_complete() -> None:
     matrix = torch.eye(1000, dtype=torch.int64) * 10
     for n in range(0, 20, 2):
         matrix[n, n + 1] = 20 - n  # later pairs have fewer errors
@@ -49,7 +49,7 @@ def test_of_many_classes_only_the_most_confused_are_stored_with_complete_rows() 
     assert rows[0][-1] == 3
 
 
-def test_wrong_images_are_misclassified_and_disputed_images_have_the_largest_kl() -> None:
+def test_the_hardest_images_are_misclassified_or_have_the_largest_kl_from_the_ensemble() -> None:
     student = log_p([[0.9, 0.1], [0.2, 0.8], [0.01, 0.99], [0.5, 0.5]])
     ensemble = log_p([[0.1, 0.9], [0.2, 0.8], [0.01, 0.99], [0.6, 0.4]])
     split = Split(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 0, 0, -1]))

@@ -41,7 +41,7 @@ def test_the_corruptions_are_the_five_documented_ones() -> None:
 @pytest.mark.parametrize(
     "images", [smooth(), digits(), smooth(side=28, channels=1), smooth(side=64)], ids=["rgb", "digits", "gray", "large"]
 )
-def test_higher_severity_moves_images_further_from_the_clean_ones(name: str, images: Tensor) -> None:
+def test_a_higher_severity_increases_the_distance_from_the_clean_images(name: str, images: Tensor) -> None:
     distances = [distance(corrupt(images, name, severity, 0), images) for severity in range(1, 6)]
     assert distances[0] > 0
     assert all(milder < worse for milder, worse in pairwise(distances)), distances
@@ -134,7 +134,9 @@ def test_with_the_same_seed_noise_differs_between_severities_only_by_a_factor() 
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (32, 32), (10, 24), (24, 10)])
-def test_the_blur_of_severity_five_is_that_of_scipy_with_a_tenth_of_the_smaller_side(height: int, width: int) -> None:
+def test_blur_of_severity_five_equals_that_of_scipy_with_sigma_one_tenth_of_the_shorter_side(
+    height: int, width: int
+) -> None:
     images = smooth(side=32)[:, :, :height, :width]
     expected = gaussian_filter(
         images.double().numpy(), 0.1 * min(height, width), axes=(2, 3), mode="nearest", truncate=4
@@ -154,7 +156,7 @@ def test_brightness_changes_the_hsv_value_and_preserves_hue_and_saturation() -> 
         assert np.abs(after.numpy() - np.array(expected) * 255).max() <= 0.51
 
 
-def test_black_becomes_gray_when_brightened() -> None:
+def test_black_becomes_gray_if_the_brightness_is_increased() -> None:
     assert corrupt(torch.zeros((1, 3, 2, 2), dtype=torch.uint8), "brightness", 2, 0).unique().tolist() == [26]
 
 
@@ -170,7 +172,7 @@ def test_pixelation_replaces_each_square_by_its_mean() -> None:
     assert (corrupt(images, "pixelate", 4, 0) - expected).abs().max() <= 0.51
 
 
-def test_a_pixel_on_the_border_of_two_squares_is_their_mean_weighted_by_area() -> None:
+def test_a_pixel_on_the_border_of_two_squares_is_the_mean_of_both_weighted_by_area() -> None:
     images = smooth(side=10)
     fine = images.double().repeat_interleave(3, 2).repeat_interleave(3, 3)  # severity 5: three squares of 10/3 pixels
     means = fine.reshape(40, 3, 3, 10, 3, 10).mean((3, 5)).repeat_interleave(10, 2).repeat_interleave(10, 3)

@@ -40,7 +40,7 @@ def windows_by_hand(members: int) -> dict[int, list[list[int]]]:
     return {1: [[0], [1], [2]], 2: [[0, 1], [1, 2], [2, 0]], 3: [[0, 1, 2]]}
 
 
-def test_the_curve_is_the_mean_calibrated_nll_of_the_cyclic_windows() -> None:
+def test_the_ensemble_curve_is_the_mean_calibrated_nll_of_the_cyclic_windows() -> None:
     log_p, labels = random_members(0, members=3)
     fit_log_p, fit_labels = random_members(1, members=3, images=80)
     expected = []
@@ -53,34 +53,34 @@ def test_the_curve_is_the_mean_calibrated_nll_of_the_cyclic_windows() -> None:
     assert ensemble_curve(log_p, labels, fit_log_p, fit_labels) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_curve_of_one_member_is_its_calibrated_nll() -> None:
+def test_the_ensemble_curve_of_one_member_is_its_calibrated_nll() -> None:
     log_p, labels = random_members(2, members=1)
     temperature = fit_temperature(log_p[0], labels)
     expected = [nll((log_p[0] / temperature).log_softmax(-1), labels)]
     assert ensemble_curve(log_p, labels, log_p, labels) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_curve_of_equal_members_is_flat() -> None:
+def test_the_ensemble_curve_of_equal_members_is_flat() -> None:
     log_p, labels = random_members(3, members=1)
     curve = ensemble_curve(log_p.expand(4, -1, -1), labels, log_p.expand(4, -1, -1), labels)
     assert curve == pytest.approx([curve[0]] * 4, abs=1e-12)
 
 
-def test_the_curve_falls_if_the_errors_of_members_are_independent() -> None:
+def test_the_ensemble_curve_decreases_if_the_errors_of_members_are_independent() -> None:
     log_p, labels = random_members(4, members=5, images=2000)
     curve = ensemble_curve(log_p, labels, log_p, labels)
     assert curve == sorted(curve, reverse=True)
     assert len(set(curve)) == 5
 
 
-def test_the_curve_does_not_change_if_members_are_rotated() -> None:
+def test_the_ensemble_curve_does_not_change_if_the_order_of_members_is_rotated() -> None:
     log_p, labels = random_members(5)
     rotated = log_p.roll(1, 0)
     expected = ensemble_curve(log_p, labels, log_p, labels)
     assert ensemble_curve(rotated, labels, rotated, labels) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_curve_is_finite_if_members_assign_probability_zero_to_a_class() -> None:
+def test_the_ensemble_curve_is_finite_if_members_assign_probability_zero_to_a_class() -> None:
     p = torch.tensor([[[0.7, 0.3, 0.0], [0.4, 0.6, 0.0]], [[1.0, 0.0, 0.0], [0.0, 0.8, 0.2]]], dtype=torch.float64)
     curve = ensemble_curve(p.log(), torch.tensor([0, 1]), p.log(), torch.tensor([0, 1]))
     alone = [-(math.log(0.7) + math.log(0.6)) / 2, -math.log(0.8) / 2]  # every label is the most likely class
@@ -125,7 +125,7 @@ def test_the_ensemble_equivalent_of_a_single_teacher_is_one(cnll: float) -> None
 
 
 @pytest.mark.parametrize(("cnll", "curve"), [(math.nan, PUBLISHED), (0.7, [0.8, math.nan, 0.6])])
-def test_the_ensemble_equivalent_of_nan_is_nan_and_not_the_best_score(cnll: float, curve: list[float]) -> None:
+def test_the_ensemble_equivalent_of_a_nan_score_is_nan_and_not_the_best_value(cnll: float, curve: list[float]) -> None:
     assert math.isnan(deep_ensemble_equivalent(cnll, curve))
 
 
@@ -165,7 +165,7 @@ def test_equal_members_have_zero_diversity(members: int) -> None:
     assert 0 <= mutual_information(log_p) < 1e-12
 
 
-def test_members_certain_of_different_classes_have_the_maximum_mutual_information() -> None:
+def test_members_that_are_certain_of_different_classes_have_the_maximum_mutual_information() -> None:
     log_p = torch.eye(3, dtype=torch.float64).log()[:, None]
     assert mutual_information(log_p) == pytest.approx(math.log(3))
     assert pairwise_kl(log_p) == math.inf
@@ -196,7 +196,7 @@ def test_predictive_kl_is_the_divergence_of_the_student_from_the_ensemble_and_no
     assert abs(expected - reverse) > 1e-3
 
 
-def test_a_student_equal_to_its_ensemble_has_perfect_fidelity() -> None:
+def test_a_student_that_equals_its_ensemble_has_perfect_fidelity() -> None:
     log_p = random_members(11)[0][0]
     assert top_1_agreement(log_p, log_p) == 1
     assert predictive_kl(log_p, log_p) == 0
@@ -208,7 +208,7 @@ def test_a_student_with_probability_zero_for_a_possible_class_has_infinite_kl() 
     assert predictive_kl(unsure, certain) == pytest.approx(-math.log(0.75))
 
 
-def test_diversity_and_fidelity_of_float32_predictions_are_computed_in_float64() -> None:
+def test_diversity_and_fidelity_are_computed_in_float64_for_float32_predictions() -> None:
     log_p = random_members(12)[0].float()
     assert pairwise_kl(log_p) == pairwise_kl(log_p.double())
     assert mutual_information(log_p) == mutual_information(log_p.double())

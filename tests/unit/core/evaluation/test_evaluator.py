@@ -39,7 +39,7 @@ def elsewhere(data: DataSplits, ensemble: TeacherEnsemble) -> Split:
     return Split(data.train.images, torch.where(torch.arange(len(known)) % 3 == 0, data.train.labels, known))
 
 
-def test_the_temperature_is_fitted_on_validation_and_not_on_the_evaluated_split(
+def test_the_temperature_is_fitted_on_the_validation_split_and_not_on_the_evaluated_split(
     data: DataSplits, ensemble: TeacherEnsemble, elsewhere: Split
 ) -> None:
     row = Evaluator(ensemble, data, elsewhere).student(ensemble.networks[0])
@@ -55,7 +55,7 @@ def test_uncalibrated_metrics_are_computed_on_the_evaluated_split(
     assert evaluate(ensemble.networks[1], elsewhere).items() <= row.items()
 
 
-def test_the_ensemble_has_a_dee_equal_to_its_size_and_agreement_one(
+def test_the_ensemble_has_agreement_one_and_a_dee_equal_to_its_size(
     data: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     teachers = Evaluator(ensemble, data, data.validation).teachers()
@@ -65,7 +65,7 @@ def test_the_ensemble_has_a_dee_equal_to_its_size_and_agreement_one(
     assert teachers["curve"][0] == pytest.approx(mean_metrics(teachers["members"])["cnll"])
 
 
-def test_a_student_equal_to_the_ensemble_has_the_metrics_of_the_ensemble(
+def test_a_student_that_equals_the_ensemble_has_the_metrics_of_the_ensemble(
     data: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     examiner = Evaluator(ensemble, data, data.validation)
@@ -85,7 +85,9 @@ def test_without_teachers_a_student_has_no_ensemble_metrics(data: DataSplits, en
     assert examiner.teachers() == {}
 
 
-def test_only_students_that_keep_several_members_have_a_diversity(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_diversity_is_computed_only_for_students_that_keep_several_members(
+    data: DataSplits, ensemble: TeacherEnsemble
+) -> None:
     examiner = Evaluator(ensemble, data, data.validation)
     merged = tiny_config().model_copy(update={"student": BatchEnsemble(subnetworks=2)})
     apart = tiny_config().model_copy(update={"student": Branches(subnetworks=2)})
@@ -93,7 +95,7 @@ def test_only_students_that_keep_several_members_have_a_diversity(data: DataSpli
     assert examiner.student(new_student(apart, data).merged())["diversity"] > 0
 
 
-def test_cost_counts_parameters_and_multiplications() -> None:
+def test_parameters_and_operations_of_a_network_are_counted() -> None:
     network = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(3 * 4 * 5, 7))
     figures = model_complexity(network, (1, 4, 5))
     assert figures["parameters"] == 3 * 9 + 60 * 7 + 7
@@ -112,7 +114,7 @@ def test_the_cost_of_unmerged_subnetworks_is_proportional_to_their_number(subnet
     assert merged == plain
 
 
-def test_measuring_the_cost_preserves_the_mode_of_the_network(data: DataSplits) -> None:
+def test_measuring_the_cost_preserves_the_training_mode_of_the_network(data: DataSplits) -> None:
     network = new_student(tiny_config(), data).merged().train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     model_complexity(network, data.train.images.shape[1:])
@@ -150,7 +152,7 @@ def test_the_given_split_is_not_modified(data: DataSplits, ensemble: TeacherEnse
     assert torch.equal(split.images, before)
 
 
-def test_diagnostics_contain_every_network_and_the_teachers(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_the_diagnostics_contain_every_network_and_the_teachers(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     one = ensemble.networks[0]
     drawn = Evaluator(ensemble, data, data.validation).diagnostics([one])
     (portrait,) = drawn["networks"]
@@ -159,7 +161,7 @@ def test_diagnostics_contain_every_network_and_the_teachers(data: DataSplits, en
     assert sum(images for _, _, images in drawn["ensemble"]["reliability"]) == len(data.validation)
 
 
-def test_diagnostics_order_images_by_the_disagreement_of_the_teachers(
+def test_the_diagnostics_sort_images_by_the_disagreement_of_the_teachers(
     data: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     drawn = Evaluator(ensemble, data, data.validation).diagnostics([])

@@ -76,7 +76,7 @@ def test_the_brier_score_is_summed_over_classes_and_not_averaged() -> None:
     assert brier(log_p, labels) == pytest.approx(sum(terms) / len(terms), abs=1e-12)
 
 
-def test_certain_and_correct_predictions_are_perfect_in_every_metric() -> None:
+def test_certain_and_correct_predictions_have_the_best_value_of_every_metric() -> None:
     log_p = torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]], dtype=torch.float64)
     by_class = dict.fromkeys(("macro_f1", "balanced_accuracy", "worst_class_accuracy"), 1.0)
     assert (
@@ -84,7 +84,7 @@ def test_certain_and_correct_predictions_are_perfect_in_every_metric() -> None:
     )
 
 
-def test_certain_and_wrong_predictions_are_worst_in_every_metric() -> None:
+def test_certain_and_wrong_predictions_have_the_worst_value_of_every_metric() -> None:
     log_p = torch.tensor([[0.0, -torch.inf]], dtype=torch.float64)
     by_class = dict.fromkeys(("macro_f1", "balanced_accuracy", "worst_class_accuracy"), 0.0)
     worst = {"accuracy": 0.0, "nll": math.inf, "brier": 2.0, "ece": 1.0} | by_class
@@ -97,13 +97,14 @@ def test_confidence_that_rounds_to_above_one_is_in_the_last_bin() -> None:
 
 
 EDGES = torch.linspace(0, 1, 16, dtype=torch.float64)
-# Bin edges k/15 that their logarithm preserves exactly; with three classes, the largest probability is at least 1/3.
+# Bin edges k/15 that equal exp(log(k/15)) exactly; with three classes, the largest probability is at least 1/3.
 EXACT = [k for k in range(6, 15) if EDGES[k].log().exp() == EDGES[k]]
 
 
 @pytest.mark.parametrize("k", EXACT)
 def test_confidence_on_a_bin_edge_is_in_the_lower_bin(k: int) -> None:
-    # A second image, inside the bin below the edge, is misclassified: in the same bin, both form one gap.
+    # A second image, whose confidence is in the bin below the edge, is misclassified. If both images are in the same
+    # bin, the error is the gap of their means.
     edge = float(EDGES[k])
     below = edge - 0.02
     p = torch.tensor([[c, (1 - c) / 2, (1 - c) / 2] for c in (edge, below)], dtype=torch.float64)
@@ -118,7 +119,7 @@ def test_confidence_one_half_is_in_the_middle_bin() -> None:
     assert ece(log_p, labels) == pytest.approx(0, abs=1e-12)
 
 
-def test_log_mean_probability_is_the_log_of_the_naive_mean() -> None:
+def test_log_mean_probability_equals_the_logarithm_of_the_directly_computed_mean() -> None:
     logits = 3 * torch.randn(4, 6, 5, generator=torch.Generator().manual_seed(0))
     assert_close(log_mean_probability(logits), logits.double().softmax(-1).mean(0).log())
 
@@ -152,12 +153,12 @@ def test_entropy_agrees_with_scipy() -> None:
     assert_close(entropy(log_p), torch.from_numpy(scipy.stats.entropy(log_p.exp().numpy(), axis=-1)))
 
 
-def test_entropy_of_a_uniform_prediction_is_log_c_and_of_a_certain_one_zero() -> None:
+def test_entropy_is_log_c_for_a_uniform_prediction_and_zero_for_a_certain_prediction() -> None:
     log_p = torch.tensor([[0.25] * 4, [0.0, 1.0, 0.0, 0.0]], dtype=torch.float64).log()
     assert_close(entropy(log_p), torch.tensor([math.log(4), 0.0], dtype=torch.float64))
 
 
-def test_auroc_is_the_share_of_pairs_whose_ood_image_scores_higher_and_ties_count_half() -> None:
+def test_auroc_is_the_share_of_pairs_in_which_the_ood_image_scores_higher_and_ties_count_half() -> None:
     log_in, log_out = random_case(10, images=40)[0], random_case(11, images=25)[0] / 2
     log_out = torch.cat([log_out.log_softmax(-1), log_in[:5]])  # five ties
     inside, outside = entropy(log_in).tolist(), entropy(log_out).tolist()
@@ -177,7 +178,7 @@ def test_auroc_is_one_half_for_identical_image_sets() -> None:
     assert ood_auroc(log_p, log_p) == 0.5
 
 
-def test_auroc_is_one_if_every_ood_image_is_less_certain_and_zero_if_more_certain() -> None:
+def test_auroc_is_one_if_all_ood_images_are_less_certain_and_zero_if_all_are_more_certain() -> None:
     certain = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.9, 0.1]], dtype=torch.float64).log()
     unsure = torch.tensor([[0.4, 0.3, 0.3], [0.3, 0.5, 0.2], [0.4, 0.4, 0.2]], dtype=torch.float64).log()
     assert (ood_auroc(certain, unsure), ood_auroc(unsure, certain)) == (1, 0)
@@ -234,7 +235,7 @@ def test_top_5_accuracy_agrees_with_scikit_learn(seed: int) -> None:
     assert top5_accuracy(log_p, labels) == pytest.approx(oracle, abs=1e-12)
 
 
-def test_of_equal_probabilities_the_first_are_in_the_top_five() -> None:
+def test_top_5_accuracy_resolves_ties_in_the_order_of_the_classes() -> None:
     uniform = torch.full((7, 7), 1 / 7, dtype=torch.float64).log()
     assert top5_accuracy(uniform, torch.arange(7)) == pytest.approx(5 / 7)
 
@@ -250,7 +251,7 @@ def test_top_5_accuracy_is_omitted_if_it_is_always_1(classes: int, reported: boo
     assert ("top5_accuracy" in all_metrics(log_p, labels)) is reported
 
 
-def test_the_metrics_table_lists_each_metric_once_with_its_direction() -> None:
+def test_the_metrics_table_lists_each_metric_once_and_states_its_direction() -> None:
     log_p, labels = random_case(0)
     right = (50.0 * torch.nn.functional.one_hot(labels, 7).double()).log_softmax(-1)
     now, perfect = all_metrics(log_p, labels), all_metrics(right, labels)

@@ -54,7 +54,7 @@ def test_every_metric_name_of_the_evaluator_is_reserved() -> None:
     assert row.keys() == OTHERS | all_metrics(log_p, labels).keys()
 
 
-def test_metric_directions_are_those_of_their_classes() -> None:
+def test_each_metric_has_the_direction_that_its_class_declares() -> None:
     config = Config(metrics=[LabelProbability(), WorstOfTwo(power=3)])
     assert metric_directions(config) == {"label_probability": True, "worst_3": False}
     assert metric_directions(Config()) == {}
@@ -67,13 +67,13 @@ def test_a_metric_that_modifies_its_input_does_not_affect_the_next_metric() -> N
 
 
 @pytest.mark.parametrize("name", ["Top 5", "", "a/b", "5th"])
-def test_a_metric_name_invalid_in_file_names_or_mlflow_is_refused(name: str) -> None:
+def test_a_metric_name_that_is_invalid_in_file_names_or_mlflow_is_refused(name: str) -> None:
     own = type("Mine", (LabelProbability,), {"name": name, "__module__": __name__})
     with pytest.raises(ConfigError, match="must consist of a-z, 0-9 and _"):
         Config(metrics=[own()])
 
 
-def test_metrics_without_direction_and_duplicate_metric_names_are_refused() -> None:
+def test_metrics_without_a_direction_and_duplicate_metric_names_are_refused() -> None:
     class Undirected(Metric):
         pass
 
@@ -83,7 +83,7 @@ def test_metrics_without_direction_and_duplicate_metric_names_are_refused() -> N
         Config(metrics=[LabelProbability(), LabelProbability()])
 
 
-def test_without_custom_metrics_files_and_hashes_omit_the_metrics_setting() -> None:
+def test_without_custom_metrics_the_metrics_setting_is_omitted_from_files_and_hashes() -> None:
     assert "metrics" not in Config().model_dump()
     assert Config(metrics=[LabelProbability()]).hash != Config().hash
 

@@ -63,7 +63,7 @@ def joined(one: Split, *others: Split) -> Split:
     return Split(torch.cat([part.images for part in every]), torch.cat([part.labels for part in every]))
 
 
-def test_images_that_are_in_two_splits_are_counted() -> None:
+def test_a_warning_states_the_number_of_images_that_are_in_two_splits() -> None:
     fresh = noise([0, 1, 2], 1)
     source = RawData(POOL, NAMES, test=joined(POOL.take(np.arange(7)), fresh), validation=joined(fresh, noise([2], 2)))
     assert [line.split(".")[0] for line in warnings_of(source)] == [
@@ -78,7 +78,7 @@ def test_the_warning_about_one_image_in_two_splits_uses_the_singular() -> None:
     assert warnings_of(source)[0].startswith("data: 1 of 4 test images is also in the training split")
 
 
-def test_duplicates_in_the_pool_may_be_in_two_splits_and_are_counted() -> None:
+def test_duplicates_in_the_pool_may_be_in_two_splits_and_a_warning_states_their_number() -> None:
     twice = joined(POOL, POOL)
     data, test = split_source(RawData(twice, NAMES), SplitSizes(train_size=None, val_size=0.25, test_size=0.25))
     train = {image.numpy().tobytes() for image in data.train.images}
@@ -97,7 +97,7 @@ def test_unlabeled_images_may_include_training_images_but_not_test_images() -> N
     )
 
 
-def test_an_image_with_two_labels_is_counted() -> None:
+def test_a_warning_states_the_number_of_images_with_two_or_more_labels() -> None:
     wrong = Split(POOL.images[:3], (POOL.labels[:3] + 1) % 3)
     own = {"test": noise([0, 1, 2], 1), "validation": noise([0, 1, 2], 2)}
     (line,) = warnings_of(RawData(joined(POOL, wrong), NAMES, **own))
@@ -122,7 +122,7 @@ def test_black_and_nearly_black_images_cause_a_warning() -> None:
     assert line.startswith("data: training images are nearly black: their largest value is 16 of 255. ")
 
 
-def test_images_black_due_to_8_bit_values_in_a_16_bit_file_cause_a_warning(tmp_path: Path) -> None:
+def test_images_that_are_black_because_of_8_bit_values_in_a_16_bit_file_cause_a_warning(tmp_path: Path) -> None:
     for name in NAMES:
         (tmp_path / name).mkdir()
         for n in range(6):
@@ -171,7 +171,7 @@ def npz(folder: Path, **arrays: Any) -> RawData:
     ids=["twice", "to bytes", "rounded to bytes", "zero"],
 )
 @pytest.mark.parametrize("name", ["x_train", "x_val", "x_test", "x_unlabeled"])
-def test_arrays_scaled_twice_are_rejected_by_name(
+def test_arrays_that_were_scaled_twice_are_rejected_by_name(
     tmp_path: Path, scale: Callable[[np.ndarray], np.ndarray], words: str, name: str
 ) -> None:
     arrays = {f"{x}_{part}": IMAGES if x == "x" else LABELS for x in "xy" for part in ("train", "val", "test")}
@@ -180,7 +180,7 @@ def test_arrays_scaled_twice_are_rejected_by_name(
         npz(tmp_path, **arrays)
 
 
-def test_arrays_with_a_scale_other_than_255_cause_a_warning(tmp_path: Path) -> None:
+def test_arrays_with_a_maximum_far_below_255_cause_a_warning(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=IMAGES // 16, labels=LABELS)
     lines = [str(warning) for warning in load_data(Npz(path=str(tmp_path / "x.npz"))).warnings]
     assert any("training images are nearly black: their largest value is 15 of 255" in line for line in lines)

@@ -47,7 +47,7 @@ def by_pillow(image: Image.Image, kind: Resize, size: tuple[int, int] = (SIDE, S
 
 
 @pytest.mark.parametrize("kind", RESIZES)
-def test_exported_files_resize_images_within_one_gray_level_of_pillow(
+def test_images_resized_by_exported_files_differ_from_those_of_pillow_by_at_most_one_gray_level(
     kind: Resize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(student_file, "resize_of", lambda config: kind)

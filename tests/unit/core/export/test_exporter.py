@@ -56,7 +56,7 @@ exporting = importlib.import_module("ensdistill.export.network_files")
 
 @pytest.fixture(autouse=True, scope="module")
 def hasty() -> Any:
-    """Measures latency with the minimum number of rounds, because its value does not matter here."""
+    """Measures latency with the minimum number of rounds, because the value does not matter here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ensdistill.evaluation.latency.SECONDS", 0.0)
         yield
@@ -150,7 +150,7 @@ def network(num_classes, shape):
 """
 
 
-def test_a_custom_network_is_imported_if_settings_name_it_but_not_if_a_file_does(
+def test_a_custom_network_named_in_settings_is_imported_but_one_named_in_a_file_is_not(
     digits: DataSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_networks.py").write_text(MINE)
@@ -198,7 +198,7 @@ def test_a_file_with_different_outputs_is_not_written_and_the_error_states_the_d
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_an_export_with_nan_outputs_is_refused(run: DistillationRun, tmp_path: Path, spoilt: Any) -> None:
+def test_an_export_of_a_student_with_nan_outputs_is_refused(run: DistillationRun, tmp_path: Path, spoilt: Any) -> None:
     spoilt("safetensors", float("nan"))
     with pytest.raises(ExportError, match="differs from the student by nan"):
         export_student(run, tmp_path, formats=["safetensors"])
@@ -257,7 +257,7 @@ def test_a_network_that_cannot_be_traced_is_refused_with_a_one_line_error(digits
 # --- metadata of a file ---
 
 
-def test_the_weights_file_alone_suffices_to_build_the_student_anywhere(
+def test_the_weights_file_alone_is_sufficient_to_build_the_student_on_any_machine(
     run: DistillationRun, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(exported / "student.safetensors", tmp_path / "alone.safetensors")
@@ -339,7 +339,7 @@ def test_the_metadata_of_every_file_describe_its_inputs(run: DistillationRun, ex
         assert Config.model_validate_json(metadata["config"]) == run.config
 
 
-def test_onnx_maps_bytes_of_any_number_of_images_to_logits_and_probabilities(exported: Path) -> None:
+def test_the_onnx_file_maps_any_number_of_images_to_logits_and_probabilities(exported: Path) -> None:
     session = onnxruntime.InferenceSession(exported / "student.onnx")
     (images,) = session.get_inputs()
     assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", ["height", "width", 1])
@@ -374,7 +374,7 @@ def test_the_inference_cost_includes_bytes_parameters_and_operations() -> None:
     assert price.flops == 2 * 12 * 5
 
 
-def test_latency_is_measured_on_the_networks_alternately() -> None:
+def test_the_latencies_of_several_networks_are_measured_alternately() -> None:
     order = []
 
     class Sleeps(nn.Module):
@@ -444,7 +444,7 @@ def test_the_card_states_data_classes_teachers_settings_and_limitations(run: Dis
     assert "published under `cc-by-4.0`" in card
 
 
-def test_without_a_license_the_card_states_that_none_was_given(run: DistillationRun, tmp_path: Path) -> None:
+def test_without_a_license_the_card_states_that_no_license_was_given(run: DistillationRun, tmp_path: Path) -> None:
     export_student(run, tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert front_matter(card)["license"] == "other"
@@ -518,7 +518,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.e2e
-def test_the_command_prints_files_differences_and_costs_and_nothing_else(studies: Path) -> None:
+def test_the_export_command_prints_files_differences_and_costs_and_nothing_else(studies: Path) -> None:
     printed = (studies / "printed.txt").read_text()
     lines = printed.splitlines()
     for name in NETWORKS:
@@ -530,7 +530,7 @@ def test_the_command_prints_files_differences_and_costs_and_nothing_else(studies
 
 
 @pytest.mark.e2e
-def test_the_onnx_file_has_the_same_accuracy_with_only_onnxruntime_and_numpy(studies: Path, tmp_path: Path) -> None:
+def test_the_onnx_file_gives_the_same_accuracy_with_only_onnxruntime_and_numpy(studies: Path, tmp_path: Path) -> None:
     test = load_test(load_config(studies / "run" / "config.yaml").data)
     np.savez(tmp_path / "test.npz", images=test.images.numpy(), labels=test.labels.numpy())
     program = f"""
@@ -561,7 +561,7 @@ def test_exported_settings_reproduce_the_same_student(studies: Path) -> None:
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def test_a_run_is_found_by_its_folder_its_settings_or_an_exported_student(studies: Path, tmp_path: Path) -> None:
+def test_a_run_is_found_by_its_folder_by_its_settings_or_by_an_exported_student(studies: Path, tmp_path: Path) -> None:
     for n, name in enumerate(("run", "run/config.yaml", "run/export", "run/export/config.yaml")):
         words = (
             studies / name,
@@ -585,7 +585,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert (done.code, "no config.yaml in this folder" in done.err) == (2, True)
 
 
-def test_without_the_teachers_only_the_student_is_evaluated(studies: Path, tmp_path: Path) -> None:
+def test_if_the_teachers_are_missing_only_the_student_is_evaluated(studies: Path, tmp_path: Path) -> None:
     words = ("--studies-dir", tmp_path, "--out", tmp_path / "out", "--formats", "safetensors")
     done = call("ensdistill", "export", studies / "run", *words)
     assert done.code == 0, done.err
@@ -593,7 +593,9 @@ def test_without_the_teachers_only_the_student_is_evaluated(studies: Path, tmp_p
     assert "ensemble │" not in done.out
 
 
-def test_a_run_is_opened_without_an_ensemble_other_than_its_teachers(studies: Path, ensemble: TeacherEnsemble) -> None:
+def test_a_run_is_opened_without_the_given_ensemble_if_its_teachers_are_different(
+    studies: Path, ensemble: TeacherEnsemble
+) -> None:
     config = load_config(studies / "run" / "config.yaml")
     opened = load_run(config, load_data(config.data), studies / "run" / "student.safetensors", ensemble)
     assert opened.ensemble is None

@@ -82,7 +82,7 @@ def test_weights_of_two_random_teachers_have_the_closed_form(cap: float) -> None
 
 
 @pytest.mark.parametrize("cap", [1, 0.5, 0.1])
-def test_a_single_teacher_has_the_full_weight(cap: float) -> None:
+def test_a_single_teacher_has_weight_one(cap: float) -> None:
     assert solve([[3.0, 4]], cap) == pytest.approx([1])
 
 
@@ -132,7 +132,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @every_kind
-def test_weights_are_feasible_and_their_gradient_is_no_longer_than_the_mean_gradient(kind: str) -> None:
+def test_weights_are_feasible_and_give_a_gradient_at_most_as_long_as_the_mean_gradient(kind: str) -> None:
     for g, cap in problems(kind, 40):
         a, m = solve(g, cap), len(g)
         assert a.sum() == pytest.approx(1, abs=1e-12)
@@ -153,7 +153,7 @@ def test_weights_satisfy_the_optimality_conditions(kind: str) -> None:
 
 
 @every_kind
-def test_without_a_cap_the_negative_mean_is_a_descent_direction_of_every_teacher(kind: str) -> None:
+def test_without_a_cap_the_negative_weighted_mean_is_a_descent_direction_of_every_teacher(kind: str) -> None:
     for g, _ in problems(kind, 40):
         g = scaled(g)
         d = solve(g, 1.0) @ g
@@ -206,7 +206,7 @@ def test_weights_of_tiny_gradients_are_exact() -> None:
         assert min_norm_weights(gram, 0.6) == pytest.approx([7 / 13, 0, 6 / 13], abs=1e-9)
 
 
-def test_a_gradient_ten_million_times_longer_does_not_hide_the_others() -> None:
+def test_weights_are_exact_if_one_gradient_is_ten_million_times_longer_than_all_others() -> None:
     g = np.array([[1e7, 0], [1, 1], [-1, 0.5]])
     weights = solve(g, 1)
     assert weights == pytest.approx([1e-7, 0, 1 - 1e-7], rel=1e-6)
@@ -312,7 +312,7 @@ def test_the_loss_of_case_a4_equals_the_hand_computed_value() -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 @pytest.mark.parametrize(("subnetworks", "teachers"), [(1, 1), (1, 4), (3, 2)])
-def test_directions_are_the_mean_gradients_of_the_loss_of_each_teacher(
+def test_the_direction_of_a_teacher_is_the_mean_gradient_of_its_loss(
     temperature: float, subnetworks: int, teachers: int
 ) -> None:
     student, t = random_logits(subnetworks, 0), random_logits(teachers, 1)
@@ -365,7 +365,7 @@ def test_unlabeled_images_are_included_in_the_distillation_term() -> None:
     assert losses[0] == losses[1] > 0
 
 
-def test_weights_of_a_student_close_to_its_teachers_improve_the_losses_of_all_teachers() -> None:
+def test_close_to_the_teachers_a_step_with_these_weights_reduces_the_losses_of_all_teachers() -> None:
     s = random_logits(1, 0)
     directions = AeKd().directions(s, s + 1e-6 * random_logits(3, 1))[0]
     d = AeKd(tolerance=1.0).teacher_weights(s, s + 1e-6 * random_logits(3, 1))[0] @ directions
@@ -395,7 +395,7 @@ class Calls(nn.Module):
         self.backwards += 1
 
 
-def test_a_step_requires_one_forward_pass_of_each_network_and_one_backward_pass_of_the_student() -> None:
+def test_a_step_requires_one_forward_pass_per_network_and_one_backward_pass_of_the_student() -> None:
     config = tiny_config("loss.kind=aekd")
     networks, own = [Calls(m) for m in range(3)], Calls(9)
     student = Single()(own)
@@ -414,7 +414,7 @@ class NoNumber(nn.Module):
         return torch.full((len(x), 10), float("nan"))
 
 
-def test_the_error_blames_teachers_with_nan_logits_and_not_the_learning_rate(digits: DataSplits) -> None:
+def test_the_error_names_the_teachers_with_nan_logits_and_not_the_learning_rate(digits: DataSplits) -> None:
     ensemble = TeacherEnsemble([NoNumber(), NoNumber()], 10, "broken")
     with pytest.raises(DataError, match="teacher 1"):
         next(distill(tiny_config("loss.kind=aekd"), ensemble, digits))

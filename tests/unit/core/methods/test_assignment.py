@@ -21,7 +21,7 @@ from ensdistill.methods.assignment import sample_pair, subnetwork_targets, teach
         (3, 1, [[0], [0], [0]]),
     ],
 )
-def test_each_subnetwork_has_the_teachers_assigned_by_the_rule(
+def test_the_rule_assigns_the_expected_teachers_to_each_subnetwork(
     subnetworks: int, teachers: int, expected: list[list[int]]
 ) -> None:
     assert [teachers_of(k, subnetworks, teachers) for k in range(subnetworks)] == expected
@@ -41,12 +41,12 @@ def test_the_target_of_a_subnetwork_is_the_mean_probability_of_its_teachers() ->
     assert_close(subnetwork_targets(p, 2), expected)
 
 
-def test_with_as_many_subnetworks_as_teachers_each_target_is_one_teacher() -> None:
+def test_with_as_many_subnetworks_as_teachers_each_target_is_the_prediction_of_one_teacher() -> None:
     p = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
     assert torch.equal(subnetwork_targets(p, 3), p)
 
 
-def test_with_more_subnetworks_than_teachers_teachers_are_reused_in_order() -> None:
+def test_if_there_are_more_subnetworks_than_teachers_the_teachers_are_reused_in_order() -> None:
     p = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
     assert torch.equal(subnetwork_targets(p, 3), torch.stack([p[0], p[1], p[0]]))
 
@@ -64,7 +64,7 @@ def test_the_two_drawn_teachers_differ_and_are_assigned_to_the_drawn_subnetworks
 
 
 @pytest.mark.parametrize("members", [2, 3, 4])
-def test_with_as_many_subnetworks_as_teachers_both_drawn_pairs_are_equal(members: int) -> None:
+def test_with_as_many_subnetworks_as_teachers_the_same_indices_are_drawn_for_both(members: int) -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
         teachers, subnetworks = sample_pair(members, members, generator)
@@ -80,7 +80,7 @@ def test_every_ordered_pair_is_drawn_about_equally_often() -> None:
     assert all(abs(n - expected) < 4 * sigma for n in count.values())
 
 
-def test_all_subnetworks_of_a_teacher_are_drawn_about_equally_often() -> None:
+def test_all_subnetworks_to_which_a_teacher_is_assigned_are_drawn_about_equally_often() -> None:
     generator = torch.Generator().manual_seed(0)
     pairs = [sample_pair(2, 6, generator) for _ in range(1200)]
     count = Counter(subnetworks[0] for teachers, subnetworks in pairs if teachers[0] == 1)

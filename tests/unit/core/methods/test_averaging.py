@@ -41,14 +41,14 @@ def test_ema_of_six_weights_equals_the_hand_computed_value(debias: bool, expecte
     assert weight(average, student) == pytest.approx(expected, abs=1e-5)
 
 
-def test_ema_of_equal_weights_is_that_weight() -> None:
+def test_the_ema_of_equal_weights_equals_these_weights() -> None:
     student = scalar_student()
     average = Ema(decay=0.97)(student)
     show(average, student, [3.0] * 20)
     assert weight(average, student) == pytest.approx(3.0, abs=1e-12)
 
 
-def test_ema_without_decay_is_the_last_weight() -> None:
+def test_the_ema_with_decay_zero_is_the_last_weight() -> None:
     student = scalar_student()
     average = Ema(decay=0.0)(student)
     show(average, student, VALUES)
@@ -122,7 +122,7 @@ def test_without_averaging_the_average_is_the_student_itself() -> None:
     assert average.averaged(student) is student
 
 
-def test_without_averaging_the_state_is_empty() -> None:
+def test_without_averaging_the_state_of_the_average_is_empty() -> None:
     average = NoAveraging()(scalar_student())
     average.load_state_dict(average.state_dict())
     assert average.state_dict() == {}
@@ -177,7 +177,9 @@ def end_epochs(
     ],
     ids=repr,
 )
-def test_the_mean_of_epoch_ends_equals_the_hand_computed_value(settings: Swa | Lawa, expected: float) -> None:
+def test_the_mean_of_weights_at_the_ends_of_epochs_equals_the_hand_computed_value(
+    settings: Swa | Lawa, expected: float
+) -> None:
     student = scalar_student()
     average = settings(student)
     end_epochs(average, student, VALUES)
@@ -185,7 +187,7 @@ def test_the_mean_of_epoch_ends_equals_the_hand_computed_value(settings: Swa | L
 
 
 @pytest.mark.parametrize("settings", [Swa(start=0.5), Lawa(window=3), GreedySoup()], ids=repr)
-def test_before_the_first_epoch_end_the_average_is_the_student_itself(settings: Swa | Lawa | GreedySoup) -> None:
+def test_before_the_end_of_the_first_epoch_the_average_is_the_student_itself(settings: Swa | Lawa | GreedySoup) -> None:
     student = scalar_student()
     average = settings(student)
     show(average, student, VALUES[:2], [0.2, 0.4])
@@ -244,12 +246,12 @@ def test_a_window_fraction_gives_the_mean_of_evenly_spaced_steps(
 
 
 @pytest.mark.parametrize("steps", [7, 60, 997, 10007])
-def test_the_spacing_of_whole_steps_is_exact_despite_rounding(steps: int) -> None:
+def test_floating_point_rounding_does_not_change_a_spacing_of_whole_steps(steps: int) -> None:
     found = lawa_of_steps([float(n + 1) for n in range(3 * steps)], window=3, window_fraction=1.0)
     assert found == 2.0 * steps
 
 
-def test_with_a_window_fraction_ends_of_epochs_do_not_affect_the_average() -> None:
+def test_with_a_window_fraction_the_ends_of_epochs_do_not_affect_the_average() -> None:
     student = scalar_student()
     average = Lawa(window=2, window_fraction=1.0)(student)
     end_epochs(average, student, VALUES)  # steps 6 and 12 of 12, the ends of epochs 3 and 6
@@ -333,7 +335,7 @@ def greedy(score: Callable[[float], float], values: list[float], candidates: int
 
 
 @pytest.mark.parametrize("digits", [0, 6])  # rounded to integers, many epochs are equally good
-def test_the_soup_equals_the_greedy_recipe_on_the_best_epochs_and_is_never_worse_than_the_best(digits: int) -> None:
+def test_the_soup_equals_the_greedy_recipe_and_is_never_worse_than_the_best_epoch(digits: int) -> None:
     chance = random.Random(0)
     for _ in range(30):
         best_at, candidates = chance.uniform(-5, 5), chance.randint(1, 6)

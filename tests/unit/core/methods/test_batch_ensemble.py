@@ -112,7 +112,7 @@ def test_outputs_of_each_subnetwork_of_a_linear_layer_equal_the_hand_computed_va
     assert_close(linear_student()(hand(X)), hand([[[4.4, 15.0]], [[5.6, 6.0]]]))
 
 
-def test_the_bias_is_added_before_the_output_factors() -> None:
+def test_the_shared_bias_is_multiplied_by_the_output_factors() -> None:
     assert_close(linear_student(bias=[0.1, -0.2])(hand(X)), hand([[[4.5, 14.7]], [[5.7, 5.9]]]))
 
 
@@ -232,7 +232,7 @@ def test_the_merged_convolution_equals_the_explicit_layer_or_the_mean_of_explici
     assert_close(merged.bias.detach(), (layer.bias * s.mean(0)).detach())
 
 
-def test_tokens_of_a_linear_layer_are_scaled_along_their_last_axis() -> None:
+def test_a_linear_layer_scales_tokens_along_their_last_axis() -> None:
     layer = nn.Linear(3, 2).double()
     student = BatchEnsemble(subnetworks=2)(layer)
     randomize(student)
@@ -323,7 +323,7 @@ def test_the_merged_network_consists_of_plain_layers(digits: DataSplits) -> None
 
 
 @pytest.mark.parametrize("members", [[0], [1], [0, 1], [1, 0], [1, 1], (1, 0), range(2), range(1, 2), range(1, -1, -1)])
-def test_logits_of_selected_members_equal_a_selection_of_all_logits(members: Sequence[int]) -> None:
+def test_logits_of_selected_members_equal_their_slices_of_all_logits(members: Sequence[int]) -> None:
     student = BatchEnsemble(subnetworks=2)(network()).eval()
     randomize(student)
     assert_close(student(images(), members), student(images())[list(members)])
@@ -375,7 +375,7 @@ def with_own_biases(biases: Sequence, **settings: str) -> BatchEnsembleStudent:
     return student
 
 
-def test_the_separate_bias_is_added_after_the_output_factors() -> None:
+def test_a_separate_bias_is_not_multiplied_by_the_output_factors() -> None:
     assert_close(with_own_biases([[0.1, -0.2]] * 2)(hand(X)), hand([[[4.5, 14.8]], [[5.7, 5.8]]]))
 
 
@@ -403,7 +403,7 @@ def test_separate_biases_start_as_copies_of_the_bias_of_the_layer() -> None:
     assert student.network.layer.bias is None
 
 
-def test_a_layer_without_bias_gets_no_bias() -> None:
+def test_a_layer_without_a_bias_gets_no_separate_biases() -> None:
     assert linear_student(bias_kind="per_member").network.bias is None
 
 
@@ -490,7 +490,7 @@ def test_shared_weights_equal_those_of_the_plain_network_with_the_same_seed(fact
     assert all(torch.equal(shared[name], tensor) for name, tensor in plain.items())
 
 
-def test_mean_of_probabilities_is_the_prediction_rule_of_diversity_matters(digits: DataSplits) -> None:
+def test_mean_of_probabilities_is_the_prediction_rule_of_the_diversity_matters_paper(digits: DataSplits) -> None:
     config = load_config("diversity", ["student.subnetworks=3", "model.width=4", "model.blocks=2"])
     student = new_student(config, digits).eval()
     x = digits.train[slice(0, 5)][0]
@@ -597,7 +597,7 @@ def test_a_warning_names_attention_layers_that_stay_shared() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:batch_ensemble")
-def test_the_other_layers_of_a_transformer_are_converted_and_merged() -> None:
+def test_layers_of_a_transformer_other_than_attention_layers_are_converted_and_merged() -> None:
     torch.manual_seed(0)
     plain = vision_transformer().eval()
     nn.init.normal_(plain.heads.head.weight)

@@ -112,7 +112,7 @@ def test_only_the_selected_branches_run() -> None:
 
 
 @pytest.mark.parametrize("members", [[0], [2], [1, 0], [2, 2], (0, 2), range(2), range(2, -1, -1)])
-def test_logits_of_selected_branches_equal_a_selection_of_all_logits(members: Any) -> None:
+def test_logits_of_selected_branches_equal_their_slices_of_all_logits(members: Any) -> None:
     student = spread(Branches(subnetworks=3)(convnet())).eval()
     assert_close(student(images(), members), student(images())[list(members)])
 
@@ -135,7 +135,7 @@ def test_branches_start_from_different_weights() -> None:
         assert len({id(p) for p in part.parameters()}) == 3 * len(list(part.parts[0].parameters()))
 
 
-def test_batchnorm_statistics_of_a_branch_are_those_of_its_features() -> None:
+def test_batchnorm_statistics_of_a_branch_are_computed_from_its_own_features() -> None:
     student = Branches(subnetworks=2)(convnet()).train()
     convolution, norm = (
         m for m in student.modules() if isinstance(m, Branched) and not isinstance(m.parts[0], nn.Linear)
@@ -181,7 +181,7 @@ def test_the_same_seed_gives_the_same_branches(digits: DataSplits) -> None:
     ],
     ids=["wide_resnet", "resnet18", "mobilenet"],
 )
-def test_new_branches_are_initialized_on_the_scale_of_the_first_branch(network: Callable[[], nn.Module]) -> None:
+def test_new_branches_are_initialized_with_the_scale_of_the_first_branch(network: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     student = Branches(subnetworks=2)(network())
     for name, part in ((n, m) for n, m in student.named_modules() if isinstance(m, Branched)):
@@ -228,7 +228,7 @@ def test_the_last_stage_begins_where_the_resolution_is_reduced_for_the_last_time
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_for_hydra_only_the_classifier_is_branched(name: str) -> None:
+def test_in_hydra_only_the_classifier_is_separate_in_each_branch(name: str) -> None:
     network, (*_, last) = LAYOUTS[name]
     with torch.device("meta"):
         student = HYDRA(network())
@@ -236,7 +236,7 @@ def test_for_hydra_only_the_classifier_is_branched(name: str) -> None:
 
 
 @pytest.mark.parametrize("model", [WideResNet(depth=10, width=1), ResNet(depth=8, width=4), ResNet(depth=14, width=2)])
-def test_residual_blocks_are_not_cut_within_a_shortcut(model: Any, digits: DataSplits) -> None:
+def test_no_residual_block_is_divided_within_its_shortcut(model: Any, digits: DataSplits) -> None:
     plain = build(model, digits, 0).eval()
     student = Branches(subnetworks=2)(copy.deepcopy(plain)).eval()
     x = digits.train[slice(0, 3)][0]
@@ -286,7 +286,7 @@ def test_the_suggested_branch_point_works(shape: tuple[int, int, int]) -> None:
 
 
 class Listed(nn.Module):
-    """Has its stages in a list, through which `forward` iterates."""
+    """A network whose stages are in a list over which `forward` iterates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -370,7 +370,7 @@ def test_the_merged_student_returns_the_combined_output_of_its_branches(merge: s
 
 
 class HeadFirst(nn.Module):
-    """Registers its classifier before its body."""
+    """A network that registers its classifier before its body."""
 
     def __init__(self) -> None:
         super().__init__()

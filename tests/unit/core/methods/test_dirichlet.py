@@ -78,7 +78,7 @@ def test_the_end2_loss_is_minimal_at_the_distribution_that_generated_the_teacher
         assert loss(settings, (alpha.log() + hand(shift)).view(1, 1, 3), teachers) > best
 
 
-def test_smoothing_keeps_the_loss_of_a_certain_teacher_finite() -> None:
+def test_smoothing_keeps_the_loss_finite_if_a_teacher_is_certain() -> None:
     s = torch.zeros(1, 1, 3, requires_grad=True)
     value = loss(End2(), s, torch.tensor([[[800.0, 0, -800]]]))
     value.backward()
@@ -104,7 +104,7 @@ def test_the_proxy_loss_equals_the_hand_computed_value(divergence: str, expected
     assert_close(proxy(divergence, Z), hand(expected), atol=2e-6, rtol=0)
 
 
-def test_the_proxy_loss_is_zero_at_the_proxy_target_itself() -> None:
+def test_the_proxy_loss_is_zero_if_the_student_equals_the_proxy_target() -> None:
     outputs = (BETA - 1).log().view(1, 1, 3)
     assert_close(proxy("proxy", outputs), hand(0.0), atol=1e-6, rtol=0)
 
@@ -138,7 +138,7 @@ def test_the_reverse_loss_equals_the_mean_over_samples_from_the_student_distribu
     assert float(error) < 0.005
 
 
-def test_both_divergences_for_two_classes_agree_with_quadrature() -> None:
+def test_for_two_classes_both_divergences_agree_with_numerical_quadrature() -> None:
     z, t = hand([[[0.3, -0.4]]]), hand([[[0.2, 0.9]], [[-0.5, 0.4]]])
     mean, precision = target(t)
     (p, other), beta_0 = mean[0].tolist(), precision.item()
@@ -155,7 +155,7 @@ def test_both_divergences_for_two_classes_agree_with_quadrature() -> None:
     assert float(proxy("reverse", z, t)) == pytest.approx(expected - entropy / (beta_0 + 2), abs=1e-6)
 
 
-def test_teacher_logits_are_tempered_before_any_other_operation() -> None:
+def test_teacher_logits_are_divided_by_the_temperature_before_any_other_operation() -> None:
     z, t = random_logits(1, 0), random_logits(3, 1)
     for divergence in ("proxy", "reverse"):
         tempered, plain = ProxyEnd2(temperature=3.0, divergence=divergence), ProxyEnd2(divergence=divergence)
@@ -164,7 +164,7 @@ def test_teacher_logits_are_tempered_before_any_other_operation() -> None:
 
 @pytest.mark.parametrize("divergence", ["proxy", "reverse"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_loss_and_gradient_are_finite_if_teachers_agree(divergence: str, dtype: torch.dtype) -> None:
+def test_the_loss_and_its_gradient_are_finite_if_all_teachers_agree(divergence: str, dtype: torch.dtype) -> None:
     z = Z.to(dtype).requires_grad_()
     value = proxy(divergence, z, MEMBERS[:1].repeat(3, 1, 1).to(dtype))
     value.backward()
@@ -173,7 +173,7 @@ def test_loss_and_gradient_are_finite_if_teachers_agree(divergence: str, dtype: 
 
 
 @pytest.mark.parametrize("divergence", ["proxy", "reverse"])
-def test_gradient_descent_converges_to_the_mean_of_the_teachers(divergence: str) -> None:
+def test_gradient_descent_on_the_loss_converges_to_the_mean_of_the_teachers(divergence: str) -> None:
     z = torch.zeros(1, 1, 3, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([z], max_iter=200, line_search_fn="strong_wolfe")
 

@@ -102,7 +102,7 @@ def test_with_one_branch_and_one_teacher_the_loss_is_twice_that_of_plain_distill
     assert_close(settings(s, t, labels, s), 2 * plain)
 
 
-def test_for_branches_equal_to_their_teachers_the_teacher_and_logit_terms_are_zero() -> None:
+def test_the_teacher_and_logit_terms_are_zero_if_every_branch_equals_its_teacher() -> None:
     settings = Ekd(label_weight=0, logit_weight=1)
     t = random_logits(3, 0)
     assert float(settings(t, t, LABEL.expand(5), t)) == pytest.approx(0, abs=1e-12)

@@ -39,7 +39,7 @@ def test_the_loss_with_each_average_equals_the_hand_computed_value_of_case_k1(av
     assert_close(kd(STUDENT, average), hand(expected), atol=1e-5, rtol=0)
 
 
-def test_mean_of_losses_exceeds_loss_of_the_mean_by_the_jensen_shannon_divergence() -> None:
+def test_the_mean_of_losses_exceeds_the_loss_of_the_mean_by_the_jensen_shannon_divergence() -> None:
     difference = kd(STUDENT, "losses") - kd(STUDENT, "tempered_probabilities")
     assert_close(difference, hand(0.326513), atol=1e-5, rtol=0)
 
@@ -69,7 +69,7 @@ def test_the_gradient_is_temperature_over_batch_size_times_the_probability_diffe
 # --- K2: one teacher per subnetwork ---
 
 
-def test_one_to_one_loss_equals_the_hand_computed_value_of_case_k2() -> None:
+def test_the_one_to_one_loss_equals_the_hand_computed_value_of_case_k2() -> None:
     assert_close(OneToOne(temperature=T)(TWO, TEACHERS, NO_LABEL, TWO), hand(0.098609), atol=1e-5, rtol=0)
 
 
@@ -84,7 +84,7 @@ def test_swapping_the_teachers_changes_the_one_to_one_loss() -> None:
     assert_close(crossed, hand(0.758424), atol=1e-5, rtol=0)
 
 
-def test_one_to_one_cross_entropy_form_is_the_kl_form_plus_the_mean_teacher_entropy() -> None:
+def test_the_one_to_one_cross_entropy_form_is_the_kl_form_plus_the_mean_teacher_entropy() -> None:
     p = softmax([2, 1, 0], T)  # probabilities of the other teacher are these in reverse order, with the same entropy
     entropy = -sum(a * math.log(a) for a in p)
     loss = OneToOne(temperature=T)(TWO, TEACHERS, NO_LABEL, TWO)
@@ -105,7 +105,7 @@ def test_kl_is_zero_if_the_student_equals_the_only_teacher(average: str) -> None
     assert_close(loss, hand(0.0), atol=1e-12, rtol=0)
 
 
-def test_one_to_one_loss_is_zero_if_every_subnetwork_equals_its_teacher() -> None:
+def test_the_one_to_one_loss_is_zero_if_every_subnetwork_equals_its_teacher() -> None:
     assert_close(OneToOne(temperature=T)(TEACHERS, TEACHERS, NO_LABEL, TEACHERS), hand(0.0), atol=1e-12, rtol=0)
 
 
@@ -207,7 +207,7 @@ def test_the_averaged_loss_equals_a_loop_over_subnetworks_and_examples(
 
 
 @pytest.mark.parametrize(("subnetworks", "teachers"), SIZES)
-def test_one_to_one_loss_equals_a_loop_that_assigns_teacher_m_to_subnetwork_m_mod_k(
+def test_the_one_to_one_loss_equals_a_loop_that_assigns_teacher_m_to_subnetwork_m_mod_k(
     subnetworks: int, teachers: int
 ) -> None:
     s, t, labels, on_labels = _random_logits(subnetworks, teachers)
@@ -246,7 +246,7 @@ def _trained_factors(loss: Averaged | OneToOne, same_teachers: bool) -> list[Ten
 @pytest.mark.parametrize(
     ("loss", "same_teachers"), [(OneToOne(), True), (Averaged(), False), (Averaged(average="losses"), False)]
 )
-def test_identical_targets_keep_the_factors_of_all_subnetworks_identical(
+def test_the_factors_of_all_subnetworks_stay_identical_if_their_targets_are_identical(
     loss: Averaged | OneToOne, same_teachers: bool
 ) -> None:
     for factor in _trained_factors(loss, same_teachers):
@@ -254,7 +254,7 @@ def test_identical_targets_keep_the_factors_of_all_subnetworks_identical(
         assert_close(factor[0], factor[1], atol=1e-12, rtol=0)
 
 
-def test_different_teachers_make_the_factors_of_the_subnetworks_different() -> None:
+def test_the_factors_of_the_subnetworks_become_different_if_their_teachers_are_different() -> None:
     for factor in _trained_factors(OneToOne(), same_teachers=False):
         assert (factor[0] - factor[1]).abs().max() > 1e-3
 
@@ -267,7 +267,7 @@ def test_a_term_with_weight_zero_is_not_computed() -> None:
     assert float(weighted_sum((0.0, never), (2.0, lambda: torch.tensor(3.0)), (0, never))) == 6
 
 
-def test_a_sum_whose_weights_are_all_zero_is_zero_and_has_a_gradient() -> None:
+def test_a_sum_of_terms_with_weight_zero_is_zero_and_has_a_gradient() -> None:
     student = torch.ones(2, requires_grad=True)
     weighted_sum((0.0, student.sum), (0.0, never)).backward()
     assert student.grad.tolist() == [0, 0]

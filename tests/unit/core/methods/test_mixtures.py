@@ -37,7 +37,7 @@ def drawn(count: int, alpha: float, seed: int) -> tuple[Tensor, float, torch.Gen
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
-def test_mixup_equals_a_loop_over_the_images(alpha: float, seed: int) -> None:
+def test_the_images_of_mixup_equal_those_of_a_loop_over_the_images(alpha: float, seed: int) -> None:
     x = pictures()
     partners, share, _ = drawn(len(x), alpha, seed)
     expected = [share * x[b] + (1 - share) * x[int(partners[b])] for b in range(len(x))]
@@ -46,7 +46,7 @@ def test_mixup_equals_a_loop_over_the_images(alpha: float, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("shape", [(3, 8, 6), (1, 5, 9)], ids=str)
-def test_cutmix_equals_a_loop_over_the_pixels(shape: tuple[int, ...], seed: int) -> None:
+def test_the_images_of_cutmix_equal_those_of_a_loop_over_the_pixels(shape: tuple[int, ...], seed: int) -> None:
     x = pictures(4, shape)
     partners, share, generator = drawn(4, 1.0, seed)
     height, width = shape[1:]
@@ -68,13 +68,13 @@ def test_cutmix_equals_a_loop_over_the_pixels(shape: tuple[int, ...], seed: int)
 
 
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
-def test_mixing_shares_follow_the_beta_distribution(alpha: float) -> None:
+def test_the_shares_of_mixed_images_follow_the_beta_distribution(alpha: float) -> None:
     x, labels = pictures(2, (1, 1, 1)), torch.arange(2)
     shares = [MixUp(alpha=alpha).with_labels(x, labels, NOBODY, NOBODY, streams(n))[1][0][0] for n in range(400)]
     assert kstest(shares, "beta", (alpha, alpha)).pvalue > 0.01
 
 
-def test_successive_batches_have_different_shares_and_partners() -> None:
+def test_successive_batches_are_mixed_with_different_shares_and_partners() -> None:
     x, source = pictures(), streams()
     first, second = (MixUp()(x, NOBODY, NOBODY, source) for _ in range(2))
     assert not torch.equal(first, second)
@@ -88,7 +88,7 @@ def test_clean_images_keep_their_labels(piece: Any) -> None:
     assert own is labels
 
 
-def test_a_call_and_a_training_step_give_the_same_images() -> None:
+def test_images_mixed_without_labels_equal_images_mixed_with_labels() -> None:
     for piece in (MixUp(), CutMix()):
         shown, _ = piece.with_labels(pictures(), torch.arange(12), NOBODY, NOBODY, streams(3))
         assert torch.equal(shown, piece(pictures(), NOBODY, NOBODY, streams(3)))

@@ -66,7 +66,7 @@ def test_optimizer_steps_equal_those_of_torch(
     both_step(optimizer, mine, of_torch(theirs.parameters(), **arguments), theirs)
 
 
-def test_adamw_without_decay_of_norms_and_biases_equals_that_of_torch_with_two_groups() -> None:
+def test_adamw_without_decay_of_norms_and_biases_equals_adamw_of_torch_with_two_groups() -> None:
     mine, theirs = network(), network()
     piece = AdamW(lr=0.1, weight_decay=0.5, decay_norms_and_biases=False)
     conv, norm, _, linear = theirs
@@ -88,7 +88,7 @@ def test_factors_decay_as_defined_by_the_student_and_subnetwork_biases_do_not_de
     assert [decay[id(p)] for p in (layer.layer.weight, layer.bias, layer.r, layer.s)] == [0.5, 0.0, 0.5, 0.5]
 
 
-def test_the_learning_rate_is_the_product_of_the_schedule_the_group_and_the_module_rates() -> None:
+def test_the_learning_rate_is_the_scheduled_rate_times_the_factors_of_the_group_and_the_module() -> None:
     student = BatchEnsemble(subnetworks=2, factor_lr=3.0, factor_gradient="mean")(slow(nn.Linear(4, 3), 0.5))
     optimizer = Training(optimizer=AdamW()).new_optimizer(student)
     set_lr(optimizer, 0.2)
@@ -123,6 +123,8 @@ def test_each_kind_of_optimizer_has_separate_defaults() -> None:
         (TorchOptim(name="Muon"), r"torch.optim.Muon cannot be used \(Muon only supports 2D"),
     ],
 )
-def test_an_option_that_torch_lacks_is_refused_with_the_fix(piece: TorchOptim, message: str) -> None:
+def test_an_optimizer_or_argument_that_torch_does_not_support_is_refused_with_the_fix(
+    piece: TorchOptim, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         Training(optimizer=piece).new_optimizer(Single()(network()))

@@ -82,7 +82,7 @@ def test_the_direction_of_linear_members_has_the_closed_form() -> None:
     assert_close(direction.flatten(1), expected)
 
 
-def test_with_one_subnetwork_only_the_teacher_half_of_the_direction_remains() -> None:
+def test_with_one_subnetwork_only_the_teacher_term_of_the_direction_remains() -> None:
     single = LinearMembers(hand([[3.0, 1], [-2, 5]]))
     p = torch.stack([X.flatten(1) @ a.T for a in A]).softmax(-1)
     direction = TDivSDiv.direction(X, TEACHERS, single, (0, 1), (0, 0))
@@ -116,7 +116,7 @@ def test_perturbed_images_are_between_black_and_white(student: Student, digits: 
         assert shown.max() == 1
 
 
-def test_an_image_on_which_teachers_agree_and_subnetworks_agree_is_unchanged(digits: DataSplits) -> None:
+def test_an_image_is_unchanged_if_all_teachers_agree_and_all_subnetworks_agree(digits: DataSplits) -> None:
     config = tiny_config("student.subnetworks=2", preset="latentbe")
     network = build(config.model, digits, 0)
     twins = TeacherEnsemble([network, copy.deepcopy(network)], 10, "twins")
@@ -146,7 +146,7 @@ def _without_student_changes(student: Student, digits: DataSplits) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_weights_batchnorm_statistics_and_mode_of_the_student_are_unchanged(
+def test_the_weights_the_batchnorm_statistics_and_the_mode_of_the_student_are_unchanged(
     student: Student, digits: DataSplits, training: bool
 ) -> None:
     _without_student_changes(student.train(training), digits)
@@ -216,7 +216,7 @@ def test_a_step_through_a_normalizing_network_agrees_with_the_chain_rule() -> No
 # --- gaussian noise and none ---
 
 
-def test_gaussian_noise_is_normal_with_the_step_size_as_standard_deviation() -> None:
+def test_gaussian_noise_is_normally_distributed_with_the_step_size_as_standard_deviation() -> None:
     x = torch.full((100, 1, 20, 20), 0.5)
     noise = (Gaussian(step_size=0.05)(x, TEACHERS, STUDENT, streams()) - x).flatten().double()
     assert kstest((noise / 0.05).numpy(), "norm").pvalue > 0.01
@@ -245,7 +245,7 @@ W_O1 = hand([[0.5, -1, 0.25]])
 @pytest.mark.parametrize(
     ("piece", "expected"), [(Ods(), [0.601743, 0.294735]), (ConfOds(), [0.600724, 0.297812])], ids=["ods", "conf_ods"]
 )
-def test_diversified_sampling_equals_the_hand_computed_value(
+def test_the_output_of_diversified_sampling_equals_the_hand_computed_value(
     piece: Ods, expected: Sequence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "rand", lambda *shape, **named: (W_O1 + 1) / 2)
@@ -267,7 +267,7 @@ def test_the_direction_of_diversified_sampling_has_the_closed_form_for_linear_te
     assert_close(shown.flatten(1), expected)
 
 
-def test_the_ratio_of_confident_and_plain_steps_is_the_confidence(digits: DataSplits) -> None:
+def test_step_lengths_of_confods_are_those_of_ods_times_the_confidence_of_the_teacher(digits: DataSplits) -> None:
     teachers = random_ensemble(digits)
     x = gray()
     plain, confident = (piece(x, teachers, teachers, streams(3)) - x for piece in (Ods(), ConfOds()))

@@ -94,7 +94,7 @@ def test_the_linear_schedule_by_steps_decays_from_one_half_to_nine_tenths_of_tra
 
 
 @pytest.mark.parametrize("lr_update", ["step", "epoch"])
-def test_the_steps_schedule_has_the_published_milestones(lr_update: str) -> None:
+def test_the_multistep_schedule_has_the_published_milestones(lr_update: str) -> None:
     # METHODS 5.4: 240 epochs, multiplied by 0.1 at 150, 180 and 210
     training = Training(
         epochs=240, warmup_epochs=0, lr_schedule="multistep", lr_update=lr_update, optimizer=Sgd(lr=0.05)
@@ -159,7 +159,7 @@ def test_factors_have_a_separate_parameter_group(factor_gradient: str, times: in
     assert factors["weight_decay"] == pytest.approx(0.03 / times)
 
 
-def test_factors_of_diversity_matters_have_half_the_rate_and_no_decay() -> None:
+def test_with_the_diversity_preset_factors_have_half_the_learning_rate_and_no_decay() -> None:
     # METHODS 2.1: factors have half the rate and no decay; biases of subnetworks are treated like all other weights
     config = load_config("diversity", ["training.optimizer.lr=0.1", "training.optimizer.weight_decay=5e-4"])
     student = config.student(nn.Linear(4, 2))
@@ -183,7 +183,7 @@ def test_the_factor_rate_is_relative_to_that_of_the_shared_weights(
     assert factors["lr_scale"] == pytest.approx(times * factor_lr)
 
 
-def test_groups_of_any_batch_ensemble_contain_every_parameter_once() -> None:
+def test_parameter_groups_of_any_batch_ensemble_contain_every_parameter_once() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
     student = BatchEnsemble(subnetworks=2)(network)
     ids = [id(p) for group in student.parameter_groups(0.1) for p in group["params"]]
@@ -219,7 +219,7 @@ def test_nesterov_is_ignored_without_momentum() -> None:
     assert not group["nesterov"]
 
 
-def test_only_a_gradient_longer_than_the_limit_is_shortened_to_the_limit() -> None:
+def test_gradients_whose_norm_exceeds_the_limit_are_scaled_to_the_limit_and_others_are_unchanged() -> None:
     student = Single()(nn.Linear(2, 1, bias=False))
     (weight,) = student.parameters()
     for gradient, limit, expected in (

@@ -58,13 +58,13 @@ def test_settings_without_changes_are_the_same_in_every_epoch() -> None:
     assert tiny_config().at_epoch(1) == tiny_config().at_epoch(3) == tiny_config().prefix_until(3) == tiny_config()
 
 
-def test_a_change_has_taken_effect_if_its_epoch_is_before_the_current_one() -> None:
+def test_a_change_has_taken_effect_if_its_epoch_is_before_the_current_epoch() -> None:
     config = scheduled(tiny_config("training.epochs=5"), (2, COOLER), (4, SLOWER))
     taken = [[change.after_epoch for change in config.prefix_until(epoch).schedule] for epoch in range(6)]
     assert taken == [[], [], [], [2], [2], [2, 4]]
 
 
-def test_learning_rate_perturbation_and_loss_settings_except_kind_can_change() -> None:
+def test_settings_of_learning_rate_perturbation_and_loss_can_change_but_their_kind_cannot() -> None:
     names = {row.name for row in settings_table(Config) if can_change(row.name)}
     assert {"training.optimizer.lr", "loss.temperature", "perturbation.step_size", "perturbation.label_images"} < names
     assert {name.split(".")[0] for name in names - {"training.optimizer.lr"}} == {"perturbation", "loss"}
@@ -137,7 +137,9 @@ def test_a_new_value_is_validated_by_the_piece_it_changes(settings: Settings, fa
 @pytest.mark.parametrize(
     ("epochs", "place", "last"), [((5,), 0, 0), ((7,), 0, 0), ((2, 2), 1, 2), ((3, 1), 1, 3), ((4, 5), 1, 4)]
 )
-def test_changes_must_be_in_order_and_before_the_last_epoch(epochs: tuple[int, ...], place: int, last: int) -> None:
+def test_scheduled_changes_must_be_in_order_and_before_the_last_epoch(
+    epochs: tuple[int, ...], place: int, last: int
+) -> None:
     (fault,) = faults(*({"after_epoch": after, "set": COOLER} for after in epochs))
     assert fault == (
         f"schedule.{place}.after_epoch: must be above {last} and below 5 (training.epochs), not {epochs[place]}"
@@ -160,11 +162,11 @@ def test_changes_must_be_in_order_and_before_the_last_epoch(epochs: tuple[int, .
     ],
     ids=str,
 )
-def test_a_change_must_have_an_epoch_and_settings(change: Any, fault: str) -> None:
+def test_a_change_must_state_an_epoch_and_settings(change: Any, fault: str) -> None:
     assert faults(change) == [fault]
 
 
-def test_the_errors_of_all_changes_are_reported_together() -> None:
+def test_the_errors_in_all_scheduled_changes_are_reported_together() -> None:
     told = faults(
         {"after_epoch": 3, "set": {"student.kind": "branches", "loss.alpha": 2, "loss.weight": 1}},
         {"after_epoch": 3, "set": {"seed": 1}},
@@ -179,12 +181,12 @@ def test_the_errors_of_all_changes_are_reported_together() -> None:
 # --- files, overrides, parameters ---
 
 
-def test_changes_can_be_set_on_the_command_line() -> None:
+def test_scheduled_changes_can_be_given_on_the_command_line() -> None:
     config = tiny_config("schedule=[{after_epoch: 1, set: {loss.temperature: 2}}]")
     assert config == scheduled(tiny_config(), (1, COOLER))
 
 
-def test_yaml_with_changes_is_read_back_as_the_same_settings(tmp_path: Path) -> None:
+def test_yaml_with_scheduled_changes_is_read_back_as_the_same_settings(tmp_path: Path) -> None:
     config = scheduled(tiny_config(preset="latentbe"), (1, COOLER), (2, {"perturbation.step_size": 1 / 3} | SLOWER))
     (tmp_path / "c.yaml").write_text(to_yaml(config))
     again = load_config(tmp_path / "c.yaml")
@@ -196,7 +198,7 @@ def test_an_empty_schedule_is_not_written() -> None:
     assert "schedule" not in flatten(tiny_config().model_dump(mode="json"))
 
 
-def test_changes_are_logged_as_one_readable_parameter() -> None:
+def test_scheduled_changes_are_logged_as_one_readable_parameter() -> None:
     flat = flatten(scheduled(tiny_config(), (1, COOLER)).model_dump(mode="json"))
     assert str(flat["schedule"]) == "[{'after_epoch': 1, 'set': {'loss.temperature': 2.0}}]"
 
@@ -220,7 +222,7 @@ def test_a_schedule_does_not_change_the_teacher_hash(digits: DataSplits, monkeyp
         assert [teacher_hash(config, m, data) for m in (0, 1)] == ["6dfd4e46c52bb4ee", "e8f07495ff0a6d86"]
 
 
-def test_changes_of_the_student_do_not_apply_to_teachers() -> None:
+def test_scheduled_changes_of_student_settings_do_not_apply_to_teachers() -> None:
     assert teacher_config(scheduled(tiny_config(), (1, COOLER)), 0) == teacher_config(tiny_config(), 0)
 
 
@@ -247,7 +249,9 @@ def test_the_hash_does_not_depend_on_the_order_or_notation_of_changes() -> None:
 # --- metrics and weights ---
 
 
-def test_a_full_batch_run_with_changes_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_full_batch_run_with_scheduled_changes_equals_an_explicit_loop(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     # One batch per epoch, so that the order of the images does not matter.
     overrides = ("training.epochs=4", "training.batch_size=40", "training.lr_schedule=constant")
     base = tiny_config(*overrides, "training.warmup_epochs=0")
@@ -421,7 +425,7 @@ def test_a_checkpoint_is_refused_if_settings_differ_before_its_epoch(
         distill(scheduled(FIVE, *changes), ensemble, digits, checkpoints / f"{epoch}.pt")
 
 
-def test_a_change_does_not_hide_other_settings_that_differ_from_the_first_epoch(
+def test_a_checkpoint_is_refused_if_settings_outside_the_schedule_differ(
     checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     for override in ("loss.temperature=2", "seed=1", "training.optimizer.weight_decay=0"):
@@ -430,7 +434,7 @@ def test_a_change_does_not_hide_other_settings_that_differ_from_the_first_epoch(
             distill(other, ensemble, digits, checkpoints / "2.pt")
 
 
-def test_a_checkpoint_without_schedule_has_the_hash_of_settings_without_schedule(
+def test_a_checkpoint_without_a_schedule_has_the_hash_of_settings_without_a_schedule(
     checkpoints: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     saved = [torch.load(checkpoints / f"{n}.pt", weights_only=True)["identity"]["settings"] for n in range(1, 6)]

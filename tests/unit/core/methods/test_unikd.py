@@ -91,7 +91,7 @@ def test_the_loss_of_an_unlabeled_image_is_weighted_distillation_only() -> None:
 
 
 @pytest.mark.parametrize("teacher_weighting", BELIEVES)
-def test_a_single_teacher_has_the_full_weight(teacher_weighting: str) -> None:
+def test_a_single_teacher_has_weight_one(teacher_weighting: str) -> None:
     for p in P:
         assert UniKd(teacher_weighting=teacher_weighting).teacher_weights(safe_log([p]), LABEL).item() == 1
 
@@ -135,7 +135,7 @@ def test_an_unlabeled_image_on_which_teachers_agree_has_weight_zero(
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("teachers", [2, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_with_normalization_images_on_which_all_teachers_agree_have_weight_zero(
+def test_if_weights_are_normalized_images_on_which_all_teachers_agree_have_weight_zero(
     disagreement: str, teachers: int, dtype: torch.dtype
 ) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -165,13 +165,13 @@ def test_the_loss_is_finite_if_all_teachers_are_wrong_with_certainty(
     assert s.grad.isfinite().all()
 
 
-def test_the_weight_of_a_wrong_teacher_is_inverse_to_its_loss() -> None:
+def test_inverse_loss_weights_are_inversely_proportional_to_the_losses_of_the_teachers() -> None:
     t = torch.tensor([[[0.0, 99, -999]], [[99, 0, -999]]], dtype=torch.float64)
     weights = UniKd(teacher_weighting="inverse_loss").teacher_weights(t, LABEL)
     assert_close(weights[:, 0], hand([0.01, 1.0]) / 1.01)
 
 
-def test_means_are_divided_by_the_number_of_images_and_not_by_the_sum_of_weights() -> None:
+def test_weighted_sums_are_divided_by_the_number_of_images_and_not_by_the_sum_of_weights() -> None:
     wrong = [[1e-12, 0.5, 0.5 - 1e-12]] * 3
     alone = distillation(UniKd(temperature=1.0), student(Q), safe_log(P), LABEL)
     both = distillation(UniKd(temperature=1.0), student(Q, Q), safe_log(P, wrong), torch.tensor([0, 0]))

@@ -145,7 +145,7 @@ def test_standardized_logits_of_case_k1_equal_the_hand_computed_values() -> None
 
 
 @pytest.mark.parametrize("kind", [Averaged, OneToOne, Wttm, Dist])
-def test_logit_standardization_makes_only_the_distillation_term_scale_invariant(kind: type) -> None:
+def test_with_logit_standardization_only_the_distillation_term_is_invariant_to_scale(kind: type) -> None:
     s, t, labels = logits(2, 0), logits(3, 1), torch.tensor([0, 3, 1, 2, 1])
     piece = kind(alpha=1.0, logit_standardization=True)
     assert_close(piece(7 * s + 3, t, labels, s), piece(s, t, labels, s), atol=1e-6, rtol=1e-6)

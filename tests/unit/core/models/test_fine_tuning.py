@@ -57,7 +57,7 @@ def differing(network: nn.Module, other: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("form", ["safetensors", "torch", "wrapped"])
-def test_weights_from_a_file_replace_all_random_weights(
+def test_weights_in_a_file_replace_all_random_weights(
     form: str, trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     path, state = tmp_path / "w", trained[1].state_dict()
@@ -78,7 +78,7 @@ def test_a_weights_file_of_this_project_includes_the_normalization(
 
 
 @pytest.mark.parametrize("form", ["other classes", "no classifier", "student"])
-def test_a_classifier_for_other_classes_keeps_random_weights_with_a_warning(
+def test_a_classifier_that_does_not_fit_keeps_random_weights_and_causes_a_warning(
     form: str, trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     whole = form == "student"
@@ -98,7 +98,7 @@ def test_a_classifier_for_other_classes_keeps_random_weights_with_a_warning(
     assert all(torch.equal(network[1].state_dict()[name], random[1].state_dict()[name]) for name in CLASSIFIER)
 
 
-def test_a_file_of_another_network_is_refused_with_the_difference(
+def test_a_weights_file_of_another_network_is_refused_and_the_error_states_the_difference(
     trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save(trained[1].state_dict(), tmp_path / "w.pt")
@@ -126,7 +126,7 @@ def test_weights_that_are_not_finite_are_refused(trained: nn.Sequential, tmp_pat
 
 
 @pytest.mark.parametrize("student", ["single", "batch_ensemble", "branches"])
-def test_every_student_starts_from_the_weights_only_for_training(
+def test_every_kind_of_student_starts_from_the_weights_in_a_file_if_it_is_to_be_trained(
     student: str, trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save(trained.state_dict(), tmp_path / "w.pt")
@@ -202,7 +202,7 @@ def test_patterns_match_module_and_parameter_names(patterns: list[str], frozen: 
     assert frozen_of(network) == names != []
 
 
-def test_patterns_without_a_match_or_freezing_everything_are_refused(digits: DataSplits) -> None:
+def test_patterns_that_match_nothing_or_freeze_everything_are_refused(digits: DataSplits) -> None:
     with pytest.raises(
         ConfigError, match=r"model.freeze: 'stage9' matches no part of the network \(its parts are conv"
     ):
@@ -260,7 +260,7 @@ def test_freezing_a_batch_ensemble_freezes_shared_weights_but_not_factors(
     }
 
 
-def test_frozen_statistics_are_kept_by_refreshing_batchnorm_and_by_copying() -> None:
+def test_refreshing_batchnorm_and_copying_a_network_do_not_change_frozen_statistics() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 4))
     network[0].running_mean.fill_(0.3)
@@ -273,7 +273,7 @@ def test_frozen_statistics_are_kept_by_refreshing_batchnorm_and_by_copying() -> 
     assert [module.training for module in clone] == [False, True, True, True]
 
 
-def test_a_network_with_frozen_statistics_can_be_pickled_and_has_the_repr_of_a_plain_one() -> None:
+def test_a_network_with_frozen_statistics_can_be_pickled_and_has_the_repr_of_a_plain_network() -> None:
     network = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 3))
     plain, x = repr(network), torch.rand(8, 2)
     prepare_training(nn.Sequential(nn.Identity(), network), Convnet(freeze=["0"]), 3)
@@ -284,7 +284,7 @@ def test_a_network_with_frozen_statistics_can_be_pickled_and_has_the_repr_of_a_p
     torch.testing.assert_close(again(x), network(x))
 
 
-def test_with_body_rate_zero_only_the_classifier_is_trained(digits: DataSplits) -> None:
+def test_with_a_body_learning_rate_of_zero_only_the_classifier_is_trained(digits: DataSplits) -> None:
     network = network_of(MODEL.model_copy(update={"body_lr": 0.0}), digits)[1]
     trained = [name for name, p in network.named_parameters() if p.requires_grad]
     assert trained == list(CLASSIFIER)
@@ -299,20 +299,24 @@ def rates(config: Config, data: DataSplits, ensemble: TeacherEnsemble) -> dict[s
     return {names[id(p)]: group["lr"] for group in run._optimizer.param_groups for p in group["params"]}
 
 
-def test_the_body_can_have_a_lower_rate_than_the_classifier(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_the_body_can_have_a_lower_learning_rate_than_the_classifier(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     found = rates(tiny_config("model.body_lr=0.1", "training.optimizer.lr=0.5"), digits, ensemble)
     assert {name for name, lr in found.items() if lr == 0.5} == {f"network.1.{name}" for name in CLASSIFIER}
     assert {lr for name, lr in found.items() if not name.startswith("network.1.9")} == {0.05}
 
 
-def test_factors_have_the_rate_of_the_layer_they_scale(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_factors_have_the_learning_rate_of_the_layer_that_they_scale(
+    ensemble: TeacherEnsemble, digits: DataSplits
+) -> None:
     settings = ("student.kind=batch_ensemble", "student.factor_gradient=mean", "student.factor_lr=2")
     found = rates(tiny_config("model.body_lr=0.1", "training.optimizer.lr=0.5", *settings), digits, ensemble)
     names = [f"network.1.{layer}.{factor}" for layer in (0, 9) for factor in ("r", "s")]
     assert [found[name] for name in names] == pytest.approx([0.1, 0.1, 1.0, 1.0])
 
 
-def test_a_body_rate_is_refused_for_a_network_without_a_classifier() -> None:
+def test_a_body_learning_rate_is_refused_for_a_network_without_a_classifier() -> None:
     network = nn.Sequential(nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.Unflatten(1, (2, 3))))
     with pytest.raises(ConfigError, match=r"model.body_lr: this network has no linear or convolutional layer with 3"):
         prepare_training(network, Convnet(body_lr=0.1), 3)

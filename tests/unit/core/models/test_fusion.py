@@ -35,7 +35,7 @@ def norms(network: nn.Module) -> int:
         (Torchvision(name="mobilenet_v3_small"), 0),
     ],
 )
-def test_folding_keeps_outputs_and_input_gradients_and_removes_batchnorms_after_convolutions(
+def test_folding_removes_batchnorms_after_convolutions_and_preserves_outputs_and_input_gradients(
     model: ResNet | WideResNet | Torchvision, left: int
 ) -> None:
     network = trained(model((3, 32, 32), 10)).double()

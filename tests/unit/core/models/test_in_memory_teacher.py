@@ -40,7 +40,9 @@ def test_networks_in_memory_can_be_teachers_without_further_settings(digits: Dat
     assert last.val["nll"] < 3
 
 
-def test_settings_find_networks_in_memory_and_give_the_same_student(digits: DataSplits, tmp_path: Path) -> None:
+def test_settings_with_networks_in_memory_give_the_same_student_as_an_ensemble_of_the_networks(
+    digits: DataSplits, tmp_path: Path
+) -> None:
     settings = config(linear(0), linear(1))
     found = get_ensemble(settings, digits, tmp_path)
     given = TeacherEnsemble([linear(0), linear(1)])
@@ -51,7 +53,7 @@ def test_settings_find_networks_in_memory_and_give_the_same_student(digits: Data
     assert results[0] == results[1]
 
 
-def test_the_identity_depends_on_weights_layers_and_their_order() -> None:
+def test_the_identity_of_networks_depends_on_their_weights_their_layers_and_their_order() -> None:
     one, other = linear(0), linear(1)
     assert TeacherEnsemble([one, other]).identity == TeacherEnsemble([linear(0), linear(1)]).identity
     different = [[other, one], [one], [one, one], [one, linear(2)]]
@@ -112,7 +114,7 @@ def test_a_network_that_cannot_be_a_teacher_is_refused_before_the_first_step(
         Distiller(Config(training=SHORT), TeacherEnsemble([network]), digits)
 
 
-def test_suspicious_outputs_cause_a_warning(digits: DataSplits) -> None:
+def test_outputs_from_0_to_1_as_after_a_sigmoid_cause_a_warning(digits: DataSplits) -> None:
     with pytest.warns(UserWarning, match="outputs of teacher 1 are all from 0 to 1, as after a sigmoid"):
         Distiller(Config(training=SHORT), TeacherEnsemble([nn.Sequential(linear(0), nn.Sigmoid())]), digits)
 

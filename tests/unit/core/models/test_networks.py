@@ -78,7 +78,7 @@ def test_networks_map_images_to_logits_and_every_weight_has_a_gradient(
 
 
 @pytest.mark.parametrize("model", SMALL, ids=lambda model: model.kind)
-def test_the_same_seed_gives_the_same_weights_and_another_seed_different_ones(model: Model) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_gives_different_weights(model: Model) -> None:
     train = numbered_split(20, 4)
     data = DataSplits(Split(train.images.repeat(1, 1, 4, 2), train.labels), train, train, tuple("abcd"), "made up")
     first, again, other = (build(model, data, seed) for seed in (3, 3, 4))
@@ -129,7 +129,7 @@ def test_settings_that_cannot_build_a_network_are_refused_with_a_fix(overrides: 
 
 
 @pytest.mark.parametrize("layer", [Conv2d(64, 200, 3), Linear(576, 200)], ids=lambda layer: type(layer).__name__)
-def test_reset_layers_are_kaiming_normal_with_zero_bias_like_new_layers(layer: nn.Conv2d | nn.Linear) -> None:
+def test_layers_are_reset_to_kaiming_normal_weights_and_zero_biases(layer: nn.Conv2d | nn.Linear) -> None:
     with torch.no_grad():
         layer.weight.fill_(7)
         layer.bias.fill_(7)
@@ -234,7 +234,7 @@ def test_wide_resnet_equals_an_explicit_computation_from_its_weights(width: int,
 
 
 @pytest.mark.parametrize("model", [ResNet(depth=14), WideResNet(depth=16)], ids=lambda model: model.kind)
-def test_units_of_a_residual_network_are_its_blocks_of_which_two_halve_the_resolution(model: Model) -> None:
+def test_the_units_of_a_residual_network_are_its_blocks_and_two_of_them_halve_the_resolution(model: Model) -> None:
     units = list(_units(on_meta(model)))
     x, sides = torch.zeros(2, *RGB, device="meta"), []
     for unit in units:
@@ -264,7 +264,9 @@ def _units(network: nn.Module) -> Iterator[nn.Module]:
         ("mobilenet_v3_small", "original", 1),
     ],
 )
-def test_the_small_stem_keeps_the_resolution_that_the_original_stem_reduces(name: str, stem: str, side: int) -> None:
+def test_the_small_stem_preserves_the_resolution_but_the_original_stem_reduces_it(
+    name: str, stem: str, side: int
+) -> None:
     network = on_meta(Torchvision(name=name, stem=stem))
     last = network.layer4 if name == "resnet18" else network.features
     assert side_after(network, last) == side
@@ -292,7 +294,7 @@ def test_the_small_stem_of_every_family_keeps_the_image_size(name: str, layer: s
 
 
 @needs_torchvision
-def test_resnet18_with_the_small_stem_is_the_usual_network_for_cifar() -> None:
+def test_resnet18_with_the_small_stem_is_the_network_commonly_used_for_cifar() -> None:
     network = Torchvision()(RGB, 10)
     assert parameters(network) == 11_173_962
     assert network.training
@@ -302,7 +304,7 @@ def test_resnet18_with_the_small_stem_is_the_usual_network_for_cifar() -> None:
 
 @needs_torchvision
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "googlenet", "vit_b_16"])
-def test_with_the_original_stem_the_network_is_the_published_one(name: str) -> None:
+def test_with_the_original_stem_the_network_equals_the_published_network(name: str) -> None:
     from torchvision import models
 
     published = models.get_model_weights(name).DEFAULT.meta["num_params"]
@@ -312,7 +314,7 @@ def test_with_the_original_stem_the_network_is_the_published_one(name: str) -> N
 @needs_torchvision
 @pytest.mark.parametrize("stem", ["small", "original"])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vgg11", "vit_b_16"])
-def test_the_first_convolution_has_the_number_of_image_channels(name: str, stem: str) -> None:
+def test_the_first_convolution_accepts_the_number_of_image_channels(name: str, stem: str) -> None:
     network = on_meta(Torchvision(name=name, stem=stem), (5, 32, 32))
     first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
     assert first.weight.shape[1] == 5
@@ -473,7 +475,9 @@ class Trap:
 
 
 @pytest.mark.parametrize("content", ["nonsense", "another network", "a tensor", "a part", "a trap"])
-def test_a_published_file_with_other_weights_is_refused(checkpoints: Path, tmp_path: Path, content: str) -> None:
+def test_a_file_of_published_weights_with_other_content_is_refused(
+    checkpoints: Path, tmp_path: Path, content: str
+) -> None:
     file = checkpoints / SHUFFLENET_FILE
     if content == "nonsense":
         file.write_bytes(b"<html>not found</html>")
@@ -542,7 +546,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("by_both", {}, 40),
     ],
 )
-def test_a_custom_model_is_called_with_its_arguments_and_those_its_signature_names(
+def test_a_custom_model_receives_its_arguments_and_the_known_values_named_in_its_signature(
     name: str, arguments: dict[str, int], count: int
 ) -> None:
     network = CustomModel(path=f"mine_of_user:{name}", arguments=arguments)(RGB, 10)

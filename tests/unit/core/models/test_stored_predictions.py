@@ -1,4 +1,4 @@
-"""Stored predictions teach like the networks that made them, if no setting changes the images."""
+"""Training on stored predictions equals training on the networks that made them if no setting changes the images."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def written(folder: Path, data: Any = None, **arrays: np.ndarray) -> Config:
     return Config(data=source, teachers=teachers, training=SHORT)
 
 
-def test_a_student_learns_the_same_from_stored_predictions_as_from_the_networks(
+def test_training_on_stored_predictions_gives_the_same_metrics_as_training_on_the_networks(
     tmp_path: Path, digits: DataSplits
 ) -> None:
     settings = written(tmp_path)

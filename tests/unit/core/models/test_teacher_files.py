@@ -135,7 +135,7 @@ def test_a_teacher_file_uses_mean_and_std_of_the_settings(tmp_path: Path, digits
     assert_close(teacher(images(digits)), network[1]((images(digits) - 0.5) / 0.25))
 
 
-def test_by_default_mean_and_std_are_those_of_the_training_images(tmp_path: Path, digits: DataSplits) -> None:
+def test_by_default_mean_and_std_are_computed_from_the_training_images(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(network[1].state_dict(), tmp_path / "weights.pt")
     pixels = digits.train.images.double() / 255
@@ -174,7 +174,7 @@ def test_mean_and_std_outside_the_range_0_to_1_are_refused(name: str, values: li
     assert "by 255" in str(issue)
 
 
-def test_a_std_of_1_over_255_is_accepted_for_networks_of_pixels_from_0_to_255() -> None:
+def test_a_std_of_1_over_255_is_accepted_for_networks_that_expect_pixels_from_0_to_255() -> None:
     files = [{"path": "x.pt", "mean": [0.0], "std": [1 / 255]}, {"path": "y.pt", "mean": [0.0], "std": [1.0]}]
     assert with_files(files, 0).teachers.total == 2
 
@@ -185,7 +185,7 @@ PREFIXES = ["module.", "_orig_mod.", "model.", "net."]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_wrapper_prefixes_can_have_any_order_and_number(count: int, digits: DataSplits) -> None:
+def test_any_number_of_wrapper_prefixes_in_any_order_is_removed(count: int, digits: DataSplits) -> None:
     network = Convnet(width=2, blocks=2)((1, 8, 8), 10)
     for prefixes in itertools.product(PREFIXES, repeat=count):
         (found, *others), _ = find_weights(with_prefix(network.state_dict(), "".join(prefixes)), network)
@@ -312,7 +312,7 @@ def test_two_equally_likely_networks_are_refused(tmp_path: Path, digits: DataSpl
         ({"prefix": "modul."}, "; names start with module"),
     ],
 )
-def test_an_unknown_key_or_prefix_is_reported_with_the_available_ones(
+def test_an_unknown_key_or_prefix_is_reported_and_the_available_ones_are_listed(
     settings: dict[str, str], found: str, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save({"model": with_prefix(original(digits)[1].state_dict())}, tmp_path / "weights.pt")
@@ -347,7 +347,7 @@ MISFITS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]]
 
 
 @pytest.mark.parametrize("kind", MISFITS)
-def test_weights_that_do_not_fit_are_refused_with_the_first_difference(
+def test_weights_that_do_not_fit_are_refused_and_the_error_states_the_first_difference(
     kind: str, tmp_path: Path, digits: DataSplits
 ) -> None:
     change, why = MISFITS[kind]
@@ -437,7 +437,7 @@ def test_weights_of_another_architecture_are_refused(model: Any, tmp_path: Path,
         read(tmp_path / "weights.pt", digits, model=model)
 
 
-def test_weights_for_other_classes_are_refused(tmp_path: Path, digits: DataSplits) -> None:
+def test_weights_for_another_number_of_classes_are_refused(tmp_path: Path, digits: DataSplits) -> None:
     state = original(digits)[1].state_dict()
     names = list(state)
     torch.save({name: t[:5] if name in names[-2:] else t for name, t in state.items()}, tmp_path / "weights.pt")
@@ -465,7 +465,7 @@ def with_files(files: list[dict[str, Any]], count: int, **teachers: Any) -> Conf
     return build_config(tree)
 
 
-def test_an_ensemble_may_consist_only_of_teacher_files(
+def test_an_ensemble_may_consist_of_teacher_files_only(
     files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits
 ) -> None:
     config = with_files(files, 0)
@@ -498,7 +498,7 @@ def test_an_invalid_file_is_reported_before_any_teacher_is_trained(
         get_ensemble(with_files(files, 2), digits, tmp_path / "store")
 
 
-def test_identity_depends_on_the_weights_and_not_on_their_file_path(
+def test_the_identity_of_a_teacher_depends_on_its_weights_and_not_on_the_file_path(
     files: list[dict[str, Any]], tmp_path: Path, digits: DataSplits
 ) -> None:
     def identity(files: list[dict[str, Any]]) -> str:

@@ -56,12 +56,12 @@ def test_every_exception_is_printed_in_one_line_and_sets_an_exit_code(
     assert "Traceback" not in told
 
 
-def test_a_command_can_define_another_exit_code_for_failures() -> None:
+def test_a_command_can_define_a_different_exit_code_for_failures() -> None:
     for error in (EnsdistillError("diverged"), RuntimeError("a bug"), BrokenPipeError()):
         assert run_command(raises(error), failure=2) == 2
 
 
-def test_the_cause_of_an_error_whose_message_is_a_traceback_is_its_last_line() -> None:
+def test_if_an_error_message_is_a_traceback_its_last_line_is_reported_as_the_cause() -> None:
     error = RuntimeError("Traceback (most recent call last):\n  File x\nValueError: the reason")
     assert cause_of(error) == "RuntimeError: ValueError: the reason"
 
@@ -76,7 +76,7 @@ def test_the_traceback_is_printed_on_request(
     assert "planted" not in told
 
 
-def test_output_contains_no_secret_from_any_source(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_of_commands_contains_no_secret_from_any_source(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> int:
         uri = "http://me:planted-out@host"
         print(uri)
@@ -210,7 +210,9 @@ def test_module_files_inside_a_library_are_not_reported_as_shadowing(
     assert not [line for line in shadowing_files() if "rich" in line]
 
 
-def test_a_user_file_that_shadows_a_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_user_file_that_shadows_a_module_is_named_in_the_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "rich.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     assert [line for line in shadowing_files() if line.startswith(f"{tmp_path / 'rich.py'}: has the same name")]

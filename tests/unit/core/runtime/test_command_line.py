@@ -31,7 +31,7 @@ def pasted(command: str) -> list[str]:
     return out.decode(errors="surrogateescape").split("\0")[:-1]
 
 
-def test_arguments_survive_a_shell_unchanged() -> None:
+def test_arguments_pasted_into_a_shell_reach_the_program_unchanged() -> None:
     names = [f"{odd}/x" for odd in ODD]
     expected = ["resume", *(f"./{name}" if name.startswith("-") else name for name in names)]
     assert pasted(command_line("ensdistill-tune", "resume", *names)) == expected
@@ -45,11 +45,11 @@ def test_the_studies_folder_is_passed_as_one_argument(studies: str) -> None:
     assert studies.startswith("-") == (len(words) == 3)  # otherwise, argparse would parse it as an option
 
 
-def test_a_name_that_is_not_utf8_survives_a_shell() -> None:
+def test_a_name_that_is_not_utf_8_reaches_the_program_unchanged() -> None:
     assert pasted(command_line("ensdistill-tune", "x", "a\udcff'")) == ["x", "a\udcff'"]
 
 
-def test_the_option_of_the_default_folder_is_omitted() -> None:
+def test_the_studies_folder_option_is_omitted_for_the_default_folder() -> None:
     options = [("--set", "a=1"), ("--set", "b=2")]
     assert (
         command_line("ensdistill-tune", "resume", "a", options=options)

@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("notebook", [False, True])
-def test_a_notebook_is_not_treated_as_a_terminal_although_its_streams_report_one(
+def test_a_notebook_is_not_treated_as_a_terminal_even_if_its_output_stream_is_one(
     notebook: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout", Terminal())
@@ -26,7 +26,7 @@ def test_a_notebook_is_not_treated_as_a_terminal_although_its_streams_report_one
     assert console().is_interactive is not notebook
 
 
-def test_inside_silence_only_the_current_thread_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_silence_suppresses_only_the_output_of_the_current_thread(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> None:
         console().print("of another thread")
 

@@ -98,7 +98,7 @@ def test_a_password_in_a_uri_in_an_environment_variable_is_masked(monkeypatch: p
     ("name", "value"),
     [("PWD", "/srv/project"), ("TOKENIZERS_PARALLELISM", "falsely"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/token")],
 )
-def test_an_environment_variable_without_a_secret_masks_nothing(
+def test_the_value_of_an_environment_variable_without_a_secret_is_not_masked(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -125,7 +125,7 @@ def test_the_password_in_a_connection_string_is_masked(text: str) -> None:
         ("key AKIAPLANTEDPLANTED01 is unknown", "key *** is unknown"),
     ],
 )
-def test_an_unregistered_secret_is_recognized_by_the_preceding_text(text: str, shown: str) -> None:
+def test_an_unregistered_secret_is_recognized_from_the_preceding_text(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
 
 

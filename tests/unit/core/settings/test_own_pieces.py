@@ -66,7 +66,7 @@ def test_a_piece_given_as_an_instance_is_used_unchanged() -> None:
     assert Config(loss=loss).loss is loss
 
 
-def test_a_kind_with_a_colon_is_imported_as_module_and_name() -> None:
+def test_a_kind_with_a_colon_is_imported_as_a_name_from_a_module() -> None:
     assert build_config({"loss": {"kind": FOCAL, "gamma": 0.5}}) == Config(loss=Focal(gamma=0.5))
 
 
@@ -78,7 +78,7 @@ def test_an_entry_point_can_be_selected_as_a_kind() -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_the_entry_point_name_is_the_kind_however_the_piece_was_given() -> None:
+def test_the_kind_of_a_plugin_piece_is_its_entry_point_name_however_the_piece_is_given() -> None:
     from my_losses import Mine
 
     assert Mine().kind == Config(loss=Mine()).loss.kind == "mine"
@@ -179,7 +179,7 @@ def test_a_class_defined_in_a_notebook_is_identified_by_its_compiled_methods(lin
     assert of(line) == of(line) != of(line.replace("student", "teachers"))
 
 
-def test_file_paths_of_custom_pieces_are_absolute_and_excluded_from_the_hash(tmp_path: Path) -> None:
+def test_file_paths_of_custom_pieces_are_made_absolute_and_excluded_from_the_hash(tmp_path: Path) -> None:
     (tmp_path / "my_losses.py").write_text(LOSS)
     (tmp_path / "run.yaml").write_text("loss: {kind: 'my_losses:Mine', table: one.csv}")
     with importable(tmp_path):
@@ -261,7 +261,7 @@ def broken(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("broken")
-def test_runs_that_do_not_use_a_broken_plugin_cause_neither_error_nor_warning() -> None:
+def test_a_broken_plugin_causes_no_error_and_no_warning_in_runs_that_do_not_use_it() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert build_config({"loss": {"kind": "good"}}).loss.kind == "good"
@@ -271,7 +271,7 @@ def test_runs_that_do_not_use_a_broken_plugin_cause_neither_error_nor_warning() 
 
 
 @pytest.mark.usefixtures("broken")
-def test_the_help_warns_once_about_each_plugin_that_cannot_be_used() -> None:
+def test_the_help_prints_one_warning_for_each_plugin_that_cannot_be_used() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         text = settings_help(Config, "settings:")
@@ -335,7 +335,7 @@ def test_every_family_has_an_entry_point_group() -> None:
     assert groups == {f"ensdistill.{name}" for name in names}
 
 
-def test_a_class_in_a_new_module_of_the_package_is_a_built_in_piece(tmp_path: Path) -> None:
+def test_a_class_in_a_new_module_of_the_package_is_found_as_a_built_in_piece(tmp_path: Path) -> None:
     # A separate process would be slow, so the package path is extended by a folder.
     import ensdistill.methods.losses as package
 

@@ -55,7 +55,7 @@ def test_a_path_in_an_override_is_relative_to_the_current_folder(override: str, 
     assert path_of(load_config(folder / "c.yaml", [override]).data) == str(Path.cwd() / "images.npz")
 
 
-def test_paths_of_teacher_files_become_absolute(folder: Path) -> None:
+def test_paths_of_teacher_files_are_made_absolute(folder: Path) -> None:
     (folder / "c.yaml").write_text("teachers: {count: 1, checkpoints: [{path: a.pt}, {path: /b.pt}, {path: ~/c.pt}]}\n")
     paths = [file.path for file in load_config(folder / "c.yaml").teachers.checkpoints]
     assert paths == [str(folder / "a.pt"), "/b.pt", os.path.expanduser("~/c.pt")]
@@ -71,7 +71,7 @@ def test_paths_in_a_study_file_are_relative_to_the_file(config: str, folder: Pat
     assert study.tracking.uri == f"sqlite:///{folder}/mine.db"
 
 
-def test_searched_paths_are_also_relative_to_the_study_file(folder: Path) -> None:
+def test_paths_among_the_searched_values_are_relative_to_the_study_file(folder: Path) -> None:
     block = "search: {model: {choice: [{kind: convnet}, {kind: resnet, weights: r.pt}]}}\npreset: kd\n"
     (folder / "block.yaml").write_text(block)
     assert load_study(folder / "block.yaml").search["model"].values[1]["weights"] == str(folder / "r.pt")
@@ -104,7 +104,7 @@ def test_a_tilde_with_an_unknown_user_is_not_expanded(folder: Path) -> None:
     assert path_of(load_config(folder / "c.yaml").data) == str(folder / "~no-such-user/x.npz")
 
 
-def test_path_components_that_lead_through_a_link_are_kept(folder: Path) -> None:
+def test_parent_folder_components_after_a_link_are_kept_in_a_path(folder: Path) -> None:
     (folder / "far" / "deep").mkdir(parents=True)
     (folder / "link").symlink_to(folder / "far" / "deep")
     assert absolute({"data": {"path": "link/../x"}}, folder, file_settings(type(build_config({})))) == {

@@ -135,7 +135,7 @@ def test_all_errors_are_reported_together() -> None:
     ],
     ids=str,
 )
-def test_an_issue_has_a_path_a_value_and_a_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
+def test_an_issue_contains_a_path_a_value_and_a_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         build_config(tree)
     assert [(one.path, one.value, one.hint) for one in caught.value.issues] == [issue]
@@ -163,7 +163,7 @@ def test_closest_match_returns_none_if_no_name_is_similar() -> None:
     assert closest_match("xyz", ["alpha", "temperature"]) is None
 
 
-def test_the_settings_table_has_every_setting_of_the_default_config() -> None:
+def test_the_settings_table_contains_every_setting_of_the_default_config() -> None:
     names = {row.name for row in settings_table(Config)}
     assert set(flatten(Config().model_dump())) <= names | {"teachers.model.kind", "model.kind"}
 

@@ -101,7 +101,7 @@ def test_plain_scalars_are_read_with_the_core_schema_of_yaml_1_2(heading: str, t
 @pytest.mark.parametrize(
     "text", ["!!timestamp 2020-01-01", "!!binary aGk=", "!!set {a, b}", "!!omap [a: 1]", "!!bool yes"]
 )
-def test_values_that_no_setting_can_have_are_rejected_with_the_line_number(text: str) -> None:
+def test_values_of_types_that_no_setting_accepts_are_rejected_with_the_line_number(text: str) -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml, line 2: "):
         parse_yaml(f"b: 1\na: {text}", "a.yaml")
 
@@ -115,12 +115,12 @@ def test_written_values_are_read_back_identically_as_yaml_1_2_and_1_1(value: Any
 
 
 @pytest.mark.parametrize("text", ["\ufeffa: 1\nb: 2\n", "a: 1\r\nb: 2\r\n", "a: 1\rb: 2", "--- # x\na: 1\nb: 2\n...\n"])
-def test_byte_order_marks_and_foreign_line_endings_are_not_part_of_values(text: str) -> None:
+def test_byte_order_marks_and_line_endings_of_other_systems_are_not_part_of_values(text: str) -> None:
     assert parse_yaml(text, "a.yaml") == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize("text", ["a:\n\tb: 1", "a: 1\n\tb: 2", "a:\n  b: 1\n\tc: 1"])
-def test_a_tab_is_reported(text: str) -> None:
+def test_a_tab_in_the_indentation_is_reported(text: str) -> None:
     with pytest.raises(ConfigError, match=r"line \d: a tab; indent with spaces"):
         parse_yaml(text, "a.yaml")
 
@@ -137,7 +137,7 @@ def test_aliases_that_repeat_millions_of_values_are_rejected() -> None:
         parse_yaml(f"a0: &a0 [1]\n{doubled}", "a.yaml")
 
 
-def test_merged_mappings_take_precedence_in_order_and_explicit_names_override_them() -> None:
+def test_earlier_merged_mappings_take_precedence_and_explicit_names_override_all_of_them() -> None:
     text = "a: &a {x: 1, y: 1, z: 1}\nb: &b {x: 2, y: 2, w: 2}\nc: {z: 3, <<: [*a, *b]}\n"
     assert parse_yaml(text, "a.yaml")["c"] == yaml.safe_load(text)["c"] == {"x": 1, "y": 1, "z": 3, "w": 2}
 
@@ -220,11 +220,11 @@ m:
         ("", None),
     ],
 )
-def test_the_line_of_an_unknown_name_is_that_of_its_longest_known_prefix(name: str, line: int | None) -> None:
+def test_the_line_reported_for_an_unknown_name_is_that_of_its_longest_known_prefix(name: str, line: int | None) -> None:
     assert LineIndex(TEXT).of(name) == line
 
 
-def test_an_empty_text_has_no_lines() -> None:
+def test_the_line_index_of_a_file_without_settings_is_empty() -> None:
     assert LineIndex("# nothing").of("a") is None
 
 

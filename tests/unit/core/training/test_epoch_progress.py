@@ -22,7 +22,7 @@ def second_by_second(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("second_by_second")
-def test_a_progress_report_contains_the_share_the_mean_loss_and_the_pace_so_far() -> None:
+def test_a_progress_report_contains_the_completed_share_the_mean_loss_and_the_speed() -> None:
     told: list[EpochProgress] = []
     watch, losses = EpochWatch(told.append, epoch=4, steps=8, images=100), list[torch.Tensor]()
     for loss in range(1, 9):

@@ -103,7 +103,7 @@ def test_a_run_stopped_after_any_epoch_resumes_bit_for_bit(
     assert all(torch.equal(shipped[key], tensor) for key, tensor in weights.items())
 
 
-def test_a_resumed_finished_run_returns_its_student_and_no_further_epochs(
+def test_a_finished_run_that_is_resumed_returns_its_student_and_no_further_epochs(
     tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     whole = distill(tiny_config(), ensemble, digits)
@@ -218,7 +218,7 @@ def test_the_same_seed_gives_the_same_metrics(
     assert run(CONFIGS[name], ensemble, digits) == whole_runs[name][:-1]
 
 
-def test_another_seed_gives_different_metrics(
+def test_a_different_seed_gives_different_metrics(
     whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     other = run(tiny_config("seed=1"), ensemble, digits)
@@ -262,7 +262,7 @@ def test_full_batch_distillation_equals_an_explicit_training_loop(
     assert epochs[-1].val["nll"] == pytest.approx(evaluate(student, digits.validation)["nll"], abs=1e-3)
 
 
-def test_the_last_incomplete_batch_is_dropped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_an_incomplete_last_batch_is_dropped(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # 40 images in batches of 30: one step per epoch, so the first epoch (all warm-up from 0) keeps the weights.
     config = tiny_config("training.batch_size=30", "training.epochs=1")
     run = distill(config, ensemble, digits)
@@ -296,7 +296,7 @@ def test_the_returned_student_is_in_evaluation_mode(ensemble: TeacherEnsemble, d
         assert not any(module.training for module in student.modules())
 
 
-def test_evaluating_an_epoch_does_not_change_the_next_one(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_evaluating_an_epoch_does_not_change_the_next_epoch(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     # The perturbation uses the running statistics of the student in training mode, so a change would be visible.
     overrides = ("student.subnetworks=2", "perturbation.step_size=0.1")
     refreshed, plain = (
@@ -330,7 +330,7 @@ class Recorder:
         return student
 
 
-def test_the_average_is_updated_after_every_epoch_with_validation_metrics(
+def test_the_average_receives_the_validation_metrics_after_every_epoch(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     recorder = Recorder()
@@ -401,7 +401,7 @@ def test_predictions_do_not_depend_on_the_batch_size(
     assert_close(predict(ensemble, digits.validation), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_evaluation_preserves_the_mode_of_a_network(digits: DataSplits) -> None:
+def test_evaluation_preserves_the_training_mode_of_a_network(digits: DataSplits) -> None:
     network = build(tiny_config().model, digits, 0)
     before = copy.deepcopy(network.state_dict())
     for mode in (True, False):
@@ -425,7 +425,7 @@ def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(
     assert_close(network[1].running_var, inner.var(1), atol=1e-5, rtol=1e-4)
 
 
-def test_without_refreshing_batchnorm_uses_the_running_statistics(
+def test_batchnorm_uses_the_running_statistics_unless_it_is_refreshed(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config("training.batch_size=40", "training.epochs=1")  # one step with learning rate 0
@@ -445,7 +445,7 @@ def test_batchnorm_can_be_refreshed_with_a_last_batch_of_any_size(ensemble: Teac
 # --- errors ---
 
 
-def test_a_batch_larger_than_the_training_set_is_refused_immediately(
+def test_a_batch_size_larger_than_the_training_set_is_refused_immediately(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match=r"training\.batch_size: 41 is more than the 40"):
@@ -470,7 +470,7 @@ class FailingTeacher(nn.Module):
 
 
 @pytest.mark.parametrize(("call", "epoch", "step"), [(1, 1, 1), (4, 1, 4), (5, 2, 1), (7, 2, 3)])
-def test_a_nan_loss_ends_the_run_with_an_error_that_states_epoch_and_step(
+def test_a_nan_loss_ends_the_run_with_an_error_that_states_the_epoch_and_the_step(
     digits: DataSplits, call: int, epoch: int, step: int
 ) -> None:
     asked_at_every_step = tiny_config("training.augmentation.flip=true")
@@ -531,7 +531,7 @@ def threads_seen() -> Iterator[set[int]]:
     handle.remove()
 
 
-def test_epochs_use_the_configured_threads_and_restore_those_of_the_caller(
+def test_epochs_use_the_configured_number_of_threads_and_restore_that_of_the_caller(
     ensemble: TeacherEnsemble, digits: DataSplits, threads_seen: set[int]
 ) -> None:
     epochs = distill(tiny_config("training.threads=2", "training.epochs=2"), ensemble, digits)
@@ -542,7 +542,7 @@ def test_epochs_use_the_configured_threads_and_restore_those_of_the_caller(
     assert threads_seen == {2}
 
 
-def test_the_returned_student_is_refreshed_with_the_configured_threads(
+def test_batchnorm_of_the_returned_student_is_refreshed_with_the_configured_number_of_threads(
     ensemble: TeacherEnsemble, digits: DataSplits, threads_seen: set[int]
 ) -> None:
     config = tiny_config("training.threads=2", "training.epochs=1", "averaging.refresh_batchnorm=true")
@@ -553,7 +553,7 @@ def test_the_returned_student_is_refreshed_with_the_configured_threads(
     assert threads_seen == {2}
 
 
-def test_threads_are_restored_after_a_failure(digits: DataSplits) -> None:
+def test_the_number_of_threads_is_restored_after_a_failure(digits: DataSplits) -> None:
     with pytest.raises(DivergedError):
         list(distill(tiny_config("training.threads=2"), TeacherEnsemble([FailingTeacher(1)], 10, "failing"), digits))
     assert torch.get_num_threads() == 1
@@ -645,7 +645,7 @@ def test_after_the_merge_the_student_is_one_network(
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
 @pytest.mark.parametrize("name", MERGING)
-def test_a_run_stopped_before_at_or_after_its_merge_resumes_bit_for_bit(
+def test_a_run_that_is_stopped_before_or_after_its_merge_resumes_bit_for_bit(
     name: str, stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     epochs, weights = whole(MERGING[name], ensemble, digits)
@@ -655,11 +655,11 @@ def test_a_run_stopped_before_at_or_after_its_merge_resumes_bit_for_bit(
 
 
 @pytest.mark.parametrize("name", MERGING)
-def test_a_run_that_merges_is_reproducible(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_run_with_a_merge_is_reproducible(name: str, ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     assert run(MERGING[name], ensemble, digits) == run(MERGING[name], ensemble, digits)
 
 
-def test_a_full_batch_run_that_merges_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
+def test_a_full_batch_run_with_a_merge_equals_an_explicit_loop(ensemble: TeacherEnsemble, digits: DataSplits) -> None:
     config = tiny_config(
         "student.subnetworks=2",
         "student.merge_after=0.5",
@@ -708,7 +708,7 @@ def test_merging_at_the_end_does_not_change_the_training(
 @pytest.mark.parametrize(
     ("share", "epoch"), [(0.0, 1), (0.01, 2), (0.2, 2), (0.3, 3), (0.6, 4), (0.8, 5), (0.81, None)]
 )
-def test_the_merge_precedes_the_first_epoch_that_begins_at_or_after_its_share_of_training(
+def test_the_merge_precedes_the_first_epoch_that_begins_at_or_after_the_configured_share(
     share: float, epoch: int | None, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     overrides = ("student.subnetworks=2", f"student.merge_after={share}", "training.epochs=5")
@@ -911,7 +911,7 @@ def test_unlabeled_batches_without_unlabeled_images_are_refused_immediately(
         distill(tiny_config("training.unlabeled_batch_size=1"), ensemble, with_unlabeled(digits, 0))
 
 
-def test_a_split_without_unlabeled_images_is_accepted_if_none_are_used(
+def test_a_split_without_unlabeled_images_is_accepted_if_no_unlabeled_images_are_used(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     assert run(tiny_config(), ensemble, with_unlabeled(digits, 0)) == run(tiny_config(), ensemble, digits)

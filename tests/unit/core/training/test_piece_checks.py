@@ -206,7 +206,7 @@ def test_an_augmentation_that_violates_a_rule_is_reported_in_one_line(
     assert torch.equal(data.train.images, before)
 
 
-def test_valid_pieces_pass_the_checks_which_do_not_modify_the_images(data: DataSplits) -> None:
+def test_valid_pieces_pass_the_checks_and_the_checks_do_not_modify_the_images(data: DataSplits) -> None:
     own = {"loss": Focal(), "perturbation": PixelDropout(), "averaging": Median(), "student": Copies(), "model": Mlp()}
     before = data.train.images.clone()
     training = {"augmentation": Negative()}

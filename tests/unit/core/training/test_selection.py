@@ -30,7 +30,7 @@ def filled(training: Training, rows: list[dict[str, float]]) -> EpochSelection:
 
 
 @pytest.mark.parametrize(("select", "epoch"), [("last", 4), ("best_nll", 2), ("best_accuracy", 3)])
-def test_of_equally_good_epochs_the_first_is_selected_with_its_metrics_and_weights(select: Any, epoch: int) -> None:
+def test_the_first_of_equally_good_epochs_is_selected_with_its_metrics_and_weights(select: Any, epoch: int) -> None:
     selection = filled(Training(select_epoch=select), ROWS)
     assert (selection.epoch, selection.val, selection.subnetworks) == (epoch, ROWS[epoch - 1], {"nll": 10.0 * epoch})
     assert [float(t) for t in selection.weights.values()] == ([] if select == "last" else [epoch])
@@ -86,7 +86,7 @@ def test_patience_ends_teacher_training_early_and_is_refused_for_students(digits
         (("training.lr_schedule=cosine",), False),
     ],
 )
-def test_training_can_be_extended_if_its_epochs_do_not_depend_on_its_length(
+def test_training_can_be_extended_if_its_first_epochs_do_not_depend_on_its_length(
     overrides: tuple[str, ...], extends: bool, ensemble: TeacherEnsemble, digits: DataSplits, tmp_path: Any
 ) -> None:
     settings = ("training.lr_schedule=constant", *overrides)

@@ -34,7 +34,7 @@ LABELS = torch.arange(300) % 10
 SKEWED = torch.tensor([0] * 270 + [1] * 20 + [2] * 10)
 
 
-def test_random_guesses_are_at_chance_in_99_percent_of_cases() -> None:
+def test_random_guesses_are_classified_as_at_chance_in_99_percent_of_cases() -> None:
     chance = torch.Generator().manual_seed(0)
     draws = [predicting(torch.randint(10, (300,), generator=chance)) for _ in range(400)]
     assert sum(at_chance(draw, LABELS) for draw in draws) / 400 == pytest.approx(0.985, abs=0.015)
@@ -55,7 +55,7 @@ def test_a_network_that_detects_rare_classes_is_not_at_chance_despite_low_accura
 
 
 @pytest.mark.parametrize("right", [30, 40, 42, 44, 60, 300])
-def test_the_chance_threshold_is_that_of_a_binomial_test_at_1_percent(right: int) -> None:
+def test_the_threshold_for_chance_is_that_of_a_binomial_test_at_the_1_percent_level(right: int) -> None:
     predicted = torch.cat([LABELS[:right], (LABELS[right:] + 1) % 10])
     by_chance = binom.sf(right - 1, 300, 0.1)
     assert at_chance(predicting(predicted), LABELS) == (by_chance > 0.01)
@@ -68,7 +68,7 @@ def test_a_student_at_chance_is_reported_with_its_accuracy() -> None:
     assert not student_warnings({"accuracy": 0.1, "nll": 2.3}, {}, 10)  # a record of an earlier version
 
 
-def test_a_temperature_not_determined_by_validation_is_reported_with_the_network() -> None:
+def test_a_warning_names_the_network_whose_temperature_the_validation_images_do_not_determine() -> None:
     sound, open_ = {"accuracy": 0.9, "temperature_identified": 1.0}, {"accuracy": 0.9, "temperature_identified": 0.0}
     nothing: dict[str, float] = {}
     assert not student_warnings({"accuracy": 0.9}, nothing, 10)
@@ -89,7 +89,7 @@ def members(*rows: tuple[float, float, float]) -> dict[str, Any]:
     return {"members": [{"accuracy": a, "nll": n, "at_chance": c} for a, n, c in rows]}
 
 
-def test_teachers_at_chance_and_overconfident_teachers_are_reported_by_number() -> None:
+def test_warnings_name_teachers_at_chance_and_overconfident_teachers_by_their_numbers() -> None:
     good, guessing, misleading = (0.9, 0.4, 0.0), (0.1, 2.4, 1.0), (0.5, 3.1, 0.0)
     assert not teacher_warnings(members(good, good), 10)
     (one,) = teacher_warnings(members(good, guessing), 10)
@@ -103,7 +103,7 @@ def test_teachers_at_chance_and_overconfident_teachers_are_reported_by_number() 
     assert "Their probabilities are strongly overconfident" in several
 
 
-def test_an_evaluation_at_chance_states_so_and_omits_meaningless_metrics(digits: DataSplits) -> None:
+def test_an_evaluation_marks_a_student_at_chance_and_omits_meaningless_metrics(digits: DataSplits) -> None:
     examiner = Evaluator(None, digits, digits.validation)
     constant = Function(lambda x: torch.zeros(len(x), 10).index_fill(1, torch.tensor(3), 1.0))
     row = examiner.student(constant)
@@ -178,7 +178,7 @@ def test_a_teacher_that_ends_in_a_sigmoid_causes_a_warning(digits: DataSplits) -
     assert "outputs of mine.pt are all from 0 to 1, as after a sigmoid" in said
 
 
-def test_the_error_blames_a_teacher_with_nan_logits_for_one_image_and_not_the_learning_rate(
+def test_the_error_names_a_teacher_with_nan_logits_for_one_image_and_not_the_learning_rate(
     digits: DataSplits,
 ) -> None:
     config = tiny_config("training.epochs=1", "data.train_size=40")
@@ -209,7 +209,7 @@ def test_the_check_accepts_an_empty_validation_split(digits: DataSplits) -> None
         ([[math.nan, 1.0], [0.0, 1.0]], False),
     ],
 )
-def test_outputs_are_probabilities_if_they_are_from_0_to_1_and_sum_to_1(
+def test_outputs_from_0_to_1_that_sum_to_1_are_recognized_as_probabilities(
     outputs: list[list[float]], expected: bool
 ) -> None:
     assert are_probabilities(torch.tensor(outputs)) == expected
@@ -225,5 +225,5 @@ def test_a_network_that_ends_in_a_softmax_is_refused_before_training(last: nn.Mo
 
 
 @pytest.mark.parametrize("last", [nn.LogSoftmax(1), nn.Identity(), nn.Sigmoid(), nn.ReLU()])
-def test_a_network_with_another_last_layer_is_accepted(last: nn.Module) -> None:
+def test_a_network_that_does_not_end_in_a_softmax_is_accepted(last: nn.Module) -> None:
     tried(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10), last), (1, 8, 8), 10, "model.path: a:b", "fix it")

@@ -1,4 +1,4 @@
-"""Cache of teacher logits for images that are never changed: computed once, used by every run, and never confused."""
+"""Cache of teacher logits for images that are never changed: computed once and used by every run."""
 
 import copy
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def asked(ensemble: TeacherEnsemble) -> Iterator[list[int]]:
 
 @every_preset
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_cached_teachers_give_the_same_targets_as_computed_teachers(
+def test_cached_teacher_logits_give_the_same_results_as_logits_computed_at_every_step(
     name: str, precision: str, digits: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, ensemble = config_for(name, "training.epochs=1", f"training.precision={precision}"), random_ensemble(digits)
@@ -88,7 +88,7 @@ def test_cached_logits_equal_those_computed_for_each_image(
 
 
 @every_preset
-def test_the_run_that_fills_the_cache_does_not_affect_results(name: str, digits: DataSplits) -> None:
+def test_results_do_not_depend_on_whether_the_cache_was_filled_before_the_run(name: str, digits: DataSplits) -> None:
     config = config_for(name)
     by_itself = run(config, random_ensemble(digits), digits)
     ahead = TeacherLogitCache(random_ensemble(digits))
@@ -156,7 +156,9 @@ def test_changes_of_other_settings_during_training_do_not_recompute_teacher_logi
         "perturbation.kind=ods",
     ],
 )
-def test_teacher_logits_are_computed_at_every_step_if_images_change(other: str, digits: DataSplits) -> None:
+def test_teacher_logits_are_computed_at_every_step_if_training_changes_the_images(
+    other: str, digits: DataSplits
+) -> None:
     ensemble = random_ensemble(digits)
     cache = TeacherLogitCache(ensemble)
     assert cache.logits(digits, tiny_config(other)) is None
@@ -191,7 +193,7 @@ def part(data: DataSplits, **parts: Split) -> DataSplits:
     return replace(data, **parts)
 
 
-def test_other_images_do_not_use_the_cache_even_under_the_same_name(digits: DataSplits) -> None:
+def test_cached_logits_are_not_used_for_other_images_even_under_the_same_name(digits: DataSplits) -> None:
     cache = TeacherLogitCache(random_ensemble(digits))
     order = torch.arange(40).flip(0)
     flat = digits.train.images.view(40, 1, 4, 16)
@@ -212,7 +214,7 @@ def test_other_images_do_not_use_the_cache_even_under_the_same_name(digits: Data
     assert len(cache.arrays) == 6
 
 
-def test_copies_of_the_images_use_the_cache(digits: DataSplits) -> None:
+def test_cached_logits_are_used_for_copies_of_the_images(digits: DataSplits) -> None:
     cache, config = TeacherLogitCache(random_ensemble(digits)), tiny_config()
     cache.logits(digits, config)
     copied = part(digits, train=Split(digits.train.images.clone(), digits.train.labels))
@@ -221,7 +223,7 @@ def test_copies_of_the_images_use_the_cache(digits: DataSplits) -> None:
     assert calls == []
 
 
-def test_each_number_of_threads_has_a_separate_cache(digits: DataSplits) -> None:
+def test_teacher_logits_are_cached_separately_for_each_number_of_threads(digits: DataSplits) -> None:
     cache = TeacherLogitCache(random_ensemble(digits))
     seen = []
     cache.ensemble.networks[0].register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))

@@ -1,4 +1,4 @@
-"""Training reproduces the recorded teachers, or `TEACHER_RECIPE_VERSION` states that it does not.
+"""Training reproduces the recorded teachers; if it does not, `TEACHER_RECIPE_VERSION` must be increased.
 
 A store finds teachers by settings, data and `TEACHER_RECIPE_VERSION`. After a change to the training computation,
 increase the version by one and record the weights again: `python tests/unit/core/training/test_teacher_recipe.py`.

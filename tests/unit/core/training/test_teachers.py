@@ -50,7 +50,7 @@ def folders(store: Path) -> list[Path]:
 # --- trained once ---
 
 
-def test_a_second_call_trains_no_teacher_and_returns_the_same_ensemble(
+def test_a_second_call_returns_the_same_ensemble_without_training_a_teacher(
     tmp_path: Path, digits: DataSplits, trainings: list[int]
 ) -> None:
     first = get_ensemble(tiny_config(), digits, tmp_path)
@@ -61,7 +61,7 @@ def test_a_second_call_trains_no_teacher_and_returns_the_same_ensemble(
     assert torch.equal(logits(second, digits), logits(first, digits))
 
 
-def test_a_larger_ensemble_trains_only_the_missing_teachers(
+def test_for_a_larger_ensemble_only_the_missing_teachers_are_trained(
     tmp_path: Path, digits: DataSplits, trainings: list[int]
 ) -> None:
     small = get_ensemble(tiny_config(), digits, tmp_path)
@@ -87,13 +87,17 @@ def test_errors_and_warnings_about_teachers_begin_with_the_name_of_the_setting(
         assert text.startswith("teachers.model.weights: the classifier (")
 
 
-def test_a_shifted_seed_reuses_the_teachers_in_common(tmp_path: Path, digits: DataSplits, trainings: list[int]) -> None:
+def test_ensembles_with_neighboring_seeds_reuse_the_teachers_that_they_have_in_common(
+    tmp_path: Path, digits: DataSplits, trainings: list[int]
+) -> None:
     get_ensemble(tiny_config(), digits, tmp_path)
     get_ensemble(tiny_config("teachers.seed=1"), digits, tmp_path)
     assert len(trainings) == 3
 
 
-def test_changed_student_settings_reuse_the_teachers(tmp_path: Path, digits: DataSplits, trainings: list[int]) -> None:
+def test_teachers_are_reused_if_only_settings_of_the_student_change(
+    tmp_path: Path, digits: DataSplits, trainings: list[int]
+) -> None:
     get_ensemble(tiny_config(), digits, tmp_path)
     get_ensemble(
         tiny_config("seed=5", "training.optimizer.lr=0.3", "model.width=3", preset="latentbe"), digits, tmp_path
@@ -133,7 +137,7 @@ def test_progress_is_reported_after_every_epoch_and_once_for_a_cached_teacher(
         "teachers.model.blocks=2",
     ],
 )
-def test_changed_teacher_settings_give_another_hash(digits: DataSplits, override: str) -> None:
+def test_changed_teacher_settings_give_a_different_hash(digits: DataSplits, override: str) -> None:
     assert teacher_hash(tiny_config(override), 0, digits) != teacher_hash(tiny_config(), 0, digits)
 
 
@@ -271,7 +275,7 @@ print("identity", get_ensemble(config, data, sys.argv[1]).identity)
 
 
 @pytest.mark.e2e
-def test_two_processes_that_require_the_same_ensemble_train_it_once(tmp_path: Path) -> None:
+def test_an_ensemble_that_two_processes_require_is_trained_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RACE, str(tmp_path), *TINY]
     both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:
@@ -313,14 +317,14 @@ def test_teachers_stay_frozen_and_in_evaluation_mode(tmp_path: Path, digits: Dat
     assert not any(p.requires_grad for p in ensemble.parameters())
 
 
-def test_logits_of_selected_teachers_equal_a_selection_of_all_logits(
+def test_logits_of_selected_teachers_equal_their_slices_of_all_logits(
     digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     x = digits.validation[slice(0, 5)][0]
     assert torch.equal(ensemble(x, [1, 0]), ensemble(x)[[1, 0]])
 
 
-def test_an_empty_ensemble_returns_logits_of_zero_teachers() -> None:
+def test_an_empty_ensemble_returns_logits_for_zero_teachers() -> None:
     empty = TeacherEnsemble([], 10, "none")
     assert empty(torch.rand(3, 1, 8, 8)).shape == (0, 3, 10)
     assert len(empty) == 0

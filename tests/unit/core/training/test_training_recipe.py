@@ -31,7 +31,7 @@ def logits(members: int = 3) -> Tensor:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 0.5, 3.0])], ids=["equal", "weighted"])
-def test_the_label_term_equals_the_torch_mean_over_subnetworks_and_labeled_images(
+def test_the_label_term_equals_the_torch_cross_entropy_over_all_subnetworks_and_labeled_images(
     smoothing: float, weights: Tensor | None
 ) -> None:
     z = logits()
@@ -44,14 +44,14 @@ def test_the_label_term_equals_the_torch_mean_over_subnetworks_and_labeled_image
     assert_close(label_cross_entropy(z, LABELS), F.cross_entropy(z.flatten(0, 1), LABELS.repeat(3), ignore_index=-1))
 
 
-def test_label_smoothing_gives_a_share_of_the_target_to_all_classes() -> None:
+def test_label_smoothing_distributes_a_share_of_the_target_over_all_classes() -> None:
     z = logits(1)[:, :1]
     target = torch.tensor([0.1 / 4 + 0.9, 0.1 / 4, 0.1 / 4, 0.1 / 4])
     with label_term(LabelTerm(0.1)):
         assert_close(label_cross_entropy(z, LABELS[:1]), -(target * z[0, 0].log_softmax(-1)).sum())
 
 
-def test_balanced_class_weights_are_inverse_to_the_number_of_images() -> None:
+def test_balanced_class_weights_are_inversely_proportional_to_the_number_of_images() -> None:
     labels, names = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1]), ("a", "b")
     assert_close(weights_of_classes("balanced", labels, names), torch.tensor([8 / (2 * 6), 8 / (2 * 2)]))
     assert weights_of_classes("none", labels, names) is None
@@ -59,7 +59,7 @@ def test_balanced_class_weights_are_inverse_to_the_number_of_images() -> None:
 
 
 @pytest.mark.parametrize("name", ["training", "teachers.training"])
-def test_class_weights_for_another_number_of_classes_are_refused_with_their_setting(
+def test_class_weights_for_another_number_of_classes_are_refused_and_the_error_names_the_setting(
     name: str, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match=rf"^{name}.class_weights: must have one number for each of the 10 classes"):
@@ -164,7 +164,7 @@ def test_float16_on_a_cpu_is_replaced_by_float32_with_one_warning(
     assert (one.loss, one.val) == (other.loss, other.val)
 
 
-def test_float16_training_is_close_to_float32_and_resumes_with_its_scaler(
+def test_float16_training_is_close_to_float32_training_and_resumes_with_its_gradient_scaler(
     ensemble: TeacherEnsemble, digits: DataSplits, tmp_path: Any
 ) -> None:
     config = halved("training.max_grad_norm=1", "training.epochs=2")
@@ -197,7 +197,9 @@ def test_a_step_that_overflows_in_float16_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("setting", ["label_smoothing=0.1", "class_weights=balanced"])
-def test_a_label_setting_causes_a_warning_if_the_loss_uses_no_labels(setting: str, digits: DataSplits) -> None:
+def test_a_setting_of_the_label_term_causes_a_warning_if_the_loss_uses_no_labels(
+    setting: str, digits: DataSplits
+) -> None:
     config = tiny_config(f"training.{setting}", "loss.alpha=1")
     with pytest.warns(
         UserWarning, match=rf"training.{setting.split('=')[0]}: has no effect, because the loss averaged"
@@ -205,7 +207,7 @@ def test_a_label_setting_causes_a_warning_if_the_loss_uses_no_labels(setting: st
         check_student(config, digits)
 
 
-def test_a_label_setting_causes_no_warning_if_the_loss_uses_labels(
+def test_a_setting_of_the_label_term_causes_no_warning_if_the_loss_uses_labels(
     digits: DataSplits, recwarn: pytest.WarningsRecorder
 ) -> None:
     check_student(tiny_config("training.label_smoothing=0.1"), digits)

@@ -74,7 +74,7 @@ def test_fewer_completed_trials_than_requested_candidates_cause_no_error() -> No
     assert {of.number for of in choose_candidates(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
-def test_equal_settings_are_repeated_only_once_and_for_the_baseline_if_it_has_them() -> None:
+def test_equal_settings_are_repeated_only_once_and_a_baseline_takes_precedence() -> None:
     alike = [trial(1, 0.5, "kd"), trial(2, 0.3), trial(3, 0.3), trial(4, 0.5), trial(5, 0.6)]
     alike[2].config_hash, alike[3].config_hash = alike[1].config_hash, alike[0].config_hash
     assert {of.number for of in choose_candidates(alike, study(best=3))} == {1, 2, 5}
@@ -157,7 +157,7 @@ def test_with_several_objectives_no_candidate_on_the_pareto_front_of_means_is_dr
     assert confirmation_of(TRIALS, some, own).stages[0].dropped == {2: 1}
 
 
-def test_a_candidate_is_clearly_worse_if_it_is_behind_by_more_than_half_a_standard_error() -> None:
+def test_a_candidate_is_clearly_worse_if_its_mean_is_worse_by_more_than_half_a_standard_error() -> None:
     rival = Candidate(SEARCHED[0], replicates({1: [0.0, 0.0, 0.0]}))
 
     def behind(*values: float) -> bool:
@@ -169,7 +169,7 @@ def test_a_candidate_is_clearly_worse_if_it_is_behind_by_more_than_half_a_standa
     assert not behind(2.0, 2.0), "too few pairs"
 
 
-def test_a_candidate_that_fails_after_its_first_stage_leaves_and_keeps_its_completed_seeds() -> None:
+def test_a_candidate_that_fails_after_its_first_stage_is_dropped_and_keeps_its_completed_seeds() -> None:
     own, seeds = study(best=2), {3: CLEAR[3], 1: CLEAR[1][:3], 5: CLEAR[5], 2: CLEAR[2]}
     lost = [trial(200, 0.9, "kd", replicate_of=1, seed=4, state="failed")] * 2
     found = confirmation_of(TRIALS, [*replicates(seeds), *lost], own)
@@ -234,7 +234,7 @@ def test_the_verdict_states_which_candidate_is_better(mine: list[float], theirs:
     assert verdict(order, own).sentence.startswith(says)
 
 
-def test_the_verdict_without_searched_settings_makes_no_comparison() -> None:
+def test_without_searched_settings_the_verdict_states_no_comparison() -> None:
     own = study(best=9, seeds=2)
     order = candidates(replicates({1: [0.1, 0.2], 2: [0.3, 0.3]}), own, SEARCHED[:2])
     sentence = "baseline kd is the best of 2 candidates; no searched settings were confirmed"
@@ -255,7 +255,7 @@ def test_the_number_of_seeds_for_a_decision_depends_on_the_number_of_candidates(
         assert outcomes.index("better") + 2 == seeds
 
 
-def test_an_interval_excludes_zero_if_and_only_if_there_is_a_decision_and_depends_on_the_direction() -> None:
+def test_an_interval_excludes_zero_after_a_decision_and_is_mirrored_for_the_opposite_direction() -> None:
     own = PairedComparison((-0.1, -0.2, -0.3, -0.15, -0.2, -0.25), "min", 2)
     low, high = own.interval
     assert low < own.difference < high < 0
@@ -277,7 +277,7 @@ def with_ece(of: TrialRecord, ece: float) -> TrialRecord:
     return replace(of, epochs=[of.last | {"val/ece": ece}])
 
 
-def test_trials_that_violate_a_constraint_are_repeated_only_if_all_trials_do() -> None:
+def test_trials_that_violate_a_constraint_are_repeated_only_if_all_trials_violate_it() -> None:
     own = study(best=2, seeds=2, **AT_MOST)
     feasible = [*SEARCHED[:6], with_ece(SEARCHED[6], 0.2)]  # 7 is the worst by NLL
     assert {of.number for of in choose_candidates(feasible, own)} == {1, 2, 7}
@@ -295,7 +295,7 @@ def test_candidates_are_ranked_by_their_mean_over_seeds() -> None:
     assert order[1].broken(own) == ["val/ece 0.3, at most 0.25"]
 
 
-def test_without_a_feasible_candidate_none_wins_and_the_closest_is_named() -> None:
+def test_without_a_feasible_candidate_there_is_no_winner_and_the_closest_candidate_is_named() -> None:
     own = study(best=9, seeds=2, **AT_MOST)
     order = candidates(replicates({3: [0.3, 0.3], 1: [0.5, 0.5]}), own, [SEARCHED[0], SEARCHED[2]])
     assert winner_of(order, own) is None
@@ -319,7 +319,7 @@ def test_the_verdict_states_that_a_better_baseline_violates_a_constraint() -> No
 
 
 @pytest.mark.slow
-def test_equal_candidates_with_skewed_noise_are_falsely_called_better_in_at_most_5_percent() -> None:
+def test_equal_candidates_with_skewed_noise_are_called_better_in_at_most_5_percent_of_studies() -> None:
     for baselines in ((0.0,), (0.0, 0.0)):
         false, *_ = Race(baselines, (0.0, 0.0, 0.0), 6).report(np.random.default_rng(6), lognormal, 300)
         assert false <= 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
@@ -327,7 +327,7 @@ def test_equal_candidates_with_skewed_noise_are_falsely_called_better_in_at_most
 
 @pytest.mark.slow
 @pytest.mark.parametrize("effects", [(2.0, 0.0, 0.0), (2.0, 2.0, 2.0)])
-def test_a_difference_of_two_standard_deviations_is_found_with_a_power_of_77_percent_at_the_cost_of_five_seeds(
+def test_two_standard_deviations_are_found_with_a_power_of_77_percent_at_the_cost_of_five_seeds(
     effects: tuple[float, ...],
 ) -> None:
     false, power, _, cost = Race((0.0,), effects, 6).report(np.random.default_rng(7), normal, 100)

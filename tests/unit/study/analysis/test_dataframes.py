@@ -35,7 +35,7 @@ def test_the_value_of_an_inactive_setting_is_missing(known: StudyResults) -> Non
     assert (searched["params_averaging.decay"].isna() == without).all()
 
 
-def test_rows_of_baselines_have_a_name_and_no_searched_settings(known: StudyResults) -> None:
+def test_rows_of_baselines_contain_a_name_and_no_searched_settings(known: StudyResults) -> None:
     baselines = known.trials_dataframe().query("kind == 'baseline'")
     assert list(baselines["baseline"]) == ["kd", "latentbe"]
     assert baselines.filter(like="params_").isna().all(axis=None)

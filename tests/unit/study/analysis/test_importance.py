@@ -36,7 +36,7 @@ def by_name(found: list[Importance]) -> dict[str, Importance]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_strong_and_a_weak_effect_are_found_in_order_and_no_other_effect(seed: int) -> None:
+def test_only_a_strong_and_a_weak_effect_are_found_and_the_strong_effect_is_first(seed: int) -> None:
     found = importance(*drawn(seed, lambda a, b, c, d: 1.5 * b + 4 * c, trials=120))
     assert [knob.name for knob in found[:2]] == ["training.c", "training.b"]
     assert found[0].matters
@@ -66,7 +66,7 @@ def test_importance_on_a_logarithmic_axis_depends_on_the_order_of_magnitude() ->
     assert strong.share > 0.9  # on a linear axis, nearly all trials are below 0.01, in one of sixteen steps
 
 
-def test_effects_are_found_although_the_worse_half_was_stopped_early() -> None:
+def test_effects_are_found_although_the_worse_half_of_the_trials_was_stopped_early() -> None:
     whole = facts(120)
     found = by_name(importance(whole.trials, whole.study))
     left = by_name(importance([t for t in whole.trials if t.state == "finished"], whole.study))
@@ -97,7 +97,7 @@ def test_the_effect_of_a_conditional_setting_is_found_where_it_is_active() -> No
     assert found["averaging.decay"].matters
 
 
-def test_merit_ranks_completed_then_stopped_then_failed_trials() -> None:
+def test_completed_trials_are_ranked_before_stopped_trials_and_stopped_before_failed_trials() -> None:
     order = [
         TrialRecord(1, None, {}, "", "finished", reports([9.0, 2.0])),
         TrialRecord(2, None, {}, "", "finished", reports([1.0, 3.0])),
@@ -112,7 +112,7 @@ def test_merit_ranks_completed_then_stopped_then_failed_trials() -> None:
     assert merits(order[:2], study(objective="val/accuracy")).tolist() == [1, 0]  # accuracy decreases with NLL here
 
 
-def test_importance_uses_the_last_values_of_settings_changed_during_training() -> None:
+def test_importance_uses_the_last_values_of_settings_that_change_during_training() -> None:
     trials, own = drawn(0, lambda a, b, c, d: 4 * c)
     moved = [
         replace(t, sampled={**t.sampled, "training.c": 0.5}, schedule=[{"after_epoch": 1, "set": {"training.c": c}}])
@@ -133,7 +133,7 @@ def test_importance_excludes_baselines_replicates_and_running_trials() -> None:
     assert importance([*trials, *others], own) == importance(trials, own)
 
 
-def test_importance_supports_choices_grids_and_integers() -> None:
+def test_importance_can_be_computed_for_choices_grids_and_integers() -> None:
     search = {
         "training.a": {"grid": [[1, 2], "x", None, 3]},
         "training.b": {"integer": [1, 100]},
@@ -155,7 +155,9 @@ def test_importance_supports_choices_grids_and_integers() -> None:
         (30, FOUR, "all trials have the same result"),
     ],
 )
-def test_with_too_little_data_no_importance_but_the_reason_is_returned(trials: int, search: Any, says: str) -> None:
+def test_with_too_little_data_the_reason_is_returned_instead_of_an_importance(
+    trials: int, search: Any, says: str
+) -> None:
     rows = [(dict.fromkeys(search, k / trials), 1.0) for k in range(trials)]
     done, own = searched(rows, search)
     assert (why_unknown(done, own) or "").startswith(says)
@@ -168,7 +170,7 @@ def test_the_same_trials_give_the_same_importance() -> None:
     assert why_unknown(trials, own) is None
 
 
-def test_nearly_equal_results_give_no_important_setting() -> None:
+def test_no_setting_is_important_if_results_are_nearly_equal() -> None:
     known = facts(9, seeds=0)
     alike = [replace(t, state="failed") if t.kind == "search" and t.number > 4 else t for t in known.trials]
     found = importance(alike, known.study)

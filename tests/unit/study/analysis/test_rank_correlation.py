@@ -68,7 +68,7 @@ def test_trials_started_from_another_checkpoint_count_only_at_their_reported_epo
     assert [f.trials for f in foresight(own, study())] == [4, 5, 5]
 
 
-def test_later_epochs_predict_the_final_ranking_better() -> None:
+def test_later_epochs_predict_the_final_ranking_better_than_earlier_epochs() -> None:
     found = foresight(facts(200, scheduler=NONE, noise=0.05).trials, study())
     assert found[0].tau < found[-1].tau
     assert found == foresight(facts(200, scheduler=NONE, noise=0.05).trials, study())

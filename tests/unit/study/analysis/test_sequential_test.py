@@ -17,7 +17,7 @@ APART = (0.3, 1.1, 0.7, 0.2, 1.9, 0.4, 0.8, 0.6)  # absolute differences
 
 
 def by_enumeration(differences: tuple[float, ...], level: float) -> int | None:
-    """Returns the decision by a direct implementation of the rule: sets of sign patterns, one look after another."""
+    """Returns the decision by a direct implementation of the rule: sets of sign patterns, pair after pair."""
     stopped: set[tuple[int, ...]] = set()
     for n in range(1, len(differences) + 1):
         patterns = list(itertools.product((1, -1), repeat=n))
@@ -50,7 +50,7 @@ def test_over_all_sign_patterns_the_share_of_decisions_is_at_most_the_spent_leve
 
 
 @pytest.mark.parametrize(("level", "pairs"), [(0.05, 5), (0.025, 6), (0.05 / 3, 7)])
-def test_differences_of_the_same_sign_decide_once_the_probability_of_one_pattern_is_at_most_the_level(
+def test_equal_signs_give_a_decision_once_the_probability_of_one_pattern_is_at_most_the_level(
     level: float, pairs: int
 ) -> None:
     # By hand: 2^-5 = .0313 <= .05 (5/20)^(1/3) = .0315; 2^-6 = .0156 <= .0167; 2^-7 = .0078 <= .0117.
@@ -64,7 +64,7 @@ def test_more_pairs_do_not_change_an_earlier_decision() -> None:
     assert crossing(own, 0.025) == crossing(own[:7], 0.025) == 6
 
 
-def test_more_pairs_than_the_maximum_are_refused() -> None:
+def test_a_number_of_pairs_above_the_maximum_is_refused() -> None:
     with pytest.raises(ValueError, match="at most 20, got 21"):
         crossing([1.0] * 21, 0.05)
 
@@ -87,7 +87,7 @@ def test_the_interval_is_infinite_with_too_few_pairs() -> None:
     assert SequentialTest(APART[:5]).interval == (-float("inf"), float("inf"))
 
 
-def test_equal_values_are_undecided_and_end_the_comparison() -> None:
+def test_equal_values_give_no_decision_and_end_the_comparison() -> None:
     same = SequentialTest((0.0,) * 6)
     assert (same.outcome, same.hopeless) == ("undecided", True)
 
@@ -96,7 +96,7 @@ def test_a_comparison_with_a_clear_trend_is_continued() -> None:
     assert not SequentialTest(APART[:4]).hopeless
 
 
-def test_exchangeable_skewed_pairs_are_falsely_decided_in_at_most_5_percent() -> None:
+def test_exchangeable_skewed_pairs_give_a_false_decision_in_at_most_5_percent_of_comparisons() -> None:
     pairs = np.exp(np.random.default_rng(4).standard_normal((200, 2, MOST_PAIRS)))
     outcomes = [SequentialTest(tuple(a - b)).outcome for a, b in pairs]
     assert sum(outcome != "undecided" for outcome in outcomes) <= 0.05 * 200 + 3 * (0.05 * 0.95 * 200) ** 0.5

@@ -392,7 +392,7 @@ def test_evaluation_without_the_teachers_prints_a_command_that_trains_them(studi
     assert "ensemble of" not in done.out
 
 
-def test_evaluation_without_test_images_is_an_error(tmp_path: Path) -> None:
+def test_evaluation_without_test_images_causes_an_error(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (80, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "few.npz", images=images, labels=np.arange(80) % 2)

@@ -68,7 +68,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def test_presets_are_compared_with_the_recipe_of_the_cluttered_digits_search_space(tmp_path: Path) -> None:
+def test_presets_are_compared_using_the_recipe_of_the_cluttered_digits_search_space(tmp_path: Path) -> None:
     published = load_study(SPACE)
     for file in (None, SPACE):
         for one in contenders_of(["latentbe", "kd"], tmp_path, file):
@@ -145,7 +145,7 @@ def test_differences_are_paired_by_seed_and_seeds_are_added_until_a_decision(
     assert pair.interval[1] < 0
 
 
-def test_a_second_call_with_more_seeds_trains_only_the_additional_seeds(
+def test_a_second_call_with_more_seeds_trains_students_only_for_the_additional_seeds(
     studies: Path, where: Path, trained: list[str]
 ) -> None:
     short = compared(studies, where, "kd", "labels", seeds=6)
@@ -213,7 +213,7 @@ def test_a_damaged_student_is_reported_with_the_fix(studies: Path, where: Path, 
 
 
 @pytest.mark.e2e
-def test_two_processes_give_the_same_values_as_one(where: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_same_values_as_one_process(where: Path, tmp_path: Path) -> None:
     one = compared(tmp_path / "one", where, "kd", "labels", seeds=6)
     words = ["--config", where / "small.yaml", "--studies-dir", tmp_path / "two", "--seeds", "6", "--json"]
     two = json.loads(call("ensdistill-tune", "compare", "kd", "labels", *words).out)

@@ -87,7 +87,7 @@ def format_value(what: StudySnapshot, width: int = 80) -> list[str]:
 # --- pace and remaining time -----------------------------------------------------------------------------------------
 
 
-def test_the_pace_is_measured_over_five_minutes_or_the_last_ten_times() -> None:
+def test_the_pace_is_measured_over_five_minutes_or_the_last_ten_events() -> None:
     often, seldom = Throughput(), Throughput()
     for second in range(10_000):
         often.happens(second if second < 5000 else 5000 + (second - 5000) / 4)
@@ -97,7 +97,7 @@ def test_the_pace_is_measured_over_five_minutes_or_the_last_ten_times() -> None:
     assert seldom.per_second(47 * 3600, 10) == pytest.approx(1 / 3600)
 
 
-def test_a_rate_decreases_while_nothing_happens_and_is_unknown_without_data() -> None:
+def test_the_pace_decreases_while_nothing_happens_and_is_unknown_without_data() -> None:
     pace = Throughput()
     assert pace.per_second(0.0, 3) is None
     for second in range(4):
@@ -106,7 +106,7 @@ def test_a_rate_decreases_while_nothing_happens_and_is_unknown_without_data() ->
     assert pace.per_second(3, 4) is None
 
 
-def test_the_remaining_time_counts_the_expected_epochs_with_the_pruned_share() -> None:
+def test_the_remaining_time_is_computed_from_the_epochs_expected_after_pruning() -> None:
     # searched trials so far trained 10 and 5 of 10 epochs, so 75 %: 4.5 remain for the running trial, 7.5 for the next;
     # then the best trial and the baseline with two seeds each: 40 epochs. The pace is two epochs per second.
     assert estimate_remaining(picture()) == pytest.approx((4.5 + 7.5 + 40) / 2)
@@ -132,7 +132,7 @@ def test_the_remaining_time_respects_every_budget_and_is_unknown_without_data(
     assert left == (seconds if seconds is None else pytest.approx(seconds))
 
 
-def test_remaining_epochs_count_each_member_of_a_population_once() -> None:
+def test_each_member_of_a_population_is_counted_once_in_the_remaining_epochs() -> None:
     pbt = study(scheduler={"kind": "pbt", "population": 2}, confirmation={"top_k": 0})
     branch = {"schedule": [{"after_epoch": 5, "set": {}}], "parent": 2, "replaces": 3}
     trials = [*TRIALS[:2], trial(3, 5, "pruned"), trial(4, 0, "running", **branch)]
@@ -182,7 +182,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_panel_is_higher_than_24_lines
     assert ("... and 8 more" in lines) == (running == 16)
 
 
-def test_settings_are_truncated_between_words_so_that_no_number_loses_digits() -> None:
+def test_settings_are_truncated_between_words_so_that_no_number_is_cut_off() -> None:
     (row,) = [
         line
         for line in format_value(picture(trials=[trial(4, 4, "running", sampled={"a.b": 1.25, "a.c": 3.75})]), 44)
@@ -206,7 +206,7 @@ def test_no_text_is_colored_black_or_white() -> None:
     assert {word for code in codes for word in code.split(";")} <= {"0", "1", "2", "31", "36"}
 
 
-def test_at_the_end_the_panel_shows_the_winner_below_the_best_trial() -> None:
+def test_after_the_end_of_a_study_the_panel_shows_the_winner_below_the_best_trial() -> None:
     done = [(5, 2, 1, 0.5), (6, 1, 1, 0.3), (7, 1, 2, 0.4)]
     replicates = [trial(n, 10, nll=value, replicate_of=of, seed=seed) for n, of, seed, value in done]
     of = study(confirmation={"top_k": 1, "seeds": 2})
@@ -288,7 +288,7 @@ def test_a_growing_event_log_is_followed_and_no_bytes_are_read_twice(written: Wr
         assert [t.number for t in now.ended] == [1]
 
 
-def test_an_incomplete_last_line_is_read_once_it_is_complete(written: Written) -> None:
+def test_an_incomplete_last_line_is_read_only_after_it_has_been_completed(written: Written) -> None:
     outside = StudyFollower(written.folder, "")
     line = scan(written.folder.journal.read_bytes()).end.encode(reported(1, 1).model_dump())
     with written.folder.held():
@@ -315,7 +315,7 @@ def test_a_study_whose_process_died_is_shown_as_crashed_and_its_trials_as_interr
     assert now.seconds == pytest.approx(2)  # from the start of the session to its last event
 
 
-def test_time_between_sessions_is_excluded_from_work_and_pace(written: Written) -> None:
+def test_the_time_between_sessions_is_excluded_from_working_time_and_pace(written: Written) -> None:
     written.write(*(reported(1, epoch) for epoch in range(1, 4)))
     written.write(SessionStarted(), after=500)
     written.write(TrialResumed(trial=1), *(reported(1, epoch) for epoch in range(4, 11)), ended(1))
@@ -346,7 +346,7 @@ def test_the_pace_of_parallel_trials_is_unknown_until_each_has_a_few_epochs(writ
         assert outside.snapshot().paces[1] == pytest.approx(63 / 100, rel=0.1)
 
 
-def test_following_ends_with_the_study_and_keeps_the_last_panel(written: Written) -> None:
+def test_the_live_view_ends_with_the_study_and_keeps_the_last_panel(written: Written) -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with written.folder.held():
         watcher = threading.Thread(target=follow, args=(console, StudyFollower(written.folder, "")))
@@ -371,7 +371,7 @@ def test_ctrl_c_stops_the_view_and_not_the_study(written: Written, monkeypatch: 
     assert console.file.getvalue().endswith("\x1b[?25h")  # type: ignore[attr-defined]
 
 
-def test_without_a_terminal_status_prints_one_plain_snapshot(written: Written) -> None:
+def test_without_a_terminal_the_status_command_prints_one_plain_snapshot(written: Written) -> None:
     where = ("--studies-dir", written.folder.path.parent)
     with written.folder.held():
         written.write(reported(1, 3, nll=0.4))
@@ -391,7 +391,7 @@ def test_without_a_terminal_status_prints_one_plain_snapshot(written: Written) -
     assert f"to resume: ensdistill-tune resume s --studies-dir {written.folder.path.parent}" in died.out
 
 
-def test_status_of_a_missing_study_is_an_error(tmp_path: Path) -> None:
+def test_the_status_of_a_missing_study_causes_an_error(tmp_path: Path) -> None:
     done = call("ensdistill-tune", "status", "nobody", "--studies-dir", tmp_path)
     assert (done.code, "no study in this folder" in done.err) == (2, True)
 

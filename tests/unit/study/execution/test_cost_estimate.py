@@ -78,7 +78,7 @@ def test_the_cost_of_every_phase_is_its_number_of_epochs_times_the_epoch_duratio
 
 
 @pytest.mark.usefixtures("clock")
-def test_optimizer_settings_do_not_create_kinds_with_different_costs(tmp_path: Path) -> None:
+def test_trials_that_differ_only_in_optimizer_settings_are_timed_as_one_kind(tmp_path: Path) -> None:
     search = {"training.optimizer.lr": {"log_uniform": [0.01, 0.1]}, "loss.temperature": {"uniform": [1, 4]}}
     cost, _ = estimate.estimate(study(search=search, baselines=[]), tmp_path)
     assert cost is not None
@@ -86,7 +86,7 @@ def test_optimizer_settings_do_not_create_kinds_with_different_costs(tmp_path: P
 
 
 @pytest.mark.usefixtures("clock")
-def test_disabled_phases_have_no_cost(tmp_path: Path) -> None:
+def test_disabled_phases_add_no_cost(tmp_path: Path) -> None:
     changes = {"confirmation": {"top_k": 0}, "baselines": [], "budget": {"trials": 1}}
     cost, words = estimate.estimate(study(**changes), tmp_path)
     assert cost is not None
@@ -96,7 +96,7 @@ def test_disabled_phases_have_no_cost(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_kinds_that_were_not_timed_are_estimated_by_the_mean_duration(
+def test_the_cost_of_trial_kinds_that_were_not_timed_is_estimated_from_the_mean_duration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate, "PATIENCE", 0.0)
@@ -108,7 +108,7 @@ def test_kinds_that_were_not_timed_are_estimated_by_the_mean_duration(
 
 
 @pytest.mark.parametrize("broken", [["branches"], ["single", "branches", "batch_ensemble"]])
-def test_a_kind_that_cannot_be_timed_is_skipped_unless_no_kind_can_be_timed(
+def test_a_kind_of_trial_that_cannot_be_timed_is_skipped_unless_no_kind_can_be_timed(
     broken: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
@@ -192,7 +192,7 @@ def test_check_prints_size_and_cost_and_creates_no_files(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("clock")
-def test_teachers_in_the_store_have_no_cost(tmp_path: Path) -> None:
+def test_teachers_that_are_already_in_the_store_add_no_cost(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY)
     config = load_study(file).base_config

@@ -117,7 +117,7 @@ def test_a_trial_that_exceeds_the_latency_bound_is_not_ranked_first(
     assert state.best.last[LATENCY] == 1.0
 
 
-def test_latency_increases_with_the_network_and_weights_do_not_affect_the_architecture_key(data: DataSplits) -> None:
+def test_larger_networks_have_a_higher_latency_and_weights_do_not_affect_the_architecture_key(data: DataSplits) -> None:
     study, cpu = StudyConfig.model_validate(SPACE), torch.device("cpu")
     configs = [study.trial_config({"model.width": w, "seed": seed}) for w, seed in ((2, 0), (2, 1), (128, 0))]
     small, again, large = (new_student(config, data).merged() for config in configs)

@@ -70,7 +70,7 @@ def test_the_suggested_setting_avoids_the_shortage(held: int, share: float, advi
     assert advice in of_gpu(held, 0, 12 * GIB, 5 * GIB, share, "teachers.training")
 
 
-def test_a_machine_out_of_memory_causes_advice_to_run_fewer_trials_or_smaller_batches() -> None:
+def test_the_out_of_memory_error_of_a_machine_suggests_fewer_trials_or_smaller_batches() -> None:
     assert of_machine(9 * GIB, GIB, 24 * GIB, "training") == (
         "out of memory: the process used 9.0 GiB and requested 1.0 GiB more; the machine has 24.0 GiB; run fewer "
         "trials in parallel (a larger resources.cpus) or lower training.batch_size"
@@ -141,7 +141,7 @@ def test_a_full_gpu_is_reported_with_sizes(gpu: Gpu) -> None:
     assert str(caught.value) == of_gpu(3 * GIB, 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
 
 
-def test_a_cuda_library_out_of_memory_is_reported_in_the_same_way(gpu: Gpu) -> None:
+def test_an_out_of_memory_error_of_a_cuda_library_is_reported_like_one_of_torch(gpu: Gpu) -> None:
     with pytest.raises(OutOfMemoryError, match=r"the process used 3\.0 GiB; the GPU has 12\.0 GiB"), memory_limit(0.25):
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 

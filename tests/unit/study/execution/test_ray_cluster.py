@@ -29,7 +29,7 @@ def test_an_empty_address_is_ignored(value: str, started: list[str], monkeypatch
     assert os.environ.get("RAY_ADDRESS") != ""  # workers would use it
 
 
-def test_an_address_is_used_without_the_spaces_around_it(started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spaces_around_an_address_are_removed(started: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", f" {address}\t")
@@ -53,14 +53,14 @@ def test_an_address_is_used_without_the_spaces_around_it(started: list[str], mon
         ("x" * 300 + ":6379", "no Ray cluster answers there"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_reported_with_the_reason(address: str, told: str) -> None:
+def test_an_address_that_cannot_be_used_is_reported_together_with_the_reason(address: str, told: str) -> None:
     with pytest.raises(DataError, match=told) as raised:
         check_address(address)
     assert address in str(raised.value)
     assert "token" not in str(raised.value)
 
 
-def test_the_error_message_is_the_reason_why_ray_does_not_start(
+def test_the_error_message_states_the_reason_why_ray_does_not_start(
     started: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refuse(**_: object) -> None:

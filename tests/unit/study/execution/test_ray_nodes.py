@@ -19,7 +19,9 @@ def wanted(tmp_path: Path) -> StudyMachine:
     return StudyMachine(tmp_path / "study", "token", "node", MINE)
 
 
-def test_a_machine_with_the_same_folder_and_versions_has_no_problem_and_leaves_no_file(wanted: StudyMachine) -> None:
+def test_no_problem_is_found_on_a_machine_with_the_same_folder_and_versions_and_no_file_is_left(
+    wanted: StudyMachine,
+) -> None:
     found = probe(str(wanted.folder), "token", "answer")
     assert _problems(wanted, MINE | {"folder": found["folder"]}, "answer") == []
     assert [file.name for file in wanted.folder.iterdir()] == ["token"]

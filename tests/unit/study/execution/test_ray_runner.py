@@ -14,7 +14,7 @@ from ensdistill_tune.study.study_state import StudyState
 
 
 class InRay:
-    """The part of a Ray trial that end callbacks use; it loses its process immediately before it begins."""
+    """The part of a Ray trial that end callbacks use; the process of the trial dies immediately before its start."""
 
     status = ERROR = "ERROR"
     error_file: Path | None = None
@@ -28,7 +28,7 @@ class InRay:
 
 
 @pytest.mark.parametrize("max_retries", [0, 2])
-def test_a_trial_whose_process_dies_before_its_start_is_restarted_up_to_the_limit(
+def test_a_trial_whose_process_dies_before_it_starts_is_restarted_up_to_the_limit(
     max_retries: int, tmp_path: Path
 ) -> None:
     space = {"preset": "kd", "search": {"training.optimizer.lr": {"uniform": [0.1, 0.2]}}, "baselines": ["kd"]}

@@ -1,4 +1,4 @@
-"""Requests to a running study: which are accepted or refused, and that interruptions do not change the result."""
+"""Requests to a running study are accepted or refused, and interruptions do not change the result."""
 
 import hashlib
 import json
@@ -278,7 +278,7 @@ def test_a_study_that_is_not_running_cannot_be_stopped_and_keeps_enqueued_settin
     assert driver.sampled == [GIVEN]
 
 
-def test_enqueued_numpy_values_become_plain_values(tmp_path: Path) -> None:
+def test_enqueued_numpy_values_are_converted_to_plain_values(tmp_path: Path) -> None:
     driver = Driver(tmp_path, search={"student.subnetworks": {"integer": [1, 4]}})
     enqueue(tmp_path, {"student.subnetworks": np.int64(3)})
     driver.run(2)

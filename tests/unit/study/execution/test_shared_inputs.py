@@ -76,7 +76,7 @@ def asked(ensemble: TeacherEnsemble) -> list[int]:
 
 
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # nor is it modified
-def test_a_trial_with_shared_logits_has_the_same_metrics_as_one_that_computes_them(
+def test_a_trial_with_shared_logits_has_the_same_metrics_as_a_trial_that_computes_the_logits(
     tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     study, curve = study_of(), [0.5, 0.4]
@@ -119,7 +119,7 @@ def test_workers_receive_no_pixels_of_a_store_and_read_the_same_images(stored: S
     assert data.identity == stored.identity
 
 
-def test_a_machine_without_the_store_builds_it(stored: SharedData, tmp_path: Path) -> None:
+def test_a_machine_without_the_store_builds_the_store(stored: SharedData, tmp_path: Path) -> None:
     there, packed = stored.to("cpu"), pickle.dumps(stored)
     expected = there.validation.images[:]
     shutil.rmtree(tmp_path / "datasets")

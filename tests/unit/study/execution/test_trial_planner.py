@@ -177,7 +177,7 @@ def test_a_study_that_crashes_repeatedly_ends_like_an_undisturbed_study(kind: st
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("group_by", [])]))
-def test_trials_whose_process_dies_before_their_start_run_in_another_process(
+def test_trials_whose_process_dies_before_they_start_run_in_another_process(
     rule: dict[str, Any], tmp_path: Path
 ) -> None:
     of = study(scheduler=rule)

@@ -47,7 +47,7 @@ def fsck(study: StudyDirectory, *words: str) -> Done:
     return call("ensdistill-tune", "fsck", study.path.name, "--studies-dir", study.path.parent, *words)
 
 
-def test_a_log_truncated_at_any_byte_contains_the_records_before_it(file: Path) -> None:
+def test_a_log_truncated_at_any_byte_still_contains_the_complete_records_before_that_byte(file: Path) -> None:
     whole = file.read_bytes()
     ends = [n + 1 for n, byte in enumerate(whole) if byte == ord("\n")]
     for size in range(len(whole)):

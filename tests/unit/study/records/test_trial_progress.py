@@ -35,7 +35,7 @@ def test_a_damaged_progress_file_is_ignored(content: str, tmp_path: Path) -> Non
     assert read_progress(folder, [trial(1, 2)]) == {}
 
 
-def test_writing_progress_tolerates_a_nan_loss_and_an_unwritable_folder(tmp_path: Path) -> None:
+def test_progress_with_a_nan_loss_is_written_and_an_unwritable_folder_causes_no_error(tmp_path: Path) -> None:
     folder = StudyDirectory(tmp_path)
     write_progress(folder.trial(1), TrialProgress(3, 0.25, float("nan"), 640.0))
     assert read_progress(folder, [trial(1, 2)])[1].loss is None

@@ -47,7 +47,7 @@ def trial_of(number: int, **sampled: Any) -> TrialRecord:
         ("ema", "ema"),
     ],
 )
-def test_a_block_value_has_a_short_text(value: Any, text: str) -> None:
+def test_every_value_of_a_hyperparameter_is_displayed_in_a_short_form(value: Any, text: str) -> None:
     assert short_value(value) == text
 
 
@@ -56,7 +56,7 @@ def test_a_setting_has_a_short_name() -> None:
     assert [short_name(name) for name in names] == ["model", "alpha", "averaging", "kind", "layers"]
 
 
-def test_names_ticks_and_table_use_the_short_text() -> None:
+def test_trial_names_axis_ticks_and_the_leaderboard_contain_the_short_form_of_a_value() -> None:
     study, trial = study_of("model"), trial_of(1, model=MODELS[1])
     assert trial.name == "001 model=resnet(depth=8)"
     assert setting_ticks(study.search["model"])[1] == ["convnet", "resnet(depth=8)", "resnet(depth=14)"]

@@ -66,7 +66,7 @@ def test_contradictory_bounds_are_refused(bound: dict[str, float], said: str) ->
     assert str(raised.value).startswith(said)
 
 
-def test_feasible_trials_are_ranked_first_then_those_closest_to_feasibility() -> None:
+def test_feasible_trials_are_ranked_first_and_all_others_by_their_distance_from_feasibility() -> None:
     trials = [trial(1, 0.1, 0.3), trial(2, 0.2, 0.2), trial(3, 0.9, 0.1), trial(4, 0.8, 0.05), trial(5, 0.1, 0.2)]
     assert [t.number for t in study().rank(trials)] == [4, 3, 5, 2, 1]
     assert [t.number for t in study(constraints={}).rank(trials)] == [1, 5, 2, 4, 3]
@@ -75,7 +75,7 @@ def test_feasible_trials_are_ranked_first_then_those_closest_to_feasibility() ->
 @pytest.mark.parametrize("objective", ["val/nll", "val/accuracy"])
 @pytest.mark.parametrize("secondary", [[], ["cost/flops"]])
 @pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
-def test_early_stopping_prefers_feasible_trials_over_infeasible_ones_with_better_objectives(
+def test_early_stopping_prefers_feasible_trials_to_infeasible_trials_with_better_objectives(
     objective: str, secondary: list[str], kind: str
 ) -> None:
     if secondary and kind != "asha":
@@ -115,7 +115,7 @@ def suggested(own: StudyConfig, *, restored: bool) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2"])
-def test_constrained_searchers_suggest_feasible_settings_even_after_a_restart(kind: str) -> None:
+def test_searchers_that_support_constraints_suggest_feasible_settings_even_after_a_restart(kind: str) -> None:
     searcher = {"kind": kind} | ({"population": 8} if kind == "nsga2" else {"startup_trials": 8})
     idle = {f"idle.{n}": {"uniform": [0, 1]} for n in range(4)}  # nsga2 mutates one of all settings of a child
     settings: dict[str, Any] = {"searcher": searcher, "idle": idle if kind == "nsga2" else {}}

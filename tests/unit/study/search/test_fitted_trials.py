@@ -25,7 +25,7 @@ def filled(keys: dict[int, Any], order: list[int]) -> FittedTrials:
     return fitted
 
 
-def test_the_best_trials_and_an_even_share_of_others_are_selected_for_any_order_of_ends() -> None:
+def test_the_best_trials_and_evenly_spaced_others_are_selected_in_whatever_order_trials_end() -> None:
     values = random.Random(0)
     keys: dict[int, Any] = {place: (0.0, values.random()) for place in range(200)}
     keys[8] = None  # failed
@@ -43,7 +43,7 @@ def test_all_trials_are_selected_up_to_the_limit() -> None:
     assert filled(keys, list(keys)).places == list(keys)
 
 
-def test_sort_keys_order_trials_as_optuna_does() -> None:
+def test_sort_keys_rank_trials_in_the_same_order_as_optuna() -> None:
     def trial(state: TrialState, value: float, steps: int, **more: Any) -> Any:
         reported = dict.fromkeys(range(1, steps + 1), value)
         final = value if state == TrialState.COMPLETE else None

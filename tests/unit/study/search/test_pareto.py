@@ -65,7 +65,7 @@ def fronts_by_definition(values: list[list[float]]) -> list[list[int]]:
         ([NAN, 1], [INF, 2], True),
     ],
 )
-def test_a_point_dominates_if_it_is_never_worse_and_at_least_once_better(
+def test_a_point_dominates_another_if_it_is_never_worse_and_better_in_at_least_one_objective(
     a: list[float], b: list[float], expected: bool
 ) -> None:
     assert (fronts([a, b]) == [[0], [1]]) is expected
@@ -95,20 +95,20 @@ def test_a_permutation_of_the_points_only_permutes_the_fronts(seed: int) -> None
     assert [sorted(order[i] for i in some) for some in moved] == fronts(values)
 
 
-def test_zero_points_have_no_front() -> None:
+def test_an_empty_set_of_points_has_no_front() -> None:
     assert (fronts([]), pareto_front_indices([]), select_diverse([], 3)) == ([], [], [])
 
 
 # Selection of diverse points
 
 
-def test_diverse_points_are_the_best_of_the_first_objective_then_the_other_end_then_those_between() -> None:
+def test_diverse_points_are_the_best_of_the_first_objective_the_other_end_and_then_points_between() -> None:
     line = [[0.55, 45], [0.0, 100], [0.1, 90], [1.0, 0], [1.0, 50]]  # the last point is dominated
     assert [select_diverse(line, k) for k in (0, 1, 2, 3, 9)] == [[], [1], [1, 3], [1, 3, 0], [1, 3, 0, 2]]
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_diverse_points_are_distinct_points_of_the_front_and_the_best_is_first(seed: int) -> None:
+def test_diverse_points_are_distinct_points_of_the_front_and_begin_with_the_best_point(seed: int) -> None:
     values = objective_vectors(seed, 40, 3)
     different = {tuple(values[i]) for i in pareto_front_indices(values)}
     for k in range(1, 12):
@@ -173,7 +173,7 @@ def test_the_second_trial_is_stopped_only_if_the_first_dominates_it() -> None:
         assert rule.report(2, 5, values) is stopped
 
 
-def test_a_dominated_trial_continues_while_better_fronts_contain_less_than_the_share_of_trials() -> None:
+def test_a_dominated_trial_continues_if_better_fronts_contain_less_than_the_promoted_share() -> None:
     rule = ParetoRungs([5], 3)
     for number, (values, better, stopped) in enumerate(
         [
@@ -382,7 +382,7 @@ def test_no_trial_of_the_final_front_is_stopped_if_curves_do_not_cross(studies: 
 
 
 @pytest.mark.parametrize("workers", [1, 2, 16])
-def test_no_trial_of_the_final_front_is_stopped_for_any_number_of_parallel_trials(workers: int) -> None:
+def test_no_trial_of_the_final_front_is_stopped_with_any_number_of_parallel_trials(workers: int) -> None:
     for seed in range(5):
         rule = ParetoRungs(RUNGS, FACTOR).report
         outcome = simulate(rule, SAMPLERS["random"](seed), seed, trials=64, workers=workers)
@@ -390,7 +390,9 @@ def test_no_trial_of_the_final_front_is_stopped_for_any_number_of_parallel_trial
         assert len(outcome.stopped) > 32
 
 
-def test_pareto_rungs_find_a_better_front_with_the_same_number_of_epochs(studies: dict[str, list[Outcome]]) -> None:
+def test_pareto_rungs_find_a_better_front_than_no_stopping_with_the_same_number_of_epochs(
+    studies: dict[str, list[Outcome]],
+) -> None:
     volumes = {rule: [outcome.volume() for outcome in outcomes] for rule, outcomes in studies.items()}
     print({rule: f"{median(some):.3f}" for rule, some in volumes.items()})
     assert all(outcome.epochs == BUDGET for outcomes in studies.values() for outcome in outcomes)
@@ -399,7 +401,9 @@ def test_pareto_rungs_find_a_better_front_with_the_same_number_of_epochs(studies
     assert 0.98 < median(volumes["pareto"]) <= 1
 
 
-def test_asha_on_the_first_objective_loses_the_cheap_end_of_the_front(studies: dict[str, list[Outcome]]) -> None:
+def test_asha_on_the_first_objective_stops_trials_at_the_cheap_end_of_the_front(
+    studies: dict[str, list[Outcome]],
+) -> None:
     cheap = [sum(o.settings[n][0] <= 3 for n in o.lost()) for o in studies["asha"]]
     assert min(cheap) >= 1
     assert median(cheap) == 3
@@ -407,7 +411,7 @@ def test_asha_on_the_first_objective_loses_the_cheap_end_of_the_front(studies: d
 
 
 @pytest.mark.parametrize("curve", [never_crossing, crossing, noisy])
-def test_a_tolerance_keeps_the_front_if_curves_cross_or_are_noisy(curve: Curve) -> None:
+def test_with_a_tolerance_fewer_trials_of_the_front_are_stopped_if_curves_cross_or_are_noisy(curve: Curve) -> None:
     lost, epochs = {}, {}
     for tolerance in (0.0, 0.05, 0.1):
         outcomes = [

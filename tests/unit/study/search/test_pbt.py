@@ -27,7 +27,7 @@ def stops(rule: StoppingRule, number: int, epoch: int, value: float) -> bool:
     return rule.decide(number, epoch, [value]) is Decision.STOP
 
 
-def test_a_quarter_of_the_trials_is_stopped_once_four_can_be_compared() -> None:
+def test_a_quarter_of_the_trials_is_stopped_once_four_trials_can_be_compared() -> None:
     rule = Pbt(interval_epochs=2, quantile=0.25)(10, ["min"])
     assert not any(stops(rule, number, 1, 9.0 + number) for number in range(8))
     assert [stops(rule, number, 2, value) for number, value in enumerate([0.1, 0.2, 0.3, 0.4, 0.35, 0.05])] == [
@@ -53,7 +53,7 @@ def record(number: int, values: list[float], state: str, lr: float = 0.1, **more
     return TrialRecord(number, None, sampled, "", state, epochs, **more)  # type: ignore[arg-type]
 
 
-def test_a_stopped_trial_is_replaced_by_one_that_starts_from_a_better_checkpoint() -> None:
+def test_a_stopped_trial_is_replaced_by_a_trial_that_starts_from_a_better_checkpoint() -> None:
     of = study()
     trials = [
         record(1, [0.9, 0.8, 0.5, 0.4], "running"),
@@ -153,7 +153,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return folder / "studies"
 
 
-def test_a_trial_started_from_the_checkpoint_of_another_equals_one_trained_from_the_first_epoch(real: Any) -> None:
+def test_a_trial_started_from_the_checkpoint_of_another_trial_equals_one_trained_from_the_start(real: Any) -> None:
     folder = StudyDirectory(real / "pbt")
     of = load_study(real.parent / "pbt.yaml")
     branches = [t for t in folder.read_trials() if t.replaces and t.state == "finished"]

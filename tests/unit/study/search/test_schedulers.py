@@ -24,7 +24,7 @@ OTHERS = ([0.9, 0.5, 0.4], [0.8, 0.6, 0.5], [0.7, 0.7, 0.6])
 
 
 @pytest.mark.parametrize("value", [0.55, 0.575, 0.59, 0.61, 0.7])
-def test_median_stops_a_trial_whose_best_value_is_worse_than_the_median_of_the_other_means(value: float) -> None:
+def test_the_median_rule_stops_trials_whose_best_value_is_worse_than_the_median_of_other_means(value: float) -> None:
     rule = Median(grace_epochs=2, min_trials=3)(10, ["min"])
     for number, values in enumerate(OTHERS):
         assert not reports(rule, number, values)
@@ -32,21 +32,21 @@ def test_median_stops_a_trial_whose_best_value_is_worse_than_the_median_of_the_o
     assert reports(rule, 9, [0.95, value]) == (value > bound)
 
 
-def test_median_stops_no_trial_before_enough_others_can_be_compared() -> None:
+def test_the_median_rule_stops_no_trial_before_enough_others_can_be_compared() -> None:
     rule = Median(grace_epochs=1, min_trials=3)(10, ["min"])
     for number, values in enumerate(OTHERS[:2]):
         reports(rule, number, values)
     assert not reports(rule, 9, [5.0, 5.0, 5.0])
 
 
-def test_median_stops_no_trial_before_its_grace_epochs() -> None:
+def test_the_median_rule_stops_no_trial_before_the_end_of_its_grace_epochs() -> None:
     rule = Median(grace_epochs=3, min_trials=1)(10, ["min"])
     reports(rule, 1, OTHERS[0])
     assert not reports(rule, 2, [5.0, 5.0])
     assert reports(rule, 3, [5.0, 5.0, 5.0])
 
 
-def test_median_supports_maximized_objectives() -> None:
+def test_the_median_rule_supports_maximized_objectives() -> None:
     rule = Median(grace_epochs=1, min_trials=1)(10, ["max"])
     reports(rule, 1, [0.9, 0.9])
     assert reports(rule, 2, [0.8])
@@ -62,7 +62,7 @@ class SimpleTrial:
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("seed", range(10))
-def test_median_makes_the_same_decisions_as_the_median_rule_of_ray(mode: str, seed: int) -> None:
+def test_the_median_rule_makes_the_same_decisions_as_that_of_ray(mode: str, seed: int) -> None:
     class Others(MedianStoppingRule):
         def _on_insufficient_samples(self, *about: Any) -> str:
             return str(TrialScheduler.CONTINUE)
@@ -93,7 +93,7 @@ def test_asha_continues_the_best_share_of_trials_at_each_rung() -> None:
         seen.append(value)
 
 
-def test_hyperband_assigns_brackets_only_by_seed_and_trial_number() -> None:
+def test_hyperband_brackets_depend_only_on_the_seed_and_the_trial_number() -> None:
     def stopped(seed: int, numbers: range) -> list[bool]:
         rule = Hyperband(grace_epochs=1, reduction_factor=2, brackets=3, seed=seed)(8, ["min"])
         return [reports(rule, number, [1.0 + number] * 7) for number in numbers]
@@ -104,7 +104,7 @@ def test_hyperband_assigns_brackets_only_by_seed_and_trial_number() -> None:
     assert worst_after_grace_of_one > 0
 
 
-def test_short_trials_have_fewer_brackets() -> None:
+def test_the_number_of_brackets_is_lower_for_short_trials() -> None:
     rule = Hyperband(grace_epochs=2, reduction_factor=3, brackets=5)(4, ["min"])
     assert not any(reports(rule, number, [1.0]) for number in range(5))
 

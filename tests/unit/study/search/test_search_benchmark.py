@@ -32,7 +32,7 @@ ROWS = [
         ({"lr": 0.1, "kind": "ema", "decay": 0.4}, (), 1),  # 0.5; row 2: 0.5 + 0.3
     ],
 )
-def test_the_nearest_unused_row_equals_the_hand_computed_one(
+def test_the_nearest_unused_row_is_the_one_determined_by_hand(
     suggested: dict[str, float], used: tuple[int, ...], expected: int
 ) -> None:
     assert RowPoints(AXES, ROWS).nearest(suggested, used) == expected
@@ -45,7 +45,7 @@ def table_of(first: list[float], second: list[float], epochs: int = 2) -> CurveT
     return SimpleNamespace(curves=curves, truth=ends.mean(1), epochs=epochs, settings=first)
 
 
-def test_the_outcome_of_a_search_equals_the_hand_computed_one() -> None:
+def test_the_outcome_of_a_search_equals_the_outcome_computed_by_hand() -> None:
     # Random search with benchmark seed 0 trains three of these rows. The story reaches the best row, hence the target.
     table = table_of([0.5, 0.1, 0.4, 0.3, 0.2, 0.6], [0.5, 0.7, 0.4, 0.25, 0.3, 0.6])
     outcome = judge([(2, 0), (4, 1), (6, 4)], table, seed=0, trials=3)
@@ -55,7 +55,7 @@ def test_the_outcome_of_a_search_equals_the_hand_computed_one() -> None:
     assert outcome.false_winner == 1.0
 
 
-def test_a_search_that_misses_the_target_counts_all_epochs() -> None:
+def test_for_a_search_that_misses_the_target_all_epochs_are_counted() -> None:
     table = table_of([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
     best = min(row for _, row in random_search(table, 0, 2))
     outcome = judge([(2, 2), (40, best)], table, seed=0, trials=2)  # reached only after the budget of 4 epochs

@@ -1,4 +1,4 @@
-"""Suggestions are inside the space, depend only on seed and index, and results are reported to the searcher."""
+"""Suggestions are inside the space and depend only on seed, index and results reported to the searcher."""
 
 import math
 from collections import Counter
@@ -80,7 +80,7 @@ def test_a_restored_searcher_makes_the_same_suggestions_as_an_uninterrupted_one(
         assert suggestion[0] == whole[known].sampled, f"after {known} trials"
 
 
-def test_a_trial_restored_as_running_may_end_later() -> None:
+def test_a_trial_that_is_restored_as_running_may_end_later() -> None:
     of = study("tpe")
     whole = suggested(of, 12)
     suggester = suggester_of(of)

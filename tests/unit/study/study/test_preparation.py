@@ -17,7 +17,7 @@ def of(precision: str, gpu: float = 0) -> StudyConfig:
 
 
 @pytest.mark.parametrize(("fast", "becomes"), [(True, "bfloat16"), (False, "float32")])
-def test_automatic_precision_becomes_the_fast_precision_of_the_device(
+def test_automatic_precision_selects_the_fastest_precision_of_the_device(
     fast: bool, becomes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparation, "fast_in_bfloat16", lambda device: fast)
@@ -26,7 +26,7 @@ def test_automatic_precision_becomes_the_fast_precision_of_the_device(
     assert decided.base_config.training.precision == becomes
 
 
-def test_a_requested_precision_is_kept() -> None:
+def test_an_explicitly_requested_precision_is_kept() -> None:
     for precision in ("float32", "bfloat16"):
         assert preparation.resolve_precision(of(precision)) == of(precision)
 

@@ -46,7 +46,7 @@ def test_overrides_can_change_every_section_of_the_study_file() -> None:
     )
 
 
-def test_names_in_a_study_file_may_be_dotted_like_those_of_overrides(tmp_path: Path) -> None:
+def test_names_in_a_study_file_may_be_dotted_like_the_names_in_overrides(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(
         "search.seed: {choice: [1, 2]}\nsearch: {training.optimizer.lr: {uniform: [0.1, 0.2]}}\n"
@@ -100,7 +100,7 @@ def test_invalid_names_and_numbers_in_a_study_file_are_refused(tmp_path: Path, m
     assert fault in str(caught.value)
 
 
-def test_a_baseline_uses_the_training_settings_of_the_study_but_its_published_method(tmp_path: Path) -> None:
+def test_a_baseline_uses_its_published_method_with_the_training_settings_of_the_study(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(yaml.safe_dump(GOOD | {"config": {"training": {"epochs": 3}, "loss": {"temperature": 9.0}}}))
     study = load_study(file)

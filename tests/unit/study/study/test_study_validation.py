@@ -567,7 +567,7 @@ def refused(file: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("content", "told"), [pytest.param(*case, id=name) for name, *case in BROKEN])
-def test_an_invalid_study_file_is_refused_with_line_key_rule_and_fix(
+def test_an_invalid_study_file_is_refused_and_the_error_states_line_key_rule_and_fix(
     content: str | bytes, told: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "space.yaml"

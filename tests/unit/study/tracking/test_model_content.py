@@ -49,7 +49,7 @@ def test_the_signature_has_one_binary_input_column_and_three_named_outputs(model
     assert Image.open(io.BytesIO(model.input_example["image"][0])).size == (3, 2)
 
 
-def test_the_served_model_requires_only_pinned_packages_without_torch(tmp_path: Path) -> None:
+def test_the_served_model_requires_only_pinned_packages_and_not_torch(tmp_path: Path) -> None:
     lines = model_content(tmp_path / "student.onnx", np.zeros((1, 2, 3), np.uint8))["pip_requirements"]
     assert [line.split("==")[0] for line in lines] == ["numpy", "onnxruntime", "pandas", "pillow"]
     code = ast.parse(Path(served_student.__file__).read_text())
