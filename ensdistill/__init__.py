@@ -115,7 +115,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """Imports a public name on first use, so that commands without torch start quickly (PEP 562)."""
+    """Imports a public name on first use, so that commands that do not use torch start quickly (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)

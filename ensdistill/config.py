@@ -1,4 +1,4 @@
-"""Typed settings of one distillation: builds a `Config` from YAML, presets and dotted overrides, and writes YAML."""
+"""Typed settings of one distillation: `Config`, built from YAML, presets and dotted overrides, and written as YAML."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def settings_of(given: Any) -> Any:
         given: An object with a method `as_settings`, or any other value.
 
     Returns:
-        The result of `as_settings()`; any other value unchanged.
+        The result of `as_settings()`; a value without this method is returned unchanged.
     """
     as_settings = getattr(given, "as_settings", None)
     return as_settings() if callable(as_settings) else given
@@ -61,15 +61,15 @@ class Teachers(Settings):
     checkpoints: list[TeacherFile] = setting(
         [], "Trained networks to add to the ensemble; each entry has a path, a model and, optionally, mean and std."
     )
-    # Excluded from files and hashes while empty, so that earlier hashes without these settings stay valid.
+    # Excluded from files and hashes while empty, so that hashes from before these settings existed stay valid.
     networks: list[InMemoryTeacher] = setting(
         [], "Trained networks from a Python program; see ensdistill.TeacherEnsemble.", exclude_if=operator.not_
     )
     predictions: str = setting(
         "",
         "A .npz file with predictions for every image, for teachers that are not torch networks. It contains an array "
-        "train_logits or train_probabilities (M,N,classes), and similar arrays validation_..., test_... and "
-        "unlabeled_... for each of these splits in the data.",
+        "train_logits or train_probabilities (M,N,classes). For each further split of the data, it contains the "
+        "corresponding array validation_..., test_... or unlabeled_....",
         file=True,
         exclude_if=operator.not_,
     )
@@ -101,7 +101,7 @@ class Config(Settings):
     data: DataSettings = setting(Digits(), "Data set and sizes of its splits.")
     model: Model = setting(Convnet(), "Architecture of the student.")
     teachers: Annotated[Teachers, BeforeValidator(settings_of)] = setting(Teachers(), "Teacher ensemble.")
-    student: StudentSettings = setting(Single(), "How one network represents several functions.")
+    student: StudentSettings = setting(Single(), "How the subnetworks of the student are represented in one network.")
     perturbation: Perturbation = setting(
         NoPerturbation(), "Perturbation of the inputs on which teachers and student are compared."
     )
@@ -111,8 +111,8 @@ class Config(Settings):
     schedule: list[ScheduledChange] = setting(
         [],
         "Settings that change during training: a list of {after_epoch, set}. after_epoch is the last epoch before the "
-        "change; set contains the new values, keyed by dotted name. training.optimizer.lr and all settings of "
-        "perturbation and loss except kind can change.",
+        "change; set contains the new values, keyed by dotted name. Only training.optimizer.lr and the settings of "
+        "perturbation and loss, except kind, can change.",
         exclude_if=operator.not_,  # excluded while empty, so that earlier files and hashes without it stay valid
     )
     metrics: list[OwnMetric] = setting(
@@ -251,7 +251,7 @@ class Config(Settings):
         return self._override(new) if new else self.prefix_until(0)
 
     def prefix_until(self, epoch: int) -> "Config":
-        """Returns the settings that determine all epochs up to this one, without the changes that are scheduled later.
+        """Returns the settings that determine all epochs up to the given one; changes for later epochs are removed.
 
         Args:
             epoch: Number of the epoch; the first is 1.
@@ -259,7 +259,7 @@ class Config(Settings):
         return self.model_copy(update={"schedule": [change for change in self.schedule if change.after_epoch < epoch]})
 
     def hash_until(self, epoch: int) -> str:
-        """Returns the hash of the settings that determine the result of all epochs up to this one.
+        """Returns the hash of the settings that determine the result of all epochs up to the given one.
 
         The length of the training is excluded if no epoch depends on it, so that such a training can be
         extended from its checkpoint.
@@ -294,7 +294,8 @@ def content_hash(value: Any) -> str:
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Returns the Config of a preset or YAML file, with overrides applied.
 
-    Relative paths in a file are resolved against its folder, relative paths in overrides against the current folder.
+    Relative paths in a file are resolved against the folder of the file, and those in overrides against the current
+    folder.
 
     Args:
         source: Name of a preset, or path of a YAML file.
@@ -439,7 +440,7 @@ def nest(dotted: Mapping[str, Any]) -> YamlDict:
 
 
 def _put(place: YamlDict, key: str, value: Any, name: str) -> None:
-    """Sets one value; a mapping is merged into an existing one."""
+    """Sets one value; a mapping is merged into an existing mapping."""
     if key not in place:
         place[key] = deepcopy(value)
     elif isinstance(value, Mapping) and isinstance(place[key], dict):
@@ -464,7 +465,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> YamlDict:
 
 
 def to_yaml(config: Config, comment: str = "") -> str:
-    """Returns all settings as YAML that `load_config` reads as an equal Config.
+    """Returns all settings as YAML, from which `load_config` builds an equal Config.
 
     Args:
         config: The settings.

@@ -26,14 +26,14 @@ class ConfigIssue:
 
     Attributes:
         path: Parts of the dotted name of the setting, for example ("data", "path"); empty for the whole file.
-        rule: The broken rule or the problem, without the name: "must be at most 1". In the text, the value replaces
-            `{value}` or follows the rule.
+        rule: The broken rule or the problem, without the name of the setting: "must be at most 1". In the text, the
+            value replaces `{value}` or follows the rule.
         value: The given value; `NO_VALUE` if the message contains no value.
         hint: The fix as a sentence without a full stop, or None.
         code: Kind of the issue, for code that must not depend on the wording.
         given: Other settings, with the values for which the issue occurs; in the text, they replace the name.
         cause: The underlying issue.
-        origin: Prefix of the text: file and line, or the option of a command line.
+        origin: Prefix of the text: the file and the line, or the command-line option.
     """
 
     path: tuple[str | int, ...]
@@ -99,14 +99,14 @@ def teacher_name(teacher: int) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Returns a value as text for messages: null, true and false as in YAML, long values shortened."""
+    """Returns a value as text for messages: null, true and false are written as in YAML, and long values shortened."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return _short.repr(value)
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value that JSON can represent; other values become text."""
+    """Returns the value in a form that JSON can represent; values of other types are converted to strings."""
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -172,7 +172,7 @@ class DataError(EnsdistillError):
 class MachineError(DataError):
     """A machine that cannot train: its disk is full, or its files or versions differ from those of a study.
 
-    The settings of a trial are not the cause: the study stops, and resumes after the fix.
+    The cause is not a setting of a trial, so the study stops. It can be resumed after the fix.
     """
 
 

@@ -1,4 +1,4 @@
-"""Tasks that the commands run: loads data and teachers, and distills one student into a folder."""
+"""Tasks that the commands run: load data and teachers, and distill one student into a folder."""
 
 import contextlib
 import sys
@@ -40,7 +40,7 @@ def load_inputs(
     train: Trainer = train_teachers,
     check: Callable[[DataSplits], None] | None = None,
 ) -> tuple[DataSplits, TeacherEnsemble]:
-    """Returns the data on the device and the trained ensemble, with a progress bar while teachers are trained.
+    """Returns the data on the device and the trained ensemble; shows a progress bar while teachers are trained.
 
     Args:
         config: Settings of the run.
@@ -51,7 +51,8 @@ def load_inputs(
         check: Function that raises an error if the data are insufficient; called before any teacher is trained.
 
     Raises:
-        ConfigError: One of the configs cannot be trained on these data; raised before any teacher is trained.
+        ConfigError: A student or teacher of one of the configs cannot be trained on these data; raised before any
+            teacher is trained.
         DataError: The data or the teachers cannot be read.
     """
     data = load_data(config.data, studies).to(pick_device(device))

@@ -44,8 +44,8 @@ def subnetwork_targets(teachers: Tensor, subnetworks: int) -> Tensor:
 def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns a uniformly random ordered pair of different teachers, and the pair of subnetworks that they teach.
 
-    If K = M, both pairs contain the same two indices. If K < M, the two subnetworks can coincide. If K > M, one of each
-    teacher's subnetworks is drawn.
+    If K = M, both pairs contain the same two indices. If K < M, the two subnetworks can coincide. If K > M, one
+    subnetwork is drawn at random for each teacher, from those that it teaches.
 
     Args:
         teachers: Number of teachers M, at least 2.

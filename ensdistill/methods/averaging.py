@@ -1,8 +1,8 @@
 """Fourth component of a method: the weights that are evaluated and exported.
 
-To add an average, add one class to this file. A settings class, called with the student, returns a `WeightAverage`.
-The average is updated after every step and every epoch, and returns the averaged student. `Student.merged` then turns
-the subnetworks into one network.
+To add an average, add one settings class to this file; a call with the student returns a `WeightAverage`. This average
+is updated after every step and every epoch, and returns the averaged student. `Student.merged` then turns the
+subnetworks into one network.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class WeightAverage(Protocol):
         """
 
     def averaged(self, student: Student) -> Student:
-        """Returns the student to evaluate and export: a separate copy, or the unchanged student in training."""
+        """Returns the student to evaluate and export: an averaged copy, or the given student itself."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns a state; after `load_state_dict`, results are equal bit for bit."""
+        """Returns the state; an average restored from it gives equal results, bit for bit."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that was saved with the same settings and the same kind of student."""
@@ -108,12 +108,12 @@ class Ema(AveragingSettings):
         return self.start > 0
 
     def mix(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        """Returns the average of count + 1 weights.
+        """Returns the average over count + 1 steps of one weight tensor.
 
         Args:
-            average: Average of the first `count` weights.
-            current: The next weights, of the same shape.
-            count: Number of weights in `average`, at least 1.
+            average: Average over the first `count` steps.
+            current: The tensor after the next step, of the same shape.
+            count: Number of steps in `average`, at least 1.
         """
         decay = torch.tensor(self.decay, dtype=torch.float64, device=average.device)
         share = (1 - decay) / (1 - decay ** (count + 1)) if self.debias else 1 - decay
@@ -144,9 +144,9 @@ class Lawa(AveragingSettings):
     """Latest weight averaging: theta' = 1/k sum_{i<k} theta_{t - i v}, the mean of the last k states, v steps apart.
 
     By default the states are those at the end of epochs (Kaddour 2022, section 2). With `window_fraction` = f, the k
-    states lie evenly in the last fraction f of all T steps, v = f T / k, at least one step: long and short trainings
-    then have windows of the same share. The newest state is less than v steps old. Ajroldi et al. 2025 recommend
-    windows of about 1 % of the steps.
+    states are spread evenly over the last fraction f of all T steps, so v = f T / k, but at least one step. The window
+    is then the same fraction of a long and of a short training. The newest state is less than v steps old. Ajroldi et
+    al. 2025 recommend windows of about 1 % of the steps.
     """
 
     kind: Literal["lawa"] = "lawa"
@@ -216,7 +216,7 @@ class _StepAverage(_NoAverage):
     """A running average, by default the arithmetic mean, of the weights after every step."""
 
     def __init__(self, student: Student, start: float, mix: Callable[..., Tensor] | None) -> None:
-        from torch.optim.swa_utils import AveragedModel  # imported here, because this module imports torch
+        from torch.optim.swa_utils import AveragedModel  # imported here, because it imports torch
 
         self.start = start
         self.model = AveragedModel(student, avg_fn=mix)
@@ -247,7 +247,7 @@ class _EpochAverage(_StepAverage):
 
 
 class _WindowAverage(_NoAverage):
-    """The mean of the weights, including BatchNorm statistics, at the end of each of the last `last` epochs."""
+    """The mean of the weights at the end of each of the last `window` epochs, including BatchNorm statistics."""
 
     def __init__(self, last: int) -> None:
         self.window = last
@@ -270,7 +270,7 @@ class _WindowAverage(_NoAverage):
 
 
 class _StepWindowAverage(_WindowAverage):
-    """The mean of the weights after the last steps that lie `spacing`, a fraction of the training, apart."""
+    """The mean of the weights after the last `window` steps at intervals of `spacing`, a fraction of the training."""
 
     def __init__(self, last: int, spacing: float) -> None:
         super().__init__(last)
@@ -278,7 +278,7 @@ class _StepWindowAverage(_WindowAverage):
         self.passed = 0  # number of multiples of the spacing that the training has passed
 
     def update(self, student: Student, progress: float) -> None:
-        passed = int(progress / self.spacing + 1e-6)  # the last step of a spacing counts, despite rounding
+        passed = int(progress / self.spacing + 1e-6)  # the tolerance compensates for rounding at an exact multiple
         if passed > self.passed:
             self._keep(student)
         self.passed = passed
@@ -353,7 +353,7 @@ def _with_mean(student: Student, states: list[Weights]) -> Student:
 
 
 def _mean(tensors: list[Tensor]) -> Tensor:
-    """Returns the mean of tensors with one shape; returns the last tensor if they are not floating-point tensors."""
+    """Returns the mean of tensors of the same shape, or the last tensor if they are equal or of an integer type."""
     last = tensors[-1]
     if not last.is_floating_point() or all(torch.equal(last, tensor) for tensor in tensors):
         return last

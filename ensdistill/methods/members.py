@@ -1,4 +1,4 @@
-"""Common interface of teachers and students: several classifiers, one call, and the combined output."""
+"""Common interface of teachers and students: several classifiers behind one call, and their combined output."""
 
 import hashlib
 import math
@@ -126,7 +126,7 @@ class CombinedClassifier(nn.Module):
     """Several classifiers as one network: images (B,C,H,W) -> logits (B,classes), with the cost of all members."""
 
     def __init__(self, members: MultiClassifier, how: str) -> None:
-        """Wraps a `MultiClassifier`; `how` as in `combine_members`."""
+        """Wraps a `MultiClassifier`; `how` has the same meaning as in `combine_members`."""
         super().__init__()
         self.members = members
         self.how = how

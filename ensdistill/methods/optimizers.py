@@ -169,7 +169,7 @@ class TorchOptim(OptimizerPiece):
     )
 
     def __call__(self, groups: Groups) -> Optimizer:
-        """Returns an optimizer of the class with this name.
+        """Returns an optimizer of the selected class.
 
         Raises:
             ConfigError: The class or an argument does not exist, or the class rejects the parameters.
@@ -185,7 +185,7 @@ class TorchOptim(OptimizerPiece):
             return make(groups, lr=self.lr, **self.arguments)  # type: ignore[no-any-return]
         except (TypeError, ValueError, RuntimeError) as error:
             rule = f"torch.optim.{self.name} cannot be used ({' '.join(str(error).split())[:200]})"
-            raise _issue("arguments", rule, hint="correct them, or use another optimizer") from error
+            raise _issue("arguments", rule, hint="correct the arguments, or use another optimizer") from error
 
     def _class(self) -> Any:
         """Returns the class of the optimizer."""
@@ -196,7 +196,7 @@ class TorchOptim(OptimizerPiece):
         return known[self.name]
 
     def _unknown_argument(self, name: str, takes: Any) -> ConfigError:
-        """Returns the error for an argument that the class does not accept, or that another setting sets."""
+        """Returns the error for an argument that the class does not accept, or for which a separate setting exists."""
         known = [one for one in takes if one not in _SET_ELSEWHERE]
         if name in _SET_ELSEWHERE:
             return _issue("arguments", f"{name} is a separate setting", hint=f"set training.optimizer.{name}")

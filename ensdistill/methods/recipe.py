@@ -42,8 +42,9 @@ class Training(Settings):
     )
     lr_schedule: Literal["cosine", "linear", "multistep", "constant"] = setting(
         "cosine",
-        "Learning rate after the warm-up: half a cosine; constant for half of the training and then decreased linearly "
-        "until 90 % of the training; divided by 10 at 5/8, 6/8 and 7/8 of the training; or constant.",
+        "Learning rate after the warm-up. `cosine` follows half a cosine. `linear` is constant for the first half of "
+        "the training and then decreases linearly until 90 % of the training. `multistep` is divided by 10 at 5/8, 6/8 "
+        "and 7/8 of the training. `constant` does not change.",
     )
     warmup_epochs: int = setting(1, "Number of epochs of linear warm-up.", ge=0, le=100_000)
     warmup_steps: int | None = setting(
@@ -154,7 +155,7 @@ class Training(Settings):
             torch.nn.utils.clip_grad_norm_(student.parameters(), self.max_grad_norm)
 
     def selected_epoch(self, number: int | None = None) -> str:
-        """Returns a text that states which epoch a student's weights come from.
+        """Returns a phrase that names the epoch from which a student's weights are taken.
 
         Args:
             number: Number of the epoch, if it is known.
@@ -193,7 +194,7 @@ class Training(Settings):
         return self.optimizer.lr * self._share(now, warmup, total)
 
     def _share(self, now: int, warmup: int, total: int) -> float:
-        """Returns the fraction of lr after the warm-up; all arguments are in steps or all in epochs, `now` from 0."""
+        """Returns the fraction of lr after the warm-up; all arguments are steps or all are epochs, counted from 0."""
         if self.lr_schedule == "cosine":
             height = 0.5 * (1 + math.cos(math.pi * (now - warmup) / max(1, total - warmup)))
         elif self.lr_schedule == "linear":

@@ -14,7 +14,7 @@ _SECTIONS = ("perturbation", "loss")
 
 
 def can_change(name: str) -> bool:
-    """Returns whether a setting can change during training, because it is read at every step and used nowhere else.
+    """Returns whether a setting can change during training: such a setting is read at every step and nowhere else.
 
     Args:
         name: Dotted name of the setting, such as `loss.alpha`.
@@ -28,7 +28,7 @@ class ScheduledChange(Settings):
 
     after_epoch: int = setting(..., "Last epoch before the change.", ge=1)
     set: dict[str, Any] = setting(
-        ..., "New values, keyed by dotted name; each is valid until its next change or the end.", min_length=1
+        ..., "New values, keyed by dotted name; each applies until it changes again or training ends.", min_length=1
     )
 
     def issues(self, last: int, epochs: int) -> Iterator[ConfigIssue]:

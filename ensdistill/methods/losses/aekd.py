@@ -25,8 +25,8 @@ class AeKd(TeacherWeightedLoss):
     C = 1/M, the loss is the mean over teachers.
 
     Du et al. 2020 (AE-KD), equations 9 to 11, and their official code. The official solver stops at its starting point
-    if gradients are small; this solver does not depend on the scale of the gradients. The official code has two
-    variants; only the variant on logits is implemented, not the variant on features (hint term).
+    if gradients are small; the solution found here does not depend on the scale of the gradients. The official code has
+    two variants; only the variant on logits is implemented, not the variant on features (hint term).
     """
 
     kind: Literal["aekd"] = "aekd"

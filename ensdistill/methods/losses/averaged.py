@@ -17,15 +17,16 @@ class Averaged(WeightedDistillationLoss):
 
     L = (1 - alpha) CE(labels, student) + alpha T^2 KL(average teacher || student)
 
-    The averages `tempered_probabilities` and `losses` have the same gradient; their values differ by T^2
-    times the Jensen-Shannon divergence of the teachers. The other averages define different targets.
-    Hinton et al. 2015, section 2.
+    The averages `tempered_probabilities` and `losses` give the same gradient; the two losses differ by T^2 times the
+    Jensen-Shannon divergence of the teachers. The other averages define different targets. Hinton et al. 2015,
+    section 2.
     """
 
     kind: Literal["averaged"] = "averaged"
     average: Literal["tempered_probabilities", "probabilities", "logits", "losses"] = setting(
         "tempered_probabilities",
-        "Quantity averaged over teachers: probabilities at T, probabilities at 1 (tempered later), logits, or losses.",
+        "Quantity averaged over teachers: probabilities at temperature T; probabilities at temperature 1, which are "
+        "tempered after averaging; logits; or losses.",
     )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:

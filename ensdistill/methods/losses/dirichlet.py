@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-LARGEST = 30.0  # maximum of |log alpha|; beyond this bound, rounding removes all digits of the loss
+LARGEST = 30.0  # maximum of |log alpha|; beyond this bound, rounding removes all significant digits of the loss
 CLOSEST = 1e-4  # nats; minimum divergence of the teachers
 
 
@@ -23,8 +23,8 @@ class End2(WeightedDistillationLoss):
     L = (1 - alpha) CE(labels, student) - alpha mean_m log Dir(p_m; alpha),   p_m = softmax(t_m / T), smoothed
 
     The predictive mean alpha / sum alpha is the softmax. T is constant here; the paper anneals T from 10 to 1. Unlike
-    in the paper, ln alpha is clipped to [-30, 30]; beyond that range, rounding removes all digits of the loss, and its
-    gradient is zero. Malinin, Mlodozeniec and Gales 2020 (Ensemble Distribution Distillation), section 3.
+    in the paper, ln alpha is clipped to [-30, 30]. Beyond that range, rounding removes all significant digits of the
+    loss, and the gradient is zero. Malinin, Mlodozeniec and Gales 2020 (Ensemble Distribution Distillation), section 3.
     """
 
     kind: Literal["end2"] = "end2"
@@ -50,7 +50,9 @@ class End2(WeightedDistillationLoss):
 
 
 class ProxyEnd2(WeightedDistillationLoss):
-    """Divergence of the student's Dirichlet distribution from the teachers' best fit, alpha = exp(outputs) + 1.
+    """Divergence between the student's Dirichlet distribution, alpha = exp(outputs) + 1, and that of the teachers.
+
+    The parameters beta of the teachers' Dirichlet distribution approximate the maximum-likelihood fit:
 
     p = mean_m p_m,   beta_0 = (c - 1) / (2 mean_m KL(p || p_m)),   beta = p beta_0 + 1
 
@@ -59,7 +61,7 @@ class ProxyEnd2(WeightedDistillationLoss):
 
     Two bounds are not in the paper. The mean divergence of the teachers is at least 1e-4 nats, so that beta_0 is finite
     (at most 5000 (c - 1)) where the teachers agree. ln alpha is clipped to [-30, 30]; beyond that range, rounding
-    removes all digits of the loss, and its gradient is zero. Both divergences are computed in float64.
+    removes all significant digits of the loss, and the gradient is zero. Both divergences are computed in float64.
     """
 
     kind: Literal["proxy_end2"] = "proxy_end2"
@@ -70,7 +72,7 @@ class ProxyEnd2(WeightedDistillationLoss):
     )
 
     def head(self) -> nn.Module:
-        """Returns ln(exp(z) + 1), whose softmax is the predictive mean alpha / sum alpha."""
+        """Returns a module with the output ln(exp(z) + 1); the softmax of this output is the mean alpha / sum alpha."""
         return nn.Softplus()
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ class ProxyEnd2(WeightedDistillationLoss):
         alpha = _alpha(student)
         log_p = (teachers.double() / self.temperature).log_softmax(-1)
         p = log_p.exp().mean(0)
-        terms = torch.where(p > 0, p * (safe_log(p) - log_p), 0.0)  # 0 where all teachers give a class probability 0
+        terms = torch.where(p > 0, p * (safe_log(p) - log_p), 0.0)  # 0 where a class has probability 0 for all teachers
         divergence = terms.sum(-1).mean(0).clamp(min=CLOSEST)
         precision = ((p.shape[-1] - 1) / (2 * divergence)).unsqueeze(-1)
         if self.divergence == "proxy":

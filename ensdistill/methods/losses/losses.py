@@ -102,7 +102,7 @@ def kl_divergence(targets: Tensor, student: Tensor, temperature: float) -> Tenso
 
 
 def kl_per_example(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Returns T^2 KL(targets || softmax(student / T)) for each example, (...,B); arguments as in `kl_divergence`."""
+    """Returns T^2 KL(targets || softmax(student / T)) for each example, (...,B); for arguments, see `kl_divergence`."""
     return temperature**2 * kl_divergence_from_log(targets, (student / temperature).log_softmax(-1))
 
 
@@ -149,10 +149,13 @@ def teacher_losses(teachers: Tensor, labels: Tensor) -> Tensor:
 
 
 def others_losses_weights(losses: Tensor) -> Tensor:
-    """Returns teacher weights (M,B) that sum to 1 over teachers: the other teachers' share of the sum of exp(loss).
+    """Returns teacher weights (M,B): the share of the other teachers in the sum of exp(loss), divided by M - 1.
 
     Args:
-        losses: Losses (M,B) of the teachers in nats. A single teacher has weight 1.
+        losses: Losses (M,B) of the teachers in nats.
+
+    Returns:
+        Weights that sum to 1 over teachers; a single teacher has weight 1.
 
     References:
         Zhang, Chen and Wang 2022 (CA-MKD).

@@ -12,12 +12,12 @@ def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
 
     The problem is solved for b_m = a_m |g_m| / min |g|, with the cosines between the g_m instead of G. The lengths of
     the g_m can then differ by any factor: for a long vector, a_m is small but b_m is not. In G itself, short vectors
-    would be lost in rounding. The solver is a primal active-set method. It starts at equal weights, moves to the
-    minimum over the free weights, and stops at the first bound. At a minimum, it frees the weight that violates its
-    multiplier condition most.
+    would be lost in rounding. The solver is a primal active-set method. It starts at equal weights, moves towards the
+    minimum over the free weights, and stops at the first bound. At a minimum, it frees the weight with the largest
+    violation of the multiplier condition.
 
     Args:
-        gram: G_mn = g_m . g_n, (M,M), positive semidefinite, in any scale.
+        gram: G_mn = g_m . g_n, (M,M), positive semidefinite, of any scale.
         cap: Upper bound C; at or below 1/M all weights are equal.
 
     Returns:

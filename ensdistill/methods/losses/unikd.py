@@ -46,8 +46,8 @@ class UniKd(DistillationLoss):
     )
     disagreement: Literal["jensen_shannon", "pairwise_kl", "variance", "deviation"] = setting(
         "jensen_shannon",
-        "Weight u of an unlabeled image: mean KL(p_i || mean), mean KL(p_i || p_j), summed variance over teachers, "
-        "or mean standard deviation over teachers.",
+        "Weight u of an unlabeled image: mean KL(p_i || mean); mean KL(p_i || p_j); variance over teachers, summed "
+        "over classes; or standard deviation over teachers, averaged over classes.",
     )
     normalize: bool = setting(False, "Divide u by its batch mean, so that the scale of u does not affect the loss.")
 
@@ -139,6 +139,6 @@ def _pairwise_kl(teachers: Tensor) -> Tensor:
 
 
 def _mean(losses: Tensor, among: Tensor) -> Tensor:
-    """Returns the mean of (...,B) over leading axes and masked images (B,), a scalar; zero if the mask is empty."""
+    """Returns the mean of losses (...,B) over leading axes and the images in the mask (B,); zero for an empty mask."""
     counted = among.expand_as(losses).to(losses.dtype)
     return (losses * counted).sum() / counted.sum().clamp(min=1)

@@ -25,7 +25,7 @@ Labels: TypeAlias = "list[tuple[float, Tensor]]"  # shares with sum 1, and class
 class InputPerturbation(Piece):
     """Base of all perturbations."""
 
-    label_images: Literal["clean", "perturbed"] = setting("clean", "Images of the label term.")
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Images on which the label term is computed.")
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
@@ -46,7 +46,7 @@ class InputPerturbation(Piece):
     def with_labels(
         self, x: Tensor, labels: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> tuple[Tensor, Labels]:
-        """Returns the perturbed images, and the labels of the images of the label term.
+        """Returns the perturbed images and the labels for the label term.
 
         A perturbation that changes the meaning of labels overrides this method. The loss is sum_i
         share_i loss(labels_i).
@@ -68,7 +68,9 @@ class NoPerturbation(InputPerturbation):
     """x' = x: teachers and student are evaluated on the training images themselves."""
 
     kind: Literal["none"] = "none"
-    label_images: Literal["perturbed"] = setting("perturbed", "Images of the label term; has no effect here.")
+    label_images: Literal["perturbed"] = setting(
+        "perturbed", "Images on which the label term is computed; has no effect here."
+    )
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams

@@ -21,7 +21,7 @@ class Gaussian(StepPerturbation):
     """x' = clip(x + eta n), n ~ N(0, I): the random baseline of Nam et al. 2021, section 4."""
 
     kind: Literal["gaussian"] = "gaussian"
-    label_images: Literal["clean", "perturbed"] = setting("clean", "Images of the label term.")
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Images on which the label term is computed.")
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
@@ -42,12 +42,12 @@ class Ods(StepPerturbation):
 
     kind: Literal["ods"] = "ods"
     temperature: float = setting(1.0, "Softmax temperature T of the teacher's outputs.", ge=0.05, le=100)
-    label_images: Literal["clean", "perturbed"] = setting("clean", "Images of the label term.")
+    label_images: Literal["clean", "perturbed"] = setting("clean", "Images on which the label term is computed.")
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns images of the shape and range of x (B,C,H,W); k is from `streams.host`, w from `streams.device`."""
+        """Returns images of the shape and range of x (B,C,H,W), with k from `streams.host` and w from `streams.device`."""
         teacher = int(torch.randint(len(ensemble), (), generator=streams.host))
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -64,7 +64,7 @@ class Ods(StepPerturbation):
 class ConfOds(Ods):
     """ODS in which each image's step is scaled by the teacher's confidence, max_c softmax(t_k(x) / T)_c.
 
-    Images with a confident prediction are moved further. Nam et al. 2021 (Diversity Matters), section 3.
+    The step is longer for an image with a confident prediction. Nam et al. 2021 (Diversity Matters), section 3.
     """
 
     kind: Literal["conf_ods"] = "conf_ods"  # type: ignore[assignment]
@@ -86,12 +86,12 @@ class TDivSDiv(StepPerturbation):
     """
 
     kind: Literal["tdiv_sdiv"] = "tdiv_sdiv"
-    label_images: Literal["clean", "perturbed"] = setting("perturbed", "Images of the label term.")
+    label_images: Literal["clean", "perturbed"] = setting("perturbed", "Images on which the label term is computed.")
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns images of the shape and range of x (B,C,H,W); `streams.host` draws a teacher and a subnetwork."""
+        """Returns images of the shape and range of x (B,C,H,W); both pairs are drawn from `streams.host`."""
         teachers, subnetworks = sample_pair(len(ensemble), len(student), streams.host)
         return self._step(x, self.direction(x, ensemble, student, teachers, subnetworks))
 

@@ -28,19 +28,20 @@ class MixturePerturbation(InputPerturbation):
     )
     label_images: Literal["clean", "perturbed"] = setting(
         "perturbed",
-        "Images of the label term: the mixtures, with both labels weighted by the shares; or the clean images.",
+        "Images on which the label term is computed: the mixtures, with both labels weighted by their shares; or the "
+        "clean images.",
     )
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns mixtures of the shape and range of x (B,C,H,W); all numbers are drawn from `streams.host`."""
+        """Returns mixtures of the shape and range of x (B,C,H,W); all random numbers are drawn from `streams.host`."""
         return self._mix(x, streams.host)[0]
 
     def with_labels(
         self, x: Tensor, labels: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> tuple[Tensor, Labels]:
-        """Returns the mixtures, and the labels of the images of the label term.
+        """Returns the mixtures and the labels for the label term.
 
         Args:
             x: Images (B,C,H,W) in [0,1].
@@ -86,7 +87,7 @@ class MixUp(MixturePerturbation):
 
 
 class CutMix(MixturePerturbation):
-    """Images in which a rectangle is replaced by that of another image.
+    """Images in which a rectangle is replaced by the same rectangle of another image.
 
     The sides of the rectangle are sqrt(1 - lambda) H and sqrt(1 - lambda) W, rounded down, lambda ~ Beta(alpha,
     alpha). Its center is a random pixel, and the rectangle is clipped at the borders. The rectangle and the

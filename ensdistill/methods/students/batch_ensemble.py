@@ -27,9 +27,9 @@ class BatchEnsemble(StudentPiece):
     """Converts the convolutional and linear layers of a network to rank-one ensembles.
 
     The defaults are those of LatentBE. Factors start at exactly one, so that all subnetworks are initially equal and
-    only their different teachers separate them. Factors decay towards one, and use the full gradient of their
-    subnetwork's loss (K times their part of the mean loss's gradient). At the end, the subnetworks are merged. Nam et
-    al. 2022, section 3, and their official code.
+    differ later only because their teachers differ. Factors decay towards one. The gradient of a factor is that of the
+    loss of its subnetwork, which is K times the gradient of the mean loss. At the end, the subnetworks are merged. Nam
+    et al. 2022, section 3, and their official code.
 
     Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ from these defaults.
     Factors start at random values, do not decay, and use the gradient of the mean loss. Each subnetwork has a separate
@@ -49,7 +49,9 @@ class BatchEnsemble(StudentPiece):
     factor_gradient: Literal["sum", "mean"] = setting(
         "sum", "Loss that defines the gradient of a factor: the sum over subnetworks (K times larger), or the mean."
     )
-    factor_lr: float = setting(1.0, "Learning rate of the factors relative to the shared weights.", gt=0, le=100)
+    factor_lr: float = setting(
+        1.0, "Learning rate of the factors, relative to that of the shared weights.", gt=0, le=100
+    )
     factor_decay: Literal["to_one", "none"] = setting("to_one", "Whether weight decay pulls factors towards one.")
     bias: Literal["shared", "per_member"] = setting(
         "shared", "One shared bias, scaled by s, or one unscaled bias per subnetwork."

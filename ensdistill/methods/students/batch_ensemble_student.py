@@ -24,7 +24,8 @@ _CANNOT = "student.kind: batch_ensemble cannot convert this network ({}); use an
 class ActiveMembers:
     """The subnetworks that a student currently runs; all its layers share one object.
 
-    Not re-entrant: an arbitrary network cannot pass an argument through, so `forward` sets it for one call at a time.
+    Not re-entrant: an arbitrary network cannot pass an argument on to its layers, so `forward` stores the selection
+    here during one call.
     """
 
     members: Sequence[int] | None = None  # None: all members, in order

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class ActiveBranches:
     """The branches that currently run; all branched layers of one student share one object.
 
-    Not re-entrant: an arbitrary network cannot pass an argument through, so `forward` sets it for one call at a time.
+    Not re-entrant: an arbitrary network cannot pass an argument on to its layers, so `forward` stores the selection
+    here during one call.
     """
 
     members: Sequence[int] | None = None  # None: all branches, in order
@@ -35,7 +36,7 @@ class ActiveBranches:
         if self.split:
             raise ConfigError(
                 "student.kind: branches requires a network that runs its parts in the order in which it registers "
-                "them, but this one does not; reorder them, or use another student"
+                "them, but this network does not; reorder the parts, or use another student"
             )
 
 
@@ -109,7 +110,7 @@ def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
 
 
 def _shuffled(part: nn.Module) -> nn.Module:
-    """Returns a copy of the part in which the values of each weight tensor are shuffled; frozen tensors are kept."""
+    """Returns a copy of the part with the values of each weight tensor shuffled; frozen tensors are not changed."""
     copy = deepcopy(part)
     with torch.no_grad():
         for p in filter(lambda p: p.requires_grad, copy.parameters()):
