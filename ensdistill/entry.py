@@ -26,7 +26,7 @@ def run(module: str) -> int:
     try:
         os.getcwd()
     except OSError as error:  # checked first, because otherwise torch ends the process with an unrelated message
-        print(f"error: the current folder cannot be used ({error.strerror}); change to another one", file=sys.stderr)
+        print(f"error: the current folder cannot be used ({error.strerror}); change to another folder", file=sys.stderr)
         return 2
     try:
         command = importlib.import_module(module).main

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ensdistill.evaluation.metrics import brier, ece, nll
 
-COLDEST, HOTTEST = 0.05, 20.0  # bounds of tau, far outside the range of trained networks
+COLDEST, HOTTEST = 0.05, 20.0  # bounds of tau, far beyond the temperatures of trained networks
 FAR_BELOW = -1e300  # finite, so that 0 * FAR_BELOW = 0; exp(FAR_BELOW / tau) = 0 for every allowed temperature
 
 
@@ -60,7 +60,7 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
         return Fitted(math.nan, False)
     if not (lead > 0).any():
         return Fitted(1.0, False)
-    if at_hot >= 0 or slope(cold) <= 0:  # the slope increases with beta, so there is no root inside
+    if at_hot >= 0 or slope(cold) <= 0:  # the slope increases with beta, so the interval has no root
         return Fitted(HOTTEST if at_hot >= 0 else COLDEST, False)
     return Fitted(math.exp(-brentq(slope, hot, cold, xtol=1e-12)), True)
 

@@ -37,7 +37,7 @@ def class_accuracies(confusion: Tensor) -> list[float | None]:
 
 
 def most_confused(confusions: Sequence[Tensor]) -> list[int]:
-    """Returns at most `CLASSES` classes, those with the most errors in these matrices, in ascending order.
+    """Returns the indices of the classes with the most errors in these matrices, at most `CLASSES`, in ascending order.
 
     An error is counted for both the true and the predicted class, so that confused pairs of classes stay together.
     """

@@ -1,9 +1,9 @@
 """Image corruptions, computed on demand, to measure the robustness of a network.
 
 This is a small set of corruptions, after Hendrycks and Dietterich 2019 (Benchmarking neural network robustness to
-common corruptions and perturbations). Noise, brightness and contrast use the constants of their CIFAR-10-C. The
-strengths of blur and pixelation are relative to the image side, so that they apply to images of any size. The set is
-NOT CIFAR-10-C, and results are not comparable with results on CIFAR-10-C.
+common corruptions and perturbations). Noise, brightness and contrast use the constants of CIFAR-10-C from this paper.
+The strengths of blur and pixelation are relative to the image side, so that they apply to images of any size. The set
+is NOT CIFAR-10-C, and results are not comparable with results on CIFAR-10-C.
 """
 
 import math
@@ -66,7 +66,7 @@ def gaussian_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tenso
 def gaussian_blur(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Returns the convolution with a Gaussian, truncated at 4 sigma; sigma is a fraction of the smaller side.
 
-    The border is replicated.
+    The pixels on the border are repeated beyond it.
     """
     sigma = share * min(x.shape[2:])
     radius = math.ceil(4 * sigma)
@@ -93,7 +93,7 @@ def contrast(x: Tensor, factor: float, generator: torch.Generator) -> Tensor:
 
 
 def pixelate(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Averages the image over the squares of a coarser grid, with `share` times as many squares as pixels per side.
+    """Averages the image over the squares of a coarser grid; `share` is the number of squares per pixel on each side.
 
     A pixel on the border between two squares is a mixture of both squares, weighted by area.
     """

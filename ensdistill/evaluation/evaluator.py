@@ -93,7 +93,7 @@ class Evaluator:
         return row | model_complexity(network, self.shape)
 
     def teachers(self) -> dict[str, Any]:
-        """Returns the metrics of the teachers; empty if they are not available.
+        """Returns the metrics of the teachers; an empty dictionary without teachers.
 
         Returns:
             `ensemble`: metrics and diversity of the ensemble; `members`: metrics of each teacher; `curve`: calibrated
@@ -187,15 +187,15 @@ def mean_metrics(rows: Sequence[Metrics]) -> Metrics:
 
 
 def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:
-    """Returns the size and the cost of a network in its inference form, the form in which teachers run.
+    """Returns the size and the cost of a network in its inference form, which teachers also use.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
         shape: Channels, height and width of an image.
 
     Returns:
-        `parameters`, and `flops` per image: multiplications and additions in convolutions and matrix products. Empty
-        for a teacher with stored predictions.
+        `parameters`, and `flops` per image: multiplications and additions in convolutions and matrix products. The
+        result is empty for a teacher with stored predictions.
     """
     if isinstance(network, StoredTeacher):
         return {}
@@ -219,7 +219,7 @@ def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Met
     Returns:
         For each corruption, the metrics at severity 1, 2, ..., 5.
     """
-    images = split.images[:]  # read once from a store
+    images = split.images[:]  # a single read, also from a store
     return {
         name: [evaluate(network, Split(corrupt(images, name, s, seed=0), split.labels)) for s in SEVERITIES]
         for name in CORRUPTIONS

@@ -69,7 +69,7 @@ def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, de
     """Returns the cost of a network with preprocessing: the time for one uint8 image of size PHOTO.
 
     Args:
-        bare: Cost of the network alone; the sizes and operations are kept, because interpolation has no parameters.
+        bare: Cost of the network alone; its sizes and operations are kept, because interpolation has no parameters.
         classifier: Images uint8 (N,H,W,C) of any size -> any outputs.
         channels: Channels of an image.
         device: Device of the measurement.
@@ -79,7 +79,7 @@ def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, de
 
 
 def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
-    """Returns the time in milliseconds for one image in the inference form, on one thread.
+    """Returns the time in milliseconds for one image on one thread, with the network in its inference form.
 
     The result is the time of the fastest of up to 50 runs, because this run is disturbed least by other processes.
 
@@ -94,9 +94,9 @@ def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
 
 
 def photo_latency_ms(classifier: nn.Module, channels: int, device: torch.device) -> float:
-    """Returns the milliseconds of one uint8 image of size PHOTO, which the classifier resizes first.
+    """Returns the time in milliseconds for one uint8 image of size PHOTO, including the resize by the classifier.
 
-    It is the time of the fastest run on one thread, as for `latency_ms`.
+    As in `latency_ms`, the result is the time of the fastest run on one thread.
 
     Args:
         classifier: Images uint8 (N,H,W,C) of any size -> any outputs.
@@ -138,7 +138,7 @@ def _milliseconds(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str
 
 
 def _run_times(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, list[float]]:
-    """Returns the seconds of each run, keyed by network; runs alternate, so that other load affects all networks."""
+    """Returns the seconds of each run, keyed by network; networks alternate, so that other load affects all of them."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     begun = time.perf_counter()
     for turn in range(MOST + 1):

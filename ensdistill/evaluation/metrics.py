@@ -1,7 +1,7 @@
 """Classification metrics, computed in float64 from log-probabilities (B,classes) and labels (B,).
 
-`BUILT_IN` lists the metrics. The evaluation, the objectives and their directions, the report and the help are
-generated from this list.
+`BUILT_IN` lists the metrics. The evaluation, the report, the help, and the objectives with their directions are derived
+from this list.
 """
 
 from __future__ import annotations

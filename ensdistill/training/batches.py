@@ -46,7 +46,7 @@ class Batches:
         self._device = data.train.images.device
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Yields the shuffled and augmented batches of an epoch; 1 is the first."""
+        """Yields the shuffled and augmented batches of an epoch; the first epoch has number 1."""
         training, data = self._config.training, self._data
         labeled = self._order("order", number, len(data.train), training.batch_size)
         unlabeled = self._order(UNLABELED_STREAM, number, len(data.unlabeled), training.unlabeled_batch_size)
@@ -74,7 +74,7 @@ class Batches:
 
     @cached_property
     def _logits(self) -> Tensor | None:
-        """Teacher logits of all images; None if steps change images, which does not depend on the schedule."""
+        """Teacher logits of all images; None if every step changes the images, which the schedule cannot affect."""
         return self._cache.logits(self._data, self._config)
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> list[Tensor]:

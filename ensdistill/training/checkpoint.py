@@ -13,10 +13,10 @@ from ensdistill.runtime.files import atomic_write
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Complete state of a run between two epochs; random streams are functions of seed and epoch and need no state.
+    """Complete state of a run between two epochs; random streams depend only on seed and epoch and have no state.
 
     Attributes:
-        identity: Hashes of the settings, the ensemble and the data, which determined the epochs so far.
+        identity: Hashes of the settings, the ensemble and the data that determined the completed epochs.
         epoch: Number of completed epochs.
         student: State of the network in training; after a merge, the state of the merged network.
         optimizer: State of the optimizer.
@@ -47,7 +47,7 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
-    """Writes a state; raises OSError with its number, for which torch raises a RuntimeError about positions."""
+    """Writes a state; raises the original OSError, which torch replaces with an unrelated RuntimeError."""
     try:
         with path.open("wb") as file:
             torch.save(state, file)

@@ -44,9 +44,9 @@ class EpochResult:
         number: Number of the epoch; 1 is the first.
         epochs: Total number of epochs of the training.
         loss: Mean training loss.
-        val: Validation metrics of the merged student of the selected epoch. `cnll` uses the temperature with the lowest
+        val: Validation metrics of the merged student in the selected epoch. `cnll` uses the temperature with the lowest
             NLL on the validation images; `at_chance` is 0 or 1.
-        subnetworks: Validation metrics of the mean probabilities of the subnetworks.
+        subnetworks: Validation metrics of the probabilities averaged over subnetworks.
         seconds: Duration of training and evaluation in this epoch.
         selected: Number of the selected epoch: this epoch, or the best epoch so far (`training.select_epoch`).
         last: Whether this is the last epoch: all epochs are completed, or training stopped early (`training.patience`).
@@ -76,8 +76,8 @@ def distill(
 class Distiller(Iterator[EpochResult]):
     """A run that trains one student, one epoch per iteration, on the device of the data and the teachers.
 
-    The iterator yields the metrics of each epoch. `student` and `save_checkpoint` refer to the
-    last epoch that was yielded.
+    The iterator yields the metrics of each epoch. `student` and `save_checkpoint` refer to the last epoch that was
+    yielded.
 
     Attributes:
         done: Number of completed epochs.
@@ -178,7 +178,7 @@ class Distiller(Iterator[EpochResult]):
         self.done = checkpoint.epoch
 
     def _identity(self, epoch: int) -> dict[str, str]:
-        """Returns the hashes of everything that determines the epochs up to this one."""
+        """Returns the hashes of everything that determines the epochs up to the given one."""
         settings = self.config.hash_until(epoch)
         return {"settings": settings, "ensemble": self.ensemble.identity, "data": self.data.identity}
 
@@ -230,7 +230,7 @@ class Distiller(Iterator[EpochResult]):
         self._selection.add(number, val, subnetworks, network)
 
     def _train(self, number: int) -> float:
-        """Trains one epoch and returns the mean loss. Without `on_progress`, only the end synchronizes the device."""
+        """Trains one epoch and returns the mean loss. Without `on_progress`, the device is synchronized only once."""
         config, steps = self.config.at_epoch(number), self._batches.steps
         streams = RandomStreams.of(config.seed, "perturbation", number, self.device)
         state = (self._student, self._optimizer, self._average)
@@ -271,7 +271,7 @@ class Distiller(Iterator[EpochResult]):
         return self._refreshed(self._average.averaged(self._student))
 
     def _shipped(self, student: Student) -> nn.Module:
-        """Returns the merged student in the memory layout of a loaded file, because the layout affects the outputs."""
+        """Returns the merged student in the memory layout of a loaded network; the layout affects the outputs."""
         return _contiguous(self._refreshed(student.merged()))
 
     def _refreshed(self, network: nn.Module) -> nn.Module:
@@ -285,7 +285,7 @@ class Distiller(Iterator[EpochResult]):
 
 
 def _contiguous(network: nn.Module) -> nn.Module:
-    """Changes the memory layout of all tensors in a network to that of a loaded file, in place; returns the network."""
+    """Changes the memory layout of a network, in place, to that of a loaded network, and returns the network."""
     for tensor in chain(network.parameters(), network.buffers()):  # `to` skips tensors with one channel
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     return network

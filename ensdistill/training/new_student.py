@@ -23,8 +23,8 @@ def new_student(config: Config, data: DataSplits, start: bool = False) -> Studen
     Args:
         config: The settings.
         data: The images.
-        start: Whether the student will be trained; if so, it starts from `model.weights`, with the
-            required parts frozen.
+        start: Whether the student will be trained; if so, it starts from `model.weights`, and the parts in
+            `model.freeze` are frozen.
 
     Raises:
         ConfigError: The model or the student is incompatible with the images.
@@ -52,7 +52,7 @@ def check_data(config: Config, data: DataSplits) -> None:
     _check_class_weights("training", config.training, data)
     if config.training.unlabeled_batch_size and not len(data.unlabeled):
         raise ConfigError(
-            "training.unlabeled_batch_size: there are no unlabeled images; lower data.train_size or set this to 0"
+            "training.unlabeled_batch_size: there are no unlabeled images; lower data.train_size, or use the value 0"
         )
 
 
@@ -64,7 +64,7 @@ def _check_batch(name: str, batch_size: int, data: DataSplits) -> None:
 
 
 def _check_class_weights(name: str, training: Training, data: DataSplits) -> None:
-    """Raises ConfigError unless there are no class weights, or exactly one for each class."""
+    """Raises ConfigError if class weights are given, but not exactly one for each class."""
     try:
         weights_of_classes(training.class_weights, data.train.labels, data.class_names)
     except ConfigError as error:

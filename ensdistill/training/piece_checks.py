@@ -29,7 +29,7 @@ from ensdistill.settings.calls import misfit
 from ensdistill.settings.pieces import Piece, is_own
 
 T = TypeVar("T")
-TEACHERS = 2  # number of student copies that replace trained teachers
+TEACHERS = 2  # number of copies of the student that replace trained teachers in a check
 
 
 def called(section: str, piece: Piece, *arguments: Any) -> Any:

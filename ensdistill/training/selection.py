@@ -15,7 +15,7 @@ class EpochSelection:
     """State of the epoch selection during one run.
 
     Attributes:
-        epoch: Number of the selected epoch; 0 before the first.
+        epoch: Number of the selected epoch; 0 before the first epoch.
         val: Validation metrics of the selected epoch.
         subnetworks: Validation metrics of the subnetworks in the selected epoch.
         weights: State dict of the exported network of the selected epoch; empty if the last epoch is always selected.

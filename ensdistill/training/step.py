@@ -90,7 +90,7 @@ def _parts(
 
 
 def _loss(context: StepContext, teachers: MultiClassifier, images: Tensor, labels: Tensor) -> Tensor:
-    """Returns the loss of the student on images (B,C,H,W), a scalar; arguments as in `distill_step`."""
+    """Returns the loss of the student on images (B,C,H,W), a scalar; for the arguments, see `distill_step`."""
     config, student = context.config, context.student
     with config.training.autocast(images.device, scaled=False):
         shown, mixed = config.perturbation.with_labels(images, labels, teachers, student, context.streams)

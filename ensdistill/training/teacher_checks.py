@@ -47,7 +47,7 @@ def check_given(ensemble: TeacherEnsemble, data: DataSplits) -> None:
 
 
 def check_numbers(networks: Sequence[nn.Module], split: Split, size: int = 1000) -> None:
-    """Checks that the outputs of all teachers on a split are numbers; locates the cause if a student has diverged.
+    """Checks that the outputs of all teachers on a split are numbers; used to explain why a student has diverged.
 
     Args:
         networks: Networks in evaluation mode; each maps images (B,C,H,W) in [0,1] to logits (B,classes).

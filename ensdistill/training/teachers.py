@@ -192,13 +192,13 @@ def check_trained_teachers(config: Config, data: DataSplits) -> None:
 
 
 def _of_teachers(issue: ConfigIssue) -> ConfigIssue:
-    """Returns an issue of a teacher's own settings under the names that they have in the settings of a run."""
+    """Returns the issue with the name that a setting of a teacher has in the settings of a run, `teachers...`."""
     return issue.below("teachers") if issue.path else replace(issue, origin="teachers.")
 
 
 @contextmanager
 def _warnings_of_teachers() -> Iterator[None]:
-    """Issues the warnings about a teacher's own settings again, under their names in the settings of a run."""
+    """Replaces the names of a teacher's settings in warnings by their names in the settings of a run."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         yield
@@ -235,7 +235,7 @@ def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -
         store: Folder of the teachers.
 
     Yields:
-        The number of completed epochs after each epoch; for a stored teacher, once, with all epochs.
+        The number of completed epochs, after each epoch; for a stored teacher, only the total number of epochs.
 
     Raises:
         DivergedError: The loss became infinite or NaN; the message names the teacher.
