@@ -92,7 +92,9 @@ def _evaluate(program: Program) -> None:
     group.add_argument(
         "--split", choices=["validation", "test"], default="validation", help="split to evaluate on (validation)"
     )
-    group.add_argument("--ood", metavar="CONFIG", help="AUROC for distinguishing these images from the data of CONFIG")
+    group.add_argument(
+        "--ood", metavar="CONFIG", help="AUROC for distinguishing the evaluated images from those of CONFIG"
+    )
     group.add_argument(
         "--corruptions", action="store_true", help="accuracy and NLL under corruptions of severity 1 to 5"
     )
@@ -151,7 +153,7 @@ def _predict(program: Program) -> None:
     group.add_argument(
         "--format",
         choices=list(WRITERS),
-        help="format of the predictions (by the suffix of FILE, otherwise table)",
+        help="format of the predictions (given by the suffix of FILE, otherwise table)",
     )
     group.add_argument("--out", metavar="FILE", help="file to which the predictions are written")
 
@@ -163,7 +165,7 @@ def _add_config(sub: HelpParser, *, of_run: bool = False) -> None:
     where = " or the folder of a run" if of_run else ""
     sub.add_argument("config", metavar="CONFIG", help=f"a preset ({', '.join(presets())}), a YAML file{where}")
     if of_run:
-        sentence = f"weights of the student ({STUDENT_FILE} next to CONFIG, or of its run)"
+        sentence = f"weights of the student ({STUDENT_FILE} next to CONFIG or in the folder of the run)"
         sub.add_argument("--student", metavar="FILE", help=sentence)
     sub.group("settings").add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting; may be repeated"

@@ -17,18 +17,18 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.progress_bar import progress
 from ensdistill.runtime.text import SHOWN, counted, printable
 
-STDIN = "-"  # argument that replaces images: their paths are read from standard input
+STDIN = "-"  # argument instead of images: the paths of the images are read from standard input
 MANY = 1000  # with fewer images, a progress bar would disappear too soon
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images to classify, and one sentence per reason for files that are skipped in folders and zip files.
+    """Images to classify, and one sentence for each reason why files in folders and zip files are left out.
 
     Attributes:
         files: The images, in the order of the arguments.
         left_out: Sentences about files that are hidden or not images.
-        unread: Sentences about possible images that cannot be read: broken links, folders without permission.
+        unread: Sentences about possible images that cannot be read, such as broken links or unreadable folders.
     """
 
     files: list[ImageFile]
@@ -64,7 +64,7 @@ class PredictionLog:
             print(printable(sentence), file=sys.stderr)
 
     def remark(self, what: str, place: str) -> None:
-        """Counts a remark about an image, with the names of the first images."""
+        """Counts a remark about an image, and stores the names of the first images."""
         self._remarks[what] += 1
         if len(self._examples[what]) < SHOWN:
             self._examples[what].append(place)

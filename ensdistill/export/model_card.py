@@ -236,7 +236,7 @@ def _license(weights_license: str) -> str:
     stated = (
         f"These weights are published under `{weights_license}`."
         if weights_license
-        else "No license of these weights was stated."
+        else "No license was stated for these weights."
     )
     return (
         f"{stated} The permitted use also depends on the license of the images on which the student and the teachers "
@@ -286,6 +286,6 @@ def _costs(costs: Mapping[str, InferenceCost]) -> str:
     head = ["", "weights", "parameters", "MFLOP per image", *(f"ms, batch {batch}" for batch in BATCHES)]
     return (
         f"{markdown_table(head, [[network, *cost.in_words()] for network, cost in costs.items()])}\n\n"
-        "BatchNorm is folded into convolutions. Times are medians in PyTorch on one thread. The row of an image size "
-        "includes the resize of one uint8 image of this size."
+        "BatchNorm is folded into convolutions. Times are medians in PyTorch on one thread. The row with an image size "
+        "includes the time to resize one uint8 image of this size."
     )

@@ -49,7 +49,7 @@ def locate_run(options: argparse.Namespace) -> LocatedRun:
     if found is None:
         alone = f"dee, top1_agreement and cost require the teachers: `{next_command('teachers', options)}` trains them"
     elif run.ensemble is None:
-        alone = "no dee, top1_agreement and cost, because this student was trained with other teachers"
+        alone = "dee, top1_agreement and cost are missing, because this student was trained with other teachers"
     return LocatedRun(run, path, alone)
 
 
@@ -62,7 +62,7 @@ def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
     Args:
         studies: Folder of all results.
         config: Settings of the run.
-        data: Identity of the images; if empty, the folder of the first run is returned.
+        data: Identity of the images; if empty, the folder without a hash of the images is returned.
     """
     first = Path(studies) / "runs" / config.hash
     if not data or not (first / STUDENT_FILE).is_file():

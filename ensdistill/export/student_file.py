@@ -150,12 +150,12 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
             )
         raise DataError(
             f"{weights}: this student was trained with other settings ({metadata.get('settings')}, now {config.hash}); "
-            "give its settings, or distill again"
+            "give the settings of the student, or distill again"
         )
     if metadata.get("data") != data.identity:
         raise DataError(
             f"{weights}: this student was trained with other images ({metadata.get('data')}, now {data.identity}); "
-            "restore them, or distill again"
+            "restore those images, or distill again"
         )
     learnt_from = metadata.get("ensemble", "unknown")
     its_own = found if found is not None and found.identity == learnt_from else None
@@ -238,7 +238,11 @@ def resize_of(config: Config) -> Resize:
 
 
 def resize_in(path: Path, metadata: Mapping[str, str]) -> Resize:
-    """Returns how images with another aspect ratio were fitted during training; arguments as in `parse_metadata`.
+    """Returns how images with another aspect ratio were fitted during training.
+
+    Args:
+        path: The file, for the message.
+        metadata: Metadata of the file.
 
     Raises:
         DataError: The value is unknown.
@@ -246,7 +250,7 @@ def resize_in(path: Path, metadata: Mapping[str, str]) -> Resize:
     try:
         return _RESIZE.validate_python(metadata.get("resize", DEFAULT_RESIZE))
     except ValueError as error:
-        raise DataError(f"{path}: its metadata have an unknown resize; export the student again") from error
+        raise DataError(f"{path}: the resize in its metadata is unknown; export the student again") from error
 
 
 def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> Config:
@@ -267,14 +271,14 @@ def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> C
 
 
 def _check_size(path: Path, config: Config, shape: Shape, class_names: tuple[str, ...]) -> None:
-    """Raises DataError if the settings describe a larger network than the file has weights, before it takes memory."""
+    """Raises DataError if the network in the settings has more values than the file; allocates no memory for it."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         described = sum(value.numel() for value in config.model(shape, len(class_names)).state_dict().values())
     if described > (stored := count_values(path)):
         raise DataError(
-            f"{path}: its settings describe a network with {described:,} values, but it has {stored:,}; export the "
-            "student again"
+            f"{path}: its settings describe a network with {described:,} values, but the file contains {stored:,}; "
+            "export the student again"
         )
 
 

@@ -72,7 +72,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_error(path: str | Path, error: OSError, fix: str = "") -> DataError:
-    """Returns the error of a file or folder that cannot be written.
+    """Returns the error for a file or folder that cannot be written.
 
     Args:
         path: The file or folder.

@@ -1,6 +1,6 @@
 """Lazy import of torch and NumPy, for modules with both settings and mathematics.
 
-Reading settings requires neither library, and torch alone takes two seconds to import. Such a module begins with
+Reading settings requires neither library, and torch alone takes two seconds to import. A module with both begins with
 
     from __future__ import annotations
     from ensdistill.runtime.lazy import torch

@@ -45,7 +45,8 @@ def console(stderr: bool = False) -> Console:
 
 def _console(stderr: bool, width: int | None = None) -> Console:
     silent: bool | None = False if is_silent() else None  # False also disables live panels
-    notebook: bool | None = False if Console().is_jupyter else None  # the streams of a notebook claim to be terminals
+    # the streams of a notebook report that they are terminals
+    notebook: bool | None = False if Console().is_jupyter else None
     return Console(
         stderr=stderr,
         highlight=False,

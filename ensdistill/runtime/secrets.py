@@ -1,8 +1,8 @@
 """Removal of passwords and tokens from text.
 
-All text that leaves the process passes through `without_secrets`: it is printed, logged, written to the files of a
-study or sent to MLflow. Three kinds of secrets are hidden: credentials in any URI of the text, secrets registered with
-`register`, and values of environment variables such as MLFLOW_TRACKING_TOKEN.
+All text that is printed, logged, written to the files of a study or sent to MLflow passes through `without_secrets`.
+Three kinds of secrets are hidden: credentials in any URI of the text, secrets registered with `register`, and values of
+environment variables such as MLFLOW_TRACKING_TOKEN.
 """
 
 import base64

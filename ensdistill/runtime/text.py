@@ -6,7 +6,7 @@ SHOWN = 10  # number of names in a message; further names are only counted
 
 
 def storable(text: str) -> str:
-    r"""Returns a text that UTF-8 can encode: bytes of a file name that are not UTF-8 become escapes such as `\xe9`."""
+    r"""Returns the text in a form that UTF-8 can encode: invalid bytes in a file name become escapes such as `\xe9`."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a surrogate pair, which cannot be part of a file name

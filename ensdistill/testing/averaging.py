@@ -1,4 +1,4 @@
-"""Contract for averages: they return a student for evaluation, and do not change the student that is trained."""
+"""Contract for averages: an average returns a student for evaluation and does not change the student in training."""
 
 import copy
 import io
@@ -102,7 +102,7 @@ class AveragingContract(Contract):
             average.epoch_ended(pupil, (n + 1) / 4, judge)
         assert equal(state(pupil), before)
 
-    def test_average_of_a_constant_student_is_that_student(self, piece: Any) -> None:
+    def test_average_of_constant_weights_equals_these_weights(self, piece: Any) -> None:
         pupil = student()
         average = piece(pupil)
         for n in range(4):
@@ -111,7 +111,7 @@ class AveragingContract(Contract):
         for mine, its in zip(average.averaged(pupil).parameters(), pupil.parameters(), strict=True):
             torch.testing.assert_close(mine, its)
 
-    def test_average_is_between_the_extremes_of_the_previous_weights(self, piece: Any) -> None:
+    def test_average_is_within_the_range_of_the_previous_weights(self, piece: Any) -> None:
         pupil = student()
         average = piece(pupil)
         seen = []

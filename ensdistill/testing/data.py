@@ -40,7 +40,7 @@ class DataSourceContract(Contract):
         assert len(images) == len(set(images)) == len(there)
         assert set(images) == set(there)
 
-    def test_data_depend_only_on_the_seed(self, piece: Any) -> None:
+    def test_images_and_their_order_depend_only_on_the_seed(self, piece: Any) -> None:
         data, same = load_data(piece), load_data(piece.model_copy())
         assert same.identity == data.identity
         assert torch.equal(same.train.images[:], data.train.images[:])

@@ -41,7 +41,7 @@ class MetricContract(Contract):
         assert certain.isneginf().any()
         assert math.isfinite(float(piece(certain, LABELS)))
 
-    def test_correct_predictions_are_at_least_as_good_as_random_ones(self, piece: Any) -> None:
+    def test_metric_of_correct_predictions_is_not_worse_than_that_of_random_predictions(self, piece: Any) -> None:
         right, random = (float(piece(predictions(share), LABELS)) for share in (0.99, 0.0))
         assert right >= random if piece.higher_is_better else right <= random
 

@@ -54,7 +54,7 @@ class OptimizerContract(Contract):
         assert all(not torch.equal(p, old) for p, old in zip(student.parameters(), before, strict=True))
         assert all(p.isfinite().all() for p in student.parameters())
 
-    def test_learning_rate_zero_changes_nothing(self, piece: Any) -> None:
+    def test_step_with_zero_learning_rate_changes_no_parameter(self, piece: Any) -> None:
         student, optimizer = start(piece)
         before = weights(student)
         move(student, optimizer, 0, 2, lr=0.0)

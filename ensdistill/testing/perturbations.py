@@ -45,7 +45,7 @@ class PerturbationContract(Contract):
         assert shown.min() >= 0
         assert shown.max() <= 1
 
-    def test_single_student_is_supported(self, piece: Any) -> None:
+    def test_student_without_subnetworks_is_supported(self, piece: Any) -> None:
         shown = piece(images(), ENSEMBLE, toy_student(Single(), DATA), streams())
         assert shown.isfinite().all()
 
@@ -95,14 +95,14 @@ class PerturbationContract(Contract):
         assert double.dtype == torch.float64
         assert_close(single.double(), double, atol=1e-4, rtol=0)
 
-    def test_bfloat16_images_stay_bfloat16_and_in_range(self, piece: Any) -> None:
+    def test_type_and_range_of_bfloat16_images_are_preserved(self, piece: Any) -> None:
         teachers, pupil = copy.deepcopy(ENSEMBLE).bfloat16(), student().bfloat16()
         shown = piece(images().bfloat16(), teachers, pupil, streams())
         assert shown.dtype == torch.bfloat16
         assert shown.isfinite().all()
         assert 0 <= shown.min() <= shown.max() <= 1
 
-    def test_shares_of_the_labels_add_up_to_one(self, piece: Any) -> None:
+    def test_label_shares_add_up_to_one(self, piece: Any) -> None:
         labels = torch.arange(6)
         shown, mixed = piece.with_labels(images(), labels, ENSEMBLE, student(), streams(3))
         assert torch.equal(shown, piece(images(), ENSEMBLE, student(), streams(3)))

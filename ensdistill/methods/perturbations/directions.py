@@ -47,7 +47,7 @@ class Ods(StepPerturbation):
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns images of the shape and range of x (B,C,H,W); `streams.host` draws k, and `streams.device` draws w."""
+        """Returns images of the shape and range of x (B,C,H,W); `streams.host` draws k, `streams.device` draws w."""
         teacher = int(torch.randint(len(ensemble), (), generator=streams.host))
         with torch.enable_grad():
             x = x.detach().requires_grad_()

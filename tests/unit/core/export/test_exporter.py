@@ -290,7 +290,7 @@ def test_a_huge_network_named_in_a_file_is_refused_before_it_is_built(
     save_weights(tmp_path / "student.safetensors", network, metadata | {"config": json.dumps(settings)})
     monkeypatch.setattr(student_file, "new_student", lambda *_: pytest.fail("the network was built"))
     with pytest.raises(
-        DataError, match=r"its settings describe a network with [\d,]+ values, but it has [\d,]+; export"
+        DataError, match=r"its settings describe a network with [\d,]+ values, but the file contains [\d,]+; export"
     ):
         load_deployable(tmp_path / "student.safetensors")
 
@@ -448,7 +448,7 @@ def test_without_a_license_the_card_states_that_no_license_was_given(run: Distil
     export_student(run, tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert front_matter(card)["license"] == "other"
-    assert "No license of these weights was stated" in card
+    assert "No license was stated for these weights" in card
 
 
 def test_the_card_of_a_student_without_distillation_mentions_no_teachers(digits: DataSplits, tmp_path: Path) -> None:
