@@ -31,7 +31,7 @@ class ImagePrediction:
     probabilities: np.ndarray
 
     def top(self, count: int) -> list[int]:
-        """Returns the indices of the most likely classes, in descending order of probability; ties keep class order."""
+        """Returns the indices of the most likely classes, most likely first; ties keep the order of the classes."""
         return [int(k) for k in np.argsort(-self.probabilities, kind="stable")[:count]]
 
 

@@ -35,8 +35,8 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
 
     The temperature is not identified in two cases. If every label is the most likely class of its image, NLL falls with
     tau or does not depend on tau. There is then no root, and the temperature is 1. If the network is no better than
-    chance, or the root is outside the bounds, the temperature is the nearer bound. A zero probability is zero at every
-    temperature, so an image whose label has zero probability does not influence tau.
+    chance, or the root is outside the bounds, the temperature is the nearer bound. A zero probability stays zero at
+    every temperature, so an image whose label has zero probability does not influence tau.
 
     Args:
         log_p: Log-probabilities (N,c); for several members, the logarithm of their mean probability.
@@ -84,7 +84,9 @@ def calibrated(log_p: Tensor, temperature: float) -> Tensor:
 
 
 def calibrated_metrics(log_p: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:
-    """Returns NLL (nats), Brier score and ECE after temperature scaling as cnll, cbrier, cece; accuracy is unchanged.
+    """Returns NLL (nats), Brier score and ECE after temperature scaling, under the names cnll, cbrier and cece.
+
+    Temperature scaling does not change the accuracy.
 
     Args:
         log_p: Log-probabilities (N,c) of the evaluated images.

@@ -72,7 +72,7 @@ def gaussian_blur(x: Tensor, share: float, generator: torch.Generator) -> Tensor
     radius = math.ceil(4 * sigma)
     offset = torch.arange(-radius, radius + 1, device=x.device) / sigma
     kernel = (-offset.square() / 2).softmax(0)
-    flat = F.pad(x.flatten(0, 1).unsqueeze(1), (radius,) * 4, mode="replicate")  # (B C,1,H,W), for separate channels
+    flat = F.pad(x.flatten(0, 1).unsqueeze(1), (radius,) * 4, mode="replicate")  # (B C,1,H,W): separate channels
     return F.conv2d(F.conv2d(flat, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1)).view_as(x)
 
 

@@ -124,8 +124,9 @@ class Evaluator:
             `images`: number of images. `networks`: for each network, the `ece`, the bins of the `reliability` diagram,
             and the mean `entropy` in each part, in nats. `ensemble`: the same data for the ensemble, or None.
             `teachers`: mean mutual information of the teachers in each part, in nats. Data per class and per image
-            (`class_diagnostics`): `class_names`; the most `confused` classes; for each network, `class_accuracy` and
-            `confusion` of these classes; the `wrong` and `disputed` images of the first network.
+            (`class_diagnostics`): `class_names`; the most `confused` classes; for each network, the `class_accuracy` of
+            all classes and the `confusion` of the most confused classes; the `wrong` and `disputed` images of the first
+            network.
         """
         predictions = [predict(network, self.split).cpu() for network in networks]
         apart, tenths = torch.empty(0), list[Tensor]()
@@ -219,7 +220,7 @@ def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Met
     Returns:
         For each corruption, the metrics at severity 1, 2, ..., 5.
     """
-    images = split.images[:]  # a single read, also from a store
+    images = split.images[:]  # read once, because the images may be in a store
     return {
         name: [evaluate(network, Split(corrupt(images, name, s, seed=0), split.labels)) for s in SEVERITIES]
         for name in CORRUPTIONS

@@ -52,7 +52,7 @@ def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device
     Args:
         networks: The networks, keyed by name.
         shape: Channels, height and width of an image.
-        device: Device of the measurement.
+        device: Device on which times are measured.
     """
     networks = {name: inference_form(network) for name, network in networks.items()}
     with deterministic(threads=1), torch.no_grad():
@@ -71,8 +71,8 @@ def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, de
     Args:
         bare: Cost of the network alone; its sizes and operations are kept, because interpolation has no parameters.
         classifier: Images uint8 (N,H,W,C) of any size -> any outputs.
-        channels: Channels of an image.
-        device: Device of the measurement.
+        channels: Number of channels of an image.
+        device: Device on which times are measured.
     """
     times = _photo_times(classifier, channels, device)
     return replace(bare, milliseconds={1: 1000 * median(times)})
@@ -86,7 +86,7 @@ def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
         shape: Channels, height and width of an image.
-        device: Device of the measurement.
+        device: Device on which the time is measured.
     """
     network = inference_form(network).to(device)
     with deterministic(threads=1), torch.no_grad():
@@ -100,8 +100,8 @@ def photo_latency_ms(classifier: nn.Module, channels: int, device: torch.device)
 
     Args:
         classifier: Images uint8 (N,H,W,C) of any size -> any outputs.
-        channels: Channels of an image.
-        device: Device of the measurement.
+        channels: Number of channels of an image.
+        device: Device on which the time is measured.
     """
     return 1000 * min(_photo_times(classifier, channels, device))
 

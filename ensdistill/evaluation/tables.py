@@ -127,7 +127,7 @@ def file_table(sizes: Mapping[str, int], differences: Mapping[str, float]) -> Ta
 
     Args:
         sizes: Size of each file in bytes, keyed by file name.
-        differences: Largest absolute difference of a logit, keyed by file name.
+        differences: Largest absolute logit difference, keyed by file name.
     """
     table = Table(title="files", title_justify="left")
     for column in ("", "size", "largest logit difference"):

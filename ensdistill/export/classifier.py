@@ -61,7 +61,7 @@ class Classifier:
 
 
 def open_classifier(path: str | Path) -> Classifier:
-    """Opens an exported file, or the first of student.safetensors, student.onnx and student.pt2 in a folder.
+    """Opens an exported file; in a folder, the first of student.safetensors, student.onnx and student.pt2 that exists.
 
     Safetensors and ONNX files are safe to open from any source. torch can execute code from a .pt2 file.
 
@@ -116,7 +116,7 @@ def open_pt2(path: Path) -> Classifier:
     Raises:
         DataError: The file is damaged, or was not written by `ensdistill export`.
     """
-    notes = {"class_names": ""}  # torch does not fill an empty dictionary
+    notes = {"class_names": ""}  # torch reads only keys that the dictionary already contains
     try:
         with quietly():
             program = torch.export.load(path, extra_files=notes).module()

@@ -36,7 +36,7 @@ class ExportResult:
         checked: Number of validation images in the comparison.
         metrics: Metrics on validation images, keyed by network.
         prices: Inference cost of `student`, `WITH_RESIZE` and, if available, `ensemble`.
-        device: Device of the time measurement.
+        device: Device on which times were measured.
         warnings: Warnings about images, teachers and student, as rows from `ConfigIssue.as_row`.
     """
 
@@ -55,7 +55,7 @@ class ExportResult:
         sizes = " and ".join(f"{width}x{height}" for height, width in PHOTOS)
         return (
             f"logits: compared on {self.checked} validation images, in batches of {', '.join(map(str, BATCHES))}\n"
-            f"resize: images of {sizes} pixels differ by at most {self.resized:.1e} in a probability\n"
+            f"resize: probabilities for images of {sizes} pixels differ by at most {self.resized:.1e}\n"
             "cost: measured with BatchNorm folded into convolutions\n"
             f"times: medians in PyTorch on one thread ({self.device}), measured alternately"
         )

@@ -191,7 +191,7 @@ def _settings(run: DistillationRun) -> str:
     rows |= {section: _words(getattr(config, section)) for section in sections}
     count = "Stored predictions" if config.teachers.predictions else counted(config.teachers.total, "teacher")
     return (
-        f"{count}, ensemble hash `{run.learnt_from}`. All settings, hash `{config.hash}`, are "
+        f"{count} (ensemble hash `{run.learnt_from}`). All settings (hash `{config.hash}`) are "
         f"in `config.yaml`; `ensdistill distill config.yaml` reproduces this student, given the data{_start(config)}."
         f" The weights are from {config.training.selected_epoch()}."
         f"{_plugins(config)}\n\n{markdown_table(['', 'settings'], list(rows.items()), ['settings'])}"

@@ -105,7 +105,7 @@ def _cannot(formats: str, error: Exception) -> ExportError:
 
 
 def _checked(student: DeployableClassifier, file: Classifier, images: Tensor) -> float:
-    """Returns the largest difference of a logit; raises ExportError if the difference exceeds LIMIT."""
+    """Returns the largest logit difference; raises ExportError if it exceeds LIMIT."""
     worst, start = 0.0, 0
     for size in BATCHES:
         batch = images[start : start + size].permute(0, 2, 3, 1)

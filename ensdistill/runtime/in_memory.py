@@ -20,5 +20,5 @@ def keep(content: str, value: Any) -> None:
 
 
 def kept(content: str) -> Any:
-    """Returns the object with a content hash, or None if this process has not stored it."""
+    """Returns the object with the given content hash, or None if this process has not stored it."""
     return _KEPT.get(content)

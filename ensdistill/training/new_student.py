@@ -80,7 +80,7 @@ def warn_of_unused(config: Config, data: DataSplits) -> None:
         found.append(ConfigIssue(("training", "precision"), rule))
     names = [name for name in ("label_smoothing", "class_weights") if name in training.model_dump()]
     if names and not _has_label_term(config, len(data.class_names)):
-        rule = f"has no effect, because the loss {config.loss.kind} has no label term with these weights"
+        rule = f"has no effect, because the loss {config.loss.kind} has no label term with its current weights"
         found += [ConfigIssue(("training", name), rule) for name in names]
     for issue in found:
         warnings.warn(SettingWarning(issue), stacklevel=2)

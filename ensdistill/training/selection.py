@@ -58,7 +58,7 @@ class EpochSelection:
         return val["accuracy"] if self._select == "best_accuracy" else -val["nll"]
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state from which `load_state_dict` resumes."""
+        """Returns the state that `load_state_dict` restores."""
         return dict(vars(self))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: Da
 
     Args:
         networks: Networks in evaluation mode; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
-        names: Names to use for the networks in messages.
+        names: Names of the networks in messages.
         data: The images.
 
     Raises:
