@@ -68,8 +68,8 @@ class Teachers(Settings):
     predictions: str = setting(
         "",
         "A .npz file with predictions for every image, for teachers that are not torch networks. It contains an array "
-        "train_logits or train_probabilities (M,N,classes). For each further split of the data, it contains the "
-        "corresponding array validation_..., test_... or unlabeled_....",
+        "train_logits or train_probabilities (M,N,classes). For each further split of the data, it contains a similar "
+        "array, whose name begins with validation, test or unlabeled.",
         file=True,
         exclude_if=operator.not_,
     )
@@ -397,7 +397,7 @@ def _parse_preset(name: str) -> YamlDict:
 
 
 def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlDict:
-    """Returns the base with the changes applied, at every depth.
+    """Returns the base settings with the changes applied at every level.
 
     Args:
         base: Nested settings.
@@ -433,7 +433,7 @@ def nest(dotted: Mapping[str, Any]) -> YamlDict:
         for part in path:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
-                rule = f"{part} is already set to one value ({{value}})"
+                rule = f"{part} is already set to a single value ({{value}})"
                 raise ConfigError(ConfigIssue(tuple(name.split(".")), rule, place))
         _put(place, last, value, name)
     return tree

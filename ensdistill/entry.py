@@ -10,7 +10,7 @@ import sysconfig
 import traceback
 from importlib.machinery import PathFinder
 
-TRACEBACK = "ENSDISTILL_TRACEBACK"  # environment variable; if set, unexpected errors print their traceback
+TRACEBACK = "ENSDISTILL_TRACEBACK"  # environment variable; if set, the traceback of an unexpected error is printed
 
 
 def run(module: str) -> int:

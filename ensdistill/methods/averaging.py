@@ -104,7 +104,7 @@ class Ema(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether averaging starts at a fraction of the training."""
+        """Whether averaging starts after a fraction of the training."""
         return self.start > 0
 
     def mix(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
@@ -136,7 +136,7 @@ class Swa(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether averaging starts at a fraction of the training."""
+        """Whether averaging starts after a fraction of the training."""
         return self.start > 0
 
 
@@ -180,7 +180,7 @@ class GreedySoup(AveragingSettings):
     """
 
     kind: Literal["greedy_soup"] = "greedy_soup"
-    max_candidates: int = setting(5, "Number of best epochs that are candidates for the soup.", ge=1, le=100)
+    max_candidates: int = setting(5, "Number of candidates for the soup, which are the best epochs.", ge=1, le=100)
     metric: Literal["accuracy", "nll"] = setting("accuracy", "Validation metric that ranks and selects the epochs.")
 
     def __call__(self, student: Student) -> WeightAverage:

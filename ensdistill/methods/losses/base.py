@@ -45,7 +45,9 @@ class WeightedDistillationLoss(DistillationLoss):
     """
 
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
-    alpha: float = setting(0.9, "Weight alpha of the distillation term; the label term has 1 - alpha.", ge=0, le=1)
+    alpha: float = setting(
+        0.9, "Weight alpha of the distillation term; the weight of the label term is 1 - alpha.", ge=0, le=1
+    )
     logit_standardization: bool = setting(False, "Standardize each image's logits in the distillation term.")
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:

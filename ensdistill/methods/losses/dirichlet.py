@@ -29,7 +29,9 @@ class End2(WeightedDistillationLoss):
 
     kind: Literal["end2"] = "end2"
     temperature: float = setting(1.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
-    alpha: float = setting(1.0, "Weight alpha of the distillation term; the label term has 1 - alpha.", ge=0, le=1)
+    alpha: float = setting(
+        1.0, "Weight alpha of the distillation term; the weight of the label term is 1 - alpha.", ge=0, le=1
+    )
     smoothing: float = setting(
         1e-4, "Weight of the uniform distribution in the probabilities of each teacher.", ge=0, le=1
     )
@@ -66,7 +68,9 @@ class ProxyEnd2(WeightedDistillationLoss):
 
     kind: Literal["proxy_end2"] = "proxy_end2"
     temperature: float = setting(1.0, "Softmax temperature of the teachers.", ge=0.05, le=100)
-    alpha: float = setting(1.0, "Weight alpha of the distillation term; the label term has 1 - alpha.", ge=0, le=1)
+    alpha: float = setting(
+        1.0, "Weight alpha of the distillation term; the weight of the label term is 1 - alpha.", ge=0, le=1
+    )
     divergence: Literal["proxy", "reverse"] = setting(
         "reverse", "Direction of the divergence; the paper recommends `reverse`."
     )

@@ -29,9 +29,15 @@ class Dist(WeightedDistillationLoss):
     """
 
     kind: Literal["dist"] = "dist"
-    alpha: float = setting(0.5, "Weight alpha of the distillation term; the label term has 1 - alpha.", ge=0, le=1)
-    between_classes: float = setting(2.0, "Weight beta of the relation between the classes of an image.", ge=0, le=1000)
-    within_class: float = setting(2.0, "Weight gamma of the relation between the images of a class.", ge=0, le=1000)
+    alpha: float = setting(
+        0.5, "Weight alpha of the distillation term; the weight of the label term is 1 - alpha.", ge=0, le=1
+    )
+    between_classes: float = setting(
+        2.0, "Weight beta of the relation between classes, computed for each image.", ge=0, le=1000
+    )
+    within_class: float = setting(
+        2.0, "Weight gamma of the relation between images, computed for each class.", ge=0, le=1000
+    )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
         exact = torch.promote_types(student.dtype, torch.float32)  # differences of nearly equal numbers

@@ -23,7 +23,9 @@ class OneToOne(WeightedDistillationLoss):
     """
 
     kind: Literal["one_to_one"] = "one_to_one"
-    alpha: float = setting(1.0, "Weight alpha of the distillation term; the label term has 1 - alpha.", ge=0, le=1)
+    alpha: float = setting(
+        1.0, "Weight alpha of the distillation term; the weight of the label term is 1 - alpha.", ge=0, le=1
+    )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
         tempered = (teachers / self.temperature).softmax(-1)

@@ -24,7 +24,7 @@ class Branches(StudentPiece):
     kind: Literal["branches"] = "branches"
     subnetworks: int = setting(4, "Number of branches K.", ge=1, le=64)
     branch_at: Literal["last_stage", "classifier"] = setting(
-        "last_stage", "First part of the network that is branched."
+        "last_stage", "Part of the network at which the branches begin."
     )
     merge: Literal["mean_of_logits", "sum_of_logits", "mean_of_probabilities"] = setting(
         "mean_of_logits", "How branch outputs are combined into one prediction."

@@ -1,4 +1,4 @@
-"""Base class of the settings of all students."""
+"""Base class of all student settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class StudentPiece(Piece):
-    """Base of the settings of all students."""
+    """Base class of all student settings."""
 
     def __call__(self, network: nn.Module) -> Student:
         """Returns a student that reuses the layers of a network; do not use the network afterwards.
