@@ -261,8 +261,8 @@ class Config(Settings):
     def hash_until(self, epoch: int) -> str:
         """Returns the hash of the settings that determine the result of all epochs up to the given one.
 
-        The length of the training is excluded if no epoch depends on it, so that such a training can be
-        extended from its checkpoint.
+        The length of the training is excluded if no epoch depends on it, so that such a run can be extended from its
+        checkpoint.
 
         Args:
             epoch: Number of the epoch; the first is 1.

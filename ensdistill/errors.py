@@ -201,4 +201,4 @@ class ExportError(EnsdistillError):
 
 
 class OutOfMemoryError(EnsdistillError):
-    """A training that requires more memory than is available."""
+    """A training run that requires more memory than is available."""

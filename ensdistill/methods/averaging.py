@@ -51,7 +51,7 @@ class WeightAverage(Protocol):
 
 
 class AveragingSettings(Piece):
-    """Base of all averages."""
+    """Base class of all averages."""
 
     refresh_batchnorm: bool = setting(
         True, "Re-estimate the BatchNorm statistics of the evaluated networks on the training images."

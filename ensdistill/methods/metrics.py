@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Metric(Piece):
-    """Base of all user-defined metrics.
+    """Base class of all user-defined metrics.
 
     Attributes:
         higher_is_better: Whether a higher value is better; every metric must define it.

@@ -28,7 +28,7 @@ _UNSUITABLE = ("Optimizer", "LBFGS", "SparseAdam")  # they require a closure or 
 
 
 class OptimizerPiece(Piece):
-    """Base of all optimizers."""
+    """Base class of all optimizers."""
 
     lr: float = setting(1e-3, "Peak learning rate.", gt=0, le=100)
     weight_decay: float = setting(0.0, "L2 decay of the parameters, added to the gradient.", ge=0, le=1)
@@ -78,7 +78,7 @@ def _folded(group: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Adaptive(OptimizerPiece):
-    """Base of the optimizers that keep running averages of the gradient and of the squared gradient."""
+    """Base class of the optimizers that keep running averages of the gradient and of the squared gradient."""
 
     beta1: float = setting(0.9, "Decay rate of the average gradient.", ge=0, lt=1)
     beta2: float = setting(0.999, "Decay rate of the average squared gradient.", ge=0, lt=1)

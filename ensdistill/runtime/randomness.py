@@ -1,6 +1,6 @@
 """Reproducibility: random streams that are pure functions of (seed, purpose, epoch), and deterministic sums.
 
-Resuming a training therefore requires no saved generator state.
+Resuming a training run therefore requires no saved generator state.
 """
 
 from __future__ import annotations

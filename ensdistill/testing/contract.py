@@ -1,4 +1,4 @@
-"""Base of all contract suites: each test runs once per piece."""
+"""Base class of all contract suites: each test runs once per piece."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from ensdistill.settings.pieces import Piece, kind_of
 
 
 class Contract:
-    """Base of all contract suites.
+    """Base class of all contract suites.
 
     Attributes:
         pieces: Instances to test. If empty, the class must define a fixture `piece`.

@@ -1,4 +1,4 @@
-"""Distillation of one student from one ensemble: the loop over epochs, evaluation, and exact resume."""
+"""Distillation of one student from one ensemble: the loop over epochs, evaluation, and resumption from a checkpoint."""
 
 import math
 import time

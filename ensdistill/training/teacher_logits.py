@@ -35,9 +35,9 @@ class CachedTeachers(MultiClassifier):
 class TeacherLogitCache:
     """Logits of one ensemble for all training images, shared by all runs that use the ensemble.
 
-    The cache can be pickled, so that workers receive the logits that were computed before they started. Whether a
-    training uses the cache depends only on its settings, and logits are always computed in the same way (float32, fixed
-    batches). Results therefore do not depend on which run filled the cache.
+    The cache can be pickled, so that workers receive the logits that were computed before they started. Whether a run
+    uses the cache depends only on the settings of the run, and logits are always computed in the same way (float32,
+    fixed batches). Results therefore do not depend on which run filled the cache.
 
     Attributes:
         ensemble: The teachers.

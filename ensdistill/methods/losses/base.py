@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class DistillationLoss(Piece):
-    """Base of all losses."""
+    """Base class of all losses."""
 
     def head(self) -> nn.Module | None:
         """Returns a module to append to the network of the student, or None.

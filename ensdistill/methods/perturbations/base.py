@@ -23,7 +23,7 @@ Labels: TypeAlias = "list[tuple[float, Tensor]]"  # shares with sum 1, and class
 
 
 class InputPerturbation(Piece):
-    """Base of all perturbations."""
+    """Base class of all perturbations."""
 
     label_images: Literal["clean", "perturbed"] = setting("clean", "Images on which the label term is computed.")
 
@@ -80,7 +80,7 @@ class NoPerturbation(InputPerturbation):
 
 
 class StepPerturbation(InputPerturbation):
-    """Base of perturbations that move each image by a step of fixed L2 length."""
+    """Base class of perturbations that move each image by a step of fixed L2 length."""
 
     step_size: float = setting(
         1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times larger.", ge=0, le=1

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MixturePerturbation(InputPerturbation):
-    """Base of perturbations that mix image b with image p(b); the permutation p and the share are drawn per batch."""
+    """Base class of perturbations that mix image b with image p(b); permutation p and share are drawn per batch."""
 
     alpha: float = setting(
         1.0, "Parameter of Beta(alpha, alpha), the distribution of the mixing share of a batch.", ge=0.05, le=100
