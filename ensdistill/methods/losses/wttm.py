@@ -18,8 +18,8 @@ class Wttm(WeightedDistillationLoss):
     L = (1 - alpha) CE(labels, student) + alpha mean_{m,b} Z_mb KL(q_mb / Z_mb || softmax(s_b))
 
     with q = softmax(t)^(1/T) and Z = sum_c q. Z is 1 if the teacher is certain, and c^(1 - 1/T) if all classes are
-    equally likely. Images on which a teacher is uncertain therefore have larger weights than other images. At T = 1, the
-    term is the unweighted KL divergence.
+    equally likely. Images on which a teacher is uncertain therefore have larger weights than other images. At T = 1,
+    the term is the unweighted KL divergence.
 
     Zheng and Yang 2024 (WTTM, ICLR) and their official code. The official code has one teacher and uses the exponent
     gamma = 1/T and the weights 1 and beta. Here, beta = alpha / (1 - alpha), and the term is averaged over teachers.
