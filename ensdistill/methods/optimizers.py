@@ -43,7 +43,7 @@ class OptimizerPiece(Piece):
         """Returns an optimizer for the given parameter groups.
 
         Args:
-            groups: Torch parameter groups, each with `params` and `weight_decay`. Before every step, the training sets
+            groups: Torch parameter groups, each with `params` and `weight_decay`. Before every step, the training loop sets
                 the `lr` of each group and multiplies the group's gradients by its `grad_scale`.
         """
         raise NotImplementedError
@@ -82,7 +82,7 @@ class _Adaptive(OptimizerPiece):
 
     beta1: float = setting(0.9, "Decay rate of the average gradient.", ge=0, lt=1)
     beta2: float = setting(0.999, "Decay rate of the average squared gradient.", ge=0, lt=1)
-    eps: float = setting(1e-8, "Number added to the root of the average squared gradient.", gt=0, le=1)
+    eps: float = setting(1e-8, "Number added to the square root of the average squared gradient.", gt=0, le=1)
 
     def _common(self) -> dict[str, Any]:
         """Returns the arguments that these optimizers share."""
@@ -139,12 +139,12 @@ class RAdam(_Adaptive):
 
 
 class RmsProp(OptimizerPiece):
-    """Gradient divided by the root of the average squared gradient. Hinton's lecture, 2012."""
+    """Gradient divided by the square root of the average squared gradient. Hinton's lecture, 2012."""
 
     kind: Literal["rmsprop"] = "rmsprop"
     lr: float = setting(0.01, "Peak learning rate.", gt=0, le=100)
     alpha: float = setting(0.99, "Decay rate of the average squared gradient.", ge=0, lt=1)
-    eps: float = setting(1e-8, "Number added to the root of the average squared gradient.", gt=0, le=1)
+    eps: float = setting(1e-8, "Number added to the square root of the average squared gradient.", gt=0, le=1)
     momentum: float = setting(0.0, "Momentum.", ge=0, lt=1)
     centered: bool = setting(False, "Divide by the standard deviation of the gradient.")
 
