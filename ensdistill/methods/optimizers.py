@@ -43,8 +43,8 @@ class OptimizerPiece(Piece):
         """Returns an optimizer for the given parameter groups.
 
         Args:
-            groups: Torch parameter groups, each with `params` and `weight_decay`. Before every step, the training loop sets
-                the `lr` of each group and multiplies the group's gradients by its `grad_scale`.
+            groups: Torch parameter groups, each with `params` and `weight_decay`. Before every step, the training loop
+                sets the `lr` of each group and multiplies the group's gradients by its `grad_scale`.
         """
         raise NotImplementedError
 
