@@ -42,7 +42,9 @@ class RungCorrelation:
 
 
 def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCorrelation]:
-    """Returns the rank correlations at the rungs of the scheduler, or at evenly spaced epochs. Deterministic.
+    """Returns the rank correlations at the rungs of the scheduler, or at evenly spaced epochs.
+
+    The result is deterministic.
 
     Args:
         trials: Trials of the study; only completed searched trials are used (see `SELECTED`).

@@ -1,4 +1,4 @@
-"""Winner, best baseline and ensemble side by side: calibration and uncertainty."""
+"""Calibration and uncertainty of the winner, the best baseline and the ensemble in one figure each."""
 
 from collections.abc import Iterator
 
