@@ -16,8 +16,8 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 study: $(READY)
 	$(BIN)/ensdistill-tune launch search_spaces/cluttered_digits.yaml $(if $(NAME),--name $(NAME))
 
-# Checks style and types, and runs the unit tests, which start no process, no Ray and no server. Less than 5 minutes on
-# two cores.
+# Checks style and types, and runs the unit tests, which start no process, no Ray and no server. Takes less than five
+# minutes on two cores.
 test: lint
 	$(PYTEST) -m "unit and not slow"
 
@@ -30,8 +30,8 @@ test-rest: docs
 # Runs all tests.
 test-all: test test-rest
 
-# Builds the documentation site in build/docs/; a warning is an error. Half a minute. All pages are built each time,
-# because they depend on the code.
+# Builds the documentation site in build/docs/; a warning is an error. All pages are built each time, because they
+# depend on the code. Takes half a minute.
 docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going -E -a -q -b html -d build/doctrees docs build/docs
 	@echo "documentation: build/docs/index.html"
@@ -47,7 +47,7 @@ golden: $(READY)
 
 # Kills the driver, workers or all processes of running studies twenty times; then simulates a thousand studies with a
 # faulty disk and a faulty MLflow; then runs 300 random sequences of launch, kill, resume, extend, enqueue, stop, move,
-# report and sync. 25 minutes.
+# report and sync. Takes 25 minutes.
 chaos: $(READY)
 	$(BIN)/python -m tests.end_to_end.chaos --kills 20
 	$(BIN)/python -m tests.simulation --seeds 1000
@@ -59,13 +59,13 @@ fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --count 500 --distill 20
 	$(BIN)/python -m tests.fuzz_data --count 500 --distill 20
 
-# Measures the speed of training steps and of studies, and compares it with the targets. 20 minutes on two cores that
-# are otherwise idle. The tables are kept in studies/bench.
+# Measures the speed of training steps and of studies, and compares it with the targets. The tables are kept in
+# studies/bench. Takes 20 minutes on two cores that are otherwise idle.
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench
 
-# Measures memory, decoding and batches with 50,000 images of 224 px, and compares them with the targets. 15 minutes and
-# 9 GB of disk.
+# Measures memory, decoding and batches with 50,000 images of 224 px, and compares them with the targets. Takes 15
+# minutes and 9 GB of disk.
 bench-data: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_data
 
@@ -75,13 +75,13 @@ bench-search: $(READY)
 	$(BIN)/python -m tests.benchmarks.search_speed --peers
 
 # Runs studies that train nothing: with 500 to 5,000 trials, and with 500 trials of 500 epochs. Measures milliseconds
-# per trial, memory, and the time of `status`, `report` and `export`. An hour on two cores that are otherwise idle.
+# per trial, memory, and the time of `status`, `report` and `export`. Takes an hour on two otherwise idle cores.
 scale: $(READY)
 	$(BIN)/python -m tests.benchmarks.scale
 	$(BIN)/python -m tests.benchmarks.scale --trials 500 --epochs 500 --search random
 
 # Checks one GPU: correctness, speed of training steps, data loading, and training runs that share the GPU. Writes a
-# JSON file. At most 8 minutes; requires no network.
+# JSON file. Takes at most 8 minutes and requires no network.
 gpu-check: $(READY)
 	$(BIN)/python -m tests.benchmarks.gpu_check
 

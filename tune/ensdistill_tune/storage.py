@@ -24,7 +24,7 @@ class StoredItem:
         name: `datasets/<hash>`, `teachers/<hash>` or `studies/<name>`.
         folder: Folder of the item.
         size: Size on disk in bytes.
-        used: Time of the last use, in seconds since 1970: when a teacher was trained, or the last event of a study.
+        used: Time of the last use, in seconds since 1970: training of the teacher, or last event of the study.
         in_use: Whether a process uses it now.
         content: Description of the content.
     """

@@ -98,7 +98,9 @@ def export_students(home: Path, wanted: ExportRequest, tell: OnExported) -> None
 
 
 def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem]:
-    """Returns the students of the best settings or of one trial; confirmed settings are represented by a replicate.
+    """Returns the students of the best settings, or the student of one trial.
+
+    The student of confirmed settings is that of their best replicate.
 
     Args:
         facts: Results of the study.

@@ -37,7 +37,7 @@ class Stage:
         baseline: Trial number of the best baseline; None without one.
         difference: Objective of the leader minus that of the best baseline, averaged over pairs with the same seed;
             None if there is no baseline or the leader is one.
-        outcome: Decision of the test whether the leader beats the best baseline: `better`, `worse` or `undecided`.
+        outcome: Result of the test of the leader against the best baseline: `better`, `worse` or `undecided`.
         dropped: Trial number of each dropped candidate, mapped to the trial number of the candidate ahead of it.
     """
 

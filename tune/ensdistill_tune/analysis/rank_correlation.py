@@ -15,8 +15,8 @@ FEWEST = 4  # minimum number of trials for a meaningful correlation
 RESAMPLES = 400
 EVENLY = 4  # number of evenly spaced epochs at which the correlation is computed if the scheduler has no rungs
 SELECTED = (
-    "Only completed trials can be compared. If early stopping was used, the completed trials are the better ones and "
-    "differ less. Their rank correlation is therefore lower than that of all trials would be."
+    "Only completed trials can be compared. Early stopping keeps the better trials, whose results differ less than "
+    "those of all trials. The rank correlation is therefore lower than it would be over all trials."
 )
 
 

@@ -49,7 +49,7 @@ class StudyResults:
         confirmed: Candidates of the confirmation, best mean first; empty before it has completed.
         stages: Stages of the completed confirmation.
         tested: Metrics of the last test evaluation; empty if the test set was not evaluated.
-        looks: Number of test evaluations, each of different students.
+        looks: Number of evaluations on the test set, each for different students.
         diagnostics: The content of diagnostics.json.
         studies: Folder that contains all studies.
         latency_machines: Machines on which latencies were measured.

@@ -62,7 +62,7 @@ def _no_distillation_won(
     if not rows or is_at_chance(*rows) or not won_without_teachers(study, order):
         return None
     others = "every distilled student"
-    rule = f"{NO_DISTILLATION}: `labels` is at least as good on the validation images as {others}"
+    rule = f"{NO_DISTILLATION}: `labels` is at least as good as {others} on the validation images"
     return ConfigIssue((), rule, hint="train students longer (training.epochs), or use better teachers")
 
 

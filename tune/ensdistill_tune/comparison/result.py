@@ -74,7 +74,7 @@ class PairResult:
 
     @property
     def _outlook(self) -> str:
-        """Statement whether more seeds may lead to a decision; empty after a decision or after all seeds."""
+        """Statement on whether more seeds may lead to a decision; empty after a decision or after all seeds."""
         if self.outcome != "undecided" or len(self.differences) == MOST_PAIRS:
             return ""
         return f"; more seeds {'are not expected to' if self.test.hopeless else 'may'} lead to a decision"

@@ -21,7 +21,7 @@ from ensdistill_tune.records.trial_record import OVER, PRIMARY, TrialRecord, cou
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
-INDENT = 10  # width of the state of a trial; the further lines of a long text are indented by it
+INDENT = 10  # width of a trial's state; continuation lines of a long text are indented by this width
 
 
 class ConsoleObserver:

@@ -162,10 +162,10 @@ def _about_the_confirmation(facts: StudyResults, among: int) -> str:
     out = ", ".join(f"`{trial.name}`" for trial in facts.fell_out)
     return (
         "The best trials of the search and all baselines were trained again with fresh seeds until the verdict was "
-        "decided or the budget was spent. Candidates that were clearly behind were dropped. Metrics are on validation "
-        f"images. The `minus` column contains the mean difference of {spoken(facts.study.objective)} over pairs with "
-        f"the same seed, and its 90 % confidence interval (5 % at each end, {correction(among)}). If the interval is "
-        "missing, there are too few seeds for a decision."
+        "decided or the budget was spent. Candidates that were clearly behind were dropped. All metrics are computed "
+        f"on validation images. The `minus` column contains the mean difference in {spoken(facts.study.objective)} over "
+        f"pairs with the same seed, and its 90 % confidence interval (5 % at each end, {correction(among)}). If the "
+        "interval is missing, there are too few seeds for a decision."
         + (f" Omitted because a replicate failed: {out}." if out else "")
     )
 

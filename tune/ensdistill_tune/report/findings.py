@@ -44,7 +44,10 @@ def incomplete(facts: StudyResults) -> str | None:
 
 
 def what_counts_most(facts: StudyResults) -> list[str]:
-    """Returns warnings about the whole report: best student at chance level, or teachers of no benefit."""
+    """Returns warnings that concern the whole report.
+
+    The best student can be at chance level, no better than training on labels alone, or worse than one teacher.
+    """
     rows, where = winner_rows(facts)
     if not rows:
         return []

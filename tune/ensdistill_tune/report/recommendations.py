@@ -1,4 +1,4 @@
-"""Recommendations: each rule checks one condition, and returns a recommendation if it is met or None if it is not."""
+"""Recommendations: each rule checks one condition, and returns one sentence if it is met, otherwise None."""
 
 import math
 from collections import Counter

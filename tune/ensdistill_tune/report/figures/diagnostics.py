@@ -1,4 +1,4 @@
-"""Calibration and uncertainty of the winner, the best baseline and the ensemble in one figure each."""
+"""Figures of calibration and uncertainty, each with the winner, the best baseline and the ensemble."""
 
 from collections.abc import Iterator
 
