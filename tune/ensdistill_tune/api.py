@@ -116,7 +116,7 @@ def resume(
         overrides: Settings to change, keyed by dotted name. Only settings that keep the trials comparable may change:
             `budget`, `confirmation`, `constraints`, `resources` and `tracking`.
         reevaluate_test: Whether to evaluate the test set again if different students have won.
-        executor: As in `launch`; it may differ from that of earlier sessions.
+        executor: As in `launch`; may differ from the executor of earlier sessions.
         callbacks: As in `launch`.
         progress: As in `launch`.
         device: As in `launch`.

@@ -99,7 +99,7 @@ def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None
 
 
 def merits(trials: Sequence[TrialRecord], study: StudyConfig) -> Array:
-    """Returns the merit of each trial: its rank, scaled to 0 to 1, higher is better; ties share a rank."""
+    """Returns the merit of each trial: its rank, scaled to the range 0 (worst) to 1 (best); ties share a rank."""
     from scipy.stats import rankdata  # imported here, because it is slow and rarely used
 
     keys = [_order(trial, study) for trial in trials]

@@ -88,7 +88,7 @@ def _trial(trial: TrialRecord, number: int, study: StudyConfig, times: TrialTime
 
 
 def _values(trial: TrialRecord, study: StudyConfig) -> list[float] | None:
-    """Returns the objectives of a completed trial, or the last intermediate value of a pruned one, as Optuna does."""
+    """Returns the objectives of a completed trial, or the last intermediate value of a pruned trial, as in Optuna."""
     pruned = trial.state == "pruned" and len(study.objectives) == 1
     if not trial.epochs or not (trial.state == "finished" or pruned):
         return None

@@ -46,7 +46,7 @@ class StudyResults:
         summary: The content of study.json.
         trials: Baselines and searched trials, ordered by number.
         replicates: Trials of the confirmation, ordered by number.
-        confirmed: Candidates of the confirmation, best mean first; empty before it has completed.
+        confirmed: Candidates of the confirmation, best mean first; empty before the confirmation has completed.
         stages: Stages of the completed confirmation.
         tested: Metrics of the last test evaluation; empty if the test set was not evaluated.
         looks: Number of evaluations on the test set, each for different students.

@@ -34,7 +34,7 @@ _inputs: dict[str, Any] = {}  # of a worker process: its data and cache, loaded 
 
 @dataclass
 class Students:
-    """Students of one ensemble. Each is trained once; its metrics are stored under a hash of everything they depend on.
+    """Students of one ensemble. Each is trained once, and its metrics are stored under a hash of all inputs.
 
     The metrics are written to a file after the training, completely or not at all. An interrupted training starts from
     the beginning.

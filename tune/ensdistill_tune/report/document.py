@@ -163,9 +163,9 @@ def _about_the_confirmation(facts: StudyResults, among: int) -> str:
     return (
         "The best trials of the search and all baselines were trained again with fresh seeds until the verdict was "
         "decided or the budget was spent. Candidates that were clearly behind were dropped. All metrics are computed "
-        f"on validation images. The `minus` column contains the mean difference in {spoken(facts.study.objective)} over "
-        f"pairs with the same seed, and its 90 % confidence interval (5 % at each end, {correction(among)}). If the "
-        "interval is missing, there are too few seeds for a decision."
+        "on validation images. The `minus` column contains the mean difference in "
+        f"{spoken(facts.study.objective)} over pairs with the same seed, and its 90 % confidence interval (5 % at each "
+        f"end, {correction(among)}). If the interval is missing, there are too few seeds for a decision."
         + (f" Omitted because a replicate failed: {out}." if out else "")
     )
 
@@ -205,7 +205,10 @@ def _leaderboard(facts: StudyResults) -> str:
     head = ["trial", "rank", *[name.split("/")[1] for name in facts.study.display_metrics], "settings"]
     stars = " `*`: on the Pareto front." if front else ""
     stars += " `!`: breaks a constraint." if len(facts.study.feasible(order)) < len(order) else ""
-    text = f"Validation images, one seed each.{stars} All {len(facts.trials)} trials: `leaderboard.csv`."
+    text = (
+        f"Metrics on validation images, with one seed per trial.{stars} `leaderboard.csv` contains all "
+        f"{counted(len(facts.trials), 'trial')}."
+    )
     return f"{text}\n\n{markdown_table(head, rows, ['set'])}"
 
 

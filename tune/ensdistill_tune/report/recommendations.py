@@ -87,7 +87,7 @@ def behind(facts: StudyResults) -> str | None:
 
 
 def crossing(facts: StudyResults) -> str | None:
-    """Recommends other early stopping if it would have stopped the best baseline in favor of worse trials."""
+    """Recommends different early stopping if it would have stopped the best baseline in favor of worse trials."""
     rungs, best = epochs_to_ask(facts.study), next((trial for trial in facts.order if trial.baseline), None)
     survivors = facts.search_order
     if not rungs or best is None or not any(trial.state == "pruned" for trial in facts.trials):
