@@ -48,7 +48,7 @@ class PairedComparison:
 
     @property
     def difference(self) -> float:
-        """Mean difference."""
+        """Mean of `differences`."""
         return fmean(self.differences)
 
     @property
