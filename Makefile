@@ -1,4 +1,4 @@
-# Each target does its own set-up once, in .venv. `make study` and `make test` are all a newcomer needs.
+# The first target that runs sets up the environment in .venv. A newcomer needs only `make study` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -12,72 +12,76 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 
 .PHONY: fuzz study test test-rest test-all docs wheel golden chaos bench bench-data bench-search scale gpu-check lint ui clean
 
-# The hyperparameter study of search_spaces/cluttered_digits.yaml, on real images. Another name: make study NAME=second
+# Runs the hyperparameter study of search_spaces/cluttered_digits.yaml on real images. Name it with NAME=second.
 study: $(READY)
 	$(BIN)/ensdistill-tune launch search_spaces/cluttered_digits.yaml $(if $(NAME),--name $(NAME))
 
-# Style, types, unit tests: no process, no Ray, no server. Less than 5 minutes on two cores.
+# Checks style and types, and runs the unit tests, which start no process, no Ray and no server. Takes less than five
+# minutes on two cores.
 test: lint
 	$(PYTEST) -m "unit and not slow"
 
-# All other tests: the documentation, the full product of pieces, then Ray, MLflow servers, PostgreSQL, Chromium, kills
-# and terminals.
+# Runs all other tests: the documentation, all combinations of components, then the tests with Ray, MLflow servers,
+# PostgreSQL, Chromium, killed processes and terminals.
 test-rest: docs
 	$(PYTEST) -m "unit and slow"
 	$(PYTEST) -m "not unit" --dist loadfile
 
-# Every test.
+# Runs all tests.
 test-all: test test-rest
 
-# The documentation site, in build/docs/; a warning is an error. Half a minute. All pages are built each time,
-# because they depend on the code.
+# Builds the documentation site in build/docs/; a warning is an error. All pages are built each time, because they
+# depend on the code. Takes half a minute.
 docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going -E -a -q -b html -d build/doctrees docs build/docs
 	@echo "documentation: build/docs/index.html"
 
-# The wheel of a source tree (this one), in dist/.
+# Builds the wheel of a source tree (by default this one) in dist/.
 wheel: $(READY)
 	rm -rf $(SOURCE)/build
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir $(DIST) $(SOURCE)
 
-# Records the files of tests/golden again; the commit then gives the reason.
+# Records the files of tests/golden again; the commit must state the reason.
 golden: $(READY)
 	$(BIN)/python -m tests.golden.record
 
-# Twenty kills of driver, workers and everything in mid-study; then a thousand simulated studies on a faulty disk and with
-# a faulty MLflow; then 300 orders of launch, kill, resume, extend, enqueue, stop, move, report and sync. 25 minutes.
+# Kills the driver, workers or all processes of running studies twenty times; then simulates a thousand studies with a
+# faulty disk and a faulty MLflow; then runs 300 random sequences of launch, kill, resume, extend, enqueue, stop, move,
+# report and sync. Takes 25 minutes.
 chaos: $(READY)
 	$(BIN)/python -m tests.end_to_end.chaos --kills 20
 	$(BIN)/python -m tests.simulation --seeds 1000
 	$(BIN)/python -m tests.study_machine --examples 300
 
-# 500 random edits each of study files, settings, checkpoints, environments, npz files, zip files and folders are loaded
-# and checked, 20 of each are distilled: all are accepted or refused in our own words.
+# Loads and checks 500 random edits of each kind of input (study files, settings, checkpoints, environments, npz files,
+# zip files, folders), and distills 20 of each kind. Each must be accepted or refused with a clear error.
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --count 500 --distill 20
 	$(BIN)/python -m tests.fuzz_data --count 500 --distill 20
 
-# How fast steps and studies are, beside what they are meant to reach. 20 minutes on two cores that do nothing
-# else; the tables are kept in studies/bench.
+# Measures the speed of training steps and of studies, and compares it with the targets. The tables are kept in
+# studies/bench. Takes 20 minutes on two cores that are otherwise idle.
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench
 
-# Memory, decoding and batches of 50,000 images of 224 px, beside what they are meant to reach. 15 minutes, 9 GB of disk.
+# Measures memory, decoding and batches with 50,000 images of 224 px, and compares them with the targets. Takes 15
+# minutes and 9 GB of disk.
 bench-data: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_data
 
-# Searchers of this package and of others on tables of real learning curves, 40 seeds. Hours on one core, 6 GB of disk.
-# The command `python -m tests.benchmarks.learning_curves --rows N` extends the tables.
+# Compares the searchers of this package with those of other packages on tables of real learning curves, with 40 seeds.
+# Takes hours on one core, and 6 GB of disk. `python -m tests.benchmarks.learning_curves --rows N` extends the tables.
 bench-search: $(READY)
 	$(BIN)/python -m tests.benchmarks.search_speed --peers
 
-# Studies of 500 to 5,000 trials that train nothing, and of 500 trials of 500 epochs: milliseconds a trial, memory, and
-# the time of `status`, `report` and `export`. An hour on two cores that do nothing else.
+# Runs studies that train nothing: with 500 to 5,000 trials, and with 500 trials of 500 epochs. Measures milliseconds
+# per trial, memory, and the time of `status`, `report` and `export`. Takes an hour on two otherwise idle cores.
 scale: $(READY)
 	$(BIN)/python -m tests.benchmarks.scale
 	$(BIN)/python -m tests.benchmarks.scale --trials 500 --epochs 500 --search random
 
-# One GPU: correctness, speed of steps, input, trainings that share it, with a JSON file. At most 8 minutes, no network.
+# Checks one GPU: correctness, speed of training steps, data loading, and training runs that share the GPU. Writes a
+# JSON file. Takes at most 8 minutes and requires no network.
 gpu-check: $(READY)
 	$(BIN)/python -m tests.benchmarks.gpu_check
 
@@ -87,7 +91,7 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# MLflow's pages of all studies, on this machine only: http://127.0.0.1:5000
+# Serves the MLflow pages of all studies, on this machine only: http://127.0.0.1:5000
 ui: $(READY)
 	$(BIN)/ensdistill-tune ui --port $(PORT)
 
@@ -98,7 +102,7 @@ clean:
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-		{ echo "ensdistill needs Python 3.11 to 3.13; say which with: make PYTHON=python3.12 ..."; exit 1; }
+		{ echo "ensdistill requires Python 3.11 to 3.13; choose one with: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "setting up .venv (once; about a minute and 7 GB of disk)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv

@@ -1,4 +1,4 @@
-"""Python API of studies: launch, resume, read results, export, send to MLflow, write the report."""
+"""Python API of studies: launch, resume, read results, export, send events to MLflow, write the report."""
 
 import contextlib
 import shutil
@@ -53,18 +53,19 @@ def launch(
 ) -> StudyResults:
     """Runs a study and returns its results.
 
-    Works in a script, in a notebook and in any thread; a process can run one study at a time. Environment variables and
-    signal handlers are restored on return. If this process has already started Ray, Ray keeps running.
+    The function works in a script, in a notebook and in any thread; a process can run only one study at a time.
+    Environment variables and signal handlers are restored on return. If this process has already started Ray, Ray keeps
+    running.
 
     Args:
         study: The settings.
-        name: Name of the study and of its folder in `studies_dir`; it must not be in use. None for `default_name`,
-            followed by a number if that name is in use.
+        name: Name of the study and of its folder in `studies_dir`, which must not be in use. If None, `default_name` is
+            used, followed by a number if that name is already in use.
         studies_dir: The folder of all studies, created if it is missing.
         executor: `ray`, or `inline` to train teachers and trials in this process, one after the other.
         callbacks: Objects that define one or more methods of `Callback`.
-        progress: `auto` prints the same output as the command: a live panel on a terminal, plain lines elsewhere. `off`
-            prints nothing. If a rich console is given, the output is printed to that console.
+        progress: `auto` prints the same output as `ensdistill-tune launch`: a live panel on a terminal, plain lines
+            elsewhere. `off` prints nothing. If a rich console is given, the output is printed to that console.
         device: Device on which teachers are trained.
         default_name: Name to use if `name` is None.
 
@@ -94,7 +95,7 @@ def launch(
             return _run(StudySession(study, place, header, screen, executor, observers=(observer,)), observer)
         except BaseException:
             if not place.folder.journal.exists():
-                shutil.rmtree(place.home, ignore_errors=True)  # no trial has started: the name becomes free again
+                shutil.rmtree(place.home, ignore_errors=True)  # no trial has started, so the name becomes free again
             raise
 
 
@@ -108,14 +109,14 @@ def resume(
     progress: ProgressDisplay = "auto",
     device: str = "auto",
 ) -> StudyResults:
-    """Resumes an interrupted study, or extends one, and returns its results.
+    """Resumes an interrupted study, or extends a finished study, and returns its results.
 
     Args:
         path: The folder of the study, such as `studies/mine`.
         overrides: Settings to change, keyed by dotted name. Only settings that keep the trials comparable may change:
             `budget`, `confirmation`, `constraints`, `resources` and `tracking`.
         reevaluate_test: Whether to evaluate the test set again if different students have won.
-        executor: As in `launch`; it may differ from that of earlier sessions.
+        executor: As in `launch`; may differ from the executor of earlier sessions.
         callbacks: As in `launch`.
         progress: As in `launch`.
         device: As in `launch`.
@@ -276,7 +277,7 @@ def sync(place: StudyLocation) -> tuple[int, str | None, list[str]]:
 
 
 def report(place: StudyLocation) -> tuple[list[Path], str, str | None]:
-    """Writes a report on the current state of a study, and logs it to the parent run in MLflow.
+    """Writes a report on the current state of a study, and logs the report to the parent run in MLflow.
 
     Args:
         place: Location of the study.

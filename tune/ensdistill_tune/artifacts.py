@@ -1,4 +1,4 @@
-"""Result files of a study: the leaderboard, the best settings as YAML, and the best student."""
+"""Result files of a study: the leaderboard, the best settings in YAML format, and the best student."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def write_artifacts(
         confirmed: The confirmed candidates, best first; empty without a confirmation.
 
     Returns:
-        The files, without those in `pareto/`.
+        The paths of the files, except those in `pareto/`.
     """
     home, study = progress.folder.path, progress.study
     write_text(home / "leaderboard.csv", leaderboard_csv(study, progress.primary_trials, teachers))

@@ -23,7 +23,7 @@ class Callback:
         """Called when a trial starts, or resumes after an interruption."""
 
     def on_epoch(self, study: StudyState, trial: TrialRecord) -> None:
-        """Called after each epoch of a trial; `trial.last` contains its metrics."""
+        """Called after each epoch of a trial; `trial.last` contains the metrics of this epoch."""
 
     def on_trial_end(self, study: StudyState, trial: TrialRecord) -> None:
         """Called when a trial has ended; `trial.state` is its final state."""

@@ -11,16 +11,16 @@ from urllib.parse import quote
 from ensdistill.errors import ConfigError
 from ensdistill.runtime.secrets import HIDDEN, register, userinfo, without_credentials
 
-_known: dict[str, str] = {}  # complete URIs, keyed by public form
+_known: dict[str, str] = {}  # complete URIs, keyed by the URI without credentials
 _SAFE = "%!$&'()*+,;="  # characters that are not percent-encoded in the user and password of a URI
-_PASSWORDS = {"postgresql": ("PGPASSWORD", "PGPASSFILE"), "mysql": ("MYSQL_PWD",)}  # the drivers themselves read these
+_PASSWORDS = {"postgresql": ("PGPASSWORD", "PGPASSFILE"), "mysql": ("MYSQL_PWD",)}  # read by the drivers
 _LOGIN, _TOKEN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), ("MLFLOW_TRACKING_TOKEN",)
 
 
 def public(uri: str) -> str:
     """Returns a URI without its credentials.
 
-    The credentials are kept in this process: `whole` inserts them again, and all output masks them.
+    The credentials are kept in this process: `whole` inserts them again, and they are masked in all output.
 
     Args:
         uri: URI of a store, with or without credentials.
@@ -56,7 +56,7 @@ def whole(uri: str) -> str:
         uri: URI of a store, without credentials.
 
     Raises:
-        ConfigError: Neither this process nor its environment has the credentials.
+        ConfigError: The credentials are known neither from a URI given earlier nor from the environment.
     """
     given = _known.get(uri) or _in_environment(uri)
     if given is None:
@@ -65,7 +65,7 @@ def whole(uri: str) -> str:
 
 
 def _in_environment(uri: str) -> str | None:
-    """Returns the URI completed by environment variables; None if they lack the credentials."""
+    """Returns the URI completed from environment variables; None if these do not contain the credentials."""
     if HIDDEN not in uri:
         return uri
     given = os.environ.get("MLFLOW_TRACKING_URI", "")

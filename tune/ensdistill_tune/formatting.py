@@ -35,11 +35,11 @@ def is_block(value: Any) -> bool:
 
 
 def fold(text: str, indent: int, width: int = WIDTH) -> str:
-    """Wraps a text between words to at most `width` columns.
+    """Wraps a line between words, so that each part fits into `width` columns.
 
     Args:
-        text: One line.
-        indent: Number of spaces before all lines but the first.
+        text: The line.
+        indent: Number of spaces before each part except the first.
         width: Number of columns; a longer word, such as a path, is not split.
     """
     hanging = " " * indent

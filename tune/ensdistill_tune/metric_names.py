@@ -4,16 +4,16 @@ SELECTED_EPOCH = "selected_epoch"  # number of the epoch whose weights are expor
 
 
 def final_metric(objective: str) -> str:
-    """Returns the name of a metric that only completed trials have: `final/nll` for `val/nll`."""
+    """Returns the name of a metric that is logged only for completed trials: `final/nll` for `val/nll`."""
     return objective.replace("val/", "final/")
 
 
 def confirmed_metric(metric: str, figure: str) -> str:
-    """Returns the name of a metric that only confirmed trials have: `confirmed/mean_nll` for the mean of `val/nll`.
+    """Returns the name of a metric that is logged only for confirmed trials, such as `confirmed/mean_nll`.
 
     Args:
         metric: The metric, such as `val/nll`.
-        figure: `mean` or `sd`, over seeds.
+        figure: The statistic over seeds, `mean` or `sd`.
     """
     return metric.replace("val/", f"confirmed/{figure}_")
 
@@ -24,10 +24,10 @@ def metric_on_test(metric: str) -> str:
 
 
 def replicate_metric(metric: str) -> str:
-    """Returns the name of a candidate's curve over its replicates: `val/nll` -> `replicates/nll`."""
+    """Returns the name under which a candidate's run logs a metric of its replicates, such as `replicates/nll`."""
     return f"replicates/{metric.removeprefix('val/')}"
 
 
 def log_name(setting: str) -> str:
-    """Returns the name of the parameter with the logarithm of a setting; MLflow's charts have only linear axes."""
+    """Returns the name of the logarithm of a setting, which is logged because MLflow's charts have only linear axes."""
     return f"{setting}.log10"

@@ -36,8 +36,8 @@ class SessionContext:
         state: State of the study.
         inputs: Data and teachers.
         executor: Executor that runs the trials.
-        tracker: Tracker that logs the study to MLflow; observes the event log.
-        observer: Observer of the study that prints a line for each trial.
+        tracker: Tracker that observes the event log and logs the study to MLflow.
+        observer: Observer that prints a line for each trial.
         reevaluate_test: Whether the test set is evaluated again if different students have won.
     """
 
@@ -69,7 +69,7 @@ def begin(context: SessionContext) -> None:
 
 
 def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Runs all remaining trials, including replicates. A study without a completed trial has failed."""
+    """Runs all remaining trials, including replicates. If no trial has completed, the study has failed."""
     state, inputs = context.state, context.inputs
     with live(context.observer, state):
         ended = context.executor.run_trials(state, inputs.data, inputs.ensemble, inputs.metrics["curve"])
@@ -143,7 +143,7 @@ def finish(context: SessionContext, outcome: SessionOutcome) -> int:
         The number of events that are pending for MLflow.
     """
     state = context.state
-    for trial in state.running:  # after an internal error
+    for trial in state.running:  # trials still run only after an internal error
         state.append_event(TrialEnded(trial=trial.number, state="interrupted"))
     state.save(outcome.ended)
     report, lead = _write_report(context, outcome.ended)
@@ -181,7 +181,7 @@ def _write_report(context: SessionContext, ended: str) -> tuple[list[Path], str]
         from ensdistill_tune.report.html import write_report  # imported here, because it is slow
 
         return write_report(home)
-    except Exception as error:  # an error of the report must not discard the results
+    except Exception as error:  # an error in the report must not discard the results
         why, again = f"{type(error).__name__}: {error}", study_command(context.state, "report")
         context.observer.console.print(f"writing the report failed ({why}); to try again: `{again}`")
         return [], ""
@@ -198,7 +198,7 @@ def names_within(home: Path, files: Sequence[Path]) -> list[str]:
 
 
 def _finish_after(error: BaseException, context: SessionContext, outcome: SessionOutcome) -> None:
-    """Ends the session after an error. On a full disk the end is not recorded; `resume` handles this case."""
+    """Ends the session after an error. If the disk is full, the end is not recorded; `resume` handles this case."""
     try:
         finish(context, outcome)
     except DataError:
@@ -220,7 +220,7 @@ def run_phases(context: SessionContext) -> str:
         `finished`, `timed_out`, `interrupted` or `failed`.
 
     Raises:
-        MachineError: A disk is full, or a machine differs from the others. The study can be resumed.
+        MachineError: A disk is full, or a machine differs from the other machines. The study can be resumed.
     """
     begin(context)
     outcome = SessionOutcome(files=(Path("study.json"),))

@@ -39,7 +39,8 @@ def open_study(
         followers: Additional observers of the event log.
 
     Returns:
-        The state from the event log, and the tracker that follows the log. The tracker sends nothing before `start`.
+        The state read from the event log, and the tracker that follows the log. The tracker sends nothing before
+        `start` is called.
     """
     state = StudyState(study, place.folder, header, trial_warnings, observers=observers)
     if state.removed_bytes:
@@ -53,7 +54,7 @@ def open_study(
 
 @dataclass(frozen=True)
 class StudySession:
-    """One session of a study, from start or resumption to end or interruption.
+    """One session of a study, from its start or resumption to its end or interruption.
 
     Attributes:
         study: The settings.
@@ -114,7 +115,7 @@ class StudySession:
 
 
 def executor_of(name: Name) -> Executor:
-    """Returns an executor by its name. Imports Ray only for the executor `ray`."""
+    """Returns the executor with this name. Ray is imported only for the executor `ray`."""
     if name == "inline":
         from ensdistill_tune.execution.inline_runner import INLINE
 

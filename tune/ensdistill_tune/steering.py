@@ -29,10 +29,11 @@ def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WA
     Args:
         path: The folder of the study, such as `studies/mine`.
         settings: Values of searched settings, keyed by dotted name; the searcher suggests the remaining values.
-        wait_s: Seconds to wait for the answer of the process that runs the study.
+        wait_s: Maximum time to wait for the answer of the process that runs the study, in seconds.
 
     Returns:
-        `accepted`, or `waiting` if the study does not run or has not answered yet; the request is then handled later.
+        `accepted`; or `waiting` if the study is not running or has not answered yet, in which case the request is
+        handled later.
 
     Raises:
         ConfigError: The process that runs the study refuses the settings.
@@ -53,8 +54,8 @@ def stop(path: str | Path, trial: int | None = None, *, wait_s: float = WAIT_SEC
 
     Args:
         path: The folder of the study, such as `studies/mine`.
-        trial: Number of the trial; None for the study.
-        wait_s: Seconds to wait for the answer of the process that runs the study.
+        trial: Number of the trial to stop; None to stop the study.
+        wait_s: Maximum time to wait for the answer of the process that runs the study, in seconds.
 
     Returns:
         `accepted`, or `waiting` if the study has not answered yet.
@@ -78,7 +79,10 @@ def _require_running(folder: StudyDirectory) -> None:
 
 
 def _send(folder: StudyDirectory, request: Request, wait_s: float) -> Answer | None:
-    """Sends a request and returns the answer, or None after the wait. A refusal raises ConfigError with the reason."""
+    """Sends a request and returns the answer; None without an answer in time.
+
+    A refusal raises ConfigError with the reason.
+    """
     start = folder.journal.stat().st_size if folder.journal.exists() else 0
     name, until = folder.inbox.send(request), time.monotonic() + wait_s
     while time.monotonic() < until and folder.read_summary()["state"] in UNDER_WAY:

@@ -24,7 +24,7 @@ class StoredItem:
         name: `datasets/<hash>`, `teachers/<hash>` or `studies/<name>`.
         folder: Folder of the item.
         size: Size on disk in bytes.
-        used: Time of the last use (when a teacher was trained, or the last event of a study), in seconds since 1970.
+        used: Time of the last use, in seconds since 1970: training of the teacher, or last event of the study.
         in_use: Whether a process uses it now.
         content: Description of the content.
     """
@@ -96,7 +96,7 @@ def _item(kind: str, folder: Path, in_use: bool, content: str) -> StoredItem:
 
 
 def _study(folder: Path) -> StoredItem:
-    """Returns the item of a study; a study with a damaged study.json is also an item, so that it can be removed."""
+    """Returns the item of a study, even if study.json is damaged, so that the study can be removed."""
     try:
         summary = StudyDirectory(folder).read_summary()
         state, trials = summary["state"], sum(summary.get("counts", {}).values())

@@ -80,7 +80,7 @@ def export_students(home: Path, wanted: ExportRequest, tell: OnExported) -> None
     Args:
         home: The folder of the study.
         wanted: The request.
-        tell: Called after each student with the item, the result and the registered version.
+        tell: Function that is called after each export with the item, the result and the registered version.
 
     Raises:
         ConfigError: The student does not exist.
@@ -98,7 +98,9 @@ def export_students(home: Path, wanted: ExportRequest, tell: OnExported) -> None
 
 
 def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem]:
-    """Returns the students of the best settings, or of one trial; for confirmed settings, the best replicate.
+    """Returns the students of the best settings, or the student of one trial.
+
+    The student of confirmed settings is that of their best replicate.
 
     Args:
         facts: Results of the study.
@@ -148,7 +150,7 @@ def _open(home: Path, facts: StudyResults, trial: TrialRecord, device: str) -> D
 
 
 def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
-    """Returns the results of the study that belong in the model card of a student.
+    """Returns the results of the study for the model card of a student.
 
     Args:
         facts: Results of the study.
@@ -177,7 +179,7 @@ def rows_on_test(facts: StudyResults) -> Rows:
         facts: Results of the study.
 
     Returns:
-        For each label and metric: one value, or a list with one value per seed.
+        For each label and metric, one value; with several seeds, a list with one value per seed.
     """
     return {
         label: {name: [row[name] for row in rows] if len(rows) > 1 else rows[0][name] for name in rows[0]}

@@ -303,7 +303,7 @@ def test_the_recommendation_for_a_setting_without_effect_is_to_fix_it_and_not_to
     assert advice.idle(enough, [IDLE]) is None
     few = replace(KNOWN, trials=KNOWN.trials[:20])
     assert advice.idle(few, [MATTERS, IDLE]) is None
-    assert "With fewer than 32 trials, more than 20 %" in (findings.what_mattered(few, [IDLE]) or "")
+    assert "With fewer than 32 trials, some effects" in (findings.what_mattered(few, [IDLE]) or "")
 
 
 @pytest.mark.parametrize(("values", "told"), [([0.5 - 0.01 * n for n in range(30)], True), ([0.2] * 30, False)])

@@ -1,1 +1,1 @@
-"""Analysis of trials: replication, statistics, test evaluation, importance, tables of results."""
+"""Analysis of trials: replication, statistics, test evaluation, importance and result tables."""

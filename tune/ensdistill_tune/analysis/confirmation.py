@@ -1,8 +1,8 @@
-"""Sequential confirmation: after each stage, clearly worse candidates are dropped, until the verdict is decided.
+"""Sequential confirmation: clearly worse candidates are dropped after each stage until the verdict is decided.
 
-The first stage trains three seeds of each candidate, and each further stage trains one. A stage is evaluated once all
-of its replicates have ended, in the order of the seeds, so the result does not depend on the order in which they end.
-It is a function of the records, so an interrupted confirmation resumes exactly.
+The first stage trains each candidate with three seeds, and each further stage adds one seed. A stage is evaluated after
+all of its replicates have ended, in the order of the seeds, so the result does not depend on the order in which the
+replicates end. The result depends only on the records, so an interrupted confirmation resumes exactly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,20 +24,21 @@ FIRST_SEEDS = 3  # number of seeds in the first stage
 BEHIND = 0.5  # standard errors, chosen by simulation: see tests/benchmarks/sequential_power.py
 ATTEMPTS = 2  # a replicate that fails is repeated once
 
-Replicate = tuple[TrialRecord, int]  # trial with the settings, and seed
+Replicate = tuple[TrialRecord, int]  # the trial whose settings are repeated, and the seed
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Evaluation after a number of seeds.
+    """Evaluation of the candidates after one stage.
 
     Attributes:
-        seeds: Number of seeds of each remaining candidate.
+        seeds: Number of seeds per remaining candidate.
         leader: Trial number of the best candidate.
         baseline: Trial number of the best baseline; None without one.
-        difference: Leader minus best baseline, the mean over pairs with the same seed; None if either is missing.
-        outcome: Decision of the test about the leader: `better`, `worse` or `undecided`.
-        dropped: Trial number of each dropped candidate, mapped to the trial number of the candidate that is ahead.
+        difference: Objective of the leader minus that of the best baseline, averaged over pairs with the same seed;
+            None if there is no baseline or the leader is one.
+        outcome: Result of the test of the leader against the best baseline: `better`, `worse` or `undecided`.
+        dropped: Trial number of each dropped candidate, mapped to the trial number of the candidate ahead of it.
     """
 
     seeds: int
@@ -53,12 +54,12 @@ class ConfirmationState:
     """Current state of a confirmation.
 
     Attributes:
-        candidates: All candidates, best first, with the replicates of the completed stages. A candidate whose replicate
-            failed twice keeps the seeds that it has and takes part in no further stage; it is omitted if that happened
-            in the first stage. Empty before the first stage has completed.
+        candidates: All candidates, best first, with the replicates of the completed stages; empty before the first
+            stage has completed. A candidate with a replicate that failed twice keeps its completed seeds and is
+            excluded from further stages; if the failure is in the first stage, the candidate is omitted.
         stages: The completed stages.
-        todo: The replicates of the next stage that have not ended, seed by seed; empty if the confirmation has ended.
-        planned: Number of replicates; the maximum number while the confirmation has not ended.
+        todo: Replicates of the next stage that have not ended, ordered by seed; empty if the confirmation has ended.
+        planned: Total number of replicates; the largest possible number until the confirmation has ended.
     """
 
     candidates: Sequence[Candidate] = ()
@@ -70,9 +71,10 @@ class ConfirmationState:
 def confirmation_of(
     trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord], study: StudyConfig
 ) -> ConfirmationState:
-    """Returns the confirmation, computed from the records.
+    """Returns the state of the confirmation, computed from the records.
 
-    The fresh seeds follow those of the search. All candidates use the same seeds, so that they are compared in pairs.
+    The fresh seeds are the numbers after the largest seed of the search. All candidates use the same seeds, so they can
+    be compared in pairs.
 
     Args:
         trials: Trials of the search and baselines.
@@ -144,7 +146,7 @@ def _evaluated(left: Sequence[Candidate], out: Sequence[Candidate], study: Study
 
     Args:
         left: The candidates of the stage.
-        out: The candidates that left in earlier stages.
+        out: The candidates that have been dropped or have failed.
         study: The settings.
     """
     order = sort_candidates(left, study)
@@ -167,16 +169,16 @@ def _evaluated(left: Sequence[Candidate], out: Sequence[Candidate], study: Study
 
 
 def _is_decided(stage: Stage, left: Sequence[Candidate]) -> bool:
-    """Returns whether further seeds cannot change the verdict: it is decided, or no other candidate is left."""
+    """Returns whether the verdict is final: the test has decided, or no candidates are left to compare."""
     searched = [c for c in left if not c.trial.baseline]
     return stage.outcome != "undecided" or not searched or (stage.baseline is None and len(searched) == 1)
 
 
 def is_clearly_behind(candidate: Candidate, rival: Candidate, study: StudyConfig) -> bool:
-    """Returns whether a candidate can be dropped: its mean is worse by more than half a standard error.
+    """Returns whether a candidate can be dropped: its mean is clearly worse than the mean of the rival.
 
-    The standard error is that of the mean difference over at least three pairs with the same seed. Dropping a candidate
-    by mistake costs power, but does not change the error rate of the test.
+    The difference must exceed half a standard error of the mean difference, over at least three pairs with the same
+    seed. Dropping a candidate by mistake reduces the power of the test, but does not change its error rate.
     """
     sign = 1 if study.mode == "max" else -1
     gains = [sign * d for d in compare(candidate, rival, study).differences]

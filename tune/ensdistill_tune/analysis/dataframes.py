@@ -1,4 +1,4 @@
-"""Results of a study as DataFrames; columns that Optuna also has are named as in Optuna."""
+"""Results of a study as DataFrames; columns that also exist in Optuna have the same names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST = ("number", "state", "kind", "baseline")  # first columns of the trials D
 def trials_dataframe(
     study: StudyConfig, trials: Sequence[TrialRecord], times: Mapping[int, TrialTimes]
 ) -> pd.DataFrame:
-    """Returns one row for each trial.
+    """Returns a DataFrame with one row for each trial.
 
     Args:
         study: The settings.
@@ -33,7 +33,7 @@ def trials_dataframe(
 
 
 def history_dataframe(trials: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Returns one row for each epoch of each trial, with all metrics after that epoch."""
+    """Returns a DataFrame with one row for each epoch of each trial, which contains all metrics after that epoch."""
     rows = [
         {"number": trial.number, **epoch, "epoch": int(epoch["epoch"])} for trial in trials for epoch in trial.epochs
     ]
@@ -43,7 +43,7 @@ def history_dataframe(trials: Sequence[TrialRecord]) -> pd.DataFrame:
 def replicates_dataframe(
     study: StudyConfig, replicates: Sequence[TrialRecord], times: Mapping[int, TrialTimes]
 ) -> pd.DataFrame:
-    """Returns one row for each replicate of the confirmation.
+    """Returns a DataFrame with one row for each replicate of the confirmation.
 
     Args:
         study: The settings.
@@ -64,7 +64,7 @@ def replicates_dataframe(
 
 
 def value_columns(study: StudyConfig) -> dict[str, str]:
-    """Maps the names of the value columns to objectives: `value`, or `values_<metric>` with several objectives."""
+    """Maps value columns to objectives: one column `value`, or `values_<metric>` for each of several objectives."""
     if len(study.objectives) == 1:
         return {"value": study.objective}
     return {f"values_{name}": name for name in study.objectives}
@@ -86,7 +86,7 @@ def _params(trial: TrialRecord) -> dict[str, Any]:
 
 
 def _frame(rows: Iterable[dict[str, Any]], first: list[str], last: Sequence[str], drop: Sequence[str]) -> pd.DataFrame:
-    """Returns a frame whose columns start with `first` and end with `last`; columns in `drop` are omitted.
+    """Returns a DataFrame whose columns start with `first` and end with `last`; columns in `drop` are omitted.
 
     The column `epochs` contains the epoch of the last report.
     """

@@ -1,14 +1,14 @@
-"""Permutation test of the effect of each setting, with a family-wise error of 5 % over all settings of a study.
+"""Permutation test of the effect of each setting, with a family-wise error rate of 5 % over all settings of a study.
 
-The statistic of a setting is the R2 of a small regression of the trials' merit on this setting alone, over the trials
-that have it. The regression has a linear and a quadratic term for a numeric setting, and one mean per value for a
-choice. The merit is permuted among the trials, and the smallest p-value of each permutation corrects for the number of
-settings.
+The test statistic of a setting is the R2 of a regression of the trials' merit on this setting alone. Only trials that
+have the setting are used. The regression has a linear and a quadratic term for a numeric setting, and one mean per
+value for a categorical setting. To obtain p-values, the merit is permuted among the trials. The smallest p-value of
+each permutation is used to correct for the number of settings.
 
-The power was measured over 200 simulated studies for each kind of effect, with six independent settings, one of which
-has a true R2 of .5. With 24 trials, the test finds this setting in 91 % (a choice of two values), 87 % (linear), 83 %
-(quadratic) and 74 % (logarithmic) of the studies; with 32 trials, in at least 94 %. In 4 to 7 % of these studies the
-test also reports a setting without an effect (about 1 % for each setting).
+The power was measured in 200 simulated studies for each kind of effect. Each study has six independent settings, one of
+which has a true R2 of .5. With 24 trials, the test detects this setting in 91 % (a choice of two values), 87 %
+(linear), 83 % (quadratic) and 74 % (logarithmic) of the studies; with 32 trials, in at least 94 %. In 4 to 7 % of these
+studies, the test also reports a setting without an effect (about 1 % for each setting).
 
 References:
     Westfall, Young 1993, Resampling-based multiple testing, section 2.3.
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 PERMUTATIONS = 2000
-AT_ONCE = 1 << 18  # number of values in one part of the permutations
-LEVEL = 0.05  # family-wise error over all settings of a study
-ENOUGH = 32  # number of trials that suffices to find each simulated effect of R2 .5 in at least 94 % of studies
+AT_ONCE = 1 << 18  # number of values in each part of the permutations
+LEVEL = 0.05  # family-wise error rate over all settings of a study
+ENOUGH = 32  # number of trials that is sufficient to detect each simulated effect of R2 .5 in at least 94 % of studies
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Column:
     """The values of one setting.
 
     Attributes:
-        values: Position of each trial's value in the range, 0 to 1, (n,); NaN for a trial without this setting.
+        values: Position of each trial's value in the range of the setting, 0 to 1, shape (n,); NaN for a trial without
+            this setting.
         categorical: Whether the order of the values has no meaning.
     """
 
@@ -41,13 +42,13 @@ class Column:
 
 
 def p_values(columns: Sequence[Column], merit: Array) -> list[float]:
-    """Returns the corrected p-value of each setting, in (0, 1]. Deterministic.
+    """Returns the corrected p-value of each setting, in (0, 1]. The result is deterministic.
 
-    The test is stepwise: once a setting is significant, the others are tested on the residuals of its regression.
+    The test is stepwise: once a setting is significant, the others are tested on the residuals of the regression on it.
 
     Args:
         columns: The settings.
-        merit: Merit of each trial, (n,).
+        merit: Merit of each trial, shape (n,).
     """
     found: dict[int, float] = {}
     while len(found) < len(columns):
@@ -73,7 +74,7 @@ def _corrected(columns: Sequence[Column], merit: Array) -> list[float]:
 
 
 def _merits(merit: Array) -> Iterator[Array]:
-    """Yields the observed merit, (1, n), and then all permutations in parts that need little memory."""
+    """Yields the observed merit, shape (1, n), and then all permutations in parts, so that little memory is used."""
     yield merit[None]
     chance, size = np.random.default_rng(0), max(1, AT_ONCE // len(merit))
     for done in range(0, PERMUTATIONS, size):
@@ -102,7 +103,7 @@ def _r2(column: Column, merits: Array) -> Array:
 
 
 def _basis(column: Column, active: NDArray[np.bool_]) -> Array:
-    """Returns orthonormal regressors without the constant, (active trials, degrees of freedom)."""
+    """Returns orthonormal regressors without the constant, shape (active trials, degrees of freedom)."""
     values = column.values[active]
     regressors = values[:, None] == np.unique(values) if column.categorical else np.column_stack([values, values**2])
     centered = regressors - regressors.mean(axis=0)

@@ -1,4 +1,4 @@
-"""Importance of settings: the share of the variance between trials that each explains alone, and its significance.
+"""Importance of settings: the share of the variance between trials that each setting explains alone, with a p-value.
 
 The share is computed by functional ANOVA (Hutter et al. 2014, ICML; Optuna's evaluator), and the significance by
 `effect_test`.
@@ -8,14 +8,14 @@ trials alone, every effect would look smaller than it is. Completed trials are r
 trials follow, by number of epochs (ties by their last value), and then failed trials. The merit of a trial is its rank,
 scaled to the range 0 to 1.
 
-Settings. In the forest, a numeric setting has 16 steps over its range (logarithmic if log-uniform), and choices keep
-the order of the list. The forest requires all settings of all trials, so a setting whose condition is not met gets the
-middle of its range; the test uses only trials that have the setting. If settings changed during training
-(population-based training), the last values are used. Baselines are excluded, because most of their settings are not
-searched.
+Settings. For the forest, the range of a numeric setting is divided into 16 steps (on a logarithmic scale if it is
+log-uniform), and the values of a choice keep the order of the list. The forest requires every setting in every trial,
+so a setting whose condition is not met gets the middle of its range. The test uses only trials that have the setting.
+If settings changed during training (population-based training), the last values are used. Baselines are excluded,
+because most of their settings are not searched.
 
-Interval. The trials are resampled (bootstrap), and a forest is grown on each resample: the share is the mean over
-resamples, and its interval covers the middle 90 %.
+Interval. The trials are resampled (bootstrap), and a forest is grown on each resample. The share is the mean over the
+resamples, and its interval contains the middle 90 % of them.
 
 Limits. The test assumes that settings are independent, as in random search and grids. A model-based searcher varies
 several settings together, so part of the effect of one setting can be attributed to another.
@@ -38,8 +38,8 @@ from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.optuna_study import silent_study
 from ensdistill_tune.study.study_config import StudyConfig
 
-FEWEST = 8  # minimum number of trials; with fewer, no effect is visible
-RESAMPLES, TREES, DEPTH = 25, 8, 6  # forests, trees in each, depth of a tree: takes seconds for a thousand trials
+FEWEST = 8  # minimum number of trials; with fewer trials, no effect can be detected
+RESAMPLES, TREES, DEPTH = 25, 8, 6  # forests, trees per forest, tree depth; takes seconds for a thousand trials
 STEPS = 16  # steps of a numeric range; more steps cost time without benefit
 
 Array = NDArray[np.float64]
@@ -54,7 +54,7 @@ class Importance:
         share: Share of the variance of the trials' merit, 0 to 1; shares of interactions are not attributed to any
             setting.
         low: Lower end of the 90 % interval of the share.
-        high: Upper end.
+        high: Upper end of this interval.
         p: p-value of the effect, corrected for the number of settings.
     """
 
@@ -86,7 +86,7 @@ def importance(trials: Sequence[TrialRecord], study: StudyConfig) -> list[Import
 
 
 def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None:
-    """Returns the reason why the importance is unknown, as part of a sentence; None if it is known."""
+    """Returns why the importance is unknown, as a clause for a sentence; None if it is known."""
     own = _over(trials)
     if len(study.search) == 1:
         return "only one setting was searched; importance compares at least two"
@@ -99,7 +99,7 @@ def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None
 
 
 def merits(trials: Sequence[TrialRecord], study: StudyConfig) -> Array:
-    """Returns the merit of each trial: its rank, scaled to 0 to 1, higher is better; ties share a rank."""
+    """Returns the merit of each trial: its rank, scaled to the range 0 (worst) to 1 (best); ties share a rank."""
     from scipy.stats import rankdata  # imported here, because it is slow and rarely used
 
     keys = [_order(trial, study) for trial in trials]

@@ -1,4 +1,4 @@
-"""Labels of trials and of rows of results, for tables, figures and sentences. No code parses a label."""
+"""Labels of trials and of result rows, for tables, figures and sentences. No code parses a label."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ def label_of(subject: Subject, trials: Sequence[TrialRecord], teachers: int) -> 
     """Returns the label of a subject in tables and figures.
 
     Args:
-        subject: The subject of a row of results.
+        subject: The subject of a result row: a candidate, the mean teacher or the ensemble.
         trials: Trials of the study, including the trial of the subject.
-        teachers: Number of teachers of the ensemble.
+        teachers: Number of teachers in the ensemble.
     """
     if subject.kind == "candidate":
         return trial_label(next(trial for trial in trials if trial.number == subject.trial))

@@ -15,7 +15,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def metric_cell(name: str, metrics: Mapping[str, float]) -> str:
-    """Returns a metric as text; empty if the trial lacks it, or if it is meaningless for a network at chance level."""
+    """Returns a metric as text; empty if the metric is missing, or is meaningless for a network at chance level."""
     return format_metric(name, metrics[name]) if name in metrics and is_shown(name, metrics) else ""
 
 

@@ -38,9 +38,10 @@ def to_optuna(
         study: The settings.
         name: Name of the study.
         identity: Identifier of the study, independent of its name.
-        trials: The trials, in the order of their numbers; baselines become attributes of the study.
+        trials: The trials, ordered by number; the values of baselines become user attributes of the Optuna study.
         times: Start and end times of each trial, keyed by trial number.
-        storage: URL of an Optuna RDB storage; None for memory. An earlier copy of the study in it is replaced.
+        storage: URL of an Optuna RDB storage; None for memory. An earlier copy of the study in this storage is
+            replaced.
 
     Raises:
         DataError: The storage contains a different study with this name.
@@ -87,7 +88,7 @@ def _trial(trial: TrialRecord, number: int, study: StudyConfig, times: TrialTime
 
 
 def _values(trial: TrialRecord, study: StudyConfig) -> list[float] | None:
-    """Returns the objectives of a completed trial, or the last intermediate value of a pruned one, as Optuna does."""
+    """Returns the objectives of a completed trial, or the last intermediate value of a pruned trial, as in Optuna."""
     pruned = trial.state == "pruned" and len(study.objectives) == 1
     if not trial.epochs or not (trial.state == "finished" or pruned):
         return None

@@ -17,8 +17,8 @@ class SessionOutcome:
         ended: State at the end of the session: `finished`, `timed_out`, `interrupted` or `failed`.
         confirmed: The confirmed candidates, best first; empty without a confirmation.
         stages: The stages of the confirmation.
-        tested: Metrics on the test set; empty if it was not evaluated.
-        diagnostics: Diagnostics of the test evaluation; None without one.
+        tested: Metrics on the test set; empty without a test evaluation.
+        diagnostics: Diagnostics of the test evaluation; None without a test evaluation.
         files: Files to log to MLflow.
     """
 

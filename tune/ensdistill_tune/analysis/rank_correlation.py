@@ -15,8 +15,8 @@ FEWEST = 4  # minimum number of trials for a meaningful correlation
 RESAMPLES = 400
 EVENLY = 4  # number of evenly spaced epochs at which the correlation is computed if the scheduler has no rungs
 SELECTED = (
-    "Only completed trials can be compared. If early stopping was used, the completed trials are the better ones and "
-    "differ less. Their rank correlation is therefore lower than that of all trials would be."
+    "Only completed trials can be compared. Early stopping keeps the better trials, whose results differ less than "
+    "those of all trials. The rank correlation is therefore lower than it would be over all trials."
 )
 
 
@@ -42,7 +42,9 @@ class RungCorrelation:
 
 
 def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCorrelation]:
-    """Returns the rank correlations at the rungs of the scheduler, or at evenly spaced epochs. Deterministic.
+    """Returns the rank correlations at the rungs of the scheduler, or at evenly spaced epochs.
+
+    The result is deterministic.
 
     Args:
         trials: Trials of the study; only completed searched trials are used (see `SELECTED`).

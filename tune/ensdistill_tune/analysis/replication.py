@@ -21,8 +21,9 @@ class Candidate:
     Attributes:
         trial: A searched trial or a baseline.
         replicates: Trials with the same settings and fresh seeds, in the order of the seeds.
-        dropped_for: Number of the trial that the candidate was clearly behind when it was dropped; None if it stayed.
-        failed: Whether the candidate left because its next replicate failed.
+        dropped_for: Number of the trial that was clearly ahead when the candidate was dropped; None if the candidate
+            was not dropped.
+        failed: Whether the candidate was excluded because its next replicate failed.
     """
 
     trial: TrialRecord
@@ -31,7 +32,7 @@ class Candidate:
     failed: bool = False
 
     def values(self, metric: str) -> list[float]:
-        """Returns the metric after the last epoch of each replicate, in the order of the seeds."""
+        """Returns the value of a metric after the last epoch of each replicate, in the order of the seeds."""
         return [replicate.last[metric] for replicate in self.replicates]
 
     def mean(self, metric: str) -> float:
@@ -43,7 +44,7 @@ class Candidate:
         return {name: self.mean(name) for name in metrics if all(name in one.last for one in self.replicates)}
 
     def best(self, study: StudyConfig) -> TrialRecord:
-        """Returns the best replicate, the first one in a tie; replicates that break a constraint rank last."""
+        """Returns the best replicate, or the first one if several are equal; those that break a constraint are last."""
         return study.rank(self.replicates)[0]
 
     def violation(self, study: StudyConfig) -> float:
@@ -61,9 +62,9 @@ class Candidate:
 
 
 def choose_candidates(trials: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
-    """Returns the trials that are confirmed: the top searched trials, best first, then every completed baseline.
+    """Returns the trials to confirm: the top searched trials, best first, then every completed baseline.
 
-    Searched trials that break a constraint are included only if all searched trials break one.
+    Searched trials that break a constraint are included only if all searched trials do.
 
     Args:
         trials: Trials of the search and baselines.
@@ -85,7 +86,9 @@ def _without_duplicates(order: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
-    """Returns the top trials; with several objectives, the best in the first one and others across the Pareto front.
+    """Returns the top trials.
+
+    With several objectives, these are the best trial in the first objective and trials spread over the Pareto front.
 
     Trials that break a constraint are excluded. If all trials break one, those closest to the constraints are returned.
     """
@@ -118,7 +121,7 @@ def sort_candidates(found: Iterable[Candidate], study: StudyConfig) -> list[Cand
 
 
 def winner_of(order: Sequence[Candidate], study: StudyConfig) -> Candidate | None:
-    """Returns the first candidate; None if its means break a constraint, which then holds for all candidates."""
+    """Returns the first candidate; None if its means break a constraint, because then no candidate meets them all."""
     return order[0] if order and not order[0].violation(study) else None
 
 

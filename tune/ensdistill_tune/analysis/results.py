@@ -1,4 +1,4 @@
-"""Results of a study, read from its files, also while the study runs. Reading them trains or evaluates nothing."""
+"""Results of a study, read from its files, also while the study runs. Reading does not train or evaluate a network."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class StudyResults:
         summary: The content of study.json.
         trials: Baselines and searched trials, ordered by number.
         replicates: Trials of the confirmation, ordered by number.
-        confirmed: Candidates of the confirmation, best mean first; empty before it has completed.
+        confirmed: Candidates of the confirmation, best mean first; empty before the confirmation has completed.
         stages: Stages of the completed confirmation.
         tested: Metrics of the last test evaluation; empty if the test set was not evaluated.
-        looks: Number of test evaluations, each of different students.
+        looks: Number of evaluations on the test set, each for different students.
         diagnostics: The content of diagnostics.json.
         studies: Folder that contains all studies.
         latency_machines: Machines on which latencies were measured.
@@ -123,7 +123,7 @@ class StudyResults:
         return verdict(self.confirmed, self.study) if self.confirmed else None
 
     def trials_dataframe(self) -> pd.DataFrame:
-        """Returns one row for each baseline and searched trial, ordered by number.
+        """Returns a DataFrame with one row for each baseline and searched trial, ordered by number.
 
         The following columns are named as in Optuna: `number`, `state`, `value` (`values_<metric>` with several
         objectives; NaN unless the trial completed), `datetime_start`, `datetime_complete`, `duration`,
@@ -135,13 +135,19 @@ class StudyResults:
         return trials_dataframe(self.study, self.trials, self.times)
 
     def history_dataframe(self) -> pd.DataFrame:
-        """Returns one row for each epoch of each trial, replicates included: `number`, `epoch` and all metrics."""
+        """Returns a DataFrame with one row for each epoch of each trial, including replicates.
+
+        The columns are `number`, `epoch` and all metrics.
+        """
         from ensdistill_tune.analysis.dataframes import history_dataframe
 
         return history_dataframe([*self.trials, *self.replicates])
 
     def replicates_dataframe(self) -> pd.DataFrame:
-        """Returns one row for each replicate: `number`, `replicate_of`, `seed`, `state`, `value` and all metrics."""
+        """Returns a DataFrame with one row for each replicate.
+
+        Its columns include `number`, `replicate_of`, `seed`, `state`, `value` and all metrics.
+        """
         from ensdistill_tune.analysis.dataframes import replicates_dataframe
 
         return replicates_dataframe(self.study, self.replicates, self.times)
@@ -149,12 +155,12 @@ class StudyResults:
     def to_optuna(self, storage: str | None = None) -> optuna.Study:
         """Returns the searched trials as an Optuna study, for `optuna.visualization` and Optuna's dashboard.
 
-        The user attribute `trial` is the trial number of this study. The values of the baselines are attributes of the
-        Optuna study, because the settings of a baseline are not a point of the search space.
+        The user attribute `trial` is the trial number in this study. The values of the baselines are attributes of the
+        Optuna study, because the settings of a baseline are not a point in the search space.
 
         Args:
-            storage: URL of an Optuna storage, such as `sqlite:///optuna.db`, which `optuna-dashboard
-                sqlite:///optuna.db` shows; None for memory. An earlier copy of this study in the storage is replaced.
+            storage: URL of an Optuna storage, such as `sqlite:///optuna.db` (open it with `optuna-dashboard
+                sqlite:///optuna.db`); None for memory. An earlier copy of this study in the storage is replaced.
 
         Raises:
             DataError: The storage contains a different study with this name.
@@ -237,9 +243,9 @@ class StudyResults:
 
     @property
     def teachers_beside(self) -> tuple[Metrics, Metrics] | None:
-        """Metrics of the ensemble and of the mean teacher, on the test set if it was evaluated, or else on validation.
+        """Metrics of the ensemble and of the mean teacher; None before the teachers are trained.
 
-        None before the teachers are trained.
+        They are computed on the test set, or on the validation set if the test set was not evaluated.
         """
         if self.tested and self.confirmed:
             of = {row.kind: row.metrics[0] for row in self.tested if row.kind != "candidate"}
@@ -303,7 +309,7 @@ def read_facts(home: Path) -> StudyResults:
     study = validate(StudyConfig, summary["study"])
     if not folder.journal.exists():
         raise DataError(f"{home}: no trial has started yet; there is nothing to report")
-    confirmation = _read(home / "confirmation.json")  # read first, so that the log contains all trials that it names
+    confirmation = _read(home / "confirmation.json")  # read before the log, which then contains all trials named here
     events, records = read_journal(folder.journal), Trials()
     for event in events:
         apply_event(records, event)
@@ -321,7 +327,7 @@ def read_facts(home: Path) -> StudyResults:
 
 
 def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], replicates: Sequence[TrialRecord]) -> Candidate:
-    """Returns a candidate as stored in confirmation.json; its replicates may have been extended since then."""
+    """Returns a candidate with the replicates stored in confirmation.json, even if more have completed since then."""
     trial = next(trial for trial in trials if trial.number == row["trial"])
     own = {replicate.seed: replicate for replicate in replicates if replicate.replicate_of == trial.number}
     return Candidate(trial, [own[seed] for seed in row["seeds"]], row["dropped_for"], row["failed"])

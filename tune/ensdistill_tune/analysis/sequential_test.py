@@ -1,12 +1,12 @@
 """Group-sequential paired test that decides after each pair whether one of two settings is better.
 
 Null hypothesis: the two values of each pair are exchangeable. Swapping them does not change the joint distribution, so
-each difference is symmetric about 0. Given the absolute differences, all patterns of signs are then equally likely.
+each difference is symmetric about 0. Given the absolute differences, all sign patterns are then equally likely.
 
-At each look the test adds the patterns with the largest sums to those that count as a decision. It skips patterns that
-an earlier look has stopped, and adds at most the share that the spending function allows. The probability of a false
-decision over all looks together is therefore at most the level, for any distribution of the differences. Stopping
-earlier for another reason does not increase this probability.
+At each look, the test adds the sign patterns with the largest sums to the set of patterns that lead to a decision. It
+skips patterns that already led to a decision at an earlier look, and adds at most the share that the spending function
+allows. The probability of a false decision over all looks together is therefore at most the level, for any distribution
+of the differences. Stopping earlier for another reason does not increase this probability.
 
 The result is a function of the differences and their order, so a resumed comparison reaches the same decision.
 """
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05  # probability of a false decision in one comparison, over all looks together
 MOST_PAIRS = 20  # the level has been spent after this number of pairs
-EXACT = 12  # number of pairs whose sign patterns are enumerated completely; signs of later pairs are drawn
-EXPONENT = 1 / 3  # of the spending function, chosen by simulation: see tests/benchmarks/sequential_power.py
+EXACT = 12  # number of pairs whose sign patterns are enumerated completely; the signs of later pairs are random
+EXPONENT = 1 / 3  # exponent of the spending function, chosen by simulation: see tests/benchmarks/sequential_power.py
 EARLY = 1 / 20  # exponent for expensive pairs, which spends nearly all of the level at the first possible look
-FEWEST_TO_STOP = 3  # pairs after which a comparison can end without a decision
-SLACK = 1e-9  # sums that differ by less, relative to the sum of absolute differences, are equal
-HALVINGS = 40  # number of bisection steps for an end of an interval
+FEWEST_TO_STOP = 3  # number of pairs after which a comparison can end without a decision
+SLACK = 1e-9  # sums are treated as equal if they differ by less, relative to the sum of absolute differences
+HALVINGS = 40  # number of bisection steps for each end of an interval
 
 
 def spent(level: float, pairs: int, exponent: float = EXPONENT) -> float:
-    """Returns the share of the level that may be spent after some pairs, `level * (pairs / 20) ** exponent`.
+    """Returns the part of the level that may be spent after `pairs` pairs, `level * (pairs / 20) ** exponent`.
 
     Args:
         level: Probability of a false decision over all looks.
@@ -42,21 +42,25 @@ def spent(level: float, pairs: int, exponent: float = EXPONENT) -> float:
         exponent: Exponent of the spending function; a smaller exponent spends more at the first looks.
 
     References:
-        Lan and DeMets 1983, Discrete sequential boundaries for clinical trials; Kim and DeMets 1987 for powers.
+        Lan and DeMets 1983, Discrete sequential boundaries for clinical trials. The power function is from Kim and
+        DeMets 1987.
     """
     return float(level * (pairs / MOST_PAIRS) ** exponent)
 
 
 def fewest_pairs(level: float, exponent: float = EXPONENT) -> int:
-    """Returns the smallest number of pairs for which a decision is possible: one sign pattern fits into the level."""
+    """Returns the smallest number of pairs that allows a decision.
+
+    A decision requires that the probability of one sign pattern is at most the level spent so far.
+    """
     return next((n for n in range(1, MOST_PAIRS + 1) if 2.0**-n <= spent(level, n, exponent)), MOST_PAIRS + 1)
 
 
 @cache
 def _signs() -> NDArray[np.float64]:
-    """Patterns of signs (4096, 20); the first row is the observed one.
+    """Returns sign patterns, shape (4096, 20); the first row is the observed pattern.
 
-    The first 12 columns contain each pattern once; the other columns are drawn with a fixed seed.
+    The first 12 columns contain each pattern once; the other columns are drawn at random with a fixed seed.
     """
     bits = np.arange(2**EXACT)[:, None] >> np.arange(EXACT) & 1
     drawn = np.random.default_rng(0).integers(0, 2, (2**EXACT, MOST_PAIRS - EXACT))

@@ -37,8 +37,9 @@ def evaluate_on_test(
 ) -> TestEvaluated | None:
     """Evaluates the winner, every baseline and the teachers on the test set. No choice may depend on the result.
 
-    Temperatures are fitted on the validation set. The result is stored as an event, which is returned if the same
-    students were already evaluated. Different students are evaluated only if `reevaluate_test` is True.
+    Temperatures are fitted on the validation set. The result is stored as an event. If the same students were already
+    evaluated, the stored event is returned. If other students were evaluated, the test set is evaluated again only if
+    `reevaluate_test` is True.
 
     Args:
         progress: State of the study, to which the event is appended.

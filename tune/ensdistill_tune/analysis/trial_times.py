@@ -13,7 +13,7 @@ class TrialTimes:
 
     Attributes:
         began: Time of the first start.
-        ended: Time of the end; None while the trial runs. It is removed when an interrupted trial resumes.
+        ended: Time of the end; None while the trial runs, also after it has resumed from an interruption.
     """
 
     began: float
@@ -31,7 +31,7 @@ class TrialTimes:
 
     @property
     def duration(self) -> timedelta | None:
-        """Time from start to end, including pauses after an interruption."""
+        """Time from the first start to the end, including pauses after interruptions; None while the trial runs."""
         return None if self.ended is None else timedelta(seconds=self.ended - self.began)
 
 

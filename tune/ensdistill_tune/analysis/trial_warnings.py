@@ -1,7 +1,7 @@
 """Warnings about the trials of a study, computed from their metrics.
 
 To add a rule about several trials, write one function and list it in `STUDY_RULES`. Rules about a single student are in
-`ensdistill.evaluation.plausibility`; here they are applied to the exported student.
+`ensdistill.evaluation.plausibility`; this module applies them to the exported student.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ def of_study(warnings: Iterable[ConfigIssue]) -> list[ConfigIssue]:
 
 
 def won_without_teachers(study: StudyConfig, order: Sequence[TrialRecord]) -> bool:
-    """Returns whether training on labels alone ranks first among trials that include another loss.
+    """Returns whether training on labels alone ranks first although at least one trial uses another loss.
 
     Args:
         study: The settings.
@@ -48,7 +48,7 @@ def is_worse(rows: Sequence[Metrics], teacher: Metrics) -> bool:
         teacher: Metrics of the mean teacher.
 
     Returns:
-        Whether it is higher; False also if the student or the teacher is at chance level or lacks this metric.
+        True if it is higher; False also if the student or the teacher is at chance level, or if the metric is missing.
     """
     if not rows or is_at_chance(*rows) or is_at_chance(teacher) or not all("cnll" in row for row in (*rows, teacher)):
         return False
@@ -62,7 +62,7 @@ def _no_distillation_won(
     if not rows or is_at_chance(*rows) or not won_without_teachers(study, order):
         return None
     others = "every distilled student"
-    rule = f"{NO_DISTILLATION}: `labels` is at least as good on the validation images as {others}"
+    rule = f"{NO_DISTILLATION}: `labels` is at least as good as {others} on the validation images"
     return ConfigIssue((), rule, hint="train students longer (training.epochs), or use better teachers")
 
 
@@ -109,7 +109,7 @@ def trial_warnings(
         study: The settings.
         trials: All trials so far: baselines, searched trials and replicates.
         best: The trial whose student is exported; None if no trial has completed.
-        teachers: Metrics of the ensemble, as `Evaluator.teachers` returns them.
+        teachers: Metrics of the ensemble, as returned by `Evaluator.teachers`.
         classes: Number of classes.
     """
     of_all = [issue for rule in STUDY_RULES if (issue := rule(study, trials, teachers, classes))]

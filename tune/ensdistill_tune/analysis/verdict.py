@@ -20,8 +20,8 @@ from ensdistill_tune.study.study_config import StudyConfig
 class PairedComparison:
     """Difference between two candidates, paired by seed.
 
-    Suppose that the searched candidates are exchangeable with the baseline. The probability that any of them is ever
-    found better is then at most 5 %, over all candidates and looks together: each candidate gets an equal share.
+    If the searched candidates are exchangeable with the baseline, the probability that any of them is found better is
+    at most 5 %, over all candidates and looks together. Each candidate gets an equal share of these 5 %.
 
     Attributes:
         differences: Objective of the first candidate minus objective of the second, one difference per common seed.
@@ -43,12 +43,12 @@ class PairedComparison:
     def outcome(self) -> str:
         """Whether the first candidate is better than the second: `better`, `worse` or `undecided`."""
         if len(self.differences) < fewest_pairs(LEVEL / self.among, EARLY):
-            return "undecided"  # without NumPy
+            return "undecided"  # no import of NumPy in this case
         return _outcome(self._gains, self.among)
 
     @property
     def difference(self) -> float:
-        """Mean difference."""
+        """Mean of `differences`."""
         return fmean(self.differences)
 
     @property
@@ -65,8 +65,8 @@ class PairedComparison:
     def interval(self) -> tuple[float, float]:
         """90 % confidence interval of the mean difference; infinite if there are too few pairs for a decision.
 
-        The error is 5 % at each end, for all candidates and looks together. The interval excludes zero if and only if
-        there is a decision.
+        The error rate is 5 % at each end, over all candidates and looks together. The interval excludes zero if and
+        only if there is a decision.
         """
         low, high = _interval(self._gains, self.among)
         return (low, high) if self.mode == "max" else (-high, -low)
@@ -87,7 +87,7 @@ TOO_FEW = "too few seeds for an interval"
 
 @lru_cache(maxsize=256)
 def _outcome(gains: tuple[float, ...], among: int) -> str:
-    """Returns the outcome of the test; cached, because the planner repeats it for each request of a trial."""
+    """Returns the outcome of the test; cached, because the planner requires it for each new trial."""
     return PairedComparison(gains, "max", among).test.outcome
 
 
@@ -107,7 +107,7 @@ def compare(first: Candidate, second: Candidate, study: StudyConfig, among: int 
         among: Number of searched candidates of the confirmation.
     """
     metric = study.objective
-    pairs = zip(first.values(metric), second.values(metric), strict=False)  # a dropped candidate has the first seeds
+    pairs = zip(first.values(metric), second.values(metric), strict=False)  # if dropped, only the first seeds
     return PairedComparison(tuple(a - b for a, b in pairs), study.mode, among)
 
 
@@ -134,7 +134,8 @@ class Verdict:
 
     Attributes:
         sentence: The verdict as one sentence, as in confirmation.json.
-        winner: The candidate with the best mean among those that meet the constraints; if none does, the closest one.
+        winner: The candidate with the best mean among those that meet the constraints; if none does, the one closest to
+            the constraints.
         baseline: The best baseline; None if none was confirmed.
         comparison: Winner minus baseline, paired by seed; None if there is nothing to compare.
         better: True if a searched candidate wins and the sequential test finds it better than the best baseline.

@@ -21,15 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit code: 0 done, 1 no trial completed, 2 invalid input, 130 interrupted. `compare` returns its result as
-        0, 1 or 3, and 2 for every error.
+        The exit code: 0 if the command completed, 1 if no trial completed, 2 after invalid input, 130 if interrupted.
+        `compare` returns its result as 0, 1 or 3, and returns 2 after every error.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
 
     def work() -> int:
         configure_process()
         options = _parser().parse_args(given)
-        command = pkgutil.resolve_name(options.command)  # imported here: --help must not import torch
+        command = pkgutil.resolve_name(options.command)  # imported here, because --help must not import torch
         return int(command(options))
 
     return run_command(work, failure=2 if given[:1] == ["compare"] else 1)
@@ -48,7 +48,7 @@ def _check(program: Program) -> None:
     sub = program.add(
         RUN,
         "check",
-        "Report all errors of a study file, and estimate the cost of the study.",
+        "Report all errors in a study file, and estimate the cost of the study.",
         f"{OVERVIEW}:check",
         (f"{TUNE} check my.yaml", f"{TUNE} check my.yaml --set budget.trials=100 --no-estimate"),
     )
@@ -132,7 +132,7 @@ def _enqueue(program: Program) -> None:
         (f"{TUNE} enqueue mine --set loss.temperature=4",),
     )
     options.add_study(sub)
-    options.add_set(sub, "a searched setting; the searcher suggests missing ones; may be repeated", required=True)
+    options.add_set(sub, "a searched setting (the searcher suggests the others); may be repeated", required=True)
     options.add_output(sub)
 
 

@@ -36,7 +36,7 @@ def add_contenders(sub: HelpParser) -> None:
     sub.add_argument("first", metavar="A", help=what)
     sub.add_argument("others", metavar="B", nargs="+", help="settings to compare with A, in the same forms")
     group = sub.group("settings")
-    sentence = "file that sets data and teachers for all, and model and training for presets (cluttered_digits)"
+    sentence = "file with data and teachers for A and all B, and model and training for presets (cluttered_digits)"
     group.add_argument("--config", metavar="FILE", help=sentence)
     sentence = "validation metric to compare; the test images are not read (val/nll)"
     group.add_argument("--metric", default="val/nll", help=sentence)
@@ -61,7 +61,7 @@ def add_settings(sub: HelpParser) -> None:
 
 
 def _study_settings() -> list[str]:
-    """Returns the names of the settings of a study file, including those below `config`; without user-defined keys."""
+    """Returns the names of the settings of a study file, including those below `config`, but no user-defined keys."""
     own = [
         name for name in setting_names(StudyConfig) if name.partition(".")[0] not in ("config", "search", "constraints")
     ]
@@ -113,7 +113,7 @@ def add_export(sub: HelpParser) -> None:
 
 
 def add_output(sub: HelpParser, json: str = "") -> None:
-    """Adds the folder of all results and, if the command prints JSON, `--json`.
+    """Adds `--studies-dir`, the folder of all results, and `--json` if the command can print JSON.
 
     Args:
         sub: The parser of the command.

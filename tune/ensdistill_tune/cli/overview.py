@@ -1,4 +1,4 @@
-"""The commands that load no network: `check`, `schema` and `status`. They start without torch."""
+"""The commands `check`, `schema` and `status`. They start without importing torch."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ from ensdistill_tune.study.validation import study_warnings
 
 
 def check(options: argparse.Namespace) -> int:
-    """Checks a search space file and estimates its cost."""
+    """Checks a study file and estimates the cost of the study."""
     study = load_study(options.file, options.set)
     size = size_of(study.search)
     if not options.json:
@@ -75,7 +75,7 @@ def _range(kind: str, values: list[Any]) -> str:
 
 
 def schema(options: argparse.Namespace) -> int:
-    """Prints the JSON schema of search space files."""
+    """Prints the JSON schema of study files."""
     print(json.dumps(StudyConfig.model_json_schema(), indent=2))
     return 0
 

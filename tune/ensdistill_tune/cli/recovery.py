@@ -1,4 +1,4 @@
-"""The command `fsck`: checks the event log of a study and recovers its sound records. It starts without torch."""
+"""The command `fsck`: checks the event log of a study and recovers sound records. It starts without importing torch."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The commands that send requests to a study: `enqueue` and `stop`. They start without torch."""
+"""The commands that send requests to a study: `enqueue` and `stop`. They start without importing torch."""
 
 import argparse
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Comparison of settings without a study: paired seeds, on the same data and teachers, until the result is decided."""
+"""Comparison of settings without a study: paired seeds and the same data and teachers, until the result is decided."""

@@ -38,22 +38,23 @@ def compare(
     """Compares the first settings with each of the others, on the same data and teachers.
 
     For each seed, one student is trained with each of the settings. After each seed, a group-sequential test checks
-    whether the result is decided; see `ensdistill_tune.analysis.sequential_test`. Metrics of trained students are
-    stored, so that a second call trains none of the students again. The test images are not read.
+    whether the result is decided; see `ensdistill_tune.analysis.sequential_test`. The metrics of trained students are
+    stored, so that a second call does not train the same students again. The test images are not read.
 
     Args:
         settings: Two or more contenders, each given as the name of a preset, a settings file, a study (its best trial),
             `STUDY:TRIAL`, or a `Config`.
         config: Settings or study file that sets data and teachers for all contenders, and model and training for
-            presets. None for those of the first contender that is not a preset, or of `cluttered_digits` if all
-            contenders are presets.
+            presets. If None, these settings are taken from the first contender that is not a preset, or from
+            `cluttered_digits` if all contenders are presets.
         overrides: Settings applied to all contenders, keyed by dotted name, or strings of the form `a.b=value`.
         metric: Validation metric to compare, such as `val/nll`.
         seeds: Maximum number of seeds, at most 20.
         first_seed: The first seed of the students.
         studies_dir: The folder of all results.
         device: `auto` or a torch device.
-        workers: Number of processes. With more than 1, a script must guard its entry point by `__name__`.
+        workers: Number of processes. With more than one, a script must guard its entry point with
+            `if __name__ == "__main__":`.
         progress: `auto` prints one line per seed, `off` prints nothing. If a rich console is given, the lines are
             printed to that console.
 
@@ -116,7 +117,10 @@ class _Comparison:
         self.values = {one.name: [] for one in self.contenders}
 
     def rounds(self) -> Iterator[str]:
-        """Runs the seeds in order and yields a line after each; the first seeds, which cannot decide, run together."""
+        """Runs the seeds in order and yields a line after each.
+
+        The first seeds run together, because so few seeds cannot lead to a decision.
+        """
         done, left = 0, list(self.contenders)
         while done < self.rules.seeds and len(left) > 1:
             until = min(max(done + 1, fewest_pairs(LEVEL / 2)), self.rules.seeds)
@@ -136,7 +140,7 @@ class _Comparison:
         return metrics[name]
 
     def _undecided(self, left: Sequence[Contender]) -> list[Contender]:
-        """Returns the first settings and the others that require more seeds; nothing if the result is decided."""
+        """Returns the first contender and those that require more seeds; empty if the result is already decided."""
         pairs = {one.name: self._pair(one.name) for one in self.contenders[1:]}
         if any(pair.outcome == "worse" for pair in pairs.values()):
             return []
@@ -184,7 +188,7 @@ def _check_numbers(contenders: Sequence[Contender], seeds: int, first_seed: int,
 
 def _write(result: ComparisonResult, contenders: Sequence[Contender]) -> None:
     """Writes result.json, the settings of each contender and the figure."""
-    from ensdistill_tune.comparison.figure import write_figure  # here: a slow import
+    from ensdistill_tune.comparison.figure import write_figure  # imported here, because it is slow
 
     for n, one in enumerate(contenders, 1):
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(one.name).name)

@@ -52,8 +52,8 @@ def contenders_of(
             `STUDY:TRIAL`, or a config.
         studies: The folder of all studies.
         file: Settings or study file that sets data and teachers for all contenders, and model and training for presets.
-            None for those of the first contender that is not a preset, or of `cluttered_digits` if all contenders are
-            presets.
+            If None, these settings are taken from the first contender that is not a preset, or from `cluttered_digits`
+            if all contenders are presets.
         overrides: Settings applied to all contenders, keyed by dotted name.
 
     Raises:
@@ -100,7 +100,7 @@ def _found(given: Given, studies: Path) -> Config | str:
 
 
 def _common(file: Path) -> Config:
-    """Returns settings with the data and teachers of a file; for a study file, those that its baselines use."""
+    """Returns settings with the data and teachers of a file; a study file provides those of its baselines."""
     if "search" in read_yaml(file):
         return load_study(file).baseline_config("kd")
     return load_config(file)

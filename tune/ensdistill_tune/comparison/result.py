@@ -31,7 +31,8 @@ class PairResult:
         other: Name of the other settings.
         metric: The metric.
         differences: Differences of the metric, first minus other, one for each common seed.
-        test: Sequential test of the differences, with signs changed if necessary so that positive is better.
+        test: Sequential test of the differences; if the metric is minimized, their signs are changed, so that a
+            positive difference means that the first settings are better.
     """
 
     first: str
@@ -57,7 +58,7 @@ class PairResult:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % confidence interval of the mean difference (first minus other), valid despite the sequential stop."""
+        """95 % confidence interval of the mean difference (first minus other), valid even if the test stopped early."""
         low, high = self.test.interval
         minimized = self.differences != self.test.differences
         return (-high, -low) if minimized else (low, high)
@@ -73,10 +74,10 @@ class PairResult:
 
     @property
     def _outlook(self) -> str:
-        """Statement whether more seeds may decide; empty after a decision or after all seeds."""
+        """Statement on whether more seeds may lead to a decision; empty after a decision or after all seeds."""
         if self.outcome != "undecided" or len(self.differences) == MOST_PAIRS:
             return ""
-        return "; more seeds are not expected to decide" if self.test.hopeless else "; more seeds may decide"
+        return f"; more seeds {'are not expected to' if self.test.hopeless else 'may'} lead to a decision"
 
     def as_row(self) -> dict[str, Any]:
         """Returns plain values for JSON; an infinite bound of the interval is None."""

@@ -29,21 +29,22 @@ from ensdistill.training.teachers import get_ensemble
 from ensdistill.version import __version__
 
 Row = dict[str, Any]  # `val`: metrics after the last epoch; `seconds`: duration of the training
-_inputs: dict[str, Any] = {}  # of a worker process: data and cache, loaded once
+_inputs: dict[str, Any] = {}  # of a worker process: its data and cache, loaded once
 
 
 @dataclass
 class Students:
-    """Students of one ensemble. Each is trained once; its metrics are stored under a hash of everything they depend on.
+    """Students of one ensemble. Each is trained once, and its metrics are stored under a hash of all inputs.
 
-    A file is written after the training, completely or not at all. An interrupted training starts again.
+    The metrics are written to a file after the training, completely or not at all. An interrupted training starts from
+    the beginning.
 
     Attributes:
         data: The images.
         ensemble: The teachers.
         studies: The folder of all results.
         workers: Number of processes; 1 trains in this process.
-        trained: Number of students that were trained, not loaded from disk.
+        trained: Number of students that were trained; stored students are not counted.
     """
 
     data: DataSplits
@@ -97,8 +98,8 @@ class Students:
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise EnsdistillError(
-                "a worker process ended unexpectedly, possibly out of memory. Use --workers 1; finished trainings are "
-                "not repeated."
+                "a worker process ended unexpectedly, possibly out of memory. Use --workers 1; students that are "
+                "already trained are not trained again."
             ) from error
 
     def _new_pool(self, config: Config) -> ProcessPoolExecutor:
@@ -144,7 +145,7 @@ def train(config: Config, data: DataSplits, cache: TeacherLogitCache) -> Row:
 
 
 def _begin_worker(config: Config, studies: str, device: str) -> None:
-    """Loads data and teachers in a worker process that ends when its parent process ends."""
+    """Loads the data and the teachers in a worker process, which ends when its parent process ends."""
     disable_malloc_trim()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the process without a traceback
     threading.Thread(target=_end_with_parent, daemon=True).start()

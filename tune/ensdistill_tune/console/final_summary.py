@@ -23,7 +23,7 @@ from ensdistill_tune.tracking.run_fields import address_of
 from ensdistill_tune.tracking.tracker import MlflowTracker
 
 UI_ADDRESS = "http://127.0.0.1:5000"
-ENDED = {"interrupted": "INTERRUPTED: ", "timed_out": "out of time (budget.minutes): "}  # before the first column
+ENDED = {"interrupted": "INTERRUPTED: ", "timed_out": "out of time (budget.minutes): "}  # start of the line
 
 
 def print_summary(

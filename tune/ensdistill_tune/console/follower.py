@@ -39,7 +39,8 @@ class StudyFollower:
         self._study = validate(StudyConfig, folder.read_summary()["study"])
         self._epochs = self._study.epochs
         self._read, self._trials, self._lately = LogEnd(), Trials(), RecentActivity()
-        self._before, self._began, self._last = 0.0, 0.0, 0.0  # seconds of earlier sessions; first and last of this one
+        # duration of earlier sessions; times of the first and the last event of the current session
+        self._before, self._began, self._last = 0.0, 0.0, 0.0
 
     def snapshot(self) -> StudySnapshot:
         """Returns the current state of the study.
@@ -47,7 +48,7 @@ class StudyFollower:
         Raises:
             DataError: A file of the study is missing or damaged.
         """
-        summary = self.folder.read_summary()  # before the event log, so that no event of an ended study is missed
+        summary = self.folder.read_summary()  # read before the log, so that no event of an ended study is missed
         for event in self._new_events():
             self._apply(event)
         at_work = summary["state"] in UNDER_WAY and summary["state"] != TEACHERS
@@ -99,7 +100,7 @@ class StudyFollower:
         }
 
     def _new_events(self) -> Iterator[Event]:
-        """Yields the events of new complete lines; an incomplete line is read later."""
+        """Yields the events of new complete lines; an incomplete last line is read later."""
         with contextlib.suppress(FileNotFoundError), self.folder.journal.open("rb") as file:
             file.seek(self._read.size)
             for line in file:

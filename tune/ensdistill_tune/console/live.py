@@ -21,7 +21,7 @@ from ensdistill_tune.records.trial_record import OVER, PRIMARY, TrialRecord, cou
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
-INDENT = 10  # width of the state of a trial, below which a long line continues
+INDENT = 10  # width of a trial's state; continuation lines of a long text are indented by this width
 
 
 class ConsoleObserver:
@@ -44,7 +44,7 @@ class ConsoleObserver:
             self.console.print(f"{study.state}: at most {counted(study.replicates_planned, 'replicate')}")
 
     def trial_reported(self, study: StudyState, trial: TrialRecord) -> None:
-        """Records the time only, because the study waits for this call."""
+        """Records only the time, because the study waits for this call."""
         self.activity.reported(time.time())
 
     def trial_ended(self, study: StudyState, trial: TrialRecord) -> None:
@@ -60,11 +60,11 @@ class ConsoleObserver:
         total = study.replicates_planned or study.study.expected_replicates
         done = study.index.count(OVER, "replicate")
         if study.state == "confirming" and not so_far.todo:
-            total = so_far.planned  # the verdict was reached within the budget
-        total = max(total, done)  # some may be repeated
+            total = so_far.planned  # the verdict did not require the whole budget
+        total = max(total, done)  # failed replicates may be repeated
         if trial.state != "finished":
             self._print_line(done, total, describe(trial, study.study))
-        for stage in so_far.stages if study.state == "confirming" else ():  # earlier, the candidates are not known
+        for stage in so_far.stages if study.state == "confirming" else ():  # candidates are not known earlier
             if stage not in self._shown_stages:
                 self._shown_stages.append(stage)
                 self._print_line(done, total, describe_stage(stage, so_far.candidates, study.study))
@@ -112,7 +112,7 @@ class ConsoleObserver:
 
 @contextlib.contextmanager
 def live(observer: ConsoleObserver, study: StudyState) -> Iterator[None]:
-    """Shows the status panel below the lines while the block runs; without a terminal only lines are printed.
+    """Shows the status panel below the printed lines while the block runs; without a terminal, the panel is omitted.
 
     Args:
         observer: Observer that prints the lines.
@@ -132,7 +132,7 @@ def live(observer: ConsoleObserver, study: StudyState) -> Iterator[None]:
 
 
 def describe(trial: TrialRecord, study: StudyConfig) -> str:
-    """Returns the line of an ended trial: state, label, objective, broken constraints, settings."""
+    """Returns the line of an ended trial: state, label, objective, broken constraints and settings."""
     if trial.state == "failed":
         return f"failed    {trial.name}: {printable_lines(trial.error or '')}"
     if not trial.last:
@@ -146,7 +146,7 @@ def describe(trial: TrialRecord, study: StudyConfig) -> str:
 
 
 def describe_stage(stage: Stage, candidates: Sequence[Candidate], study: StudyConfig) -> str:
-    """Returns the line of a stage of the confirmation: the mean objective of each candidate, and which are dropped.
+    """Returns the line of a confirmation stage: the mean objective of each candidate, and the dropped candidates.
 
     Args:
         stage: The stage.

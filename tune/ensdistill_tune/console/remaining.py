@@ -9,7 +9,7 @@ from ensdistill_tune.search.pbt import Pbt
 
 
 def estimate_remaining(snapshot: StudySnapshot) -> float | None:
-    """Returns the remaining time at the recent rate, at most the rest of `budget.minutes`.
+    """Returns the remaining time at the recent rate, limited to the rest of `budget.minutes`.
 
     Returns:
         Seconds; None if the study is not running or its rate is not known yet.
@@ -47,7 +47,7 @@ def _remaining_of_search(snapshot: StudySnapshot) -> float:
 
 
 def _epochs_within_hours(snapshot: StudySnapshot, searched: HoursUsed, trained: int) -> Iterator[float]:
-    """Yields the epochs within the rest of each budget of hours, at the mean hours of an epoch of the search."""
+    """Yields the number of epochs that each budget of hours still allows, at the mean cost of a search epoch."""
     budget, used = snapshot.study.budget, HoursUsed.of(snapshot.trials)
     for limit, own, total in ((budget.cpu_hours, searched.cpu, used.cpu), (budget.gpu_hours, searched.gpu, used.gpu)):
         if limit is not None and own and trained:

@@ -18,8 +18,8 @@ from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_progress import TrialProgress
 from ensdistill_tune.records.trial_record import OVER, UNDER_WAY, TrialRecord
 
-ROWS = 8  # maximum number of open trials
-LABEL, BAR, SMALL = 10, 12, 6  # characters
+ROWS = 8  # maximum number of open trials that are shown
+LABEL, BAR, SMALL = 10, 12, 6  # widths in characters: label, bar of a phase, bar of a trial
 STYLES: dict[State, str] = {"failed": "red", "pruned": "dim", "interrupted": "dim"}
 WORDS = {
     "crashed": "crashed (no process is running it)",
@@ -30,7 +30,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class StudyPanel:
-    """The status panel of a study: at most 24 lines, each within the width. Color is never the only cue.
+    """The status panel of a study: at most 24 lines that fit the width of the terminal. Color is never the only cue.
 
     Attributes:
         snapshot: The snapshot that is rendered.
@@ -59,7 +59,7 @@ def _headline(now: StudySnapshot) -> str:
 
 
 def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
-    """Yields the numbers of ended trials and their rates."""
+    """Yields lines with the number of ended trials and the current rates."""
     yield _fact("search", *_progress(now.primary_trials, now.study.num_trials, marks))
     if now.replicates or now.state == "confirming":
         yield _fact("confirm", *_progress(now.replicates, now.replicates_expected, marks))
@@ -70,7 +70,7 @@ def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
 
 
 def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
-    """Yields a line for each of best searched trial, best baseline and confirmed winner; the best line is bold."""
+    """Yields one line each for the best searched trial, best baseline and confirmed winner; the best one is bold."""
     objective = now.study.objective
     order = now.study.rank(now.primary_trials)
     firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}
@@ -89,7 +89,7 @@ def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
 
 
 def _trial_rows(now: StudySnapshot, width: int, marks: str) -> Iterator[Text]:
-    """Yields a table of the open trials and of those that ended most recently."""
+    """Yields the lines of a table of the open trials and the trials that ended most recently."""
     shown = [*now.open[:ROWS], *now.ended]
     if not shown:
         return
@@ -116,12 +116,12 @@ def _trial_rows(now: StudySnapshot, width: int, marks: str) -> Iterator[Text]:
 
 
 def _label(trial: TrialRecord) -> str:
-    """Returns name or error of a trial, without characters that control a terminal."""
+    """Returns the name of a trial, or the error if it has failed, without terminal control characters."""
     return printable_lines(f"{trial.number:03d} {trial.error}") if trial.state == "failed" else trial.name
 
 
 def _within_epoch(progress: TrialProgress | None) -> str:
-    """Returns progress, loss and rate of the current epoch of a trial; empty if they are not known."""
+    """Returns the progress, the loss and the rate of a trial in its current epoch; empty if they are not known."""
     if progress is None:
         return ""
     loss = "" if progress.loss is None else f", loss {progress.loss:.4g}"
@@ -149,7 +149,7 @@ def _often(pace: float | None, what: str, least: int) -> str:
     Args:
         pace: Rate in events per second.
         what: Name of the events, in the plural.
-        least: Shortest unit of time in seconds. The first unit with at least one event is used.
+        least: Shortest allowed unit of time in seconds. If less than one event happens in it, a longer unit is used.
     """
     if not pace:
         return ""
@@ -159,5 +159,5 @@ def _often(pace: float | None, what: str, least: int) -> str:
 
 
 def _fitted(text: str, width: int) -> str:
-    """Returns the words that fit completely, because a number without its last digits is a different number."""
+    """Returns as many complete words as fit, because a number without its last digits is a different number."""
     return textwrap.shorten(text, max(width, 4), placeholder=" ...")

@@ -23,7 +23,7 @@ class StudySnapshot:
         seconds: Total duration of all sessions in seconds.
         trials: All trials, in the order of their numbers.
         planned: Maximum number of replicates; 0 before it is known.
-        paces: Recent trials and epochs per second, each None until it is known.
+        paces: Recent number of trials per second and of epochs per second; None for a rate that is not known yet.
         ended: The trials that ended most recently, if they are shown.
         resume: The command that resumes the study, if it is shown.
         winner: Number of the trial that won the confirmation; None before the end of the confirmation, or if no
@@ -66,7 +66,7 @@ class StudySnapshot:
 
     @property
     def open(self) -> list[TrialRecord]:
-        """Running trials, then interrupted ones."""
+        """Running trials, followed by interrupted trials."""
         return sorted((t for t in self.trials if t.state in OPEN), key=lambda t: (OPEN.index(t.state), t.number))
 
 

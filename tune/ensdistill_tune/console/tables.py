@@ -13,17 +13,17 @@ from ensdistill_tune.analysis.leaderboard import format_metric, mark_of, metric_
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 
-TOP = 5  # trials of the leaderboard, in addition to the baselines and the Pareto front
+TOP = 5  # number of trials in the leaderboard, in addition to the baselines and the Pareto front
 COMMON = ("val/nll", "val/accuracy", "val/ece", "val/cnll")  # shown after objectives and constraints, in this order
-IN_LEADERBOARD, OVER_SEEDS = 3, 4  # number of metrics that fit next to settings, and with standard deviations
+IN_LEADERBOARD, OVER_SEEDS = 3, 4  # number of metrics that fit: in the leaderboard, with standard deviations
 
 
 def shown_metrics(study: StudyConfig, most: int) -> list[str]:
-    """Returns the metrics of a table: every objective and constraint, then common metrics.
+    """Returns the names of the metrics in a table: every objective and constraint, then common metrics.
 
     Args:
         study: The settings.
-        most: Maximum number of metrics after common ones are added.
+        most: Number of metrics up to which common metrics are added.
     """
     own = list(dict.fromkeys([*study.objectives, *study.constraints]))
     return [*own, *(name for name in COMMON if name not in own)][: max(most, len(own))]
@@ -32,11 +32,11 @@ def shown_metrics(study: StudyConfig, most: int) -> list[str]:
 def leaderboard_table(
     study: StudyConfig, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]], top: int = TOP
 ) -> Table:
-    """Returns the best trials, every baseline, the Pareto front of several objectives, and the teachers.
+    """Returns a table of the best trials, every baseline, the Pareto front (with several objectives) and the teachers.
 
     Args:
         study: The settings.
-        trials: Trials of the search, baselines included.
+        trials: Trials of the search, including baselines.
         teachers: Metrics of the ensemble and of a single teacher, keyed by label.
         top: Number of best trials.
     """

@@ -1,4 +1,4 @@
-"""Rates of ended trials and reported epochs, from the times of these events."""
+"""Rates of ended trials and reported epochs, computed from the times of these events."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class RecentActivity:
         self.ended: deque[TrialRecord] = deque(maxlen=ENDED)
 
     def reported(self, at: float) -> None:
-        """Counts an epoch. The clock starts with the first epoch, because only the first trials wait for workers."""
+        """Counts an epoch. The first epoch starts the clock, because the first trials wait for workers to start."""
         if not self._began:
             self._began = True
             self._trials.happens(at)
@@ -59,9 +59,9 @@ class RecentActivity:
                 self._trials.happens(at)
 
     def paces(self, now: float, trials: Sequence[TrialRecord]) -> tuple[float | None, float | None]:
-        """Returns trials and epochs per second, each None until it is known.
+        """Returns the number of trials per second and of epochs per second; None for a rate that is not known yet.
 
-        Trials that start together report together, so the rate of epochs requires three reports of each running trial.
+        Trials that start together report together, so the rate of epochs requires three reports per running trial.
         """
         running = sum(trial.state == "running" for trial in trials)
         return self._trials.per_second(now, MIN_TRIALS), self._epochs.per_second(now, max(MIN_EPOCHS, 3 * running))

@@ -69,7 +69,7 @@ def first_lines(facts: StudyResults, found: Sequence[Importance], seen: Sequence
 def _about_the_winner(facts: StudyResults) -> list[str | None]:
     files = (
         f"Files: `{facts.command('export')}` exports the student to deployable formats; its settings are in "
-        "`best/config.yaml`, all trials in `leaderboard.csv`, figures in `report.html`."
+        "`best/config.yaml`, all trials are in `leaderboard.csv`, and the figures are in `report.html`."
     )
     return [
         findings.winner(facts),
@@ -115,7 +115,9 @@ def _beside(facts: StudyResults) -> str:
         own, _ = winner_rows(facts)
         candidate = next(iter(facts.confirmed or (Candidate(trial, [trial]) for trial in facts.order)), None)
         rows = ({candidate.label: own} if candidate else {}) | {who: [dict(row)] for who, row in facts.teachers.items()}
-        where = "Validation images, which also selected the trials; the values are therefore slightly optimistic."
+        where = (
+            "Validation images, which were also used to select trials; the values are therefore slightly optimistic."
+        )
         if facts.confirmed and facts.looks:
             where += " The test images were already evaluated for other students (`earlier_test` in confirmation.json)."
     if not rows:
@@ -133,7 +135,7 @@ def _cell(name: str, rows: Sequence[Metrics]) -> str:
 
 
 def _confirmation(facts: StudyResults) -> str:
-    """Returns each candidate's mean over seeds and its difference from the best baseline, and the stages."""
+    """Returns two tables: the candidates' means over seeds with differences from the best baseline, and the stages."""
     if not facts.confirmed:
         return ""
     baseline, among = best_baseline(facts.confirmed), searched_among(facts.confirmed)
@@ -160,16 +162,16 @@ def _about_the_confirmation(facts: StudyResults, among: int) -> str:
     out = ", ".join(f"`{trial.name}`" for trial in facts.fell_out)
     return (
         "The best trials of the search and all baselines were trained again with fresh seeds until the verdict was "
-        "decided or the budget was spent. Candidates that were clearly behind were dropped. Metrics are on validation "
-        f"images. The `minus` column contains the mean difference of {spoken(facts.study.objective)} over pairs with "
-        f"the same seed, and its 90 % confidence interval (5 % at each end, {correction(among)}). If the interval is "
-        "missing, there are too few seeds for a decision."
+        "decided or the budget was spent. Candidates that were clearly behind were dropped. All metrics are computed "
+        "on validation images. The `minus` column contains the mean difference in "
+        f"{spoken(facts.study.objective)} over pairs with the same seed, and its 90 % confidence interval (5 % at each "
+        f"end, {correction(among)}). If the interval is missing, there are too few seeds for a decision."
         + (f" Omitted because a replicate failed: {out}." if out else "")
     )
 
 
 def _stages(facts: StudyResults) -> str:
-    """Returns one row for each stage of the confirmation."""
+    """Returns a table with one row for each stage of the confirmation."""
     names = {c.trial.number: c.label for c in facts.confirmed}
 
     def name(number: int | None) -> str:
@@ -203,7 +205,10 @@ def _leaderboard(facts: StudyResults) -> str:
     head = ["trial", "rank", *[name.split("/")[1] for name in facts.study.display_metrics], "settings"]
     stars = " `*`: on the Pareto front." if front else ""
     stars += " `!`: breaks a constraint." if len(facts.study.feasible(order)) < len(order) else ""
-    text = f"Validation images, one seed each.{stars} All {len(facts.trials)} trials: `leaderboard.csv`."
+    text = (
+        f"Metrics on validation images, with one seed per trial.{stars} `leaderboard.csv` contains all "
+        f"{counted(len(facts.trials), 'trial')}."
+    )
     return f"{text}\n\n{markdown_table(head, rows, ['set'])}"
 
 
@@ -240,7 +245,7 @@ def _own_figures(facts: StudyResults) -> str:
 
 
 def _warnings(facts: StudyResults) -> str:
-    """Returns all warnings, if the summary does not already contain all of them."""
+    """Returns all warnings; empty if the summary already contains all of them."""
     if len(facts.warnings) <= findings.WARNINGS:
         return ""
     return "\n".join(f"- {as_text(str(warning))}" for warning in facts.warnings)

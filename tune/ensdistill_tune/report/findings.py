@@ -22,7 +22,8 @@ from ensdistill_tune.study.objectives import spoken
 MOST = 8  # maximum number of trials that are named
 WARNINGS = 5  # maximum number of warnings in the summary; the others are listed in a separate section
 FEW_TRIALS = (
-    f"With fewer than {ENOUGH} trials, more than 20 % of studies miss some effects that explain half of the variance."
+    f"With fewer than {ENOUGH} trials, some effects that explain half of the variance are missed in more than 20 % of "
+    "studies."
 )
 CAUSES = {"timed_out": "its time budget ran out", "crashed": "its process died"}
 
@@ -43,7 +44,10 @@ def incomplete(facts: StudyResults) -> str | None:
 
 
 def what_counts_most(facts: StudyResults) -> list[str]:
-    """Returns warnings about the whole report: results at chance, no benefit from teachers, worse than one teacher."""
+    """Returns warnings that concern the whole report.
+
+    The best student can be at chance level, no better than training on labels alone, or worse than one teacher.
+    """
     rows, where = winner_rows(facts)
     if not rows:
         return []
@@ -81,7 +85,7 @@ def is_worse_than_one_teacher(facts: StudyResults) -> bool:
 
 
 def warnings(facts: StudyResults) -> list[str]:
-    """Returns the first warnings of the study, one per line, and the number of further warnings; Markdown."""
+    """Returns Markdown lines: the first warnings of the study, and a line with the number of further warnings."""
     rows, _ = winner_rows(facts)
     stated = {  # already covered by `what_counts_most`
         AT_CHANCE: is_at_chance(*rows),
@@ -99,7 +103,7 @@ def warnings(facts: StudyResults) -> list[str]:
 
 
 def winner(facts: StudyResults) -> str | None:
-    """Returns the settings of the winner and its mean objective; None without a confirmed winner."""
+    """Returns a sentence with the settings of the winner and its mean objective; None without a confirmed winner."""
     if not facts.confirmed or facts.why_none_wins:
         return None
     first, metric = facts.confirmed[0], facts.study.objective
@@ -110,7 +114,7 @@ def winner(facts: StudyResults) -> str | None:
 
 
 def selected_epoch(facts: StudyResults) -> str | None:
-    """Returns which epoch the exported weights come from; None without a winner."""
+    """Returns a sentence about the epoch of the exported weights; None without a winner."""
     _, trial = shipped(facts)
     if trial is None:
         return None
@@ -150,7 +154,7 @@ def selection_bias(facts: StudyResults) -> str | None:
 
 
 def metrics_beside_teachers(facts: StudyResults) -> str | None:
-    """Returns the metrics of the winner, each followed by the values of the ensemble and of a single teacher."""
+    """Returns a sentence with the metrics of the winner, the ensemble and a single teacher; None if any is unknown."""
     rows, where = winner_rows(facts)
     if not rows or not facts.teachers_beside:
         return None
@@ -185,7 +189,7 @@ def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | Non
 
 
 def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None:
-    """Returns how well the ranking at the first rung predicts the final ranking; None if no trial was stopped."""
+    """Returns how well the ranking at the first rung predicts the final ranking; None if no trial was stopped early."""
     stopped = sum(trial.state == "pruned" for trial in facts.trials)
     if not stopped or not seen:
         return None

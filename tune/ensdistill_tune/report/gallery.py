@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.records.result_rows import Diagnostics, ImageDiagnostics
 
-LONGEST = 24  # characters of a class name
+LONGEST = 24  # maximum length of a class name in characters
 
 
 @dataclass(frozen=True)

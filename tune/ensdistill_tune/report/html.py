@@ -1,4 +1,4 @@
-"""Writes report.html, one file that works offline, and report.md, the same text without figures."""
+"""Writes report.html, a single file that works offline, and report.md, which contains the same text without figures."""
 
 import json
 import re
@@ -54,13 +54,13 @@ def as_page(facts: StudyResults, lead: str, parts: Sequence[ReportSection], show
         parts=[{"title": part.title, "text": _html(part.text)} for part in parts],
         figures=shown,
         galleries=galleries(facts),
-        drawn=Markup(json.dumps(drawn).replace("<", "\\u003c")),  # noqa: S704 - nothing closes the script
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 - Plotly itself
+        drawn=Markup(json.dumps(drawn).replace("<", "\\u003c")),  # noqa: S704 - cannot close the script
+        plotly=Markup(get_plotlyjs()),  # noqa: S704 - source of Plotly
     )
 
 
 def _html(markdown: str) -> Markup:
-    """Converts Markdown to HTML; tags in the Markdown are plain text.
+    """Converts Markdown to HTML; HTML tags in the Markdown are shown as plain text.
 
     A wide table scrolls within its own box. Standard deviations and intervals start a new line in their cell, so that
     eight columns fit.
@@ -73,7 +73,7 @@ def _html(markdown: str) -> Markup:
 
 
 def _alone(one: ReportFigure) -> str:
-    """Returns one figure for the MLflow pages; the file is small, because Plotly is loaded from the network."""
+    """Returns one figure as an HTML page for MLflow; it is small, because Plotly is loaded from the network."""
     page: str = to_html(one.figure, include_plotlyjs="cdn", full_html=True)
     note = f"<p>{one.title}. Plotly is loaded from the network; report.html works offline.</p>"
     return page.replace("<body>", f"<body>{note}", 1)

@@ -1,4 +1,4 @@
-"""Recommendations: each rule checks one condition and returns one sentence, or None."""
+"""Recommendations: each rule checks one condition, and returns one sentence if it is met, otherwise None."""
 
 import math
 from collections import Counter
@@ -31,7 +31,10 @@ DETECTABLE = 0.75  # difference, in standard deviations over pairs, that 20 seed
 
 
 def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
-    """Returns recommendations, most urgent first; if students are at chance, only those about failures and learning."""
+    """Returns recommendations, most urgent first.
+
+    If students are at chance level, only those about failed trials and about learning are returned.
+    """
     rows, _ = winner_rows(facts)
     if is_at_chance(*rows):
         first = failures(facts)
@@ -84,7 +87,7 @@ def behind(facts: StudyResults) -> str | None:
 
 
 def crossing(facts: StudyResults) -> str | None:
-    """Recommends other early stopping if it would have stopped the best baseline in favor of worse trials."""
+    """Recommends different early stopping if it would have stopped the best baseline in favor of worse trials."""
     rungs, best = epochs_to_ask(facts.study), next((trial for trial in facts.order if trial.baseline), None)
     survivors = facts.search_order
     if not rungs or best is None or not any(trial.state == "pruned" for trial in facts.trials):
@@ -97,7 +100,7 @@ def crossing(facts: StudyResults) -> str | None:
         f"early stopping is biased here. After {rungs[0]} epochs `{best.baseline}` as published, which is never "
         f"stopped, ranked behind {len(ahead)} of the {len(survivors)} completed trials, and ended ahead of "
         f"{overtaken} of them. "
-        "Compare within groups (`scheduler.group_by`), start later (`scheduler.grace_epochs`), or disable early "
+        "Compare trials within groups (`scheduler.group_by`), start later (`scheduler.grace_epochs`), or disable early "
         "stopping (`scheduler.kind=none`)."
     )
 
@@ -162,7 +165,10 @@ def _end(study: StudyConfig, name: str, axis: Hyperparameter, best: Sequence[Tri
 
 
 def _is_valid_beyond(study: StudyConfig, name: str, end: float, way: int, trial: TrialRecord) -> bool:
-    """Returns whether a value beyond this end of the range is valid for this trial; way: -1 or 1."""
+    """Returns whether a value beyond this end of the range is valid for this trial.
+
+    `way` is -1 for the lower end and 1 for the upper end.
+    """
     beyond = end + way if isinstance(end, int) else math.nextafter(end, way * math.inf)
     try:
         study.trial_config({**trial.sampled, name: beyond})
@@ -200,7 +206,7 @@ def more(facts: StudyResults) -> str | None:
 
 
 def _spread(facts: StudyResults) -> float:
-    """Returns the standard deviation over seeds of the same settings; without replicates, that of the best trials."""
+    """Returns the mean standard deviation of the candidates over seeds; without replicates, that of the best trials."""
     metric = facts.study.objective
     if facts.confirmed:
         return fmean([stdev(c.values(metric)) for c in facts.confirmed])
@@ -233,4 +239,4 @@ def idle(facts: StudyResults, found: Sequence[Importance]) -> str | None:
     names = [f"`{i.name}`" for i in found if not i.matters]
     if not names or len(names) == len(found):
         return None
-    return f"fix {', '.join(names)}, which had no significant effect, and spend the trials on the others."
+    return f"fix {', '.join(names)}, which had no significant effect, and search only the other settings."

@@ -19,9 +19,9 @@ SAME = 0.02  # relative difference below which two costs count as equal
 
 
 def answers(facts: StudyResults) -> list[str]:
-    """Returns the three sentences as Markdown; omits those that are not meaningful or have no data."""
+    """Returns the three sentences as Markdown; sentences that are meaningless or have no data are omitted."""
     if is_at_chance(*winner_rows(facts)[0]):
-        return []  # the report starts with the reason
+        return []  # the first line of the report states the reason
     first = [better_network(facts)]
     return first if facts.why_none_wins else first + [line for line in (worth(facts), cost(facts)) if line]
 

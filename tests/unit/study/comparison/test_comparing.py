@@ -224,6 +224,6 @@ def test_an_undecided_result_states_whether_more_seeds_may_decide() -> None:
     def of(*own: float) -> str:
         return str(pair_of("val/nll", "min", "a", "b", {"a": own, "b": [1.0] * len(own)}))
 
-    assert of(1.3, 0.0, 1.8, 0.8, 1.5, 1.9).endswith("better in 2 of 6 seeds; more seeds may decide")
+    assert of(1.3, 0.0, 1.8, 0.8, 1.5, 1.9).endswith("better in 2 of 6 seeds; more seeds may lead to a decision")
     assert "(too few seeds)" in of(1.3, 1.3, 1.3)
-    assert of(*[1.0] * 6).endswith("better in 0 of 6 seeds; more seeds are not expected to decide")
+    assert of(*[1.0] * 6).endswith("better in 0 of 6 seeds; more seeds are not expected to lead to a decision")

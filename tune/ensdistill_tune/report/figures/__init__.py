@@ -34,8 +34,8 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "importance": (
         "Importance of settings",
         importance,
-        "Share of the variance between trials that one setting explains, with its 90 % interval. A solid bar means that"
-        " the effect is significant at 5 %, corrected for the number of settings.",
+        "Share of the variance between trials that each setting explains alone, with its 90 % interval. A solid bar "
+        "means that the effect is significant at 5 %, corrected for the number of settings.",
     ),
     "slices": (
         "Objective by setting",
@@ -51,39 +51,38 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "curves": (
         "Learning curves",
         learning_curves,
-        "The best three trials and the best baseline are colored, all others are gray; a mark shows where a trial was "
-        "stopped or failed.",
+        "The best three trials and the best baseline are colored, and all others are gray. A mark shows where a trial "
+        "was stopped or failed.",
     ),
     "rungs": (
         "Reliability of early stopping",
         rungs_against_finals,
-        "Rank correlation between the ranking of the trials at each rung and their final ranking: 1 means the same "
-        "ranking, 0 no"
-        " relation; bars are 95 % confidence intervals.",
+        "Correlation between the ranking of the trials at each rung and their final ranking: 1 means that both are "
+        "equal, 0 that they are unrelated. Bars are 95 % confidence intervals.",
     ),
     "confirmation": (
         "Confirmation with fresh seeds",
         confirmation,
-        "Each candidate, trained with fresh seeds: small marks show single seeds, large marks their mean, and bars the "
-        "95 % confidence interval of the mean.",
+        "Results of each candidate with fresh seeds: small marks show single seeds, large marks show their mean, and "
+        "bars show the 95 % confidence interval of the mean.",
     ),
     "differences": (
         "Difference from the best baseline",
         differences,
-        "Differences over pairs with the same seed: small marks show single seeds, large marks their mean. A difference"
-        " is statistically significant only if its bar does not cross the dashed line. A missing bar means that there"
-        " are too few seeds for a decision.",
+        "Differences between results with the same seed: small marks show single seeds, and large marks show their "
+        "mean. A difference is statistically significant only if its bar does not cross the dashed line. A missing bar "
+        "means that there are too few seeds for a decision.",
     ),
     "pareto": (
         "Quality and cost",
         pareto,
-        "The step line joins the trials of the Pareto front: no other trial is better in both objectives.",
+        "The step line joins the trials on the Pareto front: no trial is better than one of these in both objectives.",
     ),
     "reliability": (
         "Reliability diagram",
         reliability,
-        "A network on the dotted line is calibrated; below the line it is overconfident, above it underconfident. "
-        "Larger marks represent more images.",
+        "Marks on the dotted line represent perfect calibration, marks below it overconfidence, and marks above it "
+        "underconfidence. Larger marks represent more images.",
     ),
     "disagreement": (
         "Inherited uncertainty",
@@ -100,8 +99,8 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "confusion": (
         "Confusion matrices",
         confusion,
-        "Number of images by true class (rows) and predicted class (columns); the shade shows the share of the row. If "
-        "there are many classes, only the most frequently confused classes are shown.",
+        "Number of images by true class (rows) and predicted class (columns); the shade shows the share of all images "
+        "in the row. If there are many classes, only the most frequently confused classes are shown.",
     ),
 }
 

@@ -75,7 +75,7 @@ class Scale:
 
 
 def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Returns round numbers in a range: powers of ten if there are enough, otherwise steps of 1, 2, 5 or smaller."""
+    """Returns round numbers in a range: powers of ten, or also multiples of them if there are fewer than three."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1.0,), ROUND, CLOSER):
         round_numbers = [float(f"{step * 10.0**power:.3g}") for power in powers for step in steps]
@@ -119,12 +119,12 @@ def setting_axis(axis: Hyperparameter, title: str) -> dict[str, Any]:
 
 
 def place(axis: Hyperparameter, value: Any) -> float:
-    """Returns the position of a value on the axis of a setting: the number itself, or the index of a choice."""
+    """Returns the position of a value on the axis of a setting: the number itself, or its index if it is a choice."""
     return float(axis.values.index(value)) if axis.is_categorical else short(float(value))
 
 
 def short(value: float) -> float:
-    """Rounds to five digits: more digits are not visible and increase the file size."""
+    """Rounds to five significant digits, because further digits are not visible and increase the file size."""
     return float(f"{value:.5g}")
 
 

@@ -12,8 +12,8 @@ from ensdistill_tune.report.figures.diagnostics import shown_networks
 from ensdistill_tune.report.figures.style import lined, new_figure
 
 MOST = 20  # number of classes in the accuracy figure, worst first
-LONGEST = 16  # characters of a class name
-SHADES = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.6)"]]  # so that text stays readable on light and dark pages
+LONGEST = 16  # maximum length of a class name in characters
+SHADES = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.6)"]]  # text stays readable on light and dark pages
 
 
 def class_name(drawn: Diagnostics, number: int) -> str:
@@ -23,7 +23,7 @@ def class_name(drawn: Diagnostics, number: int) -> str:
 
 
 def class_accuracy(facts: StudyResults) -> go.Figure | None:
-    """Draws the accuracy of each class, with the worst class of the winner at the top; at most MOST classes."""
+    """Draws the accuracies of at most MOST classes, with the worst class of the winner at the top."""
     drawn = facts.diagnostics
     if not drawn or not drawn.networks or not drawn.networks[0].class_accuracy:
         return None
@@ -46,7 +46,7 @@ def class_accuracy(facts: StudyResults) -> go.Figure | None:
 
 
 def confusion(facts: StudyResults) -> go.Figure | None:
-    """Draws the confusion matrices of winner and ensemble for the same classes, one above the other."""
+    """Draws the confusion matrices of the winner and the ensemble for the same classes, one above the other."""
     drawn = facts.diagnostics
     if not drawn or not drawn.networks or not drawn.networks[0].confusion:
         return None
@@ -73,7 +73,7 @@ def _has_others(pair: Sequence[tuple[NetworkDiagnostics, str]]) -> bool:
 
 
 def _matrix(one: NetworkDiagnostics, label: str, names: Sequence[str]) -> tuple[go.Heatmap, go.Scatter]:
-    """Returns a matrix: shades show shares of the row, and counts are text in the text color of the page."""
+    """Returns a matrix whose shades show shares of each row; the counts have the text color of the page."""
     rows = [row[: len(names)] for row in one.confusion]
     shares = [[short(count / max(1, sum(row))) for count in row] for row in rows]
     heatmap = go.Heatmap(z=shares, colorscale=SHADES, zmin=0, zmax=1, showscale=False, name=label, xgap=1, ygap=1)

@@ -1,4 +1,4 @@
-"""Winner, best baseline and ensemble side by side: calibration and uncertainty."""
+"""Figures of calibration and uncertainty, each with the winner, the best baseline and the ensemble."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""History of the study: by trial, by epoch, and the rank correlation of early and final rankings."""
+"""History of the study: results by trial and by epoch, and the correlation between early and final rankings."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -59,7 +59,7 @@ def history(facts: StudyResults) -> go.Figure | None:
 
 
 def levels(facts: StudyResults) -> list[tuple[str, float, str, str]]:
-    """Yields the best two baselines, the ensemble and a single teacher: name, objective, color, line style."""
+    """Returns name, objective, color and line style of the best two baselines, the ensemble and a single teacher."""
     metric = facts.study.objective
     known = [(f"baseline {t.baseline}", t.last[metric]) for t in facts.order if t.baseline][: len(BASELINES)]
     found = [(*one, *looks) for one, looks in zip(known, BASELINES, strict=False)]

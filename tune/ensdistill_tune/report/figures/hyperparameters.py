@@ -41,7 +41,7 @@ from ensdistill_tune.study.objectives import axis_title
 SLICES, LINES = 4, 6  # maximum number of settings in a figure; more are unreadable
 FEWEST = 4  # minimum number of finished trials for parallel coordinates
 NAMED = 8  # number of best and of worst trials whose lines are highlighted
-UNUSED = -0.12  # height of the line of a trial without the setting
+UNUSED = -0.12  # height at which the line of a trial passes a setting that the trial does not have
 
 
 def importance(facts: StudyResults) -> go.Figure | None:
@@ -96,12 +96,12 @@ def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale:
 
 
 def _beside(axis: Hyperparameter, x: float, number: int) -> float:
-    """Returns the shifted position, which depends on the trial number only; numeric settings are not shifted."""
+    """Returns the shifted position, which depends only on the trial number; numeric settings are not shifted."""
     return short(x + 0.5 * ((number * 0.618034) % 1 - 0.5)) if axis.is_categorical else x
 
 
 def parallel_coordinates(facts: StudyResults) -> go.Figure | None:
-    """Draws a line for each finished trial through its settings to its objective; the most important settings are last.
+    """Draws one line per finished trial through its settings to its objective; important settings are on the right.
 
     Plotly's `Parcoords` trace is not used: its black axes are invisible on dark pages, and it requires WebGL.
     """
@@ -144,7 +144,7 @@ class _Dimension:
 
 
 def _setting(facts: StudyResults, name: str, trials: Sequence[TrialRecord]) -> _Dimension:
-    """Returns the axis of a searched setting; lines of trials without it pass below its range."""
+    """Returns the axis of a searched setting; the lines of trials without this setting pass below its range."""
     axis = facts.study.search[name]
     ticks, words = setting_ticks(axis, 4)
     scale = math.log10 if axis.kind == "log_uniform" else float

@@ -1,4 +1,4 @@
-"""Results: Pareto front of quality and cost, confirmation, differences from the best baseline."""
+"""Results: Pareto front of quality and cost, confirmation, and differences from the best baseline."""
 
 import math
 from collections.abc import Sequence
@@ -74,13 +74,13 @@ def _front_line(trials: Sequence[TrialRecord], study: StudyConfig, price: str) -
 
 
 def _teachers(facts: StudyResults) -> dict[str, tuple[float, float]]:
-    """Yields cost and objective of the ensemble and of a single teacher, if the study has recorded the cost."""
+    """Returns the cost and the objective of the ensemble and of a single teacher; empty if no cost was recorded."""
     metric = facts.study.objective.removeprefix("val/")
     return {who: (row["flops"], row[metric]) for who, row in facts.teachers.items() if "flops" in row}
 
 
 def confirmation(facts: StudyResults) -> go.Figure | None:
-    """Draws the seeds of each candidate, their mean, and the 95 % confidence interval of the mean."""
+    """Draws the result of each seed of each candidate, the mean over seeds, and its 95 % confidence interval."""
     order, metric = facts.confirmed[::-1], facts.study.objective
     if not order:
         return None
@@ -126,7 +126,7 @@ def _means(own: Sequence[Candidate], metric: str, words: str, color: str, mark: 
 
 
 def differences(facts: StudyResults) -> go.Figure | None:
-    """Draws each candidate's difference from the best baseline: the pairs, their mean, and the interval of the mean."""
+    """Draws each candidate's differences from the best baseline, one per seed, with their mean and its interval."""
     metric, baseline = facts.study.objective, best_baseline(facts.confirmed)
     others = [c for c in facts.confirmed[::-1] if c is not baseline]
     if baseline is None or not others:

@@ -64,10 +64,10 @@ def label(trial: TrialRecord) -> str:
 
 
 def spread(facts: StudyResults, always: Sequence[float] = ()) -> Scale:
-    """Returns the scale of the objective for the completed search trials, or for all trials if these are too few.
+    """Returns the scale of the objective for the completed search trials, or for all trials if too few have completed.
 
-    A trial that was stopped early is therefore drawn at the edge. Losses have a logarithmic scale, because good losses
-    differ little.
+    A trial that was stopped early can therefore be off the scale; it is drawn at the edge. Losses have a logarithmic
+    scale, because good losses differ little.
     """
     metric, trials = facts.study.objective, facts.search_order
     if len(trials) < FEWEST:
@@ -83,7 +83,7 @@ def height(trial: TrialRecord, facts: StudyResults, scale: Scale) -> float:
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """`perturbation.step_size` -> `step_size`, `averaging.kind` -> `averaging`; full names where two are equal."""
+    """Returns short names, such as `averaging` for `averaging.kind`; full names if two short names are equal."""
     found = {name: short_name(name) for name in names}
     often = Counter(found.values())
     return {name: name if often[last] > 1 else last for name, last in found.items()}
