@@ -120,7 +120,7 @@ def trials_of(events: Sequence[Event]) -> list[dict[str, Any]]:
     trials: Trials = {}
     for event in events:
         apply_event(trials, event)
-    return [asdict(trials[number]) for number in sorted(trials)]
+    return [asdict(trials[number]) | {"epochs": list(trials[number].epochs)} for number in sorted(trials)]
 
 
 def _write_log(home: Path) -> None:
