@@ -1,6 +1,7 @@
 """Short names of settings and short forms of values, shared by tables, trial names, figures and MLflow."""
 
 import json
+import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,18 +16,25 @@ def short_name(setting: str) -> str:
 
 
 def short_value(value: Any) -> str:
-    """Returns a value as a short string, such as `0.0123`, `ema`, or `resnet(depth=8)` for a block."""
+    """Returns a value as a short string, such as `0.0123`, `ema`, or `resnet(depth=8)` for a block.
+
+    A file in a block is shown without its folder.
+    """
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, Mapping):
-        inner = [f"{name}={short_value(one)}" for name, one in value.items() if name != "kind"]
+        inner = [f"{name}={short_value(_without_folder(one))}" for name, one in value.items() if name != "kind"]
         kind = str(value.get("kind", ""))
         return f"{kind}({', '.join(inner)})" if inner or not kind else kind
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{', '.join(map(short_value, value))}]"
     return str(value)
+
+
+def _without_folder(value: Any) -> Any:
+    return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def is_block(value: Any) -> bool:

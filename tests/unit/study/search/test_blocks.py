@@ -39,6 +39,7 @@ def trial_of(number: int, **sampled: Any) -> TrialRecord:
         ({"kind": "resnet", "depth": 8}, "resnet(depth=8)"),
         ({"depth": 8, "kind": "resnet", "more": [1, "a", None]}, "resnet(depth=8, more=[1, a, null])"),
         ({"pad": 4}, "(pad=4)"),
+        ({"kind": "resnet", "weights": "/home/me/start.safetensors"}, "resnet(weights=start.safetensors)"),
         ([], "[]"),
         (True, "true"),
         (None, "null"),
