@@ -125,7 +125,7 @@ def drive(study: StudyConfig, studies: Path, executor: Name, cpus: int) -> Figur
     cpu = time.process_time()
     with made_up(study.epochs), cluster(cpus):
         launch(study, name="study", studies_dir=studies, executor=executor, progress="off")
-    ended, cpu = time.time(), time.process_time() - cpu
+    ended, cpu, peak = time.time(), time.process_time() - cpu, peak_mib()
     began = time.perf_counter()
     events = read_journal(studies / "study" / "events.jsonl")
     read = time.perf_counter() - began
@@ -142,7 +142,7 @@ def drive(study: StudyConfig, studies: Path, executor: Name, cpus: int) -> Figur
         "a second": (count - 2 * cpus) / (times[-1 - cpus] - times[cpus]) if count > 2 * cpus else math.nan,
         "with MLflow": (times[-1] - times[0] + ended - closed) / count * 1000,
         "CPU ms": cpu / count * 1000,
-        "driver MiB": peak_mib(),
+        "driver MiB": peak,
         "log MB": (studies / "study" / "events.jsonl").stat().st_size / 1e6,
         "log s": read,
     }

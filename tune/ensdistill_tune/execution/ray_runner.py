@@ -255,6 +255,12 @@ class _PlannerCallback(_NotPickled, tune.Callback):
             if failed and self._record(trial).state == "running":  # the error file is read once, not at every step
                 self._ended(trial, "failed", _worker_error(trial))
 
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Removes the epochs, which the scheduler has recorded: Ray keeps the last result of each trial."""
+        result.pop(EPOCHS, None)
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Records the end of a trial that completed or was stopped."""
         self._ended(trial, "pruned", None)
