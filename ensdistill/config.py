@@ -156,7 +156,7 @@ class Config(Settings):
         return self
 
     def _changed_images(self) -> ConfigIssue | None:
-        """Returns an issue if a setting changes images although predictions are stored; otherwise None."""
+        """Returns an issue if a setting changes images although the teachers are stored predictions; otherwise None."""
         rule = "teachers.predictions are stored for unchanged images"
         if not self.teachers.predictions:
             return None

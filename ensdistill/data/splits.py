@@ -110,7 +110,7 @@ class DataSplits:
 class RawData:
     """The content of a data source: one pool of labeled images and, optionally, separate splits.
 
-    Existing splits are used completely; missing splits are drawn from the pool.
+    Existing splits are used in full; missing splits are drawn from the pool.
 
     Attributes:
         pool: Labeled images from which missing splits are drawn.
