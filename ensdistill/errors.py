@@ -172,7 +172,7 @@ class DataError(EnsdistillError):
 class MachineError(DataError):
     """A machine that cannot train: its disk is full, or its files or versions differ from those of a study.
 
-    The cause is not a setting of a trial, so the study stops. It can be resumed after the fix.
+    The cause is not a setting of a trial, so the study stops. It can be resumed once the problem is fixed.
     """
 
 

@@ -99,7 +99,7 @@ def _check_scale(images: Tensor, dtype: np.dtype[Any], name: str) -> None:
     bytes."""
     if images.max() <= BLACK:
         scale = "floats from 0 to 1/255" if dtype.kind == "f" else "bytes of 0 and 1 only"
-                rule = f"{name} contains {scale}, so its images are black"
+        rule = f"{name} contains {scale}, so its images are black"
         raise DataError(f"{rule}; give floats from 0 to 1, or uint8 from 0 to 255")
 
 

@@ -23,7 +23,7 @@ from ensdistill.runtime.text import counted
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.plugins import PluginError, import_object
 
-SAMPLE = 16  # number of equal steps between the items of a split whose pixels are hashed into the name of a store
+SAMPLE = 16  # number of equal intervals between the items of a split whose pixels determine the name of a store
 
 
 class DatasetCall(Settings):
