@@ -95,8 +95,7 @@ def check_part(split: Split, own: tuple[str, str], pool: Split, others: tuple[st
 
 
 def _check_scale(images: Tensor, dtype: np.dtype[Any], name: str) -> None:
-    """Raises DataError if all images are black, probably because they were scaled twice or scaled before a cast to
-    bytes."""
+    """Raises DataError if all images are black, for example because they were scaled to [0,1] twice."""
     if images.max() <= BLACK:
         scale = "floats from 0 to 1/255" if dtype.kind == "f" else "bytes of 0 and 1 only"
         rule = f"{name} contains {scale}, so its images are black"

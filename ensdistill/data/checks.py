@@ -101,8 +101,7 @@ def _dark(part: str, largest: Tensor) -> Iterator[ConfigIssue]:
 
 
 def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
-    """Yields warnings about images in more than one split; copies in train and unlabeled are ignored: they bias no
-    metric."""
+    """Yields warnings about images in two splits; ignores copies in train and unlabeled, which bias no metric."""
     for one, other in combinations([part for part in ORDER if part in hashes], 2):
         if (one, other) == ("train", "unlabeled"):
             continue

@@ -138,7 +138,7 @@ def _milliseconds(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str
 
 
 def _run_times(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, list[float]]:
-    """Returns the seconds of each run, keyed by network; networks alternate, so that other load affects all of them."""
+    """Returns the seconds of each run, keyed by network; runs alternate, so that other load slows all networks."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     begun = time.perf_counter()
     for turn in range(MOST + 1):

@@ -42,7 +42,7 @@ def rand_augment(images: Tensor, operations: int, magnitude: float, generator: t
 
 
 def _apply(images: Tensor, kinds: Tensor, strengths: Tensor) -> Tensor:
-    """Applies operation kinds[i] with strength strengths[i], in [-1,1], to images[i]: (B,C,H,W), (B,) and (B,)."""
+    """Applies to each image (B,C,H,W) the operation with index `kinds` (B,), at strength `strengths` (B,) in [-1,1]."""
     changed = images.clone()
     order, counts = kinds.argsort(stable=True), kinds.bincount(minlength=len(OPERATIONS)).tolist()
     for operation, chosen in zip(OPERATIONS, torch.split(order, counts), strict=True):
