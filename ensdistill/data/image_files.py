@@ -327,7 +327,7 @@ def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
 
 
 def _on_white(image: Image.Image, depth: object) -> Image.Image:
-    """Returns the image drawn on white. Pillow converts the pixels to 8 bits, but not the transparent color of a PNG."""
+    """Returns the image drawn on white. Pillow converts pixels to 8 bits, but not the transparent color of a PNG."""
     key = image.info.get("transparency")
     if isinstance(key, int) and depth in _DEPTHS:
         image.info["transparency"] = key * _DEPTHS[str(depth)]
