@@ -36,7 +36,7 @@ from ensdistill.settings.yaml_loader import YamlDict, parse_mapping, parse_yaml,
 
 
 def settings_of(given: Any) -> Any:
-    """Returns the settings that describe an object in memory.
+    """Returns the settings that represent an in-memory object; other values are returned unchanged.
 
     Args:
         given: An object with a method `as_settings`, or any other value.
@@ -156,16 +156,16 @@ class Config(Settings):
         return self
 
     def _changed_images(self) -> ConfigIssue | None:
-        """Returns an issue if a setting changes images although predictions are stored; otherwise None."""
-        rule = "teachers.predictions are stored for unchanged images"
+        """Returns an issue if a setting changes images although the teachers are stored predictions; otherwise None."""
+        rule = "teachers.predictions were computed on unchanged images"
         if not self.teachers.predictions:
             return None
         if self.perturbation.kind != "none":
             hint = "set perturbation.kind to none, or give the teachers as networks"
-            return ConfigIssue(("perturbation", "kind"), f"changes images, and {rule}", self.perturbation.kind, hint)
+            return ConfigIssue(("perturbation", "kind"), f"changes images, but {rule}", self.perturbation.kind, hint)
         if self.training.augmentation.changes_images:
             hint = "remove training.augmentation, or give the teachers as networks"
-            return ConfigIssue(("training", "augmentation"), f"changes images, and {rule}", hint=hint)
+            return ConfigIssue(("training", "augmentation"), f"changes images, but {rule}", hint=hint)
         return None
 
     @model_validator(mode="after")

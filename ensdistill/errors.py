@@ -21,7 +21,7 @@ _short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxoth
 class ConfigIssue:
     """An error or a warning about one setting or file.
 
-    Code reads the fields. The text that `str` returns is only for people and is never parsed. Two issues are equal
+    Programs read the fields. The text that `str` returns is only for people and is never parsed. Two issues are equal
     if their `repr` is equal: 1, 1.0 and true are three different values.
 
     Attributes:
@@ -31,7 +31,7 @@ class ConfigIssue:
         value: The given value; `NO_VALUE` if the message contains no value.
         hint: The fix as a sentence without a full stop, or None.
         code: Kind of the issue, for code that must not depend on the wording.
-        given: Other settings, with the values for which the issue occurs; in the text, they replace the name.
+        given: Names and values of the settings with which the issue occurs; in the text, they replace the name.
         cause: The underlying issue.
         origin: Prefix of the text: the file and the line, or the command-line option.
     """
@@ -166,13 +166,13 @@ class SettingWarning(UserWarning):
 
 
 class DataError(EnsdistillError):
-    """A file or folder that is missing, damaged, or made for different data or another network."""
+    """A file or folder that is missing, damaged, or made for different data or a different network."""
 
 
 class MachineError(DataError):
     """A machine that cannot train: its disk is full, or its files or versions differ from those of a study.
 
-    The cause is not a setting of a trial, so the study stops. It can be resumed after the fix.
+    The cause is not a setting of a trial, so the study stops. It can be resumed once the problem is fixed.
     """
 
 

@@ -143,7 +143,7 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def _images(options: argparse.Namespace, log: PredictionLog) -> tuple[Iterable[ImageFile], int | None]:
-    """Returns the images that a command line names, and their number; None for images from standard input."""
+    """Returns the images named on the command line, and their number (None if they come from standard input)."""
     out, model = Path(options.out) if options.out else None, Path(options.model)
     protect(out, model, *(model.iterdir() if model.is_dir() else ()))
     if STDIN in options.images:

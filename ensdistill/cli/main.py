@@ -134,8 +134,8 @@ def _predict(program: Program) -> None:
     sub.add_argument(
         "model",
         metavar="MODEL",
-        help="a .safetensors, .onnx or .pt2 file written by `ensdistill export`, or its folder, from which the "
-        ".safetensors file is loaded; load a .pt2 file only if you trust its source, because torch may run code in it",
+        help="a .safetensors, .onnx or .pt2 file written by `ensdistill export`, or the folder with these files (loads "
+        "the .safetensors file); load a .pt2 file only if you trust its source, because torch may run code in it",
     )
     sub.add_argument(
         "images",

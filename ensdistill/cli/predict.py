@@ -15,7 +15,7 @@ from ensdistill.runtime.lazy import np
 if TYPE_CHECKING:
     from ensdistill.export.classifier import Classifier
 
-BATCH, VALUES = 128, 1 << 25  # a batch has at most BATCH images and at most VALUES numbers
+BATCH, VALUES = 128, 1 << 25  # a batch has at most BATCH images and at most VALUES pixel values
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ImagePrediction:
 
     Attributes:
         file: Path of the image.
-        probabilities: Probabilities float32 (classes,).
+        probabilities: Probability of each class, float32 (classes,).
     """
 
     file: str

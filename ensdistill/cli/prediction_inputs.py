@@ -1,4 +1,4 @@
-"""Images that a command line names: files, folders, zip files, or a list of paths on standard input."""
+"""Images named on a command line: files, folders, zip files, or a list of paths on standard input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Images:
     Attributes:
         files: The images, in the order of the arguments.
         left_out: Sentences about files that are hidden or not images.
-        unread: Sentences about possible images that cannot be read, such as broken links or unreadable folders.
+        unread: Sentences about paths that may lead to images but cannot be read, such as broken links or unreadable
+            folders.
     """
 
     files: list[ImageFile]
@@ -38,7 +39,7 @@ class Images:
 
 @dataclass
 class PredictionLog:
-    """Prints messages about images to standard error when they occur, and counts them.
+    """Prints messages about images to standard error immediately, and counts the images.
 
     Attributes:
         seen: Number of images.
@@ -64,7 +65,7 @@ class PredictionLog:
             print(printable(sentence), file=sys.stderr)
 
     def remark(self, what: str, place: str) -> None:
-        """Counts a remark about an image, and stores the names of the first images."""
+        """Counts a remark about an image, and stores the names of the first few images with this remark."""
         self._remarks[what] += 1
         if len(self._examples[what]) < SHOWN:
             self._examples[what].append(place)
@@ -130,7 +131,7 @@ def _why_missing(place: Path) -> str | None:
 
 
 def images_in_list(lines: Iterable[bytes], log: PredictionLog) -> Iterator[ImageFile]:
-    """Yields the images in files, folders and zip files that are listed one per line, as soon as lines arrive.
+    """Yields the images of a list of files, folders and zip files, one per line; processes each line when it arrives.
 
     Args:
         lines: Paths, for example the standard input.
@@ -154,7 +155,7 @@ def images_in_list(lines: Iterable[bytes], log: PredictionLog) -> Iterator[Image
             log.skip(problem)
         yield from images.files
     if not paths:
-        raise DataError("standard input: no images found; give their paths, one per line")
+        raise DataError("standard input: no images found; give paths of images, one per line")
 
 
 def protect(out: Path | None, *inputs: Path) -> None:

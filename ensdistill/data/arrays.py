@@ -95,10 +95,11 @@ def check_part(split: Split, own: tuple[str, str], pool: Split, others: tuple[st
 
 
 def _check_scale(images: Tensor, dtype: np.dtype[Any], name: str) -> None:
-    """Raises DataError if all images are black: values were scaled twice, or scaled to [0,1] and cast to bytes."""
+    """Raises DataError if all images are black, for example because they were scaled to [0,1] twice."""
     if images.max() <= BLACK:
         scale = "floats from 0 to 1/255" if dtype.kind == "f" else "bytes of 0 and 1 only"
-        raise DataError(f"{name} contains {scale}, which is black; give floats from 0 to 1, or uint8 from 0 to 255")
+        rule = f"{name} contains {scale}, so its images are black"
+        raise DataError(f"{rule}; give floats from 0 to 1, or uint8 from 0 to 255")
 
 
 def _images(x: np.ndarray, name: str) -> Tensor:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 NAMES = {"train": "training", "validation": "validation", "unlabeled": "unlabeled", "test": "test"}
-SIZES = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # settings of the sizes
+SIZES = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # settings of the split sizes
 ORDER = ("train", "unlabeled", "validation", "test")
 BLACK = 1  # of 255: largest value of an image that counts as black
 DARK = 31  # of 255: if no value in a split is larger, its images probably have another scale
@@ -56,7 +56,7 @@ def label_number(label: Any, place: str) -> int:
     try:
         return int(label.__index__() if hasattr(label, "__index__") else label.item().__index__())
     except (TypeError, ValueError, AttributeError, RuntimeError):
-        raise DataError(f"{place}: its label is {label!r}; give a whole number from 0") from None
+        raise DataError(f"{place}: its label is {label!r}; give a whole number of at least 0") from None
 
 
 def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequence[str]) -> Iterator[ConfigIssue]:
@@ -101,7 +101,7 @@ def _dark(part: str, largest: Tensor) -> Iterator[ConfigIssue]:
 
 
 def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
-    """Yields warnings about images in two splits, except for the pair train and unlabeled, which biases no metric."""
+    """Yields warnings about images in two splits; ignores copies in train and unlabeled, which bias no metric."""
     for one, other in combinations([part for part in ORDER if part in hashes], 2):
         if (one, other) == ("train", "unlabeled"):
             continue

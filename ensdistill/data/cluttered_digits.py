@@ -16,10 +16,10 @@ from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
 
 PARTS = ("train", "validation", "test", "unlabeled")  # the index of a split is the number of its random stream
-SHARES = (0.4, 0.2, 0.25, 0.15)  # fraction of each class's original digits that a split uses, for any size of the split
+SHARES = (0.4, 0.2, 0.25, 0.15)  # fraction of each class's original digits that a split uses, whatever its size
 
 DIGIT_PIXELS = 8
-TURN = 0.3  # largest rotation in radians, in both directions
+TURN = 0.3  # largest rotation in radians, in either direction
 SCALE = (1.0, 1.5)  # range of the scale: image pixels per digit pixel
 INK = (0.7, 1.0)  # range of the brightest pixel of a digit or fragment; white is 1
 PIECE = 4  # side of a fragment, in pixels of the image

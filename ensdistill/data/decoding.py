@@ -104,7 +104,7 @@ def _no_progress(done: int, words: str) -> None:
 
 
 def _decode_one(entry: Entry, form: ImageForm, number: int, write: Write) -> Iterator[tuple[str, str, str]]:
-    """Writes one image and yields its problems: the attribute of `Findings`, the cause or remark, and the name."""
+    """Writes one image; yields each problem as an attribute of `Findings`, the cause or remark, and the image name."""
     try:
         read = entry.read(form.shape, form.resize)
     except ImageError as error:

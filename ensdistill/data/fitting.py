@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601
-CHUNK = 1024  # number of images converted together, because floats require four times the memory of the images
+CHUNK = 1024  # number of images converted at a time, to save memory: floats are four times as large as bytes
 
 
 def fit_images(split: Split, shape: tuple[int, int, int]) -> Split:
     """Returns a split with images of a given shape; labels are unchanged.
 
-    Gray images are repeated to form RGB, and RGB images are converted to gray by the ITU-R BT.601 luma. Images of
-    another size are resized by antialiased bilinear interpolation, separately for each side; the width of the
+    Gray images are repeated to form RGB, and RGB images are converted to gray by the ITU-R BT.601 luma. Images of a
+    different size are resized by antialiased bilinear interpolation, separately for each side; the width of the
     triangular filter is proportional to the scale. Values are rounded once, at the end.
 
     Args:

@@ -23,7 +23,7 @@ from ensdistill.settings.base import setting
 class HubDataset(EntrySource):
     """A data set that `datasets` wrote with `save_to_disk`; the splits have the usual names (train, val, test, ...).
 
-    Existing splits are used completely; missing splits are drawn from the training split. Nothing is downloaded.
+    Existing splits are used in full; missing splits are drawn from the training split. Nothing is downloaded.
     """
 
     kind: Literal["hub_dataset"] = "hub_dataset"

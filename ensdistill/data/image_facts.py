@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HASH_BYTES = 16
-CHUNK = 1 << 24  # number of values converted together, because sums require eight times the memory of the images
+CHUNK = 1 << 24  # number of values converted at a time, to save memory: sums require eight times that of the images
 
 
 def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:

@@ -43,7 +43,7 @@ _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ"
 LARGEST_FILE = 1 << 28  # bytes; an entry of a zip file can be a thousand times larger than the zip file
 
 FRAMES = "several frames; only the first is read"
-SHALLOW = "16 bits, but all values up to 255, which are nearly black on the 16-bit scale"
+SHALLOW = "16 bits, but no value above 255, which is nearly black on the 16-bit scale"
 
 
 class ImageError(DataError):
@@ -122,7 +122,7 @@ class ImageFile:
 
         Args:
             shape: (C,H,W) with C one or three.
-            resize: How an image with another aspect ratio is fitted; see `fitted`.
+            resize: How an image with a different aspect ratio is fitted; see `fitted`.
 
         Raises:
             ImageError: The file is not a readable image; the message states the cause.
@@ -205,7 +205,7 @@ def read_bytes(load: Callable[[], bytes], shape: tuple[int, int, int], resize: R
     Args:
         load: Function that returns the content of the file.
         shape: (C,H,W) with C one or three.
-        resize: How an image with another aspect ratio is fitted; see `fitted`.
+        resize: How an image with a different aspect ratio is fitted; see `fitted`.
         name: Name of the image in messages.
 
     Raises:
@@ -234,7 +234,7 @@ def read_image(image: Image.Image, shape: tuple[int, int, int], resize: Resize) 
     Args:
         image: An image of any mode, opened or already in memory.
         shape: (C,H,W) with C one or three.
-        resize: How an image with another aspect ratio is fitted; see `fitted`.
+        resize: How an image with a different aspect ratio is fitted; see `fitted`.
 
     Raises:
         ValueError: The scale of the values is unknown. Damaged files raise a dozen different exceptions.
@@ -327,7 +327,7 @@ def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
 
 
 def _on_white(image: Image.Image, depth: object) -> Image.Image:
-    """Returns the image on white. Pillow converts the pixels to 8 bits, but not the transparent color of a PNG."""
+    """Returns the image drawn on white. Pillow converts pixels to 8 bits, but not the transparent color of a PNG."""
     key = image.info.get("transparency")
     if isinstance(key, int) and depth in _DEPTHS:
         image.info["transparency"] = key * _DEPTHS[str(depth)]

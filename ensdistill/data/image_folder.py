@@ -19,7 +19,7 @@ from ensdistill.settings.base import setting
 class ImageFolder(EntrySource):
     """Images in folders: `<class>/<image>`; or `train/<class>/<image>` and, optionally, `val/`, `test/`, `unlabeled/`.
 
-    Existing splits are used completely; missing splits are drawn from the labeled images.
+    Existing splits are used in full; missing splits are drawn from the labeled images.
     """
 
     kind: Literal["image_folder"] = "image_folder"

@@ -37,7 +37,7 @@ class Npz(OwnSizes, DataSource):
 
     The training split consists of `x_train` and `y_train`, or `train_images` and `train_labels` as in MedMNIST, or
     `images` and `labels`. Optional arrays are `x_val` and `x_test` with their labels, `x_unlabeled`, and `class_names`.
-    Existing splits are used completely; missing splits are drawn from the labeled images.
+    Existing splits are used in full; missing splits are drawn from the labeled images.
 
     Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three. If both of the last two forms are possible, the last
     axis is the channel axis, as is usual in NumPy. Images are uint8, or floats in [0,1]. Labels are whole numbers (N,)
@@ -113,7 +113,7 @@ def _opened(path: Path) -> Iterator[NpzFile]:
 
 def _check_size(archive: NpzFile) -> None:
     """Raises MemoryError if the arrays are larger than the memory of this machine, even if the file is small."""
-    size = sum(entry.file_size for entry in archive.zip.infolist()) if archive.zip else 0  # zipfile reads no more
+    size = sum(entry.file_size for entry in archive.zip.infolist()) if archive.zip else 0  # zipfile never reads more
     if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         raise MemoryError
 

@@ -110,7 +110,7 @@ class DataSplits:
 class RawData:
     """The content of a data source: one pool of labeled images and, optionally, separate splits.
 
-    Existing splits are used completely; missing splits are drawn from the pool.
+    Existing splits are used in full; missing splits are drawn from the pool.
 
     Attributes:
         pool: Labeled images from which missing splits are drawn.
@@ -234,7 +234,7 @@ class _Pool:
         if len(pool) - count < classes:
             fits = self._fits(part, classes)
             raise ConfigError(
-                f"data.{SETTING_OF[part]}: {wanted} leave fewer than one per class for the other splits; {fits}"
+                f"data.{SETTING_OF[part]}: {wanted} leave fewer than one image per class for the other splits; {fits}"
             )
         from sklearn.model_selection import train_test_split  # the import is slow and rarely needed
 
@@ -246,7 +246,7 @@ class _Pool:
         """Returns the end of an error message: the number of remaining images and the allowed sizes."""
         left, some = len(self.rest), len(self.rest) - classes
         fits = [f"{left} or null (all of them)"] if part == "train" and left else []
-        fits += [f"at most {some} (one per class for the rest)"] if some >= classes else []
+        fits += [f"at most {some} (leaves one per class for the rest)"] if some >= classes else []
         fix = f"set it to {', or '.join(fits)}" if fits else "add images, or lower the other sizes"
         return f"{left} of {len(self.split)} labeled images are left; {fix}"
 

@@ -2,8 +2,8 @@
 
 A store is a folder with three plain NumPy arrays (images, their hashes, sums of their values) and a manifest. The name
 of a store is a hash of the names, sizes and modification times of all files, and of the shape of the decoded images. A
-changed, added or removed file therefore leads to another store. A store is written under a temporary name and then
-renamed, so it is either complete or missing.
+changed, added or removed file therefore results in a different store. A store is written under a temporary name and
+then renamed, so it is either complete or missing.
 """
 
 from __future__ import annotations

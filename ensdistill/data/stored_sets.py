@@ -68,7 +68,7 @@ def remove_store(folder: Path) -> None:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Excludes other users of a store inside the block; raises DataError if a process reads or builds the store."""
+    """Locks a store against other processes inside the block; raises DataError if a process reads or builds it."""
     key = folder.name.strip(".").partition(".")[0]
     try:
         with FileLock(folder.with_name(f".{key}.lock"), timeout=0):

@@ -25,8 +25,8 @@ Row = tuple[str, str, str]  # path, label, split
 class Table(EntrySource):
     """Image files listed in a CSV or Parquet file; each row has a path, a label and, optionally, a split.
 
-    Splits in `split_column` have the usual names (train, val, test, unlabeled, ...) and are used completely; without
-    this column, splits are drawn from all labeled rows. Rows without a label are unlabeled images.
+    Splits in `split_column` have the usual names (train, val, test, unlabeled, ...) and are used in full; without this
+    column, splits are drawn from all labeled rows. Rows without a label are unlabeled images.
     """
 
     kind: Literal["table"] = "table"

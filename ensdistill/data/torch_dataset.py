@@ -23,7 +23,7 @@ from ensdistill.runtime.text import counted
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.plugins import PluginError, import_object
 
-SAMPLE = 16  # number of equal steps between the items of a split whose pixels are hashed into the name of a store
+SAMPLE = 16  # number of equal intervals between the items of a split whose pixels determine the name of a store
 
 
 class DatasetCall(Settings):
@@ -179,7 +179,9 @@ def _image(item: Any) -> Any:
         raise ValueError(f"it has shape {pixels.shape}; give (C,H,W) or (H,W) with C one or three")
     if pixels.dtype.kind == "f":
         if not (pixels.min() >= 0 and pixels.max() <= 1):
-            raise ValueError("its floats are not all from 0 to 1; remove Normalize, because networks normalize images")
+            raise ValueError(
+                "some of its floats are outside 0 to 1; remove Normalize, because networks normalize images"
+            )
         pixels = (pixels * 255).round().astype(np.uint8)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"it is {pixels.dtype}; give uint8 from 0 to 255, uint16, or floats from 0 to 1")

@@ -74,7 +74,7 @@ def deep_ensemble_equivalent(cnll: float, curve: Sequence[float]) -> float:
     if cnll >= best[0]:
         return 1.0
     for size, (worse, better) in enumerate(pairwise(best), start=1):
-        if cnll >= better:  # cnll is also below `worse`, because no earlier size matched
+        if cnll >= better:  # cnll is below `worse`, otherwise an earlier size matches
             return size + (worse - cnll) / (worse - better)
     return float(len(best))
 
@@ -108,7 +108,7 @@ def mutual_information(member_log_p: Tensor) -> float:
     References:
         Malinin et al. 2020.
     """
-    return max(float(disagreement(member_log_p).mean()), 0.0)  # negative only by rounding
+    return max(float(disagreement(member_log_p).mean()), 0.0)  # rounding can make it negative
 
 
 def disagreement(member_log_p: Tensor) -> Tensor:

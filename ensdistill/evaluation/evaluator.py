@@ -188,7 +188,7 @@ def mean_metrics(rows: Sequence[Metrics]) -> Metrics:
 
 
 def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:
-    """Returns the size and the cost of a network in its inference form, which teachers also use.
+    """Returns the size and the cost of a network (a student or a teacher) in its inference form.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).

@@ -89,8 +89,8 @@ def top5_accuracy(log_p: Tensor, labels: Tensor) -> float:
 def macro_f1(log_p: Tensor, labels: Tensor) -> float:
     """Returns the mean over classes of F1 = 2 correct / (labels + predictions), in [0, 1].
 
-    As in scikit-learn, the mean is over the classes that occur in labels or predictions; a class that occurs only in
-    predictions has F1 = 0.
+    As in scikit-learn, the mean is taken over the classes that occur in labels or predictions; a class that occurs only
+    in predictions has F1 = 0.
     """
     right, labeled, predicted = _counts(log_p, labels)
     occurs = labeled + predicted > 0

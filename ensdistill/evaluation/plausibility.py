@@ -51,8 +51,8 @@ def _teachers_at_chance(teachers: TeacherMetrics, _: int) -> ConfigIssue | None:
     which = f"{_numbered(guessing)} {verb(len(guessing))} correct on {right} of the validation images"
     rule = f"{AT_CHANCE}: {which}, no better than random guesses"
     hint = (
-        "train longer or with another teachers.training.optimizer.lr; for a file, check mean, std and the order of "
-        "its classes"
+        "train longer, or change teachers.training.optimizer.lr; for a network from a file, check mean, std and the "
+        "order of its classes"
     )
     return ConfigIssue(("teachers",), rule, hint=hint)
 
@@ -68,7 +68,7 @@ def _teachers_that_mislead(teachers: TeacherMetrics, classes: int) -> ConfigIssu
     whose = "its" if len(misleading) == 1 else "their"
     uniform = f"{math.log(max(2, classes)):.4g}"
     rule = f"NLL of {_numbered(misleading)} on validation images is {nll}, worse than {uniform} for uniform predictions"
-    fix = "check mean and std of files, or raise teachers.training.optimizer.weight_decay"
+    fix = "check mean and std of networks from files, or raise teachers.training.optimizer.weight_decay"
     hint = f"{whose} probabilities are strongly overconfident: {fix}"
     return ConfigIssue(("teachers",), rule, hint=hint)
 

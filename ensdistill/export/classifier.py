@@ -29,10 +29,10 @@ class Classifier:
 
     Attributes:
         path: The exported file.
-        shape: Channels, height and width of the network's input images; images of another size are resized.
+        shape: Channels, height and width of the network's input images; images of a different size are resized.
         class_names: Names of the classes in the order of the outputs.
         answer: Images uint8 (N,H,W,C) from 0 to 255 -> logits and probabilities.
-        resize: How images with another aspect ratio were fitted during training.
+        resize: How images with a different aspect ratio were fitted during training.
     """
 
     path: Path

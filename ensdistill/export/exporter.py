@@ -32,7 +32,7 @@ class ExportResult:
         folder: Folder that contains the exported files.
         sizes: Size of each file in bytes.
         differences: Largest difference from the student's logits, for each file that contains a network.
-        resized: Largest difference from the student's probabilities on images of other sizes, which the files resize.
+        resized: Largest difference from the student's probabilities on images that the exported networks must resize.
         checked: Number of validation images in the comparison.
         metrics: Metrics on validation images, keyed by network.
         prices: Inference cost of `student`, `WITH_RESIZE` and, if available, `ensemble`.

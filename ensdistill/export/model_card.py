@@ -59,7 +59,7 @@ def model_card(
         metrics: Metrics on validation images, keyed by network; the key of the student is `student`.
         costs: Inference cost, keyed by network.
         differences: Largest difference from the student's logits, keyed by file.
-        resized: Largest difference from the student's probabilities on images that the files resize.
+        resized: Largest difference from the student's probabilities on images that the exported networks must resize.
         weights_license: License of the weights, as an SPDX identifier; empty if not stated.
         findings: Information from a study.
         warnings: Warnings about images, teachers and student.
@@ -104,8 +104,8 @@ print(classes[probabilities[0].argmax()], probabilities[0].max())
 """
 
 _WITH_US = """\
-With ensdistill: `ensdistill predict . my-images/`. The files include the resize and the normalization, and accept
-batches of any size. `labels.json` lists the classes in the order of the outputs."""
+With ensdistill: `ensdistill predict . my-images/`. The exported networks resize and normalize the images, and
+accept batches of any size. `labels.json` lists the classes in the order of the outputs."""
 
 _METRICS = """\
 `nll` is in nats; `brier` is in [0, 2]; `ece` uses 15 bins. `cnll` and `cece` are NLL and ECE after temperature scaling,
@@ -225,8 +225,8 @@ def _files(differences: Mapping[str, float], resized: float) -> str:
     rows = [[f"`{name}`", f"{difference:.1e}"] for name, difference in differences.items()]
     return (
         "Each file was loaded and compared with the student on validation images before it was published. torch can "
-        "execute code from a `.pt2` file: open one only from a trusted source. On images of other sizes, which the "
-        f"files resize, probabilities differ by at most {resized:.1e}.\n\n"
+        "execute code from a `.pt2` file: open one only from a trusted source. On images of other sizes, which are "
+        f"resized first, probabilities differ by at most {resized:.1e}.\n\n"
         f"{markdown_table(['file', 'largest logit difference'], rows)}"
     )
 

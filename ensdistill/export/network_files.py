@@ -39,7 +39,7 @@ def write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -
 
     Returns:
         The largest logit difference of each file on validation images, and the largest probability difference on
-        enlarged validation images, which the files resize.
+        enlarged validation images, which the exported networks must resize.
 
     Raises:
         ExportError: A file cannot be written, or differs by more than LIMIT or RESIZED_LIMIT.

@@ -174,7 +174,7 @@ class DeployableClassifier(nn.Module):
         Args:
             network: Images (N,C,H,W) in [0,1] -> logits (N,classes).
             shape: Channels, height and width of the network's input images.
-            kind: How images with another aspect ratio are resized.
+            kind: How images with a different aspect ratio are resized.
         """
         super().__init__()
         self.network = deepcopy(network).cpu()
@@ -233,12 +233,12 @@ def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tupl
 
 
 def resize_of(config: Config) -> Resize:
-    """Returns how images with another aspect ratio are fitted."""
+    """Returns how images with a different aspect ratio are fitted."""
     return config.data.resize if isinstance(config.data, EntrySource) else DEFAULT_RESIZE
 
 
 def resize_in(path: Path, metadata: Mapping[str, str]) -> Resize:
-    """Returns how images with another aspect ratio were fitted during training.
+    """Returns how images with a different aspect ratio were fitted during training.
 
     Args:
         path: The file, for the message.

@@ -91,7 +91,7 @@ def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
 
 
 def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tensor:
-    """Returns logits (N,classes); raises DataError if the network fails or its outputs have another shape."""
+    """Returns logits (N,classes); raises DataError if the network fails or its outputs have a different shape."""
     shape = "x".join(map(str, images.shape[1:]))
     try:
         logits = _outputs(network, images)

@@ -80,8 +80,8 @@ def random_resized_crop(images: Tensor, scale: float, ratio: float, generator: t
 def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
     """Returns a crop of each image, resized to the size of the image by bilinear interpolation.
 
-    A crop is never larger than the image, so no axis shrinks, and antialiasing would have no effect. Pixels outside of
-    the crop do not affect the result.
+    A crop is never larger than the image, so resizing never shrinks it, and antialiasing would have no effect. Pixels
+    outside of the crop do not affect the result.
 
     Args:
         images: uint8 (B,C,H,W).

@@ -42,7 +42,7 @@ def rand_augment(images: Tensor, operations: int, magnitude: float, generator: t
 
 
 def _apply(images: Tensor, kinds: Tensor, strengths: Tensor) -> Tensor:
-    """Applies one operation to each image (B,C,H,W); operations have an index (B,) and a strength (B,) in [-1,1]."""
+    """Applies to each image (B,C,H,W) the operation with index `kinds` (B,), at strength `strengths` (B,) in [-1,1]."""
     changed = images.clone()
     order, counts = kinds.argsort(stable=True), kinds.bincount(minlength=len(OPERATIONS)).tolist()
     for operation, chosen in zip(OPERATIONS, torch.split(order, counts), strict=True):
@@ -105,22 +105,22 @@ def _resample(
 
 
 def change_brightness(images: Tensor, strength: Tensor) -> Tensor:
-    """Multiplies the brightness by 0.1 to 1.9."""
+    """Multiplies the brightness by a factor from 0.1 to 1.9."""
     return to_bytes(brightness(images.float(), 1 + 0.9 * strength))
 
 
 def change_contrast(images: Tensor, strength: Tensor) -> Tensor:
-    """Multiplies the contrast by 0.1 to 1.9."""
+    """Multiplies the contrast by a factor from 0.1 to 1.9."""
     return to_bytes(contrast(images.float(), 1 + 0.9 * strength))
 
 
 def change_color(images: Tensor, strength: Tensor) -> Tensor:
-    """Multiplies the saturation by 0.1 to 1.9."""
+    """Multiplies the saturation by a factor from 0.1 to 1.9."""
     return to_bytes(saturation(images.float(), 1 + 0.9 * strength))
 
 
 def change_sharpness(images: Tensor, strength: Tensor) -> Tensor:
-    """Multiplies the sharpness by 0.1 to 1.9."""
+    """Multiplies the sharpness by a factor from 0.1 to 1.9."""
     return to_bytes(sharpness(images.float(), 1 + 0.9 * strength))
 
 

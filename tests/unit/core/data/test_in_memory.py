@@ -129,8 +129,8 @@ class Endless(IterableDataset[Any]):
         (Endless(), "dataset: is a Endless without length or index; give a map-style torch Dataset"),
         (COLOR, r"dataset\[0\]: is a ndarray, not a pair of an image and a label"),
         (Pairs([object()] * 40), r"dataset\[0\]: its image is a object; give a PIL image, a tensor or an array"),
-        (Pairs(COLOR, ["cat"] * 40), r"dataset\[0\]: its label is 'cat'; give a whole number from 0"),
-        (Pairs(COLOR, [1.5] * 40), r"dataset\[0\]: its label is 1\.5; give a whole number from 0"),
+        (Pairs(COLOR, ["cat"] * 40), r"dataset\[0\]: its label is 'cat'; give a whole number of at least 0"),
+        (Pairs(COLOR, [1.5] * 40), r"dataset\[0\]: its label is 1\.5; give a whole number of at least 0"),
         (
             Pairs([*COLOR[:39], COLOR[39, :, :5]]),
             "dataset: its images have different shapes or types, .*give them the same size and type",

@@ -367,7 +367,7 @@ def test_a_warning_names_16_bit_files_with_8_bit_values(tmp_path: Path) -> None:
         Image.fromarray(RNG.integers(0, 256, (4, 4)).astype(np.uint16)).save(root / name)
     Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save(root / "dog/night.png")
     Image.fromarray(np.full((4, 4), 300, dtype=np.uint16)).save(root / "dog/evening.png")
-    rule = "16 bits, but all values up to 255, which are nearly black on the 16-bit scale"
+    rule = "16 bits, but no value above 255, which is nearly black on the 16-bit scale"
     assert f"2 files with {rule}: cat/dim.png, dog/dim" in warnings_of(root)
 
 

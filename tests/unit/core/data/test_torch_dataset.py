@@ -76,7 +76,7 @@ def test_every_image_type_gives_the_same_pixels(kind: str) -> None:
         ("of_shape", {"shape": [8, 8, 4], "dtype": "uint8"}, r"it has shape \(8, 8, 4\); give \(C,H,W\) or \(H,W\)"),
         ("of_shape", {"shape": [8, 8], "dtype": "int64"}, "it is int64; give uint8"),
         ("pairs", {"kind": "pil", "labels": [0, 1.7]}, r"data.train\[1\]: its label is 1.7; give a whole number"),
-        ("broken", {"labels": [0, 1]}, r"floats are not all from 0 to 1; remove Normalize"),
+        ("broken", {"labels": [0, 1]}, r"some of its floats are outside 0 to 1; remove Normalize"),
     ],
 )
 def test_an_invalid_dataset_is_rejected(function: str, arguments: dict[str, Any], message: str) -> None:

@@ -176,7 +176,7 @@ def test_arrays_that_were_scaled_twice_are_rejected_by_name(
 ) -> None:
     arrays = {f"{x}_{part}": IMAGES if x == "x" else LABELS for x in "xy" for part in ("train", "val", "test")}
     arrays |= {"x_unlabeled": IMAGES} | {name: scale(IMAGES)}
-    with pytest.raises(DataError, match=f"{name} contains {words}, which is black"):
+    with pytest.raises(DataError, match=f"{name} contains {words}, so its images are black"):
         npz(tmp_path, **arrays)
 
 

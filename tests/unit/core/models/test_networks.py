@@ -452,7 +452,7 @@ def test_old_parameter_names_of_published_densenets_are_converted(checkpoints: P
 
 
 def test_an_unknown_name_of_published_weights_is_refused_with_the_closest_name() -> None:
-    with pytest.raises(ConfigError, match=r"model.pretrained: 'IMAGENET1K_V9' is none of .*mean IMAGENET1K_V1\?"):
+    with pytest.raises(ConfigError, match=r"model.pretrained: 'IMAGENET1K_V9' is not one of .*mean IMAGENET1K_V1\?"):
         Torchvision(pretrained="IMAGENET1K_V9").published()
 
 

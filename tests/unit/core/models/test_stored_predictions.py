@@ -83,8 +83,8 @@ def test_each_split_of_the_source_has_separate_predictions(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "setting"),
     [
-        ({"perturbation": {"kind": "gaussian"}}, "perturbation.kind: changes images, and teachers.predictions are"),
-        ({"training": {"augmentation": {"flip": True}}}, "training.augmentation: changes images, and teachers.predic"),
+        ({"perturbation": {"kind": "gaussian"}}, "perturbation.kind: changes images, but teachers.predictions were"),
+        ({"training": {"augmentation": {"flip": True}}}, "training.augmentation: changes images, but teachers.predic"),
     ],
 )
 def test_settings_that_change_images_are_refused_with_stored_predictions(change: dict[str, Any], setting: str) -> None:
