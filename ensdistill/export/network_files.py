@@ -25,7 +25,7 @@ LIMIT = 1e-4  # maximum difference between the logits of the student and of a fi
 BATCHES = (1, 7, 128)  # batch sizes of the comparison
 PHOTOS = ((300, 451), (451, 300))  # heights and widths of the enlarged images in the second comparison
 RESIZED_LIMIT = (
-    0.01  # maximum difference of a probability: rounding of a pixel can differ by one gray level between runtimes
+    0.01  # maximum difference between probabilities; runtimes can round a resized pixel one gray level apart
 )
 
 

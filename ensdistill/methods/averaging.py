@@ -1,8 +1,8 @@
 """Fourth component of a method: the weights that are evaluated and exported.
 
-To add an average, add one settings class to this file; a call with the student returns a `WeightAverage`. This average
-is updated after every step and every epoch, and returns the averaged student. `Student.merged` then turns the
-subnetworks into one network.
+To add an average, add one settings class to this file. An instance, called with the student, returns a `WeightAverage`,
+which is updated after every step and every epoch, and which returns the averaged student. `Student.merged` then turns
+the subnetworks into one network.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class WeightAverage(Protocol):
         """Returns the student to evaluate and export: an averaged copy, or the given student itself."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state; an average restored from it gives equal results, bit for bit."""
+        """Returns the state; an average that is restored from it gives bit-for-bit the same results."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that was saved with the same settings and the same kind of student."""
@@ -108,7 +108,7 @@ class Ema(AveragingSettings):
         return self.start > 0
 
     def mix(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        """Returns the average over count + 1 steps of one weight tensor.
+        """Returns the average of one weight tensor over count + 1 steps.
 
         Args:
             average: Average over the first `count` steps.
@@ -180,7 +180,7 @@ class GreedySoup(AveragingSettings):
     """
 
     kind: Literal["greedy_soup"] = "greedy_soup"
-    max_candidates: int = setting(5, "Number of candidates for the soup, which are the best epochs.", ge=1, le=100)
+    max_candidates: int = setting(5, "Number of best epochs that are candidates for the soup.", ge=1, le=100)
     metric: Literal["accuracy", "nll"] = setting("accuracy", "Validation metric that ranks and selects the epochs.")
 
     def __call__(self, student: Student) -> WeightAverage:

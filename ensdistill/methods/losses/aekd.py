@@ -1,4 +1,4 @@
-"""Adaptive teacher weights, with which a gradient step brings the student closer to all teachers."""
+"""Adaptive teacher weights, chosen so that a gradient step brings the student closer to all teachers."""
 
 from __future__ import annotations
 
