@@ -124,7 +124,7 @@ def _check(name: str, severity: int) -> None:
     if name not in CORRUPTIONS:
         match = closest_match(name, CORRUPTIONS)
         hint = f" (did you mean {match}?)" if match else ""
-        errors.append(f"corruption: {name!r} is none of {', '.join(CORRUPTIONS)}{hint}")
+        errors.append(f"corruption: {name!r} is not one of {', '.join(CORRUPTIONS)}{hint}")
     if severity not in SEVERITIES:
         errors.append(f"severity: must be 1, 2, 3, 4 or 5, not {severity!r}")
     if errors:

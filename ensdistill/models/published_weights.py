@@ -70,7 +70,9 @@ def published_weights(models: ModuleType, name: str, weights: str) -> dict[str, 
     known = models.get_model_weights(name).__members__
     if weights not in known:
         close = f" (did you mean {near}?)" if (near := closest_match(weights, known)) else ""
-        raise ConfigError(f"model.pretrained: {weights!r} is none of the weights of {name}: {', '.join(known)}{close}")
+        raise ConfigError(
+            f"model.pretrained: {weights!r} is not one of the published weights of {name}: {', '.join(known)}{close}"
+        )
     url = known[weights].url
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not file.is_file():

@@ -45,7 +45,8 @@ class TeacherFile(Settings):
     model: Model = setting(Convnet(), "Architecture of the network.")
     mean: Means = setting(
         [],
-        "Mean of each channel with which the network was trained; empty for the mean of the current training images.",
+        "Mean of each channel that was used to normalize images in [0,1] when the network was trained; empty for the "
+        "mean of the current training images.",
     )
     std: Deviations = setting([], "Standard deviation of each channel; see mean.")
     # Excluded if empty, so that these settings do not affect content hashes by default.
@@ -107,8 +108,8 @@ class TeacherFile(Settings):
         rule = f"{self.path} contains the weights of {len(others) + 1} networks that fit"
         if unclear([found[0], *others]):
             raise DataError(f"{rule}; set teachers.checkpoints.key or prefix to one of {found[0]}, {also}")
-        hint = f"to use others, set key or prefix of this file: {also}"
-        return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; using those at {found[0]}", hint=hint),)
+        hint = f"to use other weights, set key or prefix of this file: {also}"
+        return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; using the weights at {found[0]}", hint=hint),)
 
     def _normalize(self, data: DataSplits) -> nn.Module:
         """Returns a normalization with mean and std from the settings or the training images; checks the settings."""

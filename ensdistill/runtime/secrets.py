@@ -17,7 +17,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 T = TypeVar("T")
 
 HIDDEN = "***"
-ANYWHERE, SHORTEST = 6, 4  # minimum length of a secret to hide: inside a longer word, elsewhere
+ANYWHERE, SHORTEST = 6, 4  # minimum length of a secret to hide, inside a longer word and elsewhere
 _PLAIN = frozenset(  # common words, which are hidden only inside URIs
     """true false none null token default local auto password user root admin test train data model student teacher
     mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - a list would have one word per line

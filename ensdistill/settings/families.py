@@ -111,7 +111,7 @@ class PieceFamily:
             return self._by_path(name)
         if entries := group_of(self.group).get(name):
             return self._of_entry_point(name, entries)
-        rule = f"{{value}} is none of {', '.join(self.kinds) or 'module:Name (no name is installed)'}"
+        rule = f"{{value}} is not one of {', '.join(self.kinds) or 'module:Name (no name is installed)'}"
         raise SettingError(ConfigIssue(("kind",), rule, kind, code=UNKNOWN_KIND))
 
     def _of_entry_point(self, kind: str, entries: Sequence[EntryPoint]) -> type[Piece]:

@@ -225,7 +225,7 @@ def same_name_elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | No
 
 
 def _none_of(path: tuple[str, ...], value: Any, known: Sequence[str]) -> ConfigIssue:
-    rule = f"{{value}} is none of {', '.join(known)}"
+    rule = f"{{value}} is not one of {', '.join(known)}"
     return ConfigIssue(path, rule, value, did_you_mean(closest_match(str(value), known)), "literal_error")
 
 

@@ -254,7 +254,7 @@ def _written(node: Node) -> str:
 def _compose(text: str) -> Node | None:
     yaml = YAML(typ="safe", pure=True)
     yaml.Resolver = _Resolver
-    yaml.composer.warn_double_anchors = False  # YAML allows repeated anchors: an alias refers to the last one before it
+    yaml.composer.warn_double_anchors = False  # an anchor may be repeated; an alias refers to the last one
     root: Node | None = yaml.compose(text)
     return root
 

@@ -100,8 +100,8 @@ def test_without_the_plugin_each_of_its_kinds_causes_a_one_line_error(study: Pat
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     assert all(line.startswith("error: space.yaml, line ") for line in lines), done.stderr
-    assert any("loss.kind: 'focal' is none of " in line for line in lines)
-    assert any("data.kind: 'stripes' is none of " in line for line in lines)
+    assert any("loss.kind: 'focal' is not one of " in line for line in lines)
+    assert any("data.kind: 'stripes' is not one of " in line for line in lines)
 
 
 def test_a_study_cannot_be_resumed_with_another_plugin_version(study: Path, site: Path, tmp_path: Path) -> None:

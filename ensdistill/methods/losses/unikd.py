@@ -29,8 +29,8 @@ class UniKd(DistillationLoss):
                  + e mean_b u_b T^2 KL(mean_i p_bi || q_b)           over unlabeled images b
 
     w is the correctness of teacher i on image b, v the correctness of the mixture, and u the disagreement of the
-    teachers. All three weights are computed from probabilities at T = 1 and are constants in the gradient. Each
-    mean divides by the number of images, not by the sum of the weights. After Wu et al., arXiv 2204.00548; `others_losses`
+    teachers. All three weights are computed from probabilities at T = 1 and are constants in the gradient. Each mean
+    divides by the number of images, not by the sum of the weights. After Wu et al., arXiv 2204.00548; `others_losses`
     is the weighting from CA-MKD (Zhang et al. 2022).
     """
 

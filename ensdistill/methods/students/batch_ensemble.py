@@ -31,8 +31,8 @@ class BatchEnsemble(StudentPiece):
     loss of its subnetwork, which is K times the gradient of the mean loss. At the end, the subnetworks are merged. Nam
     et al. 2022, section 3, and their official code.
 
-    Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ from these defaults.
-    Factors start at random values, do not decay, and use the gradient of the mean loss. Each subnetwork has a separate
+    Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ from these defaults:
+    factors start at random values, do not decay, and use the gradient of the mean loss; each subnetwork has a separate
     bias, and the prediction is the mean over subnetworks.
 
     The presets `latentbe` and `diversity` list the differences from the official code. One difference is in this

@@ -122,7 +122,7 @@ def test_settings_of_objects_that_persist_over_epochs_cannot_change(name: str) -
         ({"loss.temperature": [2]}, "loss.temperature: must be a number, not [2]"),
         ({"loss.alpha": float("nan")}, "loss.alpha: must be a finite number, not nan"),
         ({"training.optimizer.lr": 0.0}, "training.optimizer.lr: must be greater than 0, not 0.0"),
-        ({"loss.average": "logit"}, "loss.average: 'logit' is none of tempered_probabilities, "),
+        ({"loss.average": "logit"}, "loss.average: 'logit' is not one of tempered_probabilities, "),
         ({"loss.temprature": 2}, "loss.temprature: no such setting of averaged (did you mean temperature?)"),
         ({"loss.tolerance": 0.5}, "loss.tolerance: no such setting of averaged (it belongs to aekd)"),
         ({"perturbation.step_size": 0.1}, "perturbation.step_size: no such setting of none (it belongs to gaussian, "),

@@ -109,8 +109,8 @@ def test_every_architecture_can_be_selected_by_overrides(overrides: list[str], e
 @pytest.mark.parametrize(
     ("overrides", "fault"),
     [
-        (["model.kind=resnet", "model.depth=21"], "model.depth: 21 layers are not 6n+2; use 20 or 26"),
-        (["teachers.model.kind=wide_resnet", "teachers.model.depth=30"], "30 layers are not 6n+4; use 28 or 34"),
+        (["model.kind=resnet", "model.depth=21"], "model.depth: 21 is not of the form 6n+2; use 20 or 26"),
+        (["teachers.model.kind=wide_resnet", "teachers.model.depth=30"], "30 is not of the form 6n+4; use 28 or 34"),
         (["model.kind=resnet", "model.depth=2"], "model.depth: must be greater than or equal to 8, not 2"),
         (["model.kind=resnet", "model.shortcut=projektion"], "did you mean projection?"),
         (["model.kind=wide_resnet", "model.width=0"], "model.width: must be greater than or equal to 1, not 0"),
@@ -452,7 +452,7 @@ def test_old_parameter_names_of_published_densenets_are_converted(checkpoints: P
 
 
 def test_an_unknown_name_of_published_weights_is_refused_with_the_closest_name() -> None:
-    with pytest.raises(ConfigError, match=r"model.pretrained: 'IMAGENET1K_V9' is none of .*mean IMAGENET1K_V1\?"):
+    with pytest.raises(ConfigError, match=r"model.pretrained: 'IMAGENET1K_V9' is not one of .*mean IMAGENET1K_V1\?"):
         Torchvision(pretrained="IMAGENET1K_V9").published()
 
 

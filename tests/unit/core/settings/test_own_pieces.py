@@ -206,7 +206,7 @@ def test_file_paths_of_custom_pieces_are_made_absolute_and_excluded_from_the_has
             {"kind": "ensdistill.methods.perturbations:Ods"},
             "loss.kind: 'ensdistill.methods.perturbations:Ods' is not a sub",
         ),
-        ({"kind": "focl"}, "loss.kind: 'focl' is none of aekd, averaged, "),
+        ({"kind": "focl"}, "loss.kind: 'focl' is not one of aekd, averaged, "),
         ({"kind": FOCAL, "gama": 1.0}, f"loss.gama: no such setting of {FOCAL} (did you mean gamma?)"),
         ({"kind": FOCAL, "gamma": 11.0}, "loss.gamma: must be less than or equal to 10, not 11.0"),
         (Gaussian(), "loss: must be an instance of DistillationLoss, not ensdistill.methods.perturbations."),

@@ -50,16 +50,16 @@ def faults(tree: dict[str, Any]) -> list[str]:
         ({"training..lr": 2}, "'training..lr': a dotted name must not have an empty part", ""),
         ({"": 2}, "'': a dotted name must not have an empty part", ""),
         # an unknown kind
-        ({"loss": {"kind": "averged"}}, "loss.kind: 'averged' is none of", "did you mean averaged?"),
-        ({"averaging": {"kind": "emma"}}, "averaging.kind: 'emma' is none of none, ema", "did you mean ema?"),
-        ({"model": {"kind": "resmet"}}, "model.kind: 'resmet' is none of convnet", "(did you mean resnet?)"),
+        ({"loss": {"kind": "averged"}}, "loss.kind: 'averged' is not one of", "did you mean averaged?"),
+        ({"averaging": {"kind": "emma"}}, "averaging.kind: 'emma' is not one of none, ema", "did you mean ema?"),
+        ({"model": {"kind": "resmet"}}, "model.kind: 'resmet' is not one of convnet", "(did you mean resnet?)"),
         ({"loss": {"kind": "averaged"}, "data": {"path": "x", "kind": "cifar"}}, "data.kind: 'cifar'", "cifar10?"),
         ({"teachers": {"models": [{"width": 3}]}}, "teachers.models.0.kind: must be given (convnet, custom", ""),
-        ({"loss": {"kind": None}}, "loss.kind: null is none of", ""),
-        ({"loss": {"kind": ["averaged"]}}, "loss.kind: ", "is none of"),
+        ({"loss": {"kind": None}}, "loss.kind: null is not one of", ""),
+        ({"loss": {"kind": ["averaged"]}}, "loss.kind: ", "is not one of"),
         # an unknown choice
         ({"perturbation": TDIV | {"label_images": "cleen"}}, "perturbation.label_images: 'cleen'", "mean clean?"),
-        ({"training": {"lr_schedule": "cosin"}}, "training.lr_schedule: 'cosin' is none of", "did you mean cosine?"),
+        ({"training": {"lr_schedule": "cosin"}}, "training.lr_schedule: 'cosin' is not one of", "did you mean cosine?"),
         # out of range
         ({"training": {"epochs": 0}}, "training.epochs: must be greater than or equal to 1", "not 0"),
         ({"training": {"optimizer": {"momentum": 1.0}}}, "training.optimizer.momentum: must be less than 1", "not 1.0"),

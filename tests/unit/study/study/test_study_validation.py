@@ -314,7 +314,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "choice of an unknown kind",
         axis("student.kind: {choice: [single, batchensemble]}"),
-        ", line 3: search.student.kind: 'batchensemble' is none of batch_ensemble, branches, single (did you mean "
+        ", line 3: search.student.kind: 'batchensemble' is not one of batch_ensemble, branches, single (did you mean "
         "batch_ensemble?)",
     ),
     (
@@ -505,7 +505,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "unknown searcher",
         SEARCH + "searcher: {kind: tep}\n",
-        ", line 2: searcher.kind: 'tep' is none of <searchers> (did you mean tpe?)",
+        ", line 2: searcher.kind: 'tep' is not one of <searchers> (did you mean tpe?)",
     ),
     (
         "searcher without a kind",
@@ -515,7 +515,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "unknown scheduler",
         SEARCH + "scheduler:\n  kind: ahsa\n",
-        ", line 3: scheduler.kind: 'ahsa' is none of <schedulers> (did you mean asha?)",
+        ", line 3: scheduler.kind: 'ahsa' is not one of <schedulers> (did you mean asha?)",
     ),
     (
         "scheduler as a word",
@@ -625,11 +625,11 @@ TOLD = """\
 student.kind is choice ['single', 'branches']
 16: search.averaging.decay.when.averaging.knd: not a searched setting (did you mean averaging.kind?)
 17: search.averaging.start: must be less than 1, not 5.0
-18: search.perturbation.kind: 'odds' is none of <perturbations> (did you mean ods?)
+18: search.perturbation.kind: 'odds' is not one of <perturbations> (did you mean ods?)
 19: search.model.width.when: model.width, model.depth depend on each other; remove one of the conditions
 21: search.teachers.count: all trials of a study share data, teachers and number of epochs; set it under config
 25: baselines.2: 'latentb' is not a preset (did you mean latentbe?)
-26: scheduler.kind: 'ahsa' is none of <schedulers> (did you mean asha?)
+26: scheduler.kind: 'ahsa' is not one of <schedulers> (did you mean asha?)
 28: budget.trials: must be greater than or equal to 1, not 0
 29: budget.minutes: must be a number, not 'none'
 30: resources.cpus: must be greater than or equal to 0.01, not -1
