@@ -107,7 +107,7 @@ def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path]
 
     Args:
         folder: Folder of the files.
-        mine: The known metadata of the student.
+        mine: Metadata of the student, as far as they are known.
         its_own: Function that returns whether an existing settings file describes this student.
 
     Raises:
@@ -271,7 +271,7 @@ def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> C
 
 
 def _check_size(path: Path, config: Config, shape: Shape, class_names: tuple[str, ...]) -> None:
-    """Raises DataError if the network in the settings has more values than the file; allocates no memory for it."""
+    """Raises DataError if the network in the settings has more values than the file; does not allocate the network."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         described = sum(value.numel() for value in config.model(shape, len(class_names)).state_dict().values())

@@ -80,7 +80,7 @@ def published_weights(models: ModuleType, name: str, weights: str) -> dict[str, 
             f"model.pretrained: {file} does not exist, and nothing is downloaded; save {url} there, or leave the "
             "setting empty"
         )
-    # Loaded into the published network, because its layers convert the tensor names of older files.
+    # The file is loaded into the published network, whose layers convert the tensor names of older files.
     network: nn.Module = models.get_model(name, weights=None, **options(name, known[weights].meta["min_size"]))
     try:
         state = _with_todays_names(torch.load(file, map_location="cpu", weights_only=True))

@@ -52,11 +52,13 @@ class TeacherFile(Settings):
     # Excluded if empty, so that these settings do not affect content hashes by default.
     key: str = setting(
         "",
-        "Dotted key of the weights in a file with several networks; by default, found by parameter names.",
+        "Dotted key of the weights in a file with several networks; by default, the key is found by parameter names.",
         exclude_if=operator.not_,
     )
     prefix: str = setting(
-        "", "Prefix of the parameter names in the file; by default, found automatically.", exclude_if=operator.not_
+        "",
+        "Prefix of the parameter names in the file; by default, the prefix is found automatically.",
+        exclude_if=operator.not_,
     )
 
     @field_validator("model")
@@ -66,7 +68,7 @@ class TeacherFile(Settings):
         given |= {"body_lr": None if model.body_lr == 1 else model.body_lr}
         for name, value in given.items():
             if value or value == 0:
-                rule = "applies only to networks that are trained here"
+                rule = "applies only to networks that ensdistill trains"
                 raise SettingError(ConfigIssue((name,), rule, value, "remove it"))
         return model
 

@@ -143,7 +143,8 @@ def find_weights(
 ) -> tuple[list[Weights], str]:
     """Returns all weights in a file that fit a network.
 
-    Several weights can be equally likely, such as those with the prefixes `student.` and `teacher.`; see `unclear`.
+    Several sets of weights can be equally likely, for example with the prefixes `student.` and `teacher.`; see
+    `unclear`.
 
     Args:
         content: Result of `read_checkpoint_file`.
@@ -208,7 +209,7 @@ def copy_weights(fit: Fit, place: str, fix: str) -> None:
 
 
 def unclear(found: list[Weights]) -> bool:
-    """Returns whether several weights fit and it is unclear which of them belong to the network itself.
+    """Returns whether several sets of weights fit and it is unclear which set belongs to the network itself.
 
     Args:
         found: Weights in the order that `find_weights` returns.

@@ -37,7 +37,7 @@ _LABEL_TERM: ContextVar[LabelTerm] = ContextVar("label_term", default=PLAIN)
 
 @contextmanager
 def label_term(settings: LabelTerm) -> Iterator[None]:
-    """Applies these settings to every `label_cross_entropy` inside the block, regardless of the loss that calls it."""
+    """Applies these settings to every call of `label_cross_entropy` inside the block, whichever loss calls it."""
     token = _LABEL_TERM.set(settings)
     try:
         yield

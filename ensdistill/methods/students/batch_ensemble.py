@@ -62,7 +62,7 @@ class BatchEnsemble(StudentPiece):
         "`mean_of_probabilities` does not merge weights but averages the predictions, at K times the cost.",
     )
     merge_after: float = setting(
-        1.0, "Fraction of the training after which training continues with one merged network.", ge=0, le=1
+        1.0, "Fraction of training after which training continues with one merged network.", ge=0, le=1
     )
 
     @model_validator(mode="after")
@@ -88,5 +88,5 @@ class BatchEnsemble(StudentPiece):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether subnetworks are merged after a fraction of the training."""
+        """Whether subnetworks are merged after a fraction of training."""
         return 0 < self.merge_after < 1

@@ -176,7 +176,7 @@ def test_training_settings_are_refused_for_a_network_that_is_not_trained(name: s
     value = {"freeze": "[a]", "body_lr": "0"}.get(name, "a")
     model = f"{{kind: torchvision, {name}: {value}}}"
     with pytest.raises(
-        ConfigError, match=rf"checkpoints.0.model.{name}: applies only to networks that are trained here"
+        ConfigError, match=rf"checkpoints.0.model.{name}: applies only to networks that ensdistill trains"
     ):
         load_config("kd", [f"teachers.checkpoints=[{{path: a.pt, model: {model}}}]"])
 
