@@ -177,7 +177,7 @@ class Training(Settings):
         """Returns the learning rate of one step: a linear warm-up, then `lr_schedule` until the end.
 
         Args:
-            step: Index of the step in the whole training: 0, 1, ...
+            step: Index of the step over all of training: 0, 1, ...
             steps_per_epoch: Number of steps in one epoch.
 
         References:

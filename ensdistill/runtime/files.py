@@ -43,7 +43,7 @@ def head_of(path: Path) -> bytes:
 
 
 def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file atomically: to a temporary file in the same folder, which is then renamed.
+    """Writes a file atomically: writes a temporary file in the same folder, then renames it.
 
     An existing pipe or device, such as /dev/stdout, is written directly.
 
