@@ -149,7 +149,7 @@ def distill_to_directory(
         studies: Folder of all results; its subfolder `teachers` stores the teachers.
         device: `auto`, or the name of a torch device.
         resume: Checkpoint of the same run from which to resume.
-        on_interrupt: Called with the path of the checkpoint if the training is interrupted after its first epoch.
+        on_interrupt: Called with the path of the checkpoint if training is interrupted after its first epoch.
 
     Returns:
         The folder and the metrics.

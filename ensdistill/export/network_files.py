@@ -25,7 +25,7 @@ LIMIT = 1e-4  # maximum difference between the logits of the student and of a fi
 BATCHES = (1, 7, 128)  # batch sizes of the comparison
 PHOTOS = ((300, 451), (451, 300))  # heights and widths of the enlarged images in the second comparison
 RESIZED_LIMIT = (
-    0.01  # maximum difference of a probability: rounding of a pixel can differ by one gray level between runtimes
+    0.01  # maximum difference between probabilities; runtimes can round a resized pixel one gray level apart
 )
 
 
@@ -38,8 +38,8 @@ def write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -
         formats: Names from FORMATS.
 
     Returns:
-        The largest logit difference of each file on validation images, and the largest probability difference on
-        enlarged validation images, which the exported networks must resize.
+        The largest logit difference of each file on validation images, and the largest probability difference of
+        all files on enlarged validation images, which the exported networks themselves resize.
 
     Raises:
         ExportError: A file cannot be written, or differs by more than LIMIT or RESIZED_LIMIT.
@@ -132,7 +132,7 @@ def _enlarged(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def _difference(student: DeployableClassifier, file: Classifier, batch: Tensor, output: int) -> float:
-    """Returns the largest difference of one output; `output` is 0 for logits and 1 for probabilities."""
+    """Returns the largest difference between student and file in one output: 0 for logits, 1 for probabilities."""
     with torch.no_grad():
         expected = student(batch)[output].numpy()
     return float(np.abs(file.answer(batch.numpy())[output] - expected).max())

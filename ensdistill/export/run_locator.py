@@ -74,7 +74,7 @@ def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
 
 
 def next_command(name: str, options: argparse.Namespace, *more: Option) -> str:
-    """Returns another command line with the same settings and the same results folder, ready to run."""
+    """Returns the command line that runs another command with the same settings and the same results folder."""
     changes = [("--set", change) for change in options.set]
     return command_line("ensdistill", name, options.config, options=[*changes, *more], studies=options.studies_dir)
 

@@ -31,7 +31,7 @@ from ensdistill.version import __version__
 CONFIG_FILE = "config.yaml"  # settings file of a student, next to the weights file
 HEAD, NO_HEAD = "head", "none"  # metadata value of a student whose user-defined loss has no head
 HASHES = ("settings", "data", "ensemble")  # hashes of the training inputs in the metadata of a student
-LARGEST = 1 << 28  # maximum number of values in an image, because an untrusted file determines the allocated memory
+LARGEST = 1 << 28  # maximum number of values in an image; limits the memory that an untrusted file can allocate
 _Side = Annotated[int, Field(strict=True, ge=1)]
 DEFAULT_RESIZE: Resize = "squash"  # for students whose data source does not resize images
 _RESIZE = TypeAdapter(Resize)
@@ -107,7 +107,7 @@ def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path]
 
     Args:
         folder: Folder of the files.
-        mine: The known metadata of the student.
+        mine: Metadata of the student, as far as they are known.
         its_own: Function that returns whether an existing settings file describes this student.
 
     Raises:
@@ -233,12 +233,12 @@ def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tupl
 
 
 def resize_of(config: Config) -> Resize:
-    """Returns how images with a different aspect ratio are fitted."""
+    """Returns how images with a different aspect ratio are resized to the input size of the network."""
     return config.data.resize if isinstance(config.data, EntrySource) else DEFAULT_RESIZE
 
 
 def resize_in(path: Path, metadata: Mapping[str, str]) -> Resize:
-    """Returns how images with a different aspect ratio were fitted during training.
+    """Returns how images with a different aspect ratio were resized during training.
 
     Args:
         path: The file, for the message.
@@ -250,7 +250,7 @@ def resize_in(path: Path, metadata: Mapping[str, str]) -> Resize:
     try:
         return _RESIZE.validate_python(metadata.get("resize", DEFAULT_RESIZE))
     except ValueError as error:
-        raise DataError(f"{path}: the resize in its metadata is unknown; export the student again") from error
+        raise DataError(f"{path}: the resize mode in its metadata is unknown; export the student again") from error
 
 
 def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> Config:
@@ -271,7 +271,7 @@ def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> C
 
 
 def _check_size(path: Path, config: Config, shape: Shape, class_names: tuple[str, ...]) -> None:
-    """Raises DataError if the network in the settings has more values than the file; allocates no memory for it."""
+    """Raises DataError if the network in the settings has more values than the file; does not allocate the network."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         described = sum(value.numel() for value in config.model(shape, len(class_names)).state_dict().values())
@@ -285,13 +285,13 @@ def _check_size(path: Path, config: Config, shape: Shape, class_names: tuple[str
 def _needed(tree: Any, head: bool) -> Any:
     """Returns the settings without sections that name external code but do not affect the network.
 
-    `head` states whether the loss can affect the network.
+    `head` is True if the loss can append a head to the network.
     """
     if not isinstance(tree, Mapping):
         return tree
     foreign = {path[0] for path in own_kinds(Config, tree)} - {"model", "student", *(["loss"] if head else [])}
     left = {name: value for name, value in tree.items() if name not in foreign | ({"schedule"} if foreign else set())}
-    return left | ({"data": {"kind": "npz", "path": "unknown"}} if "data" in foreign else {})  # this file is never read
+    return left | ({"data": {"kind": "npz", "path": "unknown"}} if "data" in foreign else {})  # placeholder; never read
 
 
 def _empty_network(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Module:

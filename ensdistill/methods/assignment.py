@@ -1,4 +1,4 @@
-"""Assignment of M teachers to K subnetworks; no other module defines it.
+"""Assignment of M teachers to K subnetworks, defined only in this module.
 
 Teacher m teaches subnetwork m mod K. If K < M, a subnetwork learns from the mean of its teachers. If K > M, teachers
 are reused in order: subnetwork k learns from teacher k mod M.

@@ -1,8 +1,8 @@
 """Fourth component of a method: the weights that are evaluated and exported.
 
-To add an average, add one settings class to this file; a call with the student returns a `WeightAverage`. This average
-is updated after every step and every epoch, and returns the averaged student. `Student.merged` then turns the
-subnetworks into one network.
+To add an average, add one settings class to this file. An instance, called with the student, returns a `WeightAverage`,
+which is updated after every step and every epoch, and which returns the averaged student. `Student.merged` then turns
+the subnetworks into one network.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class WeightAverage(Protocol):
     """State of a weight average during one training run."""
 
     def update(self, student: Student, progress: float) -> None:
-        """Updates the average after a step; `progress` is the completed fraction of the training, in (0, 1]."""
+        """Updates the average after a step; `progress` is the completed fraction of training, in (0, 1]."""
 
     def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
         """Updates the average after an epoch, after the last `update` of that epoch.
 
         Args:
             student: The student in training.
-            progress: Completed fraction of the training, in (0, 1].
+            progress: Completed fraction of training, in (0, 1].
             judge: Function that returns the validation metrics of a given student.
         """
 
@@ -44,7 +44,7 @@ class WeightAverage(Protocol):
         """Returns the student to evaluate and export: an averaged copy, or the given student itself."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state; an average restored from it gives equal results, bit for bit."""
+        """Returns the state; an average that is restored from it gives bit-for-bit the same results."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that was saved with the same settings and the same kind of student."""
@@ -95,7 +95,7 @@ class Ema(AveragingSettings):
 
     kind: Literal["ema"] = "ema"
     decay: float = setting(0.99, "Decay rate d: weight of the previous average at every step.", ge=0, lt=1)
-    start: float = setting(0.0, "Fraction of the training after which averaging starts.", ge=0, lt=1)
+    start: float = setting(0.0, "Fraction of training after which averaging starts.", ge=0, lt=1)
     debias: bool = setting(True, "Correct the bias towards the first weights.")
 
     def __call__(self, student: Student) -> WeightAverage:
@@ -104,11 +104,11 @@ class Ema(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether averaging starts after a fraction of the training."""
+        """Whether averaging starts after a fraction of training."""
         return self.start > 0
 
     def mix(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        """Returns the average over count + 1 steps of one weight tensor.
+        """Returns the average of one weight tensor over count + 1 steps.
 
         Args:
             average: Average over the first `count` steps.
@@ -128,7 +128,7 @@ class Swa(AveragingSettings):
     """
 
     kind: Literal["swa"] = "swa"
-    start: float = setting(0.75, "Fraction of the training after which averaging starts.", ge=0, lt=1)
+    start: float = setting(0.75, "Fraction of training after which averaging starts.", ge=0, lt=1)
 
     def __call__(self, student: Student) -> WeightAverage:
         """Returns an average that starts as a copy of the student."""
@@ -136,7 +136,7 @@ class Swa(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether averaging starts after a fraction of the training."""
+        """Whether averaging starts after a fraction of training."""
         return self.start > 0
 
 
@@ -145,8 +145,8 @@ class Lawa(AveragingSettings):
 
     By default the states are those at the end of epochs (Kaddour 2022, section 2). With `window_fraction` = f, the k
     states are spread evenly over the last fraction f of all T steps, so v = f T / k, but at least one step. The window
-    is then the same fraction of a long and of a short training. The newest state is less than v steps old. Ajroldi et
-    al. 2025 recommend windows of about 1 % of the steps.
+    is then the same fraction of training, however long training is. The newest state is less than v steps old. Ajroldi
+    et al. 2025 recommend windows of about 1 % of the steps.
     """
 
     kind: Literal["lawa"] = "lawa"
@@ -166,7 +166,7 @@ class Lawa(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether the window is a fraction of the training."""
+        """Whether the window is a fraction of training."""
         return self.window_fraction is not None
 
 
@@ -180,7 +180,7 @@ class GreedySoup(AveragingSettings):
     """
 
     kind: Literal["greedy_soup"] = "greedy_soup"
-    max_candidates: int = setting(5, "Number of candidates for the soup, which are the best epochs.", ge=1, le=100)
+    max_candidates: int = setting(5, "Number of best epochs that are candidates for the soup.", ge=1, le=100)
     metric: Literal["accuracy", "nll"] = setting("accuracy", "Validation metric that ranks and selects the epochs.")
 
     def __call__(self, student: Student) -> WeightAverage:
@@ -270,7 +270,7 @@ class _WindowAverage(_NoAverage):
 
 
 class _StepWindowAverage(_WindowAverage):
-    """The mean of the weights after the last `window` steps at intervals of `spacing`, a fraction of the training."""
+    """The mean of the last `window` states, taken at intervals of `spacing`, a fraction of training."""
 
     def __init__(self, last: int, spacing: float) -> None:
         super().__init__(last)

@@ -19,7 +19,7 @@ from ensdistill.models.stored_predictions import StoredTeacher
 class MultiClassifier(nn.Module):
     """Several classifiers with one input: images (B,C,H,W) in [0,1] -> logits (members,B,classes).
 
-    `len()` returns the number of members. Logits have the data type of the images, also under autocast.
+    `len()` returns the number of members. Logits have the data type of the images, even under autocast.
     """
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:
@@ -38,7 +38,7 @@ class MultiClassifier(nn.Module):
         raise NotImplementedError
 
     def for_images(self, part: slice) -> "MultiClassifier":
-        """Returns the classifiers for a part of a batch; only classifiers with stored outputs depend on the part."""
+        """Returns the classifiers for a part of a batch; returns `self` unless the outputs are stored per image."""
         return self
 
 

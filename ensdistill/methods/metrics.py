@@ -18,7 +18,7 @@ class Metric(Piece):
     Attributes:
         higher_is_better: Whether a higher value is better; every metric must define it.
         name: Name of the metric in tables, files and MLflow. The default is the class name in snake case (`WorstClass`
-            -> `worst_class`); a class can define another name, or a property that derives the name from settings.
+            -> `worst_class`); a class can define a different name, or a property that derives the name from settings.
     """
 
     higher_is_better: ClassVar[bool]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Groups = list[dict[str, Any]]  # parameter groups, each with `params` and `weight_decay`
 _SET_ELSEWHERE = ("params", "lr", "weight_decay")
-_UNSUITABLE = ("Optimizer", "LBFGS", "SparseAdam")  # they require a closure or sparse gradients
+_UNSUITABLE = ("Optimizer", "LBFGS", "SparseAdam")  # base class; closure; sparse gradients
 
 
 class OptimizerPiece(Piece):
@@ -34,8 +34,8 @@ class OptimizerPiece(Piece):
     weight_decay: float = setting(0.0, "L2 decay of the parameters, added to the gradient.", ge=0, le=1)
     decay_norms_and_biases: bool = setting(
         True,
-        "Apply the weight decay also to normalization layers and biases; factors of `batch_ensemble` follow "
-        "`student.factor_decay`.",
+        "Also apply weight decay to normalization layers and biases; for factors of `batch_ensemble`, "
+        "`student.factor_decay` applies instead.",
         exclude_if=bool,  # the default changes no content hash
     )
 

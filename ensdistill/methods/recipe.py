@@ -42,9 +42,9 @@ class Training(Settings):
     )
     lr_schedule: Literal["cosine", "linear", "multistep", "constant"] = setting(
         "cosine",
-        "Learning rate after the warm-up. `cosine` follows half a cosine. `linear` is constant for the first half of "
-        "the training and then decreases linearly until 90 % of the training. `multistep` is divided by 10 at 5/8, 6/8 "
-        "and 7/8 of the training. `constant` does not change.",
+        "Learning rate after the warm-up. `cosine` decreases it along half a cosine period. `linear` keeps it constant "
+        "for the first half of training, then decreases it linearly until 90 % of training is done. `multistep` "
+        "divides it by 10 at 5/8, 6/8 and 7/8 of training. `constant` does not change it.",
     )
     warmup_epochs: int = setting(1, "Number of epochs of linear warm-up.", ge=0, le=100_000)
     warmup_steps: int | None = setting(
@@ -79,7 +79,8 @@ class Training(Settings):
     precision: Literal["float32", "bfloat16", "float16", "auto"] = setting(
         "float32",
         "Compute precision of the training step. `float16` uses a gradient scaler and applies only to GPUs; `auto` is "
-        "bfloat16 on devices with hardware support for it. Weights, losses and all evaluation stay in float32.",
+        "bfloat16 on devices with hardware support for it, and float32 on all others. Weights, losses and all "
+        "evaluation stay in float32.",
         exclude_if=lambda precision: precision == "float32",
     )
     select_epoch: Literal["last", "best_nll", "best_accuracy"] = setting(
@@ -129,8 +130,8 @@ class Training(Settings):
 
         Args:
             device: Device of the step.
-            scaled: Whether gradients in the context are scaled; float16 is used only if they are, because
-                unscaled gradients underflow.
+            scaled: Whether the gradients in the context are scaled; float16 is used only with scaled gradients,
+                because unscaled gradients underflow.
         """
         if self.scales_gradients(device):
             return torch.autocast(device.type, torch.float16, enabled=scaled, cache_enabled=False)
@@ -138,7 +139,7 @@ class Training(Settings):
         return torch.autocast(device.type, torch.bfloat16, enabled=on, cache_enabled=False)
 
     def scales_gradients(self, device: torch.device) -> bool:
-        """Returns whether steps are computed in float16; its small gradients require a scaler."""
+        """Returns whether steps are computed in float16, in which small gradients underflow unless they are scaled."""
         return self.precision == "float16" and device.type != "cpu"
 
     def new_scaler(self, device: torch.device) -> torch.amp.GradScaler:
@@ -176,7 +177,7 @@ class Training(Settings):
         """Returns the learning rate of one step: a linear warm-up, then `lr_schedule` until the end.
 
         Args:
-            step: Index of the step in the whole training: 0, 1, ...
+            step: Index of the step over all of training: 0, 1, ...
             steps_per_epoch: Number of steps in one epoch.
 
         References:
@@ -194,7 +195,7 @@ class Training(Settings):
         return self.optimizer.lr * self._share(now, warmup, total)
 
     def _share(self, now: int, warmup: int, total: int) -> float:
-        """Returns the fraction of lr after the warm-up; all arguments are steps or all are epochs, counted from 0."""
+        """Returns the fraction of lr after the warm-up; the arguments are all in steps or all in epochs, from 0."""
         if self.lr_schedule == "cosine":
             height = 0.5 * (1 + math.cos(math.pi * (now - warmup) / max(1, total - warmup)))
         elif self.lr_schedule == "linear":

@@ -36,7 +36,7 @@ class Convnet(NetworkPiece):
         if min(sides) < 2 ** (self.blocks - 1):
             raise ConfigError(
                 f"model.blocks: {self.blocks} blocks halve the images {self.blocks - 1} times, "
-                f"but they have only {sides[0]}x{sides[1]} pixels; use at most {int(math.log2(min(sides))) + 1}"
+                f"but the images have only {sides[0]}x{sides[1]} pixels; use at most {int(math.log2(min(sides))) + 1}"
             )
         layers: list[nn.Module] = []
         for block in range(self.blocks):

@@ -94,7 +94,7 @@ def _warn_of_random(names: Collection[str]) -> None:
     layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
     if layers:
         shown = ", ".join(layers[:4]) + (f" and {len(layers) - 4} more" if len(layers) > 4 else "")
-        rule = f"start from random weights, because their published weights have another shape: {shown}"
+        rule = f"start from random weights, because their published weights have a different shape: {shown}"
         warnings.warn(SettingWarning(ConfigIssue(("model", "pretrained"), f"these layers {rule}")), stacklevel=3)
 
 
@@ -171,7 +171,7 @@ class FrozenStatistics:
         """Keeps the statistics; `torch.optim.swa_utils.update_bn` resets the statistics of all other layers."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Returns a constructor and its arguments for copies, because the class itself exists only in this process."""
+        """Returns a constructor and its arguments for copies and pickles; the class exists only in this process."""
         return _new_frozen, (type(self).__bases__[1],), self.__dict__
 
     def _get_name(self) -> str:

@@ -37,14 +37,14 @@ class Torchvision(NetworkPiece):
     )
     pretrained: str = setting(
         "",
-        "Published weights from which the training starts, such as IMAGENET1K_V1 or DEFAULT; empty for random weights. "
+        "Published weights from which training starts, such as IMAGENET1K_V1 or DEFAULT; empty for random weights. "
         "They are read from a file in the torch hub cache; nothing is downloaded.",
     )
 
     @model_validator(mode="after")
     def _one_start(self) -> Torchvision:
         if self.weights and self.pretrained:
-            rule = "the training cannot start from both published weights and a weights file"
+            rule = "training cannot start from both published weights and a weights file"
             raise SettingError(ConfigIssue(("pretrained",), rule, hint="remove one of them"))
         return self
 

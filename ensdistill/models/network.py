@@ -23,7 +23,7 @@ class NetworkPiece(Piece):
     # Default values are excluded from dumps, so that these settings do not change existing content hashes.
     weights: str = setting(
         "",
-        "Weights file from which the training starts (.safetensors, or a torch file, read weights-only); empty for "
+        "Weights file from which training starts (.safetensors, or a torch file, read weights-only); empty for "
         "random weights. If the file has a different number of classes, the classifier starts from random weights.",
         file=True,
         exclude_if=operator.not_,

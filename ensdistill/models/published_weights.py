@@ -70,8 +70,9 @@ def published_weights(models: ModuleType, name: str, weights: str) -> dict[str, 
     known = models.get_model_weights(name).__members__
     if weights not in known:
         close = f" (did you mean {near}?)" if (near := closest_match(weights, known)) else ""
-        rule = f"{weights!r} is not one of the weights of {name}"
-        raise ConfigError(f"model.pretrained: {rule}: {', '.join(known)}{close}")
+        raise ConfigError(
+            f"model.pretrained: {weights!r} is not one of the published weights of {name}: {', '.join(known)}{close}"
+        )
     url = known[weights].url
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not file.is_file():
@@ -79,7 +80,7 @@ def published_weights(models: ModuleType, name: str, weights: str) -> dict[str, 
             f"model.pretrained: {file} does not exist, and nothing is downloaded; save {url} there, or leave the "
             "setting empty"
         )
-    # Loaded into the published network, because its layers convert the tensor names of older files.
+    # The file is loaded into the published network, whose layers convert the tensor names of older files.
     network: nn.Module = models.get_model(name, weights=None, **options(name, known[weights].meta["min_size"]))
     try:
         state = _with_todays_names(torch.load(file, map_location="cpu", weights_only=True))

@@ -63,8 +63,8 @@ def refuse_depth_unless_6n_plus(rest: int, depth: int) -> int:
     """Returns the depth if it equals 6n + rest, so that the three stages have equal numbers of blocks.
 
     Raises:
-        ValueError: The depth has another value; the message states the closest valid depths.
+        ValueError: The depth is not of this form; the message states the closest valid depths.
     """
     if below := (depth - rest) % 6:
-        raise ValueError(f"{depth} layers are not 6n+{rest}; use {depth - below} or {depth - below + 6}")
+        raise ValueError(f"{depth} is not of the form 6n+{rest}; use {depth - below} or {depth - below + 6}")
     return depth

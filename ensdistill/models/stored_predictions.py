@@ -118,8 +118,8 @@ def _table(every: Tensor, keys: list[bytes]) -> PredictionTable:
     apart = (logits[:, [places[key] for key in keys]] - every).abs().amax((0, 2)) > 1e-3
     if apart.any():
         raise DataError(
-            f"{SETTING}: equal images must have equal predictions, but those of {counted(int(apart.sum()), 'image')} "
-            "differ from those of an equal image; correct them"
+            f"{SETTING}: identical images must have equal predictions, got different predictions for "
+            f"{counted(int(apart.sum()), 'image')}; correct them"
         )
     return PredictionTable(logits, places)
 

@@ -45,17 +45,20 @@ class TeacherFile(Settings):
     model: Model = setting(Convnet(), "Architecture of the network.")
     mean: Means = setting(
         [],
-        "Mean of each channel with which the network was trained; empty for the mean of the current training images.",
+        "Mean of each channel that was used to normalize images in [0,1] when the network was trained; empty for the "
+        "mean of the current training images.",
     )
     std: Deviations = setting([], "Standard deviation of each channel; see mean.")
     # Excluded if empty, so that these settings do not affect content hashes by default.
     key: str = setting(
         "",
-        "Dotted key of the weights in a file with several networks; by default, found by parameter names.",
+        "Dotted key of the weights in a file with several networks; by default, the key is found by parameter names.",
         exclude_if=operator.not_,
     )
     prefix: str = setting(
-        "", "Prefix of the parameter names in the file; by default, found automatically.", exclude_if=operator.not_
+        "",
+        "Prefix of the parameter names in the file; by default, the prefix is found automatically.",
+        exclude_if=operator.not_,
     )
 
     @field_validator("model")
@@ -65,7 +68,7 @@ class TeacherFile(Settings):
         given |= {"body_lr": None if model.body_lr == 1 else model.body_lr}
         for name, value in given.items():
             if value or value == 0:
-                rule = "applies only to networks that are trained here"
+                rule = "applies only to networks that ensdistill trains"
                 raise SettingError(ConfigIssue((name,), rule, value, "remove it"))
         return model
 
@@ -107,8 +110,8 @@ class TeacherFile(Settings):
         rule = f"{self.path} contains the weights of {len(others) + 1} networks that fit"
         if unclear([found[0], *others]):
             raise DataError(f"{rule}; set teachers.checkpoints.key or prefix to one of {found[0]}, {also}")
-        hint = f"to use others, set key or prefix of this file: {also}"
-        return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; using those at {found[0]}", hint=hint),)
+        hint = f"to use other weights, set key or prefix of this file: {also}"
+        return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; using the weights at {found[0]}", hint=hint),)
 
     def _normalize(self, data: DataSplits) -> nn.Module:
         """Returns a normalization with mean and std from the settings or the training images; checks the settings."""

@@ -68,7 +68,7 @@ class Fit(NamedTuple):
 
 
 class _Ignored:
-    """Inert placeholder that replaces any object in a file that is not a tensor."""
+    """Inert placeholder for every object in a file other than a tensor."""
 
     def __new__(cls, *_: Any, **__: Any) -> _Ignored:
         return super().__new__(cls)
@@ -143,14 +143,15 @@ def find_weights(
 ) -> tuple[list[Weights], str]:
     """Returns all weights in a file that fit a network.
 
-    Several weights can be equally likely, such as those with the prefixes `student.` and `teacher.`; see `unclear`.
+    Several sets of weights can be equally likely, for example with the prefixes `student.` and `teacher.`; see
+    `unclear`.
 
     Args:
         content: Result of `read_checkpoint_file`.
         network: The network; the names and shapes of its tensors determine which weights fit.
         key: Dotted key of the weights in the file; empty to search the whole file.
         prefix: Prefix of the names in the file; empty to accept any prefix.
-        replaced: Names of tensors that the file may lack or contain in another shape; these tensors are omitted.
+        replaced: Names of tensors that the file may lack or contain with a different shape; these tensors are omitted.
 
     Returns:
         The weights that fit, most likely first, and, if no weights fit, the reason why the closest match does not fit.
@@ -178,7 +179,7 @@ def first_fit(
 
     Args:
         content: Result of `read_checkpoint_file`.
-        candidates: At least one network, each with the argument `replaced` of `find_weights`.
+        candidates: One or more networks, each with the argument `replaced` of `find_weights`.
         key: As in `find_weights`.
         prefix: As in `find_weights`.
     """
@@ -208,7 +209,7 @@ def copy_weights(fit: Fit, place: str, fix: str) -> None:
 
 
 def unclear(found: list[Weights]) -> bool:
-    """Returns whether several weights fit and it is unclear which of them belong to the network itself.
+    """Returns whether several sets of weights fit and it is unclear which set belongs to the network itself.
 
     Args:
         found: Weights in the order that `find_weights` returns.
@@ -242,7 +243,7 @@ def _state_dicts(
 def _fitting(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], wanted: str, replaced: Collection[str]
 ) -> tuple[list[tuple[str, dict[str, Tensor]]], int, str]:
-    """Returns the prefixes whose removal makes a state dict fit the network, each with the weights.
+    """Returns the prefixes whose removal makes a state dict fit the network, each with the resulting weights.
 
     The other results are the largest number of matching names, and the reason why the closest match does not fit.
     """

@@ -1,1 +1,1 @@
-"""Presets: one YAML file for each method, with the piece of each component and its published settings."""
+"""Presets: one YAML file for each method, with one piece for each component and the published settings."""

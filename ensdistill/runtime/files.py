@@ -43,7 +43,7 @@ def head_of(path: Path) -> bytes:
 
 
 def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file atomically: to a temporary file in the same folder, which is then renamed.
+    """Writes a file atomically: writes a temporary file in the same folder, then renames it.
 
     An existing pipe or device, such as /dev/stdout, is written directly.
 
@@ -77,7 +77,7 @@ def write_error(path: str | Path, error: OSError, fix: str = "") -> DataError:
     Args:
         path: The file or folder.
         error: The reason.
-        fix: The fix, unless the disk is full.
+        fix: Fix to state in the message, unless the disk is full.
 
     Returns:
         A `MachineError` if the disk is full or a quota is reached.
@@ -97,7 +97,7 @@ def synchronize(file: Path) -> None:
 def sync_directory(folder: Path) -> None:
     """Synchronizes the file names of a folder to disk, so that they survive a power failure.
 
-    A file system that cannot synchronize folders is accepted.
+    Has no effect on a file system that cannot synchronize folders.
     """
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

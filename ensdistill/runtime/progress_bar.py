@@ -16,7 +16,7 @@ Advance = Callable[[int, str], None]  # (number of completed parts, note next to
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Suppresses progress and warnings about images, teachers and students in this thread inside the block."""
+    """Suppresses progress bars, and warnings about images, teachers and students, in this thread inside the block."""
     token = _quiet.set(True)
     try:
         yield
@@ -30,11 +30,10 @@ def is_silent() -> bool:
 
 
 def console(stderr: bool = False) -> Console:
-    """Returns a console.
+    """Returns a console that prints text unchanged: brackets in a path are not markup, and `:x:` is not an emoji.
 
-    It prints text unchanged: brackets in a path are not markup, and `:x:` is not an emoji. In a notebook it prints
-    plain lines. Inside `silence` it prints nothing. If the stream is not a terminal, the console has 150 columns, which
-    is enough for the tables of this project.
+    In a notebook, the console prints plain lines; inside `silence`, it prints nothing. If the stream is not a terminal,
+    the console has 150 columns, which is enough for the tables of this project.
 
     Args:
         stderr: Whether the console writes to standard error instead of standard output.

@@ -17,13 +17,13 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 T = TypeVar("T")
 
 HIDDEN = "***"
-ANYWHERE, SHORTEST = 6, 4  # minimum length of a secret to hide: inside a longer word, elsewhere
+ANYWHERE, SHORTEST = 6, 4  # minimum length of a secret to hide, inside a longer word and elsewhere
 _PLAIN = frozenset(  # common words, which are hidden only inside URIs
     """true false none null token default local auto password user root admin test train data model student teacher
     mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - a list would have one word per line
 ) | {HIDDEN}
 
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded: otherwise a text of a million letters takes minutes
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded, because a million letters would otherwise take minutes
 _FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # one character of the rest of a URI, up to the next URI
 _URI = re.compile(rf"{_SCHEME}://{_FOLLOWED}+")
 _NAMES = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|api_?key|access_?key|auth|credentials?|sig(?:nature)?)"

@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Returns a text with control characters escaped, except for its line breaks."""
+    """Returns the text with all control characters except line breaks escaped."""
     return "\n".join(map(printable, text.split("\n")))
 
 

@@ -74,7 +74,7 @@ def built_in_pieces(group: str) -> dict[str, type[Piece]]:
 
 
 def unreachable_piece(path: str) -> type[Piece] | None:
-    """Returns the class at a path that cannot be imported; None if this process has not defined such a class.
+    """Returns the class that this process defined under a path that cannot be imported; None if there is none.
 
     Args:
         path: `module:QualName` of the class.

@@ -57,14 +57,14 @@ _YAML_1_1 = re.compile(
 # line of the invalid construct.
 _HELP = {
     r"found character '\\t'|found a tab character": "a tab; indent with spaces",
-    r"found character ('.+') that cannot start": "a text cannot begin with {0}; put it in quotes",
-    r"mapping values are not allowed": "`name: value` is not allowed; check the indentation, or put a text that "
+    r"found character ('.+') that cannot start": "text cannot begin with {0}; put it in quotes",
+    r"mapping values are not allowed": "`name: value` is not allowed; check the indentation, or put text that "
     "contains ': ' in quotes",
     r"could not find expected ':'": "the name in line {line} has no ': value'",
     r"expected <block end>": "the indentation differs from the lines above",
-    r"expected ',' or '(.)'": "the bracket of line {line} is not closed by {0}",
-    r"found unexpected end of stream": "the quote of line {line} is not closed",
-    r"found undefined alias '(.+)'": "the alias *{0} is not defined; put a text that begins with * in quotes",
+    r"expected ',' or '(.)'": "the bracket in line {line} is not closed by {0}",
+    r"found unexpected end of stream": "the quote in line {line} is not closed",
+    r"found undefined alias '(.+)'": "the alias *{0} is not defined; put text that begins with * in quotes",
     r"found unknown escape character '(.+)'": "unknown escape \\{0} in double quotes; use single quotes",
     r"but found another document": "a second document starts here; a file must contain only one",
     r"special characters are not allowed": "a control character; remove it",
@@ -254,7 +254,7 @@ def _written(node: Node) -> str:
 def _compose(text: str) -> Node | None:
     yaml = YAML(typ="safe", pure=True)
     yaml.Resolver = _Resolver
-    yaml.composer.warn_double_anchors = False  # YAML allows repeated anchors: an alias refers to the last one before it
+    yaml.composer.warn_double_anchors = False  # an anchor may be repeated; an alias refers to the last one
     root: Node | None = yaml.compose(text)
     return root
 

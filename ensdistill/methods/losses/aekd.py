@@ -1,4 +1,4 @@
-"""Adaptive teacher weights, with which a gradient step brings the student closer to all teachers."""
+"""Adaptive teacher weights, chosen so that a gradient step brings the student closer to all teachers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class AeKd(TeacherWeightedLoss):
     w = argmin |sum_m w_m g_m|  with  sum w = 1,  0 <= w_m <= C,   g_m = d KD_m / ds averaged over the batch.
 
     g_m has the closed form (T/B) mean_b (softmax(s_b/T) - softmax(t_mb/T)), so no additional backward pass is required.
-    At every step, the problem for w is solved exactly and separately for each subnetwork; w is a constant in the
-    gradient. The CPU computes w from M x M numbers; a step synchronizes with the device only for this computation. With
-    C = 1/M, the loss is the mean over teachers.
+    At every step, the problem for w is solved exactly and separately for each subnetwork; no gradient flows
+    through w. The CPU computes w from M x M numbers; a step synchronizes with the device only for this computation.
+    With C = 1/M, the loss is the mean over teachers.
 
     Du et al. 2020 (AE-KD), equations 9 to 11, and their official code. The official solver stops at its starting point
     if gradients are small; the solution found here does not depend on the scale of the gradients. The official code has

@@ -22,7 +22,7 @@ class Dist(WeightedDistillationLoss):
     r_b is Pearson's correlation between the probabilities of student and teacher over the classes of image b (relation
     between classes). r_c is the correlation over the images of the batch for class c (relation within a class).
     Teachers are averaged at temperature T. Correlations do not determine the scale of the logits, so only calibrated
-    metrics are comparable. The second relation depends on the batch and does not exist for a batch with one image.
+    metrics are comparable. The second relation depends on the batch and is not defined for a batch with one image.
 
     Huang et al. 2022 (DIST, NeurIPS) and their official code. The official code uses one teacher, weight 1 for the
     labels and weight 2 for each relation; alpha = 1/2 gives the same ratio.
@@ -40,7 +40,7 @@ class Dist(WeightedDistillationLoss):
     )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
-        exact = torch.promote_types(student.dtype, torch.float32)  # differences of nearly equal numbers
+        exact = torch.promote_types(student.dtype, torch.float32)  # correlations subtract nearly equal numbers
         s = (student.to(exact) / self.temperature).softmax(-1)
         t = (teachers.to(exact) / self.temperature).softmax(-1).mean(0, keepdim=True)
         between = 1 - _correlation(s, t, -1).mean()

@@ -37,7 +37,7 @@ _LABEL_TERM: ContextVar[LabelTerm] = ContextVar("label_term", default=PLAIN)
 
 @contextmanager
 def label_term(settings: LabelTerm) -> Iterator[None]:
-    """Applies these settings to every `label_cross_entropy` inside the block, regardless of the loss that calls it."""
+    """Applies these settings to every call of `label_cross_entropy` inside the block, whichever loss calls it."""
     token = _LABEL_TERM.set(settings)
     try:
         yield
@@ -78,7 +78,7 @@ def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:
         *terms: Pairs of a weight and a function that returns a scalar.
 
     Returns:
-        A scalar. If all weights are 0, it is the first term times 0, so that the result has a gradient.
+        A scalar. If all weights are 0, the first term times 0, so that the result still has a gradient.
     """
     counted = [term() if weight == 1 else weight * term() for weight, term in terms if weight]
     return sum(counted[1:], start=counted[0]) if counted else 0 * terms[0][1]()
@@ -141,7 +141,7 @@ def teacher_losses(teachers: Tensor, labels: Tensor) -> Tensor:
         labels: Class indices (B,), -1 for an unlabeled image.
 
     Returns:
-        Finite values, also where the label has probability 0; zero for unlabeled images.
+        Finite values, even where the label has probability 0; zero for unlabeled images.
     """
     log_p = teachers.log_softmax(-1)
     loss = -log_p.gather(-1, labels.clamp(min=0).expand(len(teachers), -1)[..., None]).squeeze(-1)

@@ -45,7 +45,7 @@ def _solve(gram: np.ndarray, shares: np.ndarray, b: np.ndarray, most: np.ndarray
     """Returns argmin_b b'Gb / 2  subject to  shares . b = 1,  0 <= b <= most, starting at a feasible b."""
     m = len(gram)
     held = np.zeros(m, dtype=bool)
-    for _ in range(100 * m):  # far more than required; b stays feasible and does not get worse in any iteration
+    for _ in range(100 * m):  # far more than required; no iteration makes b infeasible or worse
         slope = gram @ b
         level = _level(slope, shares, held)
         step = _step_to_minimum(gram, shares, slope, ~held)

@@ -18,7 +18,7 @@ class Student(MultiClassifier):
         """Returns whether training continues with the merged network from this point.
 
         Args:
-            progress: Completed fraction of the training, in [0, 1).
+            progress: Completed fraction of training, in [0, 1).
         """
         return False
 

@@ -31,8 +31,8 @@ class BatchEnsemble(StudentPiece):
     loss of its subnetwork, which is K times the gradient of the mean loss. At the end, the subnetworks are merged. Nam
     et al. 2022, section 3, and their official code.
 
-    Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ from these defaults.
-    Factors start at random values, do not decay, and use the gradient of the mean loss. Each subnetwork has a separate
+    Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ from these defaults:
+    factors start at random values, do not decay, and use the gradient of the mean loss; each subnetwork has a separate
     bias, and the prediction is the mean over subnetworks.
 
     The presets `latentbe` and `diversity` list the differences from the official code. One difference is in this
@@ -62,7 +62,7 @@ class BatchEnsemble(StudentPiece):
         "`mean_of_probabilities` does not merge weights but averages the predictions, at K times the cost.",
     )
     merge_after: float = setting(
-        1.0, "Fraction of the training after which training continues with one merged network.", ge=0, le=1
+        1.0, "Fraction of training after which training continues with one merged network.", ge=0, le=1
     )
 
     @model_validator(mode="after")
@@ -88,5 +88,5 @@ class BatchEnsemble(StudentPiece):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether subnetworks are merged after a fraction of the training."""
+        """Whether subnetworks are merged after a fraction of training."""
         return 0 < self.merge_after < 1

@@ -48,5 +48,5 @@ class Branches(StudentPiece):
 
     @property
     def depends_on_length(self) -> bool:
-        """False: branches are merged only after the training."""
+        """False: branches are merged only after training."""
         return False

@@ -119,7 +119,7 @@ def _shuffled(part: nn.Module) -> nn.Module:
 
 
 def _cut(units: Sequence[Unit], branch_at: str) -> int:
-    """Returns the index of the first unit that is branched."""
+    """Returns the index of the first unit that belongs to the branches."""
     parts = [parent.get_submodule(name) for parent, name in units]
     with_weights = [n for n, part in enumerate(parts) if next(part.parameters(), None) is not None]
     if branch_at == "classifier":

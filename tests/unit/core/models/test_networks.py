@@ -109,8 +109,8 @@ def test_every_architecture_can_be_selected_by_overrides(overrides: list[str], e
 @pytest.mark.parametrize(
     ("overrides", "fault"),
     [
-        (["model.kind=resnet", "model.depth=21"], "model.depth: 21 layers are not 6n+2; use 20 or 26"),
-        (["teachers.model.kind=wide_resnet", "teachers.model.depth=30"], "30 layers are not 6n+4; use 28 or 34"),
+        (["model.kind=resnet", "model.depth=21"], "model.depth: 21 is not of the form 6n+2; use 20 or 26"),
+        (["teachers.model.kind=wide_resnet", "teachers.model.depth=30"], "30 is not of the form 6n+4; use 28 or 34"),
         (["model.kind=resnet", "model.depth=2"], "model.depth: must be greater than or equal to 8, not 2"),
         (["model.kind=resnet", "model.shortcut=projektion"], "did you mean projection?"),
         (["model.kind=wide_resnet", "model.width=0"], "model.width: must be greater than or equal to 1, not 0"),

@@ -152,7 +152,7 @@ def test_equal_images_with_different_predictions_are_refused(tmp_path: Path) -> 
     settings, splits = Config(data=data, **few), load_data(data)
     np.savez(tmp_path / "p.npz", train_logits=logits)
     with pytest.raises(
-        DataError, match="equal images must have equal predictions, but those of 1 image differ from those of an equal"
+        DataError, match="identical images must have equal predictions, got different predictions for 1 image"
     ):
         get_ensemble(settings, splits, tmp_path)
     logits[:, 60] = logits[:, 0]

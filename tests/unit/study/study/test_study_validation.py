@@ -112,26 +112,26 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "open bracket",
         SEARCH + "budget: {trials: 3\nbaselines: [kd]\n",
-        ", line 3: the bracket of line 2 is not closed by }",
+        ", line 3: the bracket in line 2 is not closed by }",
     ),
-    ("wrong bracket", "search:\n  seed: {choice: [1, 2}}\n", ", line 2: the bracket of line 2 is not closed by ]"),
-    ("open quote", SEARCH + "preset: 'kd\n", ", line 3: the quote of line 2 is not closed"),
+    ("wrong bracket", "search:\n  seed: {choice: [1, 2}}\n", ", line 2: the bracket in line 2 is not closed by ]"),
+    ("open quote", SEARCH + "preset: 'kd\n", ", line 3: the quote in line 2 is not closed"),
     ("no colon", "preset: kd\nsearch\n  seed: {choice: [1]}\n", ", line 3: the name in line 2 has no ': value'"),
     (
         "indented too far",
         "preset: kd\n  search: {seed: {choice: [1]}}\n",
-        ", line 2: `name: value` is not allowed; check the indentation, or put a text that contains ': ' in quotes",
+        ", line 2: `name: value` is not allowed; check the indentation, or put text that contains ': ' in quotes",
     ),
     (
         "indented too little",
         "search:\n   seed: {choice: [1]}\n  budget: {}\n",
         ", line 3: the indentation differs from the lines above",
     ),
-    ("at sign", SEARCH + "preset: @kd\n", ", line 2: a text cannot begin with '@'; put it in quotes"),
+    ("at sign", SEARCH + "preset: @kd\n", ", line 2: text cannot begin with '@'; put it in quotes"),
     (
         "unknown alias",
         SEARCH + "config: *mine\n",
-        ", line 2: the alias *mine is not defined; put a text that begins with * in quotes",
+        ", line 2: the alias *mine is not defined; put text that begins with * in quotes",
     ),
     (
         "backslash",
@@ -710,7 +710,7 @@ def test_each_cycle_of_conditions_is_reported_once_without_its_dependents(tmp_pa
             ],
         ),
         (["budget.trials"], ["--set budget.trials: must have the form name=value, for example loss.temperature=2"]),
-        (["seed=[1"], ["--set seed, line 1: the bracket of line 1 is not closed by ]"]),
+        (["seed=[1"], ["--set seed, line 1: the bracket in line 1 is not closed by ]"]),
         (["budget.trials=1", "budget={trials: 2}"], ["--set budget.trials: set twice"]),
         (
             ["search.seed={integer: [-1, 4]}", "confirmation.seeds=1"],
