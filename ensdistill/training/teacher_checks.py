@@ -17,7 +17,7 @@ ABSURD = 100.0  # nats; a higher NLL corresponds to p(label) below e^-100 on ave
 
 
 def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: DataSplits) -> tuple[ConfigIssue, ...]:
-    """Checks the outputs of teachers on some training and validation images, and returns the issues.
+    """Checks teacher outputs on some training and validation images, and returns the issues that were found.
 
     Args:
         networks: Networks in evaluation mode; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
@@ -25,7 +25,7 @@ def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: Da
         data: The images.
 
     Raises:
-        DataError: Outputs are NaN, infinite or probabilities, or the NLL is implausibly high.
+        DataError: Outputs are NaN, infinite, or probabilities instead of logits; or the NLL is implausibly high.
     """
     parts = [_some(part) for part in (data.train, data.validation) if len(part)]
     images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
@@ -36,7 +36,7 @@ def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: Da
 
 
 def check_given(ensemble: TeacherEnsemble, data: DataSplits) -> None:
-    """Checks teachers that a program passed, and issues a Python warning for each issue.
+    """Checks teachers that the caller supplied as networks, and emits a Python warning for each issue.
 
     Raises:
         DataError: In the same cases as in `check_teachers`.
@@ -91,7 +91,7 @@ def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
 
 
 def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tensor:
-    """Returns logits (N,classes); raises DataError if the network fails or its outputs have another shape."""
+    """Returns logits (N,classes); raises DataError if the network fails or its outputs have a different shape."""
     shape = "x".join(map(str, images.shape[1:]))
     try:
         logits = _outputs(network, images)

@@ -18,7 +18,7 @@ from ensdistill_tune.storage import STUDIES, StoredItem, remove, select, stored_
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Lists decoded data sets, teachers and studies, or removes those named; returns 1 if an entry was not removed."""
+    """Lists decoded data sets, teachers and studies, or removes the named ones; returns 1 if a removal failed."""
     studies = Path(options.studies_dir)
     items = stored_items(studies, datasets_folder(studies))
     chosen = select(items, options.names) if options.names else items
