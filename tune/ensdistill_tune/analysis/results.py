@@ -204,7 +204,8 @@ class StudyResults:
             DataError: The object was not returned by `load_results`.
         """
         if self.write_report is None:
-            raise DataError(f"{self.home}: a report requires results that `load_results` returned; use these")
+            rule = "no report can be written from these results; use the results of `load_results`"
+            raise DataError(f"{self.home}: {rule}")
         return self.write_report(self.home)[0][0]
 
     @property
@@ -348,5 +349,5 @@ def _read(file: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         again = command_line("ensdistill-tune", "resume", file.parent.name, studies=file.parent.parent)
-        raise DataError(f"{file}: is not valid JSON; it may be damaged; `{again}` rewrites it") from error
+        raise DataError(f"{file}: is not valid JSON; it may be damaged. `{again}` rewrites it.") from error
     return content

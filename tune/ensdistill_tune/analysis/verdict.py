@@ -107,7 +107,7 @@ def compare(first: Candidate, second: Candidate, study: StudyConfig, among: int 
         among: Number of searched candidates of the confirmation.
     """
     metric = study.objective
-    pairs = zip(first.values(metric), second.values(metric), strict=False)  # a dropped candidate has only the first seeds
+    pairs = zip(first.values(metric), second.values(metric), strict=False)  # a dropped candidate has fewer seeds
     return PairedComparison(tuple(a - b for a, b in pairs), study.mode, among)
 
 
