@@ -82,7 +82,7 @@ def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
     if nll > ABSURD:
         raise DataError(
             f"{name}: its NLL on real images must be at most {ABSURD:.0f} nats, but is {nll:,.0f}; check mean and std "
-            "of a file, or train it again with a lower teachers.training.optimizer.lr"
+            "if it comes from a file, or train it again with a lower teachers.training.optimizer.lr"
         )
     if len(outputs) > 1 and bool(((outputs >= 0) & (outputs <= 1)).all()):
         rule = f"outputs of {name} are all from 0 to 1, as after a sigmoid, but are used as logits"
@@ -99,14 +99,14 @@ def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tenso
         raise
     except Exception as error:  # arbitrary networks raise any kind of error
         raise DataError(
-            f"{name}: fails on images of {shape} ({one_line_error(error)}); give a network for images of this shape "
-            "with values in [0,1]"
+            f"{name}: fails on images of {shape} ({one_line_error(error)}); provide a network for images of this "
+            "shape with values in [0,1]"
         ) from error
     found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
     if found != (len(images), classes):
         raise DataError(
-            f"{name}: returns {found} for {len(images)} images, not logits {(len(images), classes)}; give a network "
-            f"for these {classes} classes"
+            f"{name}: returns {found} for {len(images)} images, not logits {(len(images), classes)}; provide a "
+            f"network for these {classes} classes"
         )
     return logits
 
