@@ -43,7 +43,7 @@ from ensdistill.training.teacher_checks import check_teachers
 
 ProgressCallback = Callable[
     [int, int], None
-]  # (teacher, completed epochs); called once with all epochs for a cached teacher
+]  # (teacher, completed epochs); called once, with the total, for a cached teacher
 Trainer = Callable[[Config, DataSplits, Path, ProgressCallback | None], None]  # adds the missing teachers to the store
 
 # Increase this by one whenever the same settings give other teacher weights than before, even if only in the last

@@ -21,7 +21,7 @@ from ensdistill_tune.records.trial_record import OVER, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 
 FIRST_SEEDS = 3  # number of seeds in the first stage
-BEHIND = 0.5  # standard errors, chosen by simulation: see tests/benchmarks/sequential_power.py
+BEHIND = 0.5  # in standard errors; chosen by simulation, see tests/benchmarks/sequential_power.py
 ATTEMPTS = 2  # a replicate that fails is repeated once
 
 Replicate = tuple[TrialRecord, int]  # the trial whose settings are repeated, and the seed

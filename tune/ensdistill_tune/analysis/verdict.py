@@ -21,7 +21,7 @@ class PairedComparison:
     """Difference between two candidates, paired by seed.
 
     If the searched candidates are exchangeable with the baseline, the probability that any of them is found to be
-    better is at most 5 %, over all candidates and looks together. The 5 % are divided equally among them.
+    better is at most 5 %, over all candidates and looks together. The 5 % are divided equally among the candidates.
 
     Attributes:
         differences: Objective of the first candidate minus objective of the second, one difference per common seed.
