@@ -59,8 +59,8 @@ def launch(
 
     Args:
         study: The settings.
-        name: Name of the study and of its folder in `studies_dir`; must not be in use yet. If None, `default_name` is used,
-            followed by a number if that name is already in use.
+        name: Name of the study and of its folder in `studies_dir`; must not be in use yet. If None, `default_name` is
+            used, followed by a number if that name is already in use.
         studies_dir: The folder of all studies, created if it is missing.
         executor: `ray`, or `inline` to train teachers and trials in this process, one after the other.
         callbacks: Objects that define one or more methods of `Callback`.
