@@ -25,7 +25,7 @@ def student() -> Student:
 def move(pupil: Student, average: WeightAverage, steps: int, total: int = 6, first: int = 0) -> None:
     """Changes a student by random steps, and updates the average after each step as if an epoch had ended.
 
-    Step n depends only on n, so that a run in two parts has the same steps as a run in one part.
+    Step n depends only on n, so that two consecutive calls make the same steps as a single call.
 
     Args:
         pupil: The student to change in place.

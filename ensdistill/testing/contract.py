@@ -25,7 +25,7 @@ class Contract:
             metafunc.parametrize("piece", self.pieces, ids=_id)
 
     def test_piece_is_restored_from_its_dump(self, piece: Piece) -> None:
-        """The kind and the settings in a dump restore an equal piece."""
+        """A piece restored from its dumped kind and settings equals the original."""
         dumped = piece.model_dump(mode="json")
         family = next(one for one in families_of(Config) if isinstance(piece, one.base))
         found = family.find(dumped["kind"])

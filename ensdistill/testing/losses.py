@@ -32,9 +32,9 @@ class LossContract(Contract):
     """Tests for losses.
 
     Attributes:
-        constant_weights: Loss classes whose weights are constants in the gradient; finite differences do
-            not apply to these losses.
-        densities: Loss classes that can be negative and depend on the logits themselves, not on differences of logits.
+        constant_weights: Loss classes that treat their weights as constants in the gradient, so that the
+            gradient differs from finite differences.
+        densities: Loss classes that can be negative and depend on more than the differences between logits.
         pairs: Loss classes that assign a separate teacher to each subnetwork, so that the order of teachers matters.
     """
 
@@ -57,7 +57,7 @@ class LossContract(Contract):
     @two_sizes
     def test_gradient_equals_finite_differences(self, piece: Any, subnetworks: int, teachers: int) -> None:
         if isinstance(piece, self.constant_weights):
-            pytest.skip("the loss has weights that are constants in the gradient")
+            pytest.skip("the loss treats its weights as constants in the gradient")
         s, on_labels = logits(subnetworks, 0).requires_grad_(), logits(subnetworks, 2).requires_grad_()
         t = logits(teachers, 1)
         assert torch.autograd.gradcheck(lambda a, b: piece(a, t, LABELS, b), (s, on_labels))
@@ -112,7 +112,7 @@ class LossContract(Contract):
 
     def test_adding_a_constant_to_all_logits_of_an_image_does_not_change_the_loss(self, piece: Any) -> None:
         if isinstance(piece, self.densities):
-            pytest.skip("the loss depends on the logits themselves")
+            pytest.skip("the loss depends on more than the differences between logits")
         s, t = logits(2, 0), logits(3, 1)
         shift = torch.tensor([1.0, -2, 3, 0]).view(1, 4, 1)
         assert_close(piece(s + shift, t - shift, LABELS, s + shift), piece(s, t, LABELS, s))

@@ -20,7 +20,7 @@ def images() -> Tensor:
 
 
 def network(piece: Any, seed: int = 0) -> nn.Module:
-    """Returns a new network that a piece builds."""
+    """Returns a new network built by a piece."""
     return build(piece, DATA, seed)
 
 

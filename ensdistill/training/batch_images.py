@@ -22,13 +22,13 @@ def batch_images(parts: Sequence[Images], orders: Sequence[Sequence[Tensor]]) ->
 
     Args:
         parts: Images of each part (labeled, unlabeled), all on one device.
-        orders: For each part, the indices (n,) of its images in every batch; the images of a batch are joined.
+        orders: For each part, the indices (n,) of its images in each batch; a batch joins the images of all parts.
     """
     batches = list(zip(*orders, strict=True))
     if not any(isinstance(part, SharedImages) for part in parts):
         yield from (torch.cat([part[own] for part, own in zip(parts, batch, strict=True)]) for batch in batches)
         return
-    # The indices are copied now, because a later copy would wait for the GPU.
+    # The indices of all batches are copied in advance, because a copy during training would wait for the GPU.
     on_host = [[own.cpu() for own in batch] for batch in batches]
     with ThreadPoolExecutor(1, "read-ahead") as reader:
         waiting: deque[Future[list[Tensor]]] = deque()

@@ -74,7 +74,7 @@ class Batches:
 
     @cached_property
     def _logits(self) -> Tensor | None:
-        """Teacher logits of all images; None if every step changes the images, which the schedule cannot affect."""
+        """Teacher logits of all images; None if every step changes the images, which no schedule can turn on or off."""
         return self._cache.logits(self._data, self._config)
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> list[Tensor]:

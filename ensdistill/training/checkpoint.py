@@ -47,7 +47,7 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
-    """Writes a state; raises the original OSError, which torch replaces with an unrelated RuntimeError."""
+    """Writes a state; raises the original OSError instead of the unrelated RuntimeError that torch raises."""
     try:
         with path.open("wb") as file:
             torch.save(state, file)

@@ -188,7 +188,7 @@ class Distiller(Iterator[EpochResult]):
         self._merged = True
 
     def _begin(self, student: Student) -> None:
-        """Sets the student, in the fastest memory layout, and creates a new optimizer, average and gradient scaler."""
+        """Stores the student in the fastest memory layout, and creates a new optimizer, average and gradient scaler."""
         config = self.config
         self._student = student.to(memory_format=torch.channels_last)
         self._optimizer, self._average = config.training.new_optimizer(self._student), config.averaging(self._student)
@@ -196,7 +196,7 @@ class Distiller(Iterator[EpochResult]):
 
     @property
     def _ended(self) -> bool:
-        """Whether no further epoch follows."""
+        """Whether the training has ended."""
         return self.done >= self.config.training.epochs or self._selection.ends
 
     def _epoch(self, number: int) -> EpochResult:
@@ -220,7 +220,7 @@ class Distiller(Iterator[EpochResult]):
         )
 
     def _select(self, number: int) -> None:
-        """Evaluates the student of an epoch and adds it to the selection."""
+        """Evaluates the student after an epoch and updates the epoch selection."""
         network = self._current()
         val = self._validate_shipped(network)
         if not math.isfinite(val["nll"]):
@@ -271,7 +271,7 @@ class Distiller(Iterator[EpochResult]):
         return self._refreshed(self._average.averaged(self._student))
 
     def _shipped(self, student: Student) -> nn.Module:
-        """Returns the merged student in the memory layout of a loaded network; the layout affects the outputs."""
+        """Returns the merged student in the memory layout of a network read from a file; the layout affects outputs."""
         return _contiguous(self._refreshed(student.merged()))
 
     def _refreshed(self, network: nn.Module) -> nn.Module:
@@ -285,8 +285,8 @@ class Distiller(Iterator[EpochResult]):
 
 
 def _contiguous(network: nn.Module) -> nn.Module:
-    """Changes the memory layout of a network, in place, to that of a loaded network, and returns the network."""
-    for tensor in chain(network.parameters(), network.buffers()):  # `to` skips tensors with one channel
+    """Changes a network in place to the memory layout of a network read from a file, and returns the network."""
+    for tensor in chain(network.parameters(), network.buffers()):  # `to` does not change tensors with one channel
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     return network
 

@@ -33,7 +33,7 @@ TEACHERS = 2  # number of copies of the student that replace trained teachers in
 
 
 def called(section: str, piece: Piece, *arguments: Any) -> Any:
-    """Calls a piece; a user-defined piece is checked first.
+    """Calls a piece; if it is user-defined, checks the arguments first and converts its exceptions to ConfigError.
 
     Args:
         section: Name of the setting, such as `loss`.

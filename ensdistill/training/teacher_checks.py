@@ -17,7 +17,7 @@ ABSURD = 100.0  # nats; a higher NLL corresponds to p(label) below e^-100 on ave
 
 
 def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: DataSplits) -> tuple[ConfigIssue, ...]:
-    """Checks the outputs of teachers on some training and validation images, and returns the issues.
+    """Checks teacher outputs on some training and validation images, and returns the issues that were found.
 
     Args:
         networks: Networks in evaluation mode; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
@@ -25,7 +25,7 @@ def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: Da
         data: The images.
 
     Raises:
-        DataError: Outputs are NaN, infinite or probabilities, or the NLL is implausibly high.
+        DataError: Outputs are NaN, infinite, or probabilities instead of logits; or the NLL is implausibly high.
     """
     parts = [_some(part) for part in (data.train, data.validation) if len(part)]
     images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
@@ -36,7 +36,7 @@ def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: Da
 
 
 def check_given(ensemble: TeacherEnsemble, data: DataSplits) -> None:
-    """Checks teachers that a program passed, and issues a Python warning for each issue.
+    """Checks teachers that the caller supplied as networks, and emits a Python warning for each issue.
 
     Raises:
         DataError: In the same cases as in `check_teachers`.
@@ -82,7 +82,7 @@ def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
     if nll > ABSURD:
         raise DataError(
             f"{name}: its NLL on real images must be at most {ABSURD:.0f} nats, but is {nll:,.0f}; check mean and std "
-            "of a file, or train it again with a lower teachers.training.optimizer.lr"
+            "if it comes from a file, or train it again with a lower teachers.training.optimizer.lr"
         )
     if len(outputs) > 1 and bool(((outputs >= 0) & (outputs <= 1)).all()):
         rule = f"outputs of {name} are all from 0 to 1, as after a sigmoid, but are used as logits"
@@ -99,14 +99,14 @@ def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tenso
         raise
     except Exception as error:  # arbitrary networks raise any kind of error
         raise DataError(
-            f"{name}: fails on images of {shape} ({one_line_error(error)}); give a network for images of this shape "
-            "with values in [0,1]"
+            f"{name}: fails on images of {shape} ({one_line_error(error)}); provide a network for images of this "
+            "shape with values in [0,1]"
         ) from error
     found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
     if found != (len(images), classes):
         raise DataError(
-            f"{name}: returns {found} for {len(images)} images, not logits {(len(images), classes)}; give a network "
-            f"for these {classes} classes"
+            f"{name}: returns {found} for {len(images)} images, not logits {(len(images), classes)}; provide a "
+            f"network for these {classes} classes"
         )
     return logits
 

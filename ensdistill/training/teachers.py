@@ -43,11 +43,12 @@ from ensdistill.training.teacher_checks import check_teachers
 
 ProgressCallback = Callable[
     [int, int], None
-]  # (teacher, completed epochs); called once with all epochs for a cached teacher
+]  # (teacher, completed epochs); called once, with the total, for a cached teacher
 Trainer = Callable[[Config, DataSplits, Path, ProgressCallback | None], None]  # adds the missing teachers to the store
 
-# Increase this by one whenever the same settings train a different teacher than before, even if only in the last digit:
-# this number is part of the hash of stored teachers. A test compares the weights of one teacher with stored values.
+# Increase this by one whenever the same settings give other teacher weights than before, even if only in the last
+# digit: this number is part of the hash of stored teachers. A test compares the weights of one teacher with stored
+# values.
 TEACHER_RECIPE_VERSION = 1
 
 
@@ -61,7 +62,7 @@ def train_teachers(config: Config, data: DataSplits, store: Path, progress: Prog
         progress: Called with the index of a teacher and the number of epochs that it has completed.
     """
     for teacher in range(config.teachers.count):
-        # Always closed, because a notebook keeps the frames of an interrupted call and thereby keeps the lock.
+        # Closed explicitly, because a notebook keeps the frames of an interrupted call, and with them the lock.
         with closing(train_teacher(config, teacher, data, store)) as epochs:
             for done in epochs:
                 if progress:
@@ -105,7 +106,7 @@ def get_ensemble(
 def open_teacher_files(
     config: Config, data: DataSplits, studies: str | Path = "studies"
 ) -> tuple[list[LoadedTeacher], list[ConfigIssue]]:
-    """Returns the pretrained teachers that the settings list, and the issues with them.
+    """Returns the pretrained teachers that are listed in the settings, and the issues found with them.
 
     Args:
         config: Settings of the run.
@@ -113,8 +114,8 @@ def open_teacher_files(
         studies: Folder of all results, which contains the decoded images.
 
     Raises:
-        DataError: A file is missing, is damaged or contains another network; a network is not in this process; or the
-            outputs of a teacher are implausible.
+        DataError: A file is missing, is damaged or contains a different network; a network object does not exist in
+            this process; or the outputs of a teacher are implausible.
         ConfigError: mean or std is invalid.
     """
     teachers = config.teachers
@@ -192,13 +193,13 @@ def check_trained_teachers(config: Config, data: DataSplits) -> None:
 
 
 def _of_teachers(issue: ConfigIssue) -> ConfigIssue:
-    """Returns the issue with the name that a setting of a teacher has in the settings of a run, `teachers...`."""
+    """Returns the issue with its setting renamed from the teacher's settings to those of a run, `teachers...`."""
     return issue.below("teachers") if issue.path else replace(issue, origin="teachers.")
 
 
 @contextmanager
 def _warnings_of_teachers() -> Iterator[None]:
-    """Replaces the names of a teacher's settings in warnings by their names in the settings of a run."""
+    """In warnings, replaces the names of a teacher's settings with the corresponding names in the settings of a run."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         yield

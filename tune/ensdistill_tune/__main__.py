@@ -1,4 +1,4 @@
-"""Entry point of `python -m ensdistill_tune`, equal to the command `ensdistill-tune`."""
+"""Entry point of `python -m ensdistill_tune`, equivalent to the command `ensdistill-tune`."""
 
 import sys
 

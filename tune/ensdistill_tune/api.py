@@ -59,7 +59,7 @@ def launch(
 
     Args:
         study: The settings.
-        name: Name of the study and of its folder in `studies_dir`, which must not be in use. If None, `default_name` is
+        name: Name of the study and of its folder in `studies_dir`; must not be in use yet. If None, `default_name` is
             used, followed by a number if that name is already in use.
         studies_dir: The folder of all studies, created if it is missing.
         executor: `ray`, or `inline` to train teachers and trials in this process, one after the other.
@@ -204,7 +204,7 @@ def location_of(path: str | Path, device: str = "auto") -> StudyLocation:
 def _session(
     executor: Name, callbacks: Sequence[Any], progress: ProgressDisplay
 ) -> Iterator[tuple[Console, CallbackObserver]]:
-    """Configures the process for a session and restores it after the block; yields the console and the callbacks."""
+    """Configures the process for one session, and undoes this after the block; yields the console and callbacks."""
     if executor not in NAMES:
         raise ConfigError(f"executor: must be one of {', '.join(NAMES)}, got {format_value(executor)}")
     if not isinstance(progress, Console) and progress not in ("auto", "off"):

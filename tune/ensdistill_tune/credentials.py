@@ -1,7 +1,8 @@
 """Credentials of MLflow stores: kept in the memory of this process, never in a study.
 
 The files of a study contain the URI of its store with `***` in place of the credentials. `whole` inserts the
-credentials for a connection. Another process must get the credentials again, from --tracking-uri or the environment.
+credentials for a connection. Every other process must receive the credentials again, from --tracking-uri or the
+environment.
 """
 
 import os
@@ -13,7 +14,7 @@ from ensdistill.runtime.secrets import HIDDEN, register, userinfo, without_crede
 
 _known: dict[str, str] = {}  # complete URIs, keyed by the URI without credentials
 _SAFE = "%!$&'()*+,;="  # characters that are not percent-encoded in the user and password of a URI
-_PASSWORDS = {"postgresql": ("PGPASSWORD", "PGPASSFILE"), "mysql": ("MYSQL_PWD",)}  # read by the drivers
+_PASSWORDS = {"postgresql": ("PGPASSWORD", "PGPASSFILE"), "mysql": ("MYSQL_PWD",)}  # for the database drivers
 _LOGIN, _TOKEN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), ("MLFLOW_TRACKING_TOKEN",)
 
 

@@ -21,7 +21,7 @@ from ensdistill_tune.records.trial_record import OVER, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 
 FIRST_SEEDS = 3  # number of seeds in the first stage
-BEHIND = 0.5  # standard errors, chosen by simulation: see tests/benchmarks/sequential_power.py
+BEHIND = 0.5  # in standard errors; chosen by simulation, see tests/benchmarks/sequential_power.py
 ATTEMPTS = 2  # a replicate that fails is repeated once
 
 Replicate = tuple[TrialRecord, int]  # the trial whose settings are repeated, and the seed
@@ -59,7 +59,7 @@ class ConfirmationState:
             excluded from further stages; if the failure is in the first stage, the candidate is omitted.
         stages: The completed stages.
         todo: Replicates of the next stage that have not ended, ordered by seed; empty if the confirmation has ended.
-        planned: Total number of replicates; the largest possible number until the confirmation has ended.
+        planned: Total number of replicates; until the confirmation has ended, the largest possible number.
     """
 
     candidates: Sequence[Candidate] = ()
@@ -73,8 +73,8 @@ def confirmation_of(
 ) -> ConfirmationState:
     """Returns the state of the confirmation, computed from the records.
 
-    The fresh seeds are the numbers after the largest seed of the search. All candidates use the same seeds, so they can
-    be compared in pairs.
+    The fresh seeds are the integers that follow the largest seed of the search. All candidates use the same seeds, so
+    they can be compared in pairs.
 
     Args:
         trials: Trials of the search and baselines.

@@ -64,7 +64,7 @@ def replicates_dataframe(
 
 
 def value_columns(study: StudyConfig) -> dict[str, str]:
-    """Maps value columns to objectives: one column `value`, or `values_<metric>` for each of several objectives."""
+    """Maps value columns to objectives: `value`, or one column `values_<metric>` per objective if there are several."""
     if len(study.objectives) == 1:
         return {"value": study.objective}
     return {f"values_{name}": name for name in study.objectives}

@@ -44,7 +44,8 @@ class Column:
 def p_values(columns: Sequence[Column], merit: Array) -> list[float]:
     """Returns the corrected p-value of each setting, in (0, 1]. The result is deterministic.
 
-    The test is stepwise: once a setting is significant, the others are tested on the residuals of the regression on it.
+    The test is stepwise: once a setting is significant, the others are tested on the residuals of the regression
+    on that setting.
 
     Args:
         columns: The settings.

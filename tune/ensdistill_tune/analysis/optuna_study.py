@@ -40,8 +40,8 @@ def to_optuna(
         identity: Identifier of the study, independent of its name.
         trials: The trials, ordered by number; the values of baselines become user attributes of the Optuna study.
         times: Start and end times of each trial, keyed by trial number.
-        storage: URL of an Optuna RDB storage; None for memory. An earlier copy of the study in this storage is
-            replaced.
+        storage: URL of an Optuna RDB storage; None keeps the study in memory. An earlier copy of the study in this
+            storage is replaced.
 
     Raises:
         DataError: The storage contains a different study with this name.

@@ -44,7 +44,7 @@ class Candidate:
         return {name: self.mean(name) for name in metrics if all(name in one.last for one in self.replicates)}
 
     def best(self, study: StudyConfig) -> TrialRecord:
-        """Returns the best replicate, or the first one if several are equal; those that break a constraint are last."""
+        """Returns the best replicate (the first of equal ones); replicates that break a constraint rank last."""
         return study.rank(self.replicates)[0]
 
     def violation(self, study: StudyConfig) -> float:
@@ -64,7 +64,7 @@ class Candidate:
 def choose_candidates(trials: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """Returns the trials to confirm: the top searched trials, best first, then every completed baseline.
 
-    Searched trials that break a constraint are included only if all searched trials do.
+    Searched trials that break a constraint are included only if all searched trials break one.
 
     Args:
         trials: Trials of the search and baselines.
@@ -121,7 +121,7 @@ def sort_candidates(found: Iterable[Candidate], study: StudyConfig) -> list[Cand
 
 
 def winner_of(order: Sequence[Candidate], study: StudyConfig) -> Candidate | None:
-    """Returns the first candidate; None if its means break a constraint, because then no candidate meets them all."""
+    """Returns the first candidate; None if its means break a constraint, because then every candidate breaks one."""
     return order[0] if order and not order[0].violation(study) else None
 
 

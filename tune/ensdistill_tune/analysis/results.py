@@ -1,4 +1,4 @@
-"""Results of a study, read from its files, also while the study runs. Reading does not train or evaluate a network."""
+"""Results of a study, read from its files, even while the study is running; no network is trained or evaluated."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Results of a finished, interrupted or running study at one point in time. `load_results` returns a newer state.
+    """Results of a finished, interrupted or running study at one point in time.
+
+    To get a newer state, call `load_results` again.
 
     Attributes:
         name: Name of the study.
@@ -153,14 +155,14 @@ class StudyResults:
         return replicates_dataframe(self.study, self.replicates, self.times)
 
     def to_optuna(self, storage: str | None = None) -> optuna.Study:
-        """Returns the searched trials as an Optuna study, for `optuna.visualization` and Optuna's dashboard.
+        """Returns the searched trials as an Optuna study, for use with `optuna.visualization` or Optuna's dashboard.
 
         The user attribute `trial` is the trial number in this study. The values of the baselines are attributes of the
         Optuna study, because the settings of a baseline are not a point in the search space.
 
         Args:
             storage: URL of an Optuna storage, such as `sqlite:///optuna.db` (open it with `optuna-dashboard
-                sqlite:///optuna.db`); None for memory. An earlier copy of this study in the storage is replaced.
+                sqlite:///optuna.db`); None keeps the study in memory. An earlier copy in the storage is replaced.
 
         Raises:
             DataError: The storage contains a different study with this name.
@@ -202,7 +204,8 @@ class StudyResults:
             DataError: The object was not returned by `load_results`.
         """
         if self.write_report is None:
-            raise DataError(f"{self.home}: these results cannot write a report; use the results of `load_results`")
+            rule = "no report can be written from these results; use the results of `load_results`"
+            raise DataError(f"{self.home}: {rule}")
         return self.write_report(self.home)[0][0]
 
     @property
@@ -274,7 +277,7 @@ class StudyResults:
         return [ConfigIssue.from_row(row) for row in self.summary.get("warnings", [])]
 
     def command(self, name: str, *options: Option) -> str:
-        """Returns a command for this study, relative to the folder in which the study was launched."""
+        """Returns a command line for this study, to be run in the folder from which the study was launched."""
         return command_line("ensdistill-tune", name, self.name, options=options, studies=self.studies)
 
     @property
@@ -291,7 +294,7 @@ class StudyResults:
 
     @cached_property
     def importance(self) -> list[Importance]:
-        """Importance of the searched settings, largest first. Computed once, which takes seconds for 1000 trials."""
+        """Importance of the searched settings, largest first; computed on first access (seconds for 1000 trials)."""
         return importance(self.trials, self.study)
 
 
@@ -346,5 +349,5 @@ def _read(file: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         again = command_line("ensdistill-tune", "resume", file.parent.name, studies=file.parent.parent)
-        raise DataError(f"{file}: must be valid JSON, but is damaged; `{again}` rewrites it") from error
+        raise DataError(f"{file}: is not valid JSON; it may be damaged. `{again}` rewrites it.") from error
     return content

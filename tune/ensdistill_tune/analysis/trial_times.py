@@ -13,7 +13,7 @@ class TrialTimes:
 
     Attributes:
         began: Time of the first start.
-        ended: Time of the end; None while the trial runs, also after it has resumed from an interruption.
+        ended: Time of the end; None while the trial runs, even if it was interrupted before and has resumed.
     """
 
     began: float

@@ -21,7 +21,7 @@ WORSE = "worse than one teacher"
 
 
 def of_study(warnings: Iterable[ConfigIssue]) -> list[ConfigIssue]:
-    """Selects the warnings that compare the students of a study with each other or with teachers.
+    """Selects the warnings about comparisons of a study's students with each other or with teachers.
 
     Args:
         warnings: Warnings of a study.
@@ -48,7 +48,7 @@ def is_worse(rows: Sequence[Metrics], teacher: Metrics) -> bool:
         teacher: Metrics of the mean teacher.
 
     Returns:
-        True if it is higher; False also if the student or the teacher is at chance level, or if the metric is missing.
+        True if it is higher; False otherwise, or if a metric is missing or a network is at chance level.
     """
     if not rows or is_at_chance(*rows) or is_at_chance(teacher) or not all("cnll" in row for row in (*rows, teacher)):
         return False

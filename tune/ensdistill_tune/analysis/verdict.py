@@ -20,8 +20,8 @@ from ensdistill_tune.study.study_config import StudyConfig
 class PairedComparison:
     """Difference between two candidates, paired by seed.
 
-    If the searched candidates are exchangeable with the baseline, the probability that any of them is found better is
-    at most 5 %, over all candidates and looks together. Each candidate gets an equal share of these 5 %.
+    If the searched candidates are exchangeable with the baseline, the probability that any of them is found to be
+    better is at most 5 %, over all candidates and looks together. The 5 % are divided equally among the candidates.
 
     Attributes:
         differences: Objective of the first candidate minus objective of the second, one difference per common seed.
@@ -107,7 +107,7 @@ def compare(first: Candidate, second: Candidate, study: StudyConfig, among: int 
         among: Number of searched candidates of the confirmation.
     """
     metric = study.objective
-    pairs = zip(first.values(metric), second.values(metric), strict=False)  # if dropped, only the first seeds
+    pairs = zip(first.values(metric), second.values(metric), strict=False)  # a dropped candidate has fewer seeds
     return PairedComparison(tuple(a - b for a, b in pairs), study.mode, among)
 
 
@@ -152,12 +152,12 @@ class Verdict:
 
 
 def searched_among(order: Sequence[Candidate]) -> int:
-    """Returns the number of searched candidates (at least 1), for which the test is corrected."""
+    """Returns the number of searched candidates for which the test is corrected, at least 1."""
     return max(1, sum(not c.trial.baseline for c in order))
 
 
 def best_baseline(order: Sequence[Candidate]) -> Candidate | None:
-    """Returns the first baseline; None without one."""
+    """Returns the first baseline, or None if there is none."""
     return next((c for c in order if c.trial.baseline), None)
 
 
@@ -205,7 +205,7 @@ def dropped_in_words(candidate: Candidate, order: Sequence[Candidate]) -> str:
 
 
 def why_dropped(candidate: Candidate, order: Sequence[Candidate]) -> str:
-    """Returns why a candidate was dropped: behind another one, or a replicate failed; empty if it was not dropped."""
+    """Returns why a candidate was dropped: it was behind a rival, or a replicate failed; empty if not dropped."""
     if candidate.failed:
         return "a replicate failed"
     rival = next((c.label for c in order if c.trial.number == candidate.dropped_for), None)
@@ -218,7 +218,7 @@ def correction(among: int) -> str:
 
 
 def _in_words(winner: Candidate, baseline: Candidate, c: PairedComparison, study: StudyConfig) -> str:
-    """Returns the verdict as text. The baseline can be better than the winner only if it breaks a constraint."""
+    """Returns the verdict as text. A baseline can beat the winner only if the baseline breaks a constraint."""
     figures = (
         f"{study.objective.removeprefix('val/')} {c.difference:+.4f} ({c.interval_text}, {correction(c.among)}); "
         f"{c.wins} of {len(c.differences)} seeds {verb(c.wins)} better"

@@ -18,7 +18,7 @@ from ensdistill_tune.storage import STUDIES, StoredItem, remove, select, stored_
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Lists decoded data sets, teachers and studies, or removes those named; returns 1 if an entry was not removed."""
+    """Lists decoded data sets, teachers and studies, or removes the named ones; returns 1 if a removal failed."""
     studies = Path(options.studies_dir)
     items = stored_items(studies, datasets_folder(studies))
     chosen = select(items, options.names) if options.names else items
@@ -67,7 +67,7 @@ def _show(studies: Path, chosen: Sequence[StoredItem], refused: list[StoredItem]
         screen.print(f"would remove {words}, {size}; add --remove to remove them")
     else:
         screen.print(f"not in use: {words}, {size}; name entries and add --remove to remove them")
-    screen.print("if a study requires them, removed data sets are decoded again, and removed teachers trained again")
+    screen.print("removed data sets are decoded again, and removed teachers trained again, when a study requires them")
     if any(item.name.startswith(STUDIES) for item in chosen):
         screen.print("a study is removed permanently, with its students and its event log; its runs in MLflow are kept")
 

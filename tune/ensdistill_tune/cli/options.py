@@ -69,7 +69,7 @@ def _study_settings() -> list[str]:
 
 
 def _study_help() -> str:
-    parts = ((StudyConfig, "settings of study files:"), (Config, "settings to search or fix:"))
+    parts = ((StudyConfig, "settings of study files:"), (Config, "settings to search over or hold fixed:"))
     return "\n\n".join(settings_help(model, title) for model, title in parts)
 
 

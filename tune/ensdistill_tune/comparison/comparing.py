@@ -119,7 +119,7 @@ class _Comparison:
     def rounds(self) -> Iterator[str]:
         """Runs the seeds in order and yields a line after each.
 
-        The first seeds run together, because so few seeds cannot lead to a decision.
+        The first seeds run together, up to the smallest number of seeds with which a decision is possible.
         """
         done, left = 0, list(self.contenders)
         while done < self.rules.seeds and len(left) > 1:
@@ -136,7 +136,7 @@ class _Comparison:
     def _value(self, metrics: Mapping[str, float]) -> float:
         name = self.rules.metric.removeprefix("val/")
         if name not in metrics:
-            raise ConfigError(f"--metric {self.rules.metric}: must be reported for these images, but is not")
+            raise ConfigError(f"--metric {self.rules.metric}: is not reported for these images")
         return metrics[name]
 
     def _undecided(self, left: Sequence[Contender]) -> list[Contender]:
@@ -150,7 +150,7 @@ class _Comparison:
         return pair_of(self.rules.metric, self.rules.mode, self.contenders[0].name, other, self.values)
 
     def _line(self, n: int, left: Sequence[Contender]) -> str:
-        """Returns the values of one seed, with their differences from the value of the first settings."""
+        """Returns the values of one seed, with the value of the first settings minus each other value."""
         first, *others = (one.name for one in left)
         own = self.values[first][n]
         parts = [f"{first} {own:.4f}"]

@@ -27,7 +27,7 @@ CLUTTERED_DIGITS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Contender:
-    """One of the settings that are compared.
+    """One set of settings in a comparison.
 
     Attributes:
         name: Name of the settings in the output.
@@ -100,7 +100,7 @@ def _found(given: Given, studies: Path) -> Config | str:
 
 
 def _common(file: Path) -> Config:
-    """Returns settings with the data and teachers of a file; a study file provides those of its baselines."""
+    """Returns settings with the data and teachers of a file; for a study file, the settings of a baseline."""
     if "search" in read_yaml(file):
         return load_study(file).baseline_config("kd")
     return load_config(file)

@@ -29,15 +29,15 @@ from ensdistill.training.teachers import get_ensemble
 from ensdistill.version import __version__
 
 Row = dict[str, Any]  # `val`: metrics after the last epoch; `seconds`: duration of the training
-_inputs: dict[str, Any] = {}  # of a worker process: its data and cache, loaded once
+_inputs: dict[str, Any] = {}  # data and cache of a worker process, loaded once
 
 
 @dataclass
 class Students:
     """Students of one ensemble. Each is trained once, and its metrics are stored under a hash of all inputs.
 
-    The metrics are written to a file after the training, completely or not at all. An interrupted training starts from
-    the beginning.
+    The metrics are written to a file atomically when the training has ended. An interrupted training starts from the
+    beginning.
 
     Attributes:
         data: The images.
@@ -123,7 +123,7 @@ class Students:
             return None
         except ValueError as error:
             raise DataError(
-                f"{file}: must be valid JSON, but is damaged. Delete the file; the student is then trained again."
+                f"{file}: is not valid JSON; it may be damaged. Delete the file; the student is then trained again."
             ) from error
         return row
 

@@ -124,7 +124,7 @@ class StudyFollower:
         trial = apply_event(self._trials, event)
         match event:
             case EpochReported():
-                require_trial(trial).epochs.forget_earlier()  # earlier epochs are not shown, and a long study has many
+                require_trial(trial).epochs.forget_earlier()  # saves memory: earlier epochs are not shown
                 self._lately.reported(event.at)
             case TrialEnded():
                 self._lately.over(require_trial(trial), event.at)

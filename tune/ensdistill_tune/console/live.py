@@ -38,7 +38,7 @@ class ConsoleObserver:
         self._shown_stages = list[Stage]()
 
     def trial_started(self, study: StudyState, trial: TrialRecord) -> None:
-        """Prints a line when the study enters another state."""
+        """Prints a line if the state of the study has changed."""
         if study.state != self._shown_state:
             self._shown_state = study.state
             self.console.print(f"{study.state}: at most {counted(study.replicates_planned, 'replicate')}")
@@ -95,7 +95,7 @@ class ConsoleObserver:
         self.console.print(f"resuming after {before} of {study.num_trials} trials{replicates}")
 
     def snapshot(self, study: StudyState) -> StudySnapshot:
-        """Returns the current state of the study. It is called by another thread, so growing lists are copied."""
+        """Returns the current state of the study. Another thread calls this method, so growing lists are copied."""
         trials = list(study.trials.values())
         return StudySnapshot(
             name=study.folder.path.name,

@@ -149,7 +149,7 @@ def _often(pace: float | None, what: str, least: int) -> str:
     Args:
         pace: Rate in events per second.
         what: Name of the events, in the plural.
-        least: Shortest allowed unit of time in seconds. If less than one event happens in it, a longer unit is used.
+        least: Shortest allowed unit of time in seconds. The unit is longer if it would contain less than one event.
     """
     if not pace:
         return ""
@@ -159,5 +159,5 @@ def _often(pace: float | None, what: str, least: int) -> str:
 
 
 def _fitted(text: str, width: int) -> str:
-    """Returns as many complete words as fit, because a number without its last digits is a different number."""
+    """Returns as many complete words as fit; words are not cut, because a cut number would be a different number."""
     return textwrap.shorten(text, max(width, 4), placeholder=" ...")

@@ -45,7 +45,7 @@ class RecentActivity:
         self.ended: deque[TrialRecord] = deque(maxlen=ENDED)
 
     def reported(self, at: float) -> None:
-        """Counts an epoch. The first epoch starts the clock, because the first trials wait for workers to start."""
+        """Counts an epoch. The clock starts at the first report, because the first trials wait for workers to start."""
         if not self._began:
             self._began = True
             self._trials.happens(at)

@@ -37,7 +37,7 @@ DRAWS = 8  # number of random trials that represent all searched trials
 class CostEstimate:
     """Cost of a study on this machine if no trial is stopped early.
 
-    Durations are in seconds of training, as if the networks were trained one after the other.
+    Durations are training times in seconds, added up as if the networks were trained one after the other.
 
     Attributes:
         epoch: Duration of an epoch of a searched trial, averaged over random trials.
@@ -243,7 +243,8 @@ def _search_epochs(study: StudyConfig, seconds: float) -> int:
 def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: DataSplits) -> dict[str, float]:
     """Returns the epoch duration in seconds of each kind of trial that can be timed within PATIENCE, keyed by kind.
 
-    A kind that cannot run is skipped, because only its trials would fail. If no kind can run, the last error is raised.
+    A kind that cannot run is skipped, because in the study only the trials of this kind would fail. If no kind can run,
+    the last error is raised.
     """
     known: dict[str, float] = {}
     trouble: EnsdistillError | None = None

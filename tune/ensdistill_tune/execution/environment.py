@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from ensdistill.runtime.allocator import disable_malloc_trim
 
 DEFAULTS = {
-    # Time limit in seconds for a stopped trial to free its memory before the same process runs the next trial. After
-    # Ray's default of 2 s, the next trial fails. The worker reads this value after each trial.
+    # Time limit in seconds for a stopped trial to free its memory before the same process runs the next trial; with
+    # Ray's default of 2 s, the next trial would fail. The worker reads this value after each trial.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log replaces these loggers and is faster
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune saves no state, for the same reason

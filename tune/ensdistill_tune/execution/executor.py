@@ -53,7 +53,7 @@ class TrialReports:
 
     Attributes:
         agenda: The planner.
-        error: The error that ends all trials, which stay resumable; None if no error has occurred.
+        error: The error that stops the study; its trials can be resumed. None if no error has occurred.
     """
 
     def __init__(self, agenda: TrialPlanner) -> None:
@@ -103,7 +103,7 @@ class TrialReports:
         return Decision.stop_if(self.agenda.progress.trials[number].whole)
 
     def ended(self, number: int, otherwise: State, error: str | None = None, error_kind: str | None = None) -> None:
-        """Records the end of a running trial: as `finished` after its last epoch, otherwise with state `otherwise`."""
+        """Records the end of a running trial: `finished` after its last epoch, or else the state `otherwise`."""
         trial = self.agenda.progress.trials[number]
         if trial.state == "running" and not self.error:
             state: State = "finished" if trial.whole else otherwise
@@ -157,7 +157,7 @@ def signals_restored() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            if handler is not None:  # None: not installed by Python
+            if handler is not None:  # None if the handler was not installed by Python
                 signal.signal(number, handler)
 
 

@@ -23,7 +23,7 @@ from ensdistill_tune.study.study_state import StudyState
 
 
 class _StoppedError(Exception):
-    """Raised inside a report to end the trial that reports."""
+    """Raised during the report of a trial, to end this trial."""
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
 
 @dataclass(frozen=True)
 class _Ends:
-    """Condition for the end of the study: the time budget is spent, or a request or an error stops the study."""
+    """Whether the study must end: the time budget is spent, or a request or an error stops the study."""
 
     progress: StudyState
     requests: StudyRequests

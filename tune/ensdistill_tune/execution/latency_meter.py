@@ -1,9 +1,9 @@
 """Latency of exported networks: measured once for each architecture and machine, then read from the event log.
 
 The process that runs the study measures an untrained network of the same architecture. Architectures that the settings
-define are measured before the first trial starts, when nothing else runs. An architecture that depends on a suggestion
-(for instance on an integer width) is measured immediately before its trial starts, possibly while other trials run. A
-resumed study does not repeat measurements that are in the event log.
+define are measured before the first trial starts, when nothing else is running. An architecture that depends on a
+suggested value (for instance an integer width) is measured immediately before its trial starts, possibly while other
+trials run. A resumed study does not repeat measurements that are in the event log.
 """
 
 import torch

@@ -47,7 +47,7 @@ def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
 
 
 def free_memory() -> None:
-    """Frees memory that is no longer used: a training run leaves tensors in reference cycles, which are collected."""
+    """Frees unused memory; collects garbage first, because a training run leaves tensors in reference cycles."""
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
@@ -134,7 +134,7 @@ def of_machine(held: int, asked: int, total: int, training: str) -> str:
 
 
 def share_that_fits(need: int, total: int) -> float | None:
-    """Returns the GPU share that lets the largest possible number of such training runs share a GPU.
+    """Returns the GPU share with which the largest possible number of such training runs fits on one GPU.
 
     Args:
         need: Memory of one training run in bytes.

@@ -11,7 +11,7 @@ import platform
 import time
 from pathlib import Path
 
-PATIENCE_SECONDS = 5.0  # time until a file that another machine wrote must be visible
+PATIENCE_SECONDS = 5.0  # time limit for a file to become visible that another machine wrote
 NOT_INSTALLED = "not installed"
 
 
@@ -50,7 +50,7 @@ def _code_version() -> str:
     digest, number = hashlib.sha256(), ""
     for package in ("ensdistill", "ensdistill_tune"):
         spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None or not spec.submodule_search_locations:  # an empty folder has no origin
+        if spec is None or spec.origin is None or not spec.submodule_search_locations:  # None for a folder without code
             return NOT_INSTALLED
         root = Path(spec.submodule_search_locations[0])
         for file in sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml")):

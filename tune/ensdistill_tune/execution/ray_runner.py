@@ -85,7 +85,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
     slots = study.resources.max_concurrent or _parallel_slots(study)
     reports = TrialReports(TrialPlanner(progress, slots, latency_meter(progress, data)))
     inputs = SharedInputs.of(study, progress.folder, data, ensemble, curve)
-    at_once = environment_variable("TUNE_MAX_PENDING_TRIALS_PG", str(MAX_PENDING))  # default: one at a time
+    at_once = environment_variable("TUNE_MAX_PENDING_TRIALS_PG", str(MAX_PENDING))  # Tune's default is one
     with study_machine(progress.folder.path) as machine, at_once, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tuner = _tuner(reports, tune.with_parameters(run_in_worker, inputs=inputs, machine=machine))
@@ -208,7 +208,7 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
         self.reports.begins(trial.config["number"])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Passes a report to the planner. Also stops a completed trial, whose end Ray would detect later."""
+        """Passes a report to the planner. Also stops a completed trial; Ray would detect its end only later."""
         decision = self.reports.take(trial.config["number"], result)
         result.pop(EPOCHS, None)  # otherwise Ray keeps these metrics of every trial
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)

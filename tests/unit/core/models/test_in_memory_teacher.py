@@ -101,7 +101,7 @@ class Nan(nn.Module):
     ("network", "message"),
     [
         (linear(0, classes=7), r"teacher 1: returns \(100, 7\) for 100 images, not logits \(100, 10\)"),
-        (linear(0, inputs=192), r"teacher 1: fails on images of 1x8x8 \(RuntimeError: .*give a network for images"),
+        (linear(0, inputs=192), r"teacher 1: fails on images of 1x8x8 \(RuntimeError: .*provide a network for images"),
         (nn.Sequential(linear(0), nn.Softmax(-1)), "teacher 1: its outputs are probabilities .* remove its softmax"),
         (Raises(), r"teacher 1: fails on images of 1x8x8 \(RuntimeError: no such thing\)"),
         (Nan(), "teacher 1: its outputs for 100 of 100 images are not numbers"),
