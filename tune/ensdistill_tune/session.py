@@ -63,7 +63,7 @@ class StudySession:
         console: Console for all output.
         executor: Name of the executor that runs teachers and trials.
         before: Previous content of study.json if the study is resumed.
-        reevaluate_test: Whether the test set is evaluated again if different students have won.
+        reevaluate_test: Whether the test set is evaluated again if it was already evaluated for other students.
         observers: Additional observers of the trials.
     """
 

@@ -26,7 +26,7 @@ class StudyRequests:
     def stop_study(self) -> bool:
         """Handles pending requests twice a second and after each trial. Returns whether the study must stop.
 
-        If a callback requests a stop at the end of a trial, the request takes effect before the next trial ends.
+        A stop that a callback requests at the end of a trial therefore takes effect before the next trial ends.
         """
         self._planner.progress.flush()
         now = time.monotonic()

@@ -58,7 +58,7 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     train = executor.teacher_trainer(study.resources, place.device)
     data, ensemble = load_inputs(config, str(place.studies), place.device, study.distinct_architectures, train, check)
     metrics = teacher_metrics(ensemble, data, config)
-    ensemble.cpu()  # until the test evaluation the GPU is reserved for trials
+    ensemble.cpu()  # the GPU is reserved for trials until the test evaluation
     free_memory()
     _check_same(place, header, "data_hash", data.identity, "images")
     _check_same(place, header, "ensemble_hash", ensemble.identity, "teachers")

@@ -68,7 +68,7 @@ class EventLog:
         try:
             if self._failed:
                 raise OSError(0, "an earlier record could not be written")
-            self._failed = True  # until the whole line is written
+            self._failed = True  # reset below, when the whole line is written
             self._write_all(line)
             if durable:
                 os.fsync(self._file.fileno())
