@@ -236,7 +236,7 @@ def longer(facts: StudyResults) -> str | None:
 
 
 def idle(facts: StudyResults, found: Sequence[Importance]) -> str | None:
-    """Recommends fixing the settings without a significant effect if there are enough trials to detect one."""
+    """Recommends fixing settings without a significant effect, if there are enough trials to detect effects."""
     if len(facts.search_trials) < ENOUGH:
         return None
     names = [f"`{i.name}`" for i in found if not i.matters]

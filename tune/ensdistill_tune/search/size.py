@@ -61,7 +61,7 @@ def distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def _families(search: Mapping[str, Hyperparameter]) -> list[set[str]]:
-    """Returns the groups of hyperparameters that conditions connect; the counts of different groups are multiplied."""
+    """Returns the groups of hyperparameters connected by conditions; the counts of different groups are multiplied."""
     families: list[set[str]] = []
     for name, axis in search.items():
         own = {name, *axis.when}
