@@ -96,7 +96,7 @@ class StudySession:
 
     @contextlib.contextmanager
     def _marked_as_running(self, header: dict[str, Any]) -> Iterator[None]:
-        """Marks the study as training teachers in study.json; restores the previous content after an error."""
+        """Sets the state in study.json to `training_teachers`; restores the previous content after an error."""
         known = {"counts": {}, "best": None} | self.before | header
         self.place.folder.write_summary(known | {"state": "training_teachers", "total": self.study.num_trials})
         try:

@@ -25,7 +25,7 @@ class StoredItem:
         folder: Folder of the item.
         size: Size on disk in bytes.
         used: Time of the last use, in seconds since 1970: training of the teacher, or last event of the study.
-        in_use: Whether a process uses it now.
+        in_use: Whether a process is using the item.
         content: Description of the content.
     """
 
@@ -86,7 +86,7 @@ def remove(item: StoredItem) -> None:
         with lock:
             shutil.rmtree(item.folder)
     except Timeout:
-        raise DataError(f"{item.folder}: a process uses it; wait until that process ends") from None
+        raise DataError(f"{item.folder}: in use by a process; wait until that process ends") from None
     except OSError as error:
         raise DataError(f"{item.folder}: cannot be removed ({error.strerror}); set its permissions") from error
 

@@ -76,7 +76,9 @@ class StudyRequests:
         if trial.state != "running":
             return f"trial {number}: must be running, got {trial.state}"
         if trial.kind == "replicate":
-            return f"trial {number}: must not be a replicate, which the confirmation requires; stop the study instead"
+            return (
+                f"trial {number}: must not be a replicate, because the confirmation requires it; stop the study instead"
+            )
         return ""
 
 

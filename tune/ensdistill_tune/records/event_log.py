@@ -34,7 +34,7 @@ class EventLog:
             path: The file; it is created if it is missing.
 
         Raises:
-            DataError: The log is damaged, has another format, or cannot be written.
+            DataError: The log is damaged, has a different format, or cannot be written.
         """
         self._path = path
         log = scan_log(path)
@@ -97,7 +97,7 @@ def scan_log(path: Path) -> ScannedLog:
         path: The event log; it may be missing.
 
     Raises:
-        DataError: The log has another format, or a complete line is damaged.
+        DataError: The log has a different format, or a complete line is damaged.
     """
     content = path.read_bytes() if path.exists() else b""
     log = scan(content)

@@ -71,7 +71,7 @@ class FittedTrials:
 
 
 def key_of(trial: FrozenTrial, sign: float) -> Key:
-    """Returns the sort key of an ended trial with one objective; the order is the same as in Optuna's estimator.
+    """Returns the sort key of an ended trial for a single objective; the order is that of Optuna's estimator.
 
     Trials that meet the constraints come first: completed trials by their value, then pruned trials by their last epoch
     and value. Trials that break a constraint come last, ordered by their violation.

@@ -109,12 +109,13 @@ class ParetoRungs:
     """Asynchronous successive halving that never stops a non-dominated trial.
 
     Each rung records the first values that a trial reports at or after the epoch of the rung. The decision is made
-    once, from the values recorded so far: the trial is stopped if at least 1/reduction_factor of all recorded trials lie
-    in better fronts; the trial itself is one of the recorded trials. Fronts therefore continue or stop as a whole, and
-    a trial that is not dominated at its rung is never stopped: the first trial continues, and the second is stopped
-    only if the first dominates it. With one objective, the rule is asynchronous successive halving with two changes: the number
-    of continuing trials is rounded up, and trials are stopped instead of paused (Li et al. 2020). Multi-objective ASHA
-    also applies the fraction within the first front, and therefore stops non-dominated trials (Schmucker et al. 2021).
+    once, from the values recorded so far: the trial is stopped if at least 1/reduction_factor of all recorded trials
+    lie in better fronts; the trial itself is one of the recorded trials. Fronts therefore continue or stop as a whole,
+    and a trial that is not dominated at its rung is never stopped: the first trial continues, and the second is stopped
+    only if the first dominates it. With one objective, the rule is asynchronous successive halving with two changes:
+    the number of continuing trials is rounded up, and trials are stopped instead of paused (Li et al. 2020).
+    Multi-objective ASHA also applies the fraction within the first front, and therefore stops non-dominated trials
+    (Schmucker et al. 2021).
 
     If each trial that is dominated at a rung is also dominated at the end, no trial of the final front is stopped. If
     learning curves cross or are noisy, a trial of the final front can be stopped: a costly student that learns slowly

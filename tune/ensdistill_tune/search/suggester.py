@@ -157,8 +157,8 @@ class OptunaSearcher:
     def _fixed_values(self, place: int) -> Sampled | None:
         """Returns those values of the suggestion at an index that are not chosen by the sampler.
 
-        The first suggestions use the settings to evaluate first. Each later suggestion uses the values that the searcher
-        fixes or, if there are none, the next cell of the grid.
+        The first suggestions use the settings to evaluate first. Each later suggestion uses the values fixed by the
+        searcher or, if there are none, the next cell of the grid.
         """
         if place < len(self._first):
             return dict(self._first[place])

@@ -20,7 +20,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def issues_of(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields the issues of a study: first issues with single names, then issues that can be found only with valid names.
+    """Yields the issues of a study: first with single names, then those that can be found only with valid names.
 
     Args:
         study: The settings, whose types and ranges are valid.
@@ -103,7 +103,7 @@ def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _metric_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues with objectives and constraints: metrics that no trial reports, and misplaced costs and latencies."""
+    """Yields issues with objectives and constraints: metrics that no trial reports, misplaced costs and latencies."""
     for path, name in _named_metrics(study):
         may_be_cost = path[0] != "objective"
         known = [metric for metric in study.directions if may_be_cost or metric not in COSTS]
