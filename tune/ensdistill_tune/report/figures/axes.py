@@ -27,8 +27,8 @@ class Scale:
     def of(cls, values: Iterable[float], *, log: bool, always: Sequence[float] = ()) -> "Scale":
         """Returns a scale that excludes outliers, which would hide differences between the other values.
 
-        Outliers are values beyond three interquartile ranges (Tukey). `log` has an effect only if all values are
-        positive. The values in `always` are on the scale even if they are outliers.
+        Outliers are more than three interquartile ranges outside the quartiles (Tukey). `log` has an effect only if all
+        values are positive. The values in `always` are on the scale even if they are outliers.
         """
         known = np.array([*always, *(value for value in values if math.isfinite(value))], dtype=np.float64)
         if not known.size:

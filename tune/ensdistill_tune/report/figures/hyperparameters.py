@@ -96,7 +96,7 @@ def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale:
 
 
 def _beside(axis: Hyperparameter, x: float, number: int) -> float:
-    """Returns the position, shifted depending on the trial number; positions of numeric settings are not shifted."""
+    """Returns the position with a shift that depends only on the trial number; numeric positions are not shifted."""
     return short(x + 0.5 * ((number * 0.618034) % 1 - 0.5)) if axis.is_categorical else x
 
 
