@@ -76,7 +76,7 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "pareto": (
         "Quality and cost",
         pareto,
-        "The step line joins the trials on the Pareto front: no other trial is better than one of them in both objectives.",
+        "The step line joins the trials on the Pareto front: no trial is better than any of them in both objectives.",
     ),
     "reliability": (
         "Reliability diagram",
