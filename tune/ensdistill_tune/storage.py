@@ -86,7 +86,7 @@ def remove(item: StoredItem) -> None:
         with lock:
             shutil.rmtree(item.folder)
     except Timeout:
-        raise DataError(f"{item.folder}: in use by a process; wait until that process ends") from None
+        raise DataError(f"{item.folder}: a process uses it; wait until that process ends") from None
     except OSError as error:
         raise DataError(f"{item.folder}: cannot be removed ({error.strerror}); set its permissions") from error
 

@@ -91,7 +91,7 @@ def _open(path: Path) -> io.FileIO:
 
 
 def scan_log(path: Path) -> ScannedLog:
-    """Checks a whole event log and returns its sound records.
+    """Checks a whole event log and returns its intact records.
 
     Args:
         path: The event log; it may be missing.
@@ -121,7 +121,7 @@ def read_journal(path: Path) -> list[Event]:
 
 
 def events_of(path: Path, log: ScannedLog) -> list[Event]:
-    """Returns the events of the sound records of a log.
+    """Returns the events of the intact records of a log.
 
     Args:
         path: The event log, named in error messages.
@@ -178,7 +178,7 @@ def damage(path: Path, end: LogEnd) -> DataError:
 
     Args:
         path: The event log.
-        end: End of the sound records.
+        end: End of the intact records.
     """
     where, home = f"{path}, line {end.records + 1} (from byte {end.size}): damaged", path.parent
     if not end.records:
@@ -190,7 +190,7 @@ def damage(path: Path, end: LogEnd) -> DataError:
 
 
 def read_event(line: bytes, where: str) -> Event:
-    """Returns the event of a sound record.
+    """Returns the event of an intact record.
 
     Args:
         line: The record.

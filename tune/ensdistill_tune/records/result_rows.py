@@ -61,5 +61,5 @@ class Diagnostics(BaseModel):
     class_names: list[str] = []
     confused: list[int] = []  # classes of the confusion matrices, ascending
     wrong: list[ImageDiagnostics] = []  # images that the exported student misclassifies, largest NLL first
-    disputed: list[ImageDiagnostics] = []  # images ordered by KL(ensemble, exported student), largest first
+    disputed: list[ImageDiagnostics] = []  # images, largest KL divergence from ensemble to exported student first
     networks: list[NetworkDiagnostics] = []  # the winning candidate, then baselines, then the ensemble
