@@ -113,5 +113,5 @@ def test_a_study_cannot_be_resumed_with_another_plugin_version(study: Path, site
     done = run("ensdistill_tune", *words, cwd=tmp_path / "study", site=newer)
     assert done.returncode == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "the pieces that are not built in must be the same as at the start of this study" in line
+    assert "the custom pieces must be the same as at the start of this study" in line
     assert "ensdistill-example 1.2.4" in line

@@ -115,7 +115,7 @@ def resume(
         path: The folder of the study, such as `studies/mine`.
         overrides: Settings to change, keyed by dotted name. Only settings that keep the trials comparable may change:
             `budget`, `confirmation`, `constraints`, `resources` and `tracking`.
-        reevaluate_test: Whether to evaluate the test set again if different students have won.
+        reevaluate_test: Whether to evaluate the test set again if it was already evaluated for other students.
         executor: As in `launch`; may differ from the executor of earlier sessions.
         callbacks: As in `launch`.
         progress: As in `launch`.

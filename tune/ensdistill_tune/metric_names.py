@@ -1,6 +1,6 @@
 """Names of derived metrics and parameters, in MLflow and in the files of a study."""
 
-SELECTED_EPOCH = "selected_epoch"  # number of the epoch whose weights are exported, unless it is the last one
+SELECTED_EPOCH = "selected_epoch"  # epoch whose weights are exported; missing if `select_epoch` is `last`
 
 
 def final_metric(objective: str) -> str:

@@ -38,7 +38,7 @@ class SessionContext:
         executor: Executor that runs the trials.
         tracker: Tracker that observes the event log and logs the study to MLflow.
         observer: Observer that prints a line for each trial.
-        reevaluate_test: Whether the test set is evaluated again if different students have won.
+        reevaluate_test: Whether the test set is evaluated again if it was already evaluated for other students.
     """
 
     state: StudyState
@@ -122,7 +122,7 @@ def test(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 
 
 def diagnose(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Writes diagnostics.json for the figures, from the test evaluation or, without one, from validation images."""
+    """Writes diagnostics.json for the figures, computed on the test images or else on the validation images."""
     state, inputs, home = context.state, context.inputs, context.state.folder.path
     if state.best and (outcome.confirmed or not (home / "confirmation.json").exists()):
         diagnostics = outcome.diagnostics or diagnostics_on_validation(
@@ -170,7 +170,7 @@ def _session_ended(state: StudyState, outcome: SessionOutcome, note: str, report
 
 
 def _write_report(context: SessionContext, ended: str) -> tuple[list[Path], str]:
-    """Writes the report and returns its files and its summary; after an interruption, only the summary."""
+    """Writes the report and returns its files and its summary; after an interruption, returns only the summary."""
     home = context.state.folder.path
     try:
         if ended == "interrupted":

@@ -63,7 +63,7 @@ class StudySession:
         console: Console for all output.
         executor: Name of the executor that runs teachers and trials.
         before: Previous content of study.json if the study is resumed.
-        reevaluate_test: Whether the test set is evaluated again if different students have won.
+        reevaluate_test: Whether the test set is evaluated again if it was already evaluated for other students.
         observers: Additional observers of the trials.
     """
 
@@ -96,7 +96,7 @@ class StudySession:
 
     @contextlib.contextmanager
     def _marked_as_running(self, header: dict[str, Any]) -> Iterator[None]:
-        """Marks the study as training teachers in study.json; restores the previous content after an error."""
+        """Sets the state in study.json to `training_teachers`; restores the previous content after an error."""
         known = {"counts": {}, "best": None} | self.before | header
         self.place.folder.write_summary(known | {"state": "training_teachers", "total": self.study.num_trials})
         try:

@@ -79,7 +79,7 @@ def _require_running(folder: StudyDirectory) -> None:
 
 
 def _send(folder: StudyDirectory, request: Request, wait_s: float) -> Answer | None:
-    """Sends a request and returns the answer; None without an answer in time.
+    """Sends a request and returns the answer; None if no answer arrives in time.
 
     A refusal raises ConfigError with the reason.
     """

@@ -25,7 +25,7 @@ class StoredItem:
         folder: Folder of the item.
         size: Size on disk in bytes.
         used: Time of the last use, in seconds since 1970: training of the teacher, or last event of the study.
-        in_use: Whether a process uses it now.
+        in_use: Whether a process is using the item.
         content: Description of the content.
     """
 

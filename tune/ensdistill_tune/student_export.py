@@ -100,7 +100,7 @@ def export_students(home: Path, wanted: ExportRequest, tell: OnExported) -> None
 def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem]:
     """Returns the students of the best settings, or the student of one trial.
 
-    The student of confirmed settings is that of their best replicate.
+    For confirmed settings, this is the student of the best replicate.
 
     Args:
         facts: Results of the study.

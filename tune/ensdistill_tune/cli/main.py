@@ -99,7 +99,7 @@ def _fsck(program: Program) -> None:
     sub = program.add(
         RUN,
         "fsck",
-        "Check the event log of a study; recover the sound records if the log is damaged.",
+        "Check the event log of a study; recover the intact records if the log is damaged.",
         f"{RECOVERY}:fsck",
         (f"{TUNE} fsck mine", f"{TUNE} fsck mine --to 120"),
     )

@@ -1,4 +1,4 @@
-"""The command `fsck`: checks the event log of a study and recovers sound records. It starts without importing torch."""
+"""The command `fsck`: checks the event log of a study and recovers intact records. Starts without importing torch."""
 
 import argparse
 import json
@@ -46,7 +46,7 @@ def _sentences(found: LogExamination, options: argparse.Namespace) -> list[str]:
     log, last = found.log, found.events[-1].event.replace("_", " ") if found.events else "the header"
     lines = [
         f"{found.path}: format {found.format}, created by version {found.product}",
-        f"sound:      records 0 to {found.last} ({log.end.size} bytes); the last one is {last}",
+        f"intact:     records 0 to {found.last} ({log.end.size} bytes); the last one is {last}",
     ]
     if log.incomplete:
         lines.append(f"incomplete: {log.incomplete} more bytes, left by a crash; the next session removes them")
@@ -58,6 +58,6 @@ def _sentences(found: LogExamination, options: argparse.Namespace) -> list[str]:
             f"damaged:    line {log.end.records + 1}, from byte {log.end.size}; this and all later lines ({rest}) are "
             "uncertain",
             f"readable:   {in_words(found.lost) or 'no event'}",
-            f"to recover the sound records, with a copy of the log: `{fix}`",
+            f"to recover the intact records, with a copy of the log: `{fix}`",
         ]
     return lines

@@ -26,7 +26,7 @@ class StudyRequests:
     def stop_study(self) -> bool:
         """Handles pending requests twice a second and after each trial. Returns whether the study must stop.
 
-        If a callback requests a stop at the end of a trial, the request takes effect before the next trial ends.
+        A stop that a callback requests at the end of a trial therefore takes effect before the next trial ends.
         """
         self._planner.progress.flush()
         now = time.monotonic()
@@ -76,7 +76,9 @@ class StudyRequests:
         if trial.state != "running":
             return f"trial {number}: must be running, got {trial.state}"
         if trial.kind == "replicate":
-            return f"trial {number}: must not be a replicate, which the confirmation requires; stop the study instead"
+            return (
+                f"trial {number}: must not be a replicate, because the confirmation requires it; stop the study instead"
+            )
         return ""
 
 

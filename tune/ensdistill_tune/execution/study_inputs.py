@@ -51,14 +51,14 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     """
     plugins = {name: code for one in study.representative_configs for name, code in one.plugins.items()}
     plugins = dict(sorted(plugins.items()))
-    _check_same(place, header, "plugins", plugins, "pieces that are not built in")  # before teachers are trained
+    _check_same(place, header, "plugins", plugins, "custom pieces")  # before teachers are trained
     config, unusual = study.base_config, study_warnings(study)
     show_warnings(unusual)
     check = partial(_check_classes, study)
     train = executor.teacher_trainer(study.resources, place.device)
     data, ensemble = load_inputs(config, str(place.studies), place.device, study.distinct_architectures, train, check)
     metrics = teacher_metrics(ensemble, data, config)
-    ensemble.cpu()  # until the test evaluation the GPU is reserved for trials
+    ensemble.cpu()  # the GPU is reserved for trials until the test evaluation
     free_memory()
     _check_same(place, header, "data_hash", data.identity, "images")
     _check_same(place, header, "ensemble_hash", ensemble.identity, "teachers")

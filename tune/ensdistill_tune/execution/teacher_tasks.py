@@ -26,9 +26,10 @@ def train_side_by_side(
     given: Resources,
     device: str,
 ) -> None:
-    """Trains the teachers that are missing from the store as Ray tasks, in parallel as far as resources allow.
+    """Trains the teachers that are missing from the store.
 
-    The result is bit for bit the same as with sequential training.
+    Each teacher is trained in a Ray task; as many tasks run in parallel as the resources allow. The result is bit for
+    bit the same as with sequential training.
 
     Args:
         config: The settings.

@@ -30,7 +30,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
 TrialRequest = dict[str, Any]  # initial fields of a trial record
-Latency = Callable[[Config], dict[str, float]]  # latencies of a network, keyed by metric; empty if it cannot be built
+Latency = Callable[[Config], dict[str, float]]  # latencies, keyed by metric; empty if the network cannot be built
 PlannerIdle = Literal["wait", "done"]
 
 
@@ -159,7 +159,7 @@ class TrialPlanner:
             config = self.study.config_for(TrialRecord(0, **record))
             record["config_hash"] = config.hash
             if self._latency:
-                self._latency(config)  # measured before the trial starts, when possibly no other trial is running
+                self._latency(config)  # before the trial starts, because then the machine may be idle
         return self.progress.start(self._free_number, **record)
 
     @property
@@ -206,7 +206,7 @@ class TrialPlanner:
             metrics: Metrics after the epoch.
 
         Returns:
-            The decision, which is also `STOP` for a trial that has already ended.
+            The decision; `STOP` if the trial has already ended.
         """
         trial = self.progress.trials[number]
         if trial.state != "running":
@@ -251,7 +251,7 @@ class TrialPlanner:
     def _keep_best_students(self) -> None:
         """Deletes students of searched trials that are neither among the best `num_to_keep` nor on the Pareto front.
 
-        A trial whose student was deleted can never be kept again, so only the other trials are compared.
+        A deleted student cannot be restored, so only trials that still have a student are compared.
         """
         keep = self.study.resources.num_to_keep
         if keep is None:
@@ -289,7 +289,7 @@ class TrialPlanner:
         file.unlink()
 
     def _finalize_interrupted(self, trial: TrialRecord, last: Decision) -> None:
-        """Ends a trial whose completion or stop before the interruption was not recorded."""
+        """Records the end of a trial that was completed or stopped just before an interruption."""
         if trial.whole and (self.progress.folder.trial(trial.number) / STUDENT_FILE).exists():
             self.end(trial.number, "finished")
         elif last is Decision.STOP:

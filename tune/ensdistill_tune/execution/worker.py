@@ -40,7 +40,7 @@ def run_trial(suggestion: dict[str, Any], inputs: SharedInputs, report: Report) 
         with memory_limit(inputs.study.resources.gpus):
             _run(suggestion, inputs, reports)
     except EnsdistillError as error:
-        # Reported as a result, not raised: Ray would restart the trial, which would fail again.
+        # Reported instead of raised: after an exception, Ray would restart the trial, which would fail again.
         reports.send(**{FAILURE: str(error), FAILURE_KIND: type(error).__name__})
 
 
@@ -53,7 +53,7 @@ class _EpochReporter:
         self._seconds = 0.0
 
     def add(self, metrics: dict[str, float], seconds: float, *, at_once: bool) -> None:
-        """Adds an epoch that took `seconds`. Sends the buffer if `at_once`, or if its epochs took long enough."""
+        """Adds an epoch that took `seconds`. Sends the buffer if `at_once` is True or its epochs took long enough."""
         self._epochs.append(metrics)
         self._seconds += seconds
         if at_once or self._seconds > REPORT_SECONDS:

@@ -1,4 +1,4 @@
-"""Metrics of a trial after each epoch, stored in a tenth of the memory of a list of dictionaries."""
+"""Metrics of a trial after each epoch, stored in a tenth of the memory that a list of dictionaries requires."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence

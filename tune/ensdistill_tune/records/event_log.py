@@ -34,7 +34,7 @@ class EventLog:
             path: The file; it is created if it is missing.
 
         Raises:
-            DataError: The log is damaged, has another format, or cannot be written.
+            DataError: The log is damaged, has a different format, or cannot be written.
         """
         self._path = path
         log = scan_log(path)
@@ -68,7 +68,7 @@ class EventLog:
         try:
             if self._failed:
                 raise OSError(0, "an earlier record could not be written")
-            self._failed = True  # until the whole line is written
+            self._failed = True  # reset below, when the whole line is written
             self._write_all(line)
             if durable:
                 os.fsync(self._file.fileno())
@@ -91,13 +91,13 @@ def _open(path: Path) -> io.FileIO:
 
 
 def scan_log(path: Path) -> ScannedLog:
-    """Checks a whole event log and returns its sound records.
+    """Checks a whole event log and returns its intact records.
 
     Args:
         path: The event log; it may be missing.
 
     Raises:
-        DataError: The log has another format, or a complete line is damaged.
+        DataError: The log has a different format, or a complete line is damaged.
     """
     content = path.read_bytes() if path.exists() else b""
     log = scan(content)
@@ -121,7 +121,7 @@ def read_journal(path: Path) -> list[Event]:
 
 
 def events_of(path: Path, log: ScannedLog) -> list[Event]:
-    """Returns the events of the sound records of a log.
+    """Returns the events of the intact records of a log.
 
     Args:
         path: The event log, named in error messages.
@@ -178,7 +178,7 @@ def damage(path: Path, end: LogEnd) -> DataError:
 
     Args:
         path: The event log.
-        end: End of the sound records.
+        end: End of the intact records.
     """
     where, home = f"{path}, line {end.records + 1} (from byte {end.size}): damaged", path.parent
     if not end.records:
@@ -190,7 +190,7 @@ def damage(path: Path, end: LogEnd) -> DataError:
 
 
 def read_event(line: bytes, where: str) -> Event:
-    """Returns the event of a sound record.
+    """Returns the event of an intact record.
 
     Args:
         line: The record.

@@ -81,7 +81,7 @@ class EpochReported(_Event):
 
 
 class TrialEnded(_Event):
-    """A trial ended, or was interrupted until the next session."""
+    """A trial ended, or was interrupted and can be resumed in the next session."""
 
     event: Literal["trial_ended"] = "trial_ended"
     trial: int
@@ -132,7 +132,10 @@ class ReportWritten(_Event):
 
 
 class SettingsEnqueued(_Event):
-    """Settings were put at the front of the search queue. The memory of the trial that uses them names the request."""
+    """Settings were put at the front of the search queue.
+
+    The name of the request is stored in the field `memory` of the trial that uses the settings.
+    """
 
     event: Literal["settings_enqueued"] = "settings_enqueued"
     request: str
@@ -176,7 +179,7 @@ ANY_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def without_secrets_in(event: Event) -> Event:
-    """Returns the event with `***` in place of passwords and tokens, which errors of other libraries may contain.
+    """Returns the event with `***` in place of passwords and tokens, which messages of other libraries may contain.
 
     Args:
         event: The event.

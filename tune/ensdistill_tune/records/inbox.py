@@ -64,7 +64,7 @@ class Inbox:
             self._file(name).unlink()
 
     def drop_stops(self) -> None:
-        """Removes requests to stop, because they apply only to the session that ran when they were sent."""
+        """Removes requests to stop, because they apply only to the session in which they were sent."""
         for name, request in self.pending():
             if isinstance(request, StopRequest):
                 self.remove(name)

@@ -19,7 +19,7 @@ _START = len(_OPEN) + 8 + len(_CLOSE)  # bytes before the part that the checksum
 
 @dataclass(frozen=True)
 class LogEnd:
-    """End of a sound log: number and total size of its records, and checksum of the last record.
+    """End of an intact log: number and total size of its records, and checksum of the last record.
 
     Attributes:
         records: Number of records, including the header.
@@ -32,15 +32,15 @@ class LogEnd:
     crc: int = 0
 
     def encode(self, content: dict[str, Any]) -> bytes:
-        """Returns the line of the next record, with its line end; NaN and infinity raise ValueError."""
+        """Returns the line of the next record, including the newline; NaN and infinity raise ValueError."""
         body = json.dumps({"seq": self.records} | content, allow_nan=False).encode()[1:]
         return b"%s%08x%s%s\n" % (_OPEN, zlib.crc32(body, self.crc), _CLOSE, body)
 
     def after(self, line: bytes) -> "LogEnd | None":
-        """Returns the end after one more line; None if the line is not the next sound record.
+        """Returns the end of the log after one more line; None if the line is not the next intact record.
 
         Args:
-            line: The line, with its line end.
+            line: The line, including the newline.
         """
         body = line[_START:-1]
         crc = zlib.crc32(body, self.crc)
@@ -53,8 +53,8 @@ class ScannedLog:
     """A checked log.
 
     Attributes:
-        lines: The sound records in order, header first, each with its line end.
-        end: End of the sound records.
+        lines: The intact records in order, header first, each including the newline.
+        end: End of the intact records.
         incomplete: Number of bytes of an incomplete record at the end, left by a crash.
         damaged: Whether the next line is damaged: a complete line that is not the expected record.
         rest: Number of remaining lines, starting with the damaged one.
@@ -72,13 +72,13 @@ class ScannedLog:
 
 
 def content_of(line: bytes) -> bytes:
-    """Returns the content of a sound record as JSON, without checksum and sequence number."""
+    """Returns the content of an intact record as JSON, without checksum and sequence number."""
     body = line[_START:]
     return b"{" + body[body.index(b", ") + 2 :]
 
 
 def scan(content: bytes) -> ScannedLog:
-    """Checks the content of an event log and returns its sound records and what follows them."""
+    """Checks the content of an event log and returns its intact records and what follows them."""
     end, lines = LogEnd(), list[bytes]()
     for line in _lines(content):
         following = end.after(line)
@@ -90,16 +90,16 @@ def scan(content: bytes) -> ScannedLog:
 
 
 def _broken_at(content: bytes, lines: tuple[bytes, ...], end: LogEnd) -> ScannedLog:
-    """Returns the scan of a log in which an incomplete record or damage follows the sound records."""
+    """Returns the scan of a log in which an incomplete record or damage follows the intact records."""
     rest = content[end.size :]
-    half = b"\n" not in rest and end.after(rest[:-1] + b"\n") is None  # otherwise the line end itself is damaged
+    half = b"\n" not in rest and end.after(rest[:-1] + b"\n") is None  # otherwise only the newline is damaged
     if half:
         return ScannedLog(lines, end, incomplete=len(rest))
     return ScannedLog(lines, end, rest=rest.count(b"\n") + (not rest.endswith(b"\n")))
 
 
 def _lines(content: bytes) -> Iterator[bytes]:
-    """Yields lines with their line ends; the last line may have no line end."""
+    """Yields lines including their newlines; the last line may have none."""
     start = 0
     while start < len(content):
         stop = content.find(b"\n", start) + 1 or len(content)

@@ -1,4 +1,4 @@
-"""Examination of a damaged event log, and recovery of its sound records."""
+"""Examination of a damaged event log, and recovery of its intact records."""
 
 import json
 import shutil
@@ -23,8 +23,8 @@ class LogExamination:
         path: Path of the log.
         format: Format number of the log.
         product: Version that created the log.
-        log: The sound records, and what follows them.
-        events: The events of the sound records.
+        log: The intact records, and what follows them.
+        events: The events of the intact records.
         lost: Events after the damage that can still be read; their order and content are uncertain.
     """
 
@@ -37,12 +37,12 @@ class LogExamination:
 
     @property
     def is_sound(self) -> bool:
-        """True if the log ends with its last sound record."""
+        """True if the log ends with its last intact record."""
         return not (self.log.damaged or self.log.incomplete)
 
     @property
     def last(self) -> int:
-        """Sequence number of the last sound record."""
+        """Sequence number of the last intact record."""
         return self.log.end.records - 1
 
 
@@ -60,7 +60,7 @@ def examine(path: Path) -> LogExamination:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if b"\n" not in content:
-        raise DataError(f"{path}: has no complete record; resume the study, which starts the log again")
+        raise DataError(f"{path}: has no complete record; resume the study to start a new log")
     check_format(path, content[: content.find(b"\n") + 1])
     log = scan(content)
     header, lost = json.loads(log.lines[0]), _readable(content[log.end.size :])
@@ -78,13 +78,13 @@ def recover(folder: StudyDirectory, last: int) -> Path:
         Path of the copy of the unchanged log.
 
     Raises:
-        ConfigError: No sound record has this number.
+        ConfigError: No intact record has this number.
         DataError: The study is running, or the files cannot be written.
     """
     with folder.held():
         found = examine(folder.journal)
         if not 0 <= last <= found.last:
-            raise ConfigError(f"--to: must be between 0 and {found.last}, the last sound record, got {last}")
+            raise ConfigError(f"--to: must be between 0 and {found.last}, the last intact record, got {last}")
         copy = _free_name(folder.journal)
         atomic_write(copy, lambda file: shutil.copyfile(folder.journal, file))
         atomic_write(folder.journal, lambda file: file.write_bytes(b"".join(found.log.lines[: last + 1])))

@@ -200,7 +200,7 @@ def of_kind(trials: Iterable[TrialRecord], *kinds: TrialKind) -> list[TrialRecor
 
 
 def rank_trials(trials: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
-    """Returns the completed trials, best first; of trials with equal values, the earlier trial comes first.
+    """Returns the completed trials, best first; among trials with equal values, the earlier one comes first.
 
     Args:
         trials: The trials.

@@ -41,7 +41,7 @@ COLUMNS = ("accuracy", "nll", "cnll", "ece", "dee", "flops", "top1_agreement", "
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A part of the report under its heading."""
+    """A section of the report."""
 
     title: str
     text: str  # Markdown

@@ -137,7 +137,7 @@ def on_the_front(facts: StudyResults) -> str | None:
 
 
 def selection_bias(facts: StudyResults) -> str | None:
-    """Compares the single-seed result of the top trial of the search with its results for fresh seeds."""
+    """Compares the single-seed result of the top trial of the search with its results with fresh seeds."""
     metric = facts.study.objective
     favorite = next((t for t in facts.order if not t.baseline), None)
     again = next((c for c in facts.confirmed if favorite and c.trial.number == favorite.number), None)
@@ -172,7 +172,7 @@ def metrics_beside_teachers(facts: StudyResults) -> str | None:
 
 
 def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | None:
-    """Returns a sentence about the settings that explain the differences between trials, and about all others."""
+    """Returns a sentence about the settings that explain the differences between trials, and those that do not."""
     if not found:
         why = why_unknown(facts.trials, facts.study)
         return f"The importance of the settings is unknown: {why}." if why else None
@@ -189,7 +189,7 @@ def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | Non
 
 
 def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None:
-    """Returns how well the ranking at the first rung predicts the final ranking; None if no trial was stopped early."""
+    """Returns how well the ranking at the first rung predicts the final one, as text; None without stopped trials."""
     stopped = sum(trial.state == "pruned" for trial in facts.trials)
     if not stopped or not seen:
         return None

@@ -60,7 +60,7 @@ def failures(facts: StudyResults) -> str | None:
 
 
 def minutes(facts: StudyResults) -> str | None:
-    """Recommends a larger time budget if it ran out."""
+    """Recommends a larger time budget if the budget ran out."""
     if facts.summary["state"] != "timed_out":
         return None
     command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
@@ -87,7 +87,7 @@ def behind(facts: StudyResults) -> str | None:
 
 
 def crossing(facts: StudyResults) -> str | None:
-    """Recommends different early stopping if it would have stopped the best baseline in favor of worse trials."""
+    """Recommends other early-stopping settings if the current ones favor worse trials over the best baseline."""
     rungs, best = epochs_to_ask(facts.study), next((trial for trial in facts.order if trial.baseline), None)
     survivors = facts.search_order
     if not rungs or best is None or not any(trial.state == "pruned" for trial in facts.trials):
@@ -206,7 +206,10 @@ def more(facts: StudyResults) -> str | None:
 
 
 def _spread(facts: StudyResults) -> float:
-    """Returns the mean standard deviation of the candidates over seeds; without replicates, that of the best trials."""
+    """Returns the standard deviation over seeds, averaged over the candidates.
+
+    Without replicates, returns the standard deviation of the values of the best trials.
+    """
     metric = facts.study.objective
     if facts.confirmed:
         return fmean([stdev(c.values(metric)) for c in facts.confirmed])
@@ -233,7 +236,7 @@ def longer(facts: StudyResults) -> str | None:
 
 
 def idle(facts: StudyResults, found: Sequence[Importance]) -> str | None:
-    """Recommends fixing the settings without a significant effect if there are enough trials to detect one."""
+    """Recommends fixing settings without a significant effect, if there are enough trials to detect effects."""
     if len(facts.search_trials) < ENOUGH:
         return None
     names = [f"`{i.name}`" for i in found if not i.matters]

@@ -142,7 +142,7 @@ def worth(facts: StudyResults) -> str | None:
 
 
 def cost(facts: StudyResults) -> str | None:
-    """Returns the cost of one prediction, compared with the cost of the teachers; None if it is unknown."""
+    """Returns the cost of one prediction, compared with the cost of the teachers; None if the former is unknown."""
     rows, _ = winner_rows(facts)
     if not rows or "flops" not in rows[0]:
         return None

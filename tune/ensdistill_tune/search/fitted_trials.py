@@ -2,7 +2,8 @@
 
 For every suggestion and every hyperparameter, Optuna fits a tree-structured Parzen estimator to all trials, so the time
 for a suggestion grows with the number of trials. The estimator compares the density of the best trials with the density
-of all other trials. This module keeps the best trials and an even selection of the others, with about the same density.
+of all other trials. This module keeps the best trials and an evenly spaced selection of the others, which has
+about the same density as all others.
 """
 
 from bisect import insort
@@ -14,7 +15,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-BEST = 25  # Optuna's model of good trials has at most this number of trials
+BEST = 25  # maximum number of trials in Optuna's model of the good trials
 
 Key = tuple[float, ...]  # sort key of ended trials, best first
 
@@ -70,7 +71,7 @@ class FittedTrials:
 
 
 def key_of(trial: FrozenTrial, sign: float) -> Key:
-    """Returns the sort key of an ended trial with one objective; the order is the same as in Optuna's estimator.
+    """Returns the sort key of an ended trial for a single objective; the order is that of Optuna's estimator.
 
     Trials that meet the constraints come first: completed trials by their value, then pruned trials by their last epoch
     and value. Trials that break a constraint come last, ordered by their violation.
@@ -101,7 +102,7 @@ class SubsetSampler(BaseSampler):
         self._inner, self._trials = inner, trials
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Returns the hyperparameters that are drawn together: none."""
+        """Returns no hyperparameters: none are drawn jointly."""
         return {}
 
     def sample_relative(

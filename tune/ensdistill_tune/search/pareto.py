@@ -108,21 +108,22 @@ def rungs(grace: int, factor: float, epochs: int) -> list[int]:
 class ParetoRungs:
     """Asynchronous successive halving that never stops a non-dominated trial.
 
-    Each rung records the first values that a trial reports at or after the epoch of the rung. It decides once, from the
-    values recorded so far: the trial is stopped if at least 1/reduction_factor of all recorded trials lie in better
-    fronts; the trial itself is one of the recorded trials. Fronts therefore continue or stop as a whole, and a trial
-    that is not dominated at its rung is never stopped: the first trial continues, and the second is stopped only if
-    the first dominates it. With one objective, the rule is asynchronous successive halving with two changes: the number
-    of continuing trials is rounded up, and trials are stopped instead of paused (Li et al. 2020). Multi-objective ASHA
-    also applies the fraction within the first front, and therefore stops non-dominated trials (Schmucker et al. 2021).
+    Each rung records the first values that a trial reports at or after the epoch of the rung. The decision is made
+    once, from the values recorded so far: the trial is stopped if at least 1/reduction_factor of all recorded trials
+    lie in better fronts; the trial itself is one of the recorded trials. Fronts therefore continue or stop as a whole,
+    and a trial that is not dominated at its rung is never stopped: the first trial continues, and the second is stopped
+    only if the first dominates it. With one objective, the rule is asynchronous successive halving with two changes:
+    the number of continuing trials is rounded up, and trials are stopped instead of paused (Li et al. 2020).
+    Multi-objective ASHA also applies the fraction within the first front, and therefore stops non-dominated trials
+    (Schmucker et al. 2021).
 
     If each trial that is dominated at a rung is also dominated at the end, no trial of the final front is stopped. If
     learning curves cross or are noisy, a trial of the final front can be stopped: a costly student that learns slowly
     is dominated early by a cheap one. `tolerance` handles that case: a trial also continues if improving its values by
     this relative margin would make it non-dominated. The tolerance should be 0 for an objective that does not change
-    during training, such as inference cost; otherwise a trial of equal cost never stops another trial.
+    during training, such as inference cost; otherwise a trial is never stopped because of trials with the same cost.
 
-    Decisions are computed from `recorded`, so a repeated report gives the same decision, also after a restart.
+    Decisions are computed from `recorded`, so a repeated report gives the same decision, even after a restart.
 
     Attributes:
         rungs: Epochs at which trials are compared, ascending.
@@ -169,7 +170,7 @@ class ParetoRungs:
 
 
 def _points(values: Points) -> NDArray[np.float64]:
-    """Returns points of shape (n, objectives), where the worst possible finite value replaces NaN."""
+    """Returns points of shape (n, objectives), with NaN replaced by the worst possible finite value."""
     points = np.asarray(values, dtype=np.float64).reshape(len(values), -1 if len(values) else 1)
     return np.nan_to_num(points, nan=np.finfo(np.float64).max)
 

@@ -42,7 +42,7 @@ class Pbt(Settings):
     interval_epochs: int = setting(10, "Number of epochs between two comparisons of the trials.", ge=1)
     quantile: float = setting(
         0.25,
-        "Fraction of trials that are stopped; their replacements are copies of the same fraction of best trials.",
+        "Fraction of the trials in the bottom quantile, which are stopped, and in the top quantile, which are copied.",
         gt=0,
         le=0.5,
     )

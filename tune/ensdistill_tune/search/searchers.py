@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 class SearcherSettings(Settings):
     uses_constraints: ClassVar[bool] = False  # True if suggestions avoid regions in which constraints were broken
-    fitted_trials: ClassVar[int | None] = None  # number of ended trials above which the model uses only some
+    fitted_trials: ClassVar[int | None] = None  # number of ended trials above which the model uses only some of them
     seed: int = setting(0, "Seed of the suggestions.", ge=0)
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -35,7 +35,7 @@ class SearcherSettings(Settings):
         return optuna.samplers.RandomSampler(seed=seed)
 
     def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
-        """Returns the values of a suggestion that the sampler does not choose.
+        """Returns those values of a suggestion that are not chosen by the sampler.
 
         Args:
             space: The search space.
@@ -55,7 +55,8 @@ class ModelBasedSearcher(SearcherSettings):
 class Tpe(ModelBasedSearcher):
     """Tree-structured Parzen estimator, for one or several objectives.
 
-    With one objective and more than 500 ended trials, the model uses the best 25 and an even selection of the others.
+    With one objective and more than 500 ended trials, the model uses the best 25 and an evenly spaced
+    selection of the others.
 
     References:
         Bergstra et al. 2011. Watanabe 2023.

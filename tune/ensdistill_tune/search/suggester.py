@@ -155,9 +155,10 @@ class OptunaSearcher:
             self._trials[trial.number].report(epoch[self._objectives[0]], int(epoch["epoch"]))
 
     def _fixed_values(self, place: int) -> Sampled | None:
-        """Returns those values of the suggestion at an index that the sampler does not choose.
+        """Returns those values of the suggestion at an index that are not chosen by the sampler.
 
-        The settings to evaluate first come first, then values of the searcher, and then cells of the grid.
+        The first suggestions use the settings to evaluate first. Each later suggestion uses the values fixed by the
+        searcher or, if there are none, the next cell of the grid.
         """
         if place < len(self._first):
             return dict(self._first[place])

@@ -48,7 +48,7 @@ def _best_settings(folder: StudyDirectory) -> Sequence[Sampled]:
 
 
 def resolve_precision(study: StudyConfig) -> StudyConfig:
-    """Returns the study with `precision: auto` replaced by one precision for all trials; study.json records it.
+    """Returns the study with `precision: auto` replaced by one precision for all trials, which study.json records.
 
     Args:
         study: The settings; they are returned unchanged if their precision is not `auto`.

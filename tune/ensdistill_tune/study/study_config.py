@@ -189,7 +189,7 @@ class StudyConfig(Settings):
     def check(self) -> list[ConfigIssue]:
         """Returns all issues of the study, errors first; empty if there are none.
 
-        A warning has the code `warning` and does not prevent a launch. Issues of images and teachers are found only
+        A warning has the code `warning` and does not prevent a launch. Issues with images and teachers are found only
         when these are loaded; see `results.warnings`.
         """
         from ensdistill_tune.study.loading import check_study  # imported here to avoid a circular import
@@ -248,8 +248,8 @@ class StudyConfig(Settings):
     def rank(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
         """Returns the completed trials, best first.
 
-        Trials that break a constraint come last, ordered by their violation. Of trials with equal values, the earlier
-        trial comes first.
+        Trials that break a constraint come last, ordered by their violation. Among trials with equal values, the
+        earlier one comes first.
         """
         order = rank_trials(trials, self.objective, self.mode)
         return sorted(order, key=lambda trial: self.violation(trial.last)) if self.constraints else order
@@ -267,7 +267,7 @@ class StudyConfig(Settings):
         return self.compared_values(metrics)[0]
 
     def make_stopping_rule(self) -> StoppingRule:
-        """Returns a new early-stopping rule, before its first report."""
+        """Returns a new early-stopping rule, which has not received any report."""
         return self.scheduler(self.epochs, self.modes)
 
     @property

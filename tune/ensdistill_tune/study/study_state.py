@@ -64,7 +64,7 @@ SAVE_SHARE = 0.02  # maximum fraction of time spent on summaries, whose cost gro
 class StudyState:
     """Records of a running study. Each change is first written to the event log; then the observers are called.
 
-    An interrupted study starts with the records of its event log.
+    When an interrupted study resumes, its records are restored from the event log.
 
     Attributes:
         study: The settings.

@@ -20,7 +20,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def issues_of(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields the issues of a study: first issues of single names, then issues that can be found only with valid names.
+    """Yields the issues of a study: first with single names, then those that can be found only with valid names.
 
     Args:
         study: The settings, whose types and ranges are valid.
@@ -70,7 +70,7 @@ def _baselines_twice(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of objectives, budgets and scheduler, and of axes that the `grid` searcher cannot search."""
+    """Yields issues with objectives, budgets and scheduler, and with axes that the `grid` searcher cannot search."""
     scheduler = study.scheduler
     yield from _metric_issues(study)
     if study.budget.gpu_hours is not None and not study.resources.gpus:
@@ -103,7 +103,7 @@ def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _metric_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of objectives and constraints: metrics that no trial reports, and misplaced costs and latencies."""
+    """Yields issues with objectives and constraints: metrics that no trial reports, misplaced costs and latencies."""
     for path, name in _named_metrics(study):
         may_be_cost = path[0] != "objective"
         known = [metric for metric in study.directions if may_be_cost or metric not in COSTS]
@@ -140,7 +140,7 @@ def study_warnings(study: StudyConfig) -> list[ConfigIssue]:
 
 
 def class_issues(study: StudyConfig, classes: int) -> list[ConfigIssue]:
-    """Returns issues of objectives and constraints whose metrics are undefined for this number of classes.
+    """Returns issues with objectives and constraints whose metrics are undefined for this number of classes.
 
     Args:
         study: The settings.
@@ -169,7 +169,7 @@ def _sample_issues(study: StudyConfig, sample: Mapping[str, Any]) -> Iterator[Co
 
 
 def enqueued_issues(study: StudyConfig, sample: Mapping[str, Any]) -> list[ConfigIssue]:
-    """Returns issues of settings for the next trial; the searcher suggests missing settings.
+    """Returns issues with settings for the next trial; the searcher suggests missing settings.
 
     A setting with a condition must be given together with the settings in its condition; otherwise the searcher would
     suggest those settings.
@@ -250,7 +250,7 @@ def _condition_issue(search: Mapping[str, Hyperparameter], other: str, wanted: S
 
 
 def _circles(search: Mapping[str, Hyperparameter]) -> list[list[str]]:
-    """Returns the groups of axes whose conditions form a circle; each circle occurs once."""
+    """Returns the groups of axes whose conditions form a cycle; each cycle occurs once."""
     order = topological_order(search)
     waiting = {
         name: next(o for o in axis.when if o in search and o not in order)
@@ -268,7 +268,7 @@ def _circles(search: Mapping[str, Hyperparameter]) -> list[list[str]]:
 
 
 def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of the fixed settings.
+    """Yields issues with the fixed settings.
 
     If the kind of a piece is searched, only those settings of the piece that the file sets are checked, because the
     others differ between trials.
@@ -289,7 +289,7 @@ def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of each axis at its choices or at the ends of its range; values between valid ends are valid."""
+    """Yields issues with the choices or range ends of each axis; values between valid ends are valid."""
     new_issues = _once(study)
     for name, axis in study.search.items():
         for value in distinct(axis.values):
@@ -303,7 +303,7 @@ def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues of pairs of values, from two axes, that are valid only separately; yields each issue once."""
+    """Yields issues with pairs of values of two axes that are each valid but not together; yields each issue once."""
     new_issues = _once(study)
     for (one, first), (two, second) in itertools.combinations(study.search.items(), 2):
         for a, b in itertools.product(distinct(first.values), distinct(second.values)):
@@ -313,7 +313,7 @@ def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
-    """Returns an issue of a trial with these axis values as an issue of the first of these axes."""
+    """Returns an issue with a trial that has these axis values as an issue with the first of these axes."""
     given = tuple((f"search.{name}", value) for name, value in values.items())
     return ConfigIssue(("search", next(iter(values))), given=given, cause=issue)
 

@@ -1,4 +1,4 @@
-"""Sends metrics, params and tags in batches whose sizes and lengths MLflow accepts."""
+"""Sends metrics, params and tags in batches within MLflow's limits on size and length."""
 
 import json
 from collections.abc import Mapping

@@ -101,7 +101,7 @@ class EventWriter:
             case TrialEnded() as event:
                 self._end_trial(event, update)
             case TestEvaluated() | LatencyMeasured() | SettingsEnqueued() | StopRequested() | RequestRefused():
-                pass  # files contain results, trial metrics contain latencies; a request causes other events
+                pass  # MLflow receives their content as files, as trial metrics or with later events
             case SessionEnded() as event:
                 self._end_session(event, update)
             case ReportWritten() as event:

@@ -115,7 +115,7 @@ def _upload(client: MlflowClient, run_id: str, logged: LoggedModel, model: Expor
 def _metrics(client: MlflowClient, run: Run, logged: LoggedModel, model: ExportedModel) -> Iterator[Metric]:
     """Yields the metrics of the model: the final metrics of its run, and the same metrics on the test set.
 
-    All points have the times of the run's metrics, so that a point that is sent twice is stored only once.
+    All points have the timestamps of the run's metrics, so that a point that is sent twice is stored only once.
     """
     known = {"model_id": logged.model_id, "run_id": run.info.run_id}
     if model.dataset is not None:

@@ -78,7 +78,7 @@ def _version_of(client: MlflowClient, name: str, logged: LoggedModel) -> int | N
 
 
 def _new_version(client: MlflowClient, name: str, logged: LoggedModel, model: ExportedModel) -> int:
-    """Creates the next version, and the registered model if it is missing. The logged model then names the version."""
+    """Creates the next version, and a missing registered model. A tag of the logged model records the version."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:

@@ -193,7 +193,7 @@ def test_fsck_keeps_only_undamaged_records(last: str, study: StudyDirectory) -> 
     before = study.journal.read_bytes()
     done = fsck(study, "--to", last)
     assert done.code == 2
-    assert f"--to: must be between 0 and 1, the last sound record, got {last}" in done.err
+    assert f"--to: must be between 0 and 1, the last intact record, got {last}" in done.err
     assert study.journal.read_bytes() == before
 
 

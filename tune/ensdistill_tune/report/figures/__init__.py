@@ -57,8 +57,8 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "rungs": (
         "Reliability of early stopping",
         rungs_against_finals,
-        "Correlation between the ranking of the trials at each rung and their final ranking: 1 means that both are "
-        "equal, 0 that they are unrelated. Bars are 95 % confidence intervals.",
+        "Correlation between the ranking of the trials at each rung and their final ranking: 1 means that the two "
+        "are equal, 0 that they are unrelated. Bars are 95 % confidence intervals.",
     ),
     "confirmation": (
         "Confirmation with fresh seeds",
@@ -76,7 +76,7 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "pareto": (
         "Quality and cost",
         pareto,
-        "The step line joins the trials on the Pareto front: no trial is better than one of these in both objectives.",
+        "The step line joins the trials on the Pareto front: no trial is better than any of them in both objectives.",
     ),
     "reliability": (
         "Reliability diagram",

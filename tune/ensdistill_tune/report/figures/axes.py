@@ -27,8 +27,8 @@ class Scale:
     def of(cls, values: Iterable[float], *, log: bool, always: Sequence[float] = ()) -> "Scale":
         """Returns a scale that excludes outliers, which would hide differences between the other values.
 
-        Outliers are values beyond three interquartile ranges (Tukey). `log` has an effect only if all values are
-        positive. The values in `always` are on the scale even if they are outliers.
+        Outliers are more than three interquartile ranges outside the quartiles (Tukey). `log` has an effect only if all
+        values are positive. The values in `always` are on the scale even if they are outliers.
         """
         known = np.array([*always, *(value for value in values if math.isfinite(value))], dtype=np.float64)
         if not known.size:
@@ -61,7 +61,7 @@ class Scale:
         return short(self._inside(0.01)[0 if mode == "max" else 1])
 
     def _inside(self, share: float) -> tuple[float, float]:
-        """Returns the ends moved inwards by `share`, because a mark that rounding moves off the axis is not drawn."""
+        """Returns the ends, moved inwards by `share`; a mark that rounding moves off the axis would not be drawn."""
         little = share * (self.high - self.low)
         return Scale(self.low + little, self.high - little, self.log).ends
 
@@ -75,7 +75,7 @@ class Scale:
 
 
 def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Returns round numbers in a range: powers of ten, or also multiples of them if there are fewer than three."""
+    """Returns round numbers in a range: powers of ten and, if there are fewer than three, also their multiples."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1.0,), ROUND, CLOSER):
         round_numbers = [float(f"{step * 10.0**power:.3g}") for power in powers for step in steps]

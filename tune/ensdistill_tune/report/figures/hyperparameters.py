@@ -41,7 +41,7 @@ from ensdistill_tune.study.objectives import axis_title
 SLICES, LINES = 4, 6  # maximum number of settings in a figure; more are unreadable
 FEWEST = 4  # minimum number of finished trials for parallel coordinates
 NAMED = 8  # number of best and of worst trials whose lines are highlighted
-UNUSED = -0.12  # height at which the line of a trial passes a setting that the trial does not have
+UNUSED = -0.12  # height of a trial's line at the axis of a setting that the trial does not have
 
 
 def importance(facts: StudyResults) -> go.Figure | None:
@@ -96,7 +96,7 @@ def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale:
 
 
 def _beside(axis: Hyperparameter, x: float, number: int) -> float:
-    """Returns the shifted position, which depends only on the trial number; numeric settings are not shifted."""
+    """Returns the position with a shift that depends only on the trial number; numeric positions are not shifted."""
     return short(x + 0.5 * ((number * 0.618034) % 1 - 0.5)) if axis.is_categorical else x
 
 
