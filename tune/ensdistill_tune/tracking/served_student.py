@@ -37,8 +37,8 @@ class ServedStudent(PythonModel):
 
         Args:
             context: The context of the model, which is not used.
-            model_input: Table with the column `image`; MLflow also accepts a dictionary. An image is the content of an
-                image file (bytes, or base64 as in JSON), a `pathlib.Path`, or an array uint8 (H,W) or (H,W,C).
+            model_input: Table with the column `image`; MLflow also accepts a dictionary. Each image is the content of
+                an image file (bytes, or base64 as in JSON), a `pathlib.Path`, or a uint8 array (H,W) or (H,W,C).
             params: Parameters, which are not used.
 
         Raises:
@@ -77,7 +77,7 @@ class ServedStudent(PythonModel):
 
 
 def _stream(image: Any) -> Any:
-    """Returns the content of an image file, as a file or a path."""
+    """Returns an image file that Pillow can open: a stream in memory, or a path."""
     if isinstance(image, str):  # never a path: a request must not open files of the server
         try:
             return io.BytesIO(base64.b64decode("".join(image.split()), validate=True))
