@@ -21,13 +21,13 @@ def source_tags(facts: Mapping[str, str]) -> dict[str, str]:
     """Returns the tags that state the source and its version.
 
     Args:
-        facts: Tags of all runs of the study, including `git_commit` if it is known.
+        facts: Tags that all runs of the study share, including `git_commit` if it is known.
     """
     return SOURCE | ({COMMIT: facts["git_commit"]} if facts.get("git_commit") else {})
 
 
 def dataset_input(study: StudyConfig, digest: str) -> "DatasetInput":
-    """Returns the data set of a study as an input of its runs.
+    """Returns the data set of a study as the input that MLflow records for its runs.
 
     Args:
         study: The settings.

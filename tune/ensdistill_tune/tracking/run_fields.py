@@ -26,7 +26,7 @@ from ensdistill_tune.tracking.standing import Standing, standings
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # one point for each epoch
 COSTS = ("cost/parameters", "cost/flops", LATENCY, PHOTO_LATENCY)  # of the exported network, one point for each trial
-TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # the DEE of teachers is 1 or M
+TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # DEE is 1 or M by definition
 
 
 @dataclass(frozen=True, slots=True)  # a study has one instance for each event
@@ -35,7 +35,7 @@ class RunUpdate:
 
     event: Event
     trial: TrialRecord | None
-    facts: Mapping[str, str] = field(default_factory=dict)  # tags of all runs of the study
+    facts: Mapping[str, str] = field(default_factory=dict)  # tags that all runs of the study share
     trials: Mapping[int, TrialRecord] = field(default_factory=dict)
     parent: dict[str, float] = field(default_factory=dict)  # metrics of the parent run
     step: int = 0  # number of ended trials
@@ -147,7 +147,7 @@ def teachers_of(event: TeachersReady) -> dict[str, float]:
 
 
 def address_of(server: str) -> str:
-    """Returns the address of the web pages of a server, without user and password."""
+    """Returns the address of the web pages of a server, without user name and password."""
     return re.sub(r"(://)[^/@]*@", r"\1", without_credentials(server)).rstrip("/")
 
 

@@ -50,7 +50,7 @@ class ServedStudent(PythonModel):
         try:
             pixels = self._pixels(image)
         except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
-            unknown = isinstance(error, UnidentifiedImageError)  # the message contains the address of a Python object
+            unknown = isinstance(error, UnidentifiedImageError)  # its message contains a memory address
             cause = "it is not an image that Pillow can read" if unknown else error
             raise MlflowException.invalid_parameter_value(f"image {number}: cannot be read: {cause}") from error
         (probabilities,) = self._session.run(["probabilities"], {"images": pixels[None]})[0].astype(float)

@@ -1,7 +1,7 @@
 """Logs a study to MLflow from a background thread that follows the event log.
 
-The study never waits for MLflow. Events that a server does not accept stay pending in the event log. This or a later
-process sends them when the server responds again.
+The study never waits for MLflow. Events that the server has not accepted stay pending in the event log. This process or
+a later one sends them when the server responds again.
 """
 
 import json
@@ -63,7 +63,7 @@ class MlflowTracker:
         self._received = 0  # number of events received from the log
         self._since: float | None = None  # start of the study
         self._cursor = self.target.folder / CURSOR
-        store = self.target.uri if self.target.database is None else DATABASE  # this store moves with the studies
+        store = self.target.uri if self.target.database is None else DATABASE  # without its path, which can change
         self._name = content_hash([store, self.target.experiment])
         known = self._read_cursor()
         self.sent = int(known.get("sent", 0))  # number of events that MLflow has received, over all sessions
