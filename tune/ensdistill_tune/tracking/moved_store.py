@@ -1,4 +1,4 @@
-"""The default MLflow store after the folder of studies was moved, renamed or copied.
+"""Repairs the default MLflow store after the folder of studies was moved, renamed or copied.
 
 MLflow stores the absolute path of every run's artifacts and has no function that changes it. With the old paths, MLflow
 would write into the old folder, or create it again. The paths are therefore rewritten in the SQLite file next to the
@@ -18,12 +18,12 @@ _PATHS = {
 
 
 def relocate(database: Path, old: str, new: str) -> None:
-    """Rewrites the locations of all artifacts below a folder, or of none if SQLite raises an error.
+    """Rewrites the locations of all artifacts below a folder; if SQLite raises an error, none is changed.
 
     Args:
         database: The SQLite file of the store.
-        old: URI of the artifacts when they were written.
-        new: URI of the artifacts now.
+        old: URI of the folder when the artifacts were written.
+        new: Current URI of the folder.
     """
     with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
         for table, names in _PATHS.items():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 SOURCE = {"mlflow.source.name": "ensdistill-tune", "mlflow.source.type": "LOCAL"}
 COMMIT = "mlflow.source.git.commit"
-# MLflow 3.17 derives the kind of its pages from the link and the browser; other versions read this tag.
+# MLflow 3.17 takes the kind of its pages from the link or the browser's last selection; other versions read this tag.
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
 DIGEST = 36  # maximum length of a digest in MLflow, in characters
 
@@ -21,13 +21,13 @@ def source_tags(facts: Mapping[str, str]) -> dict[str, str]:
     """Returns the tags that state the source and its version.
 
     Args:
-        facts: Tags of all runs of the study, including `git_commit` if it is known.
+        facts: Tags that all runs of the study share, including `git_commit` if it is known.
     """
     return SOURCE | ({COMMIT: facts["git_commit"]} if facts.get("git_commit") else {})
 
 
 def dataset_input(study: StudyConfig, digest: str) -> "DatasetInput":
-    """Returns the data set of a study as an input of its runs.
+    """Returns the data set of a study as the input that MLflow records for its runs.
 
     Args:
         study: The settings.

@@ -26,7 +26,7 @@ from ensdistill_tune.tracking.standing import Standing, standings
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # one point for each epoch
 COSTS = ("cost/parameters", "cost/flops", LATENCY, PHOTO_LATENCY)  # of the exported network, one point for each trial
-TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # the DEE of teachers is 1 or M
+TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # DEE is 1 or M by definition
 
 
 @dataclass(frozen=True, slots=True)  # a study has one instance for each event
@@ -35,7 +35,7 @@ class RunUpdate:
 
     event: Event
     trial: TrialRecord | None
-    facts: Mapping[str, str] = field(default_factory=dict)  # tags of all runs of the study
+    facts: Mapping[str, str] = field(default_factory=dict)  # tags that all runs of the study share
     trials: Mapping[int, TrialRecord] = field(default_factory=dict)
     parent: dict[str, float] = field(default_factory=dict)  # metrics of the parent run
     step: int = 0  # number of ended trials
@@ -90,14 +90,14 @@ def tags_of(trial: TrialRecord, name: str, study: StudyConfig, settings: Mapping
 def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:
     """Returns the parameters of the run of a trial.
 
-    For charts, each log-uniform hyperparameter has an additional parameter with its logarithm, and a block of settings
-    is a short string.
+    For charts, the logarithm of each log-uniform hyperparameter is an additional parameter, and a block of settings is
+    given as a short string.
     """
     blocks = {name: short_value(value) for name, value in trial.sampled.items() if is_block(value)}
     try:
         settings = flatten(study.config_for(trial).model_dump(mode="json"))
     except ConfigError:
-        return dict(trial.sampled) | blocks  # the error of the trial states the conflict
+        return dict(trial.sampled) | blocks  # the trial fails with an error that states the conflict
     own = ["seed", *study.search, *flatten(study.config)]
     settings = {name: value for name, value in settings.items() if _is_below(name, own) or not _is_shared(name)}
     logs = {log_name(name): round(math.log10(settings[name]), 4) for name in study.logarithmic if settings.get(name)}
@@ -113,7 +113,7 @@ def settings_of_study(study: StudyConfig) -> dict[str, Any]:
 
 
 def curves_of(report: Mapping[str, float], study: StudyConfig) -> dict[str, float]:
-    """Returns the metrics of an epoch that are logged: common metrics, objectives, constraints and custom metrics."""
+    """Returns the metrics to log for an epoch: common metrics, objectives, constraints and custom metrics."""
     own = [*(name for name in study.display_metrics if name.startswith("val/")), *_own_metrics(report)]
     return {name: report[name] for name in dict.fromkeys([*CURVES, *own]) if name in report}
 
@@ -147,12 +147,12 @@ def teachers_of(event: TeachersReady) -> dict[str, float]:
 
 
 def address_of(server: str) -> str:
-    """Returns the address of the web pages of a server, without user and password."""
+    """Returns the address of the web pages of a server, without user name and password."""
     return re.sub(r"(://)[^/@]*@", r"\1", without_credentials(server)).rstrip("/")
 
 
 def _own_metrics(report: Mapping[str, float]) -> list[str]:
-    """Returns the validation metrics that are not built in, which a study file lists in `config.metrics`."""
+    """Returns the validation metrics that are not built in but listed in `config.metrics` of the study file."""
     known = (*METRICS, "val/at_chance", *(f"val/{name}" for name in BUILT_IN))
     return [name for name in report if name.startswith("val/") and name not in known]
 

@@ -24,7 +24,7 @@ class DeletedExperimentError(Exception):
 
 
 class DeletedRunError(Exception):
-    """A run of the study was deleted while the study continued."""
+    """A run was deleted in MLflow while its study was running."""
 
 
 class RunIndex:

@@ -37,8 +37,8 @@ class ServedStudent(PythonModel):
 
         Args:
             context: The context of the model, which is not used.
-            model_input: Table with the column `image`; MLflow also accepts a dictionary. An image is the content of an
-                image file (bytes, or base64 as in JSON), a `pathlib.Path`, or an array uint8 (H,W) or (H,W,C).
+            model_input: Table with the column `image`; MLflow also accepts a dictionary. Each image is the content of
+                an image file (bytes, or base64 as in JSON), a `pathlib.Path`, or a uint8 array (H,W) or (H,W,C).
             params: Parameters, which are not used.
 
         Raises:
@@ -50,7 +50,7 @@ class ServedStudent(PythonModel):
         try:
             pixels = self._pixels(image)
         except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
-            unknown = isinstance(error, UnidentifiedImageError)  # the message contains the address of a Python object
+            unknown = isinstance(error, UnidentifiedImageError)  # its message contains a memory address
             cause = "it is not an image that Pillow can read" if unknown else error
             raise MlflowException.invalid_parameter_value(f"image {number}: cannot be read: {cause}") from error
         (probabilities,) = self._session.run(["probabilities"], {"images": pixels[None]})[0].astype(float)
@@ -77,7 +77,7 @@ class ServedStudent(PythonModel):
 
 
 def _stream(image: Any) -> Any:
-    """Returns the content of an image file, as a file or a path."""
+    """Returns an image file that Pillow can open: a stream in memory, or a path."""
     if isinstance(image, str):  # never a path: a request must not open files of the server
         try:
             return io.BytesIO(base64.b64decode("".join(image.split()), validate=True))

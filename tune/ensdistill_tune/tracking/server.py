@@ -63,7 +63,7 @@ def _serve(uri: str, port: int, page: str | None) -> int:
     environment["MLFLOW_BACKEND_STORE_URI"] = whole(uri)  # keeps credentials out of the process list
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # these signals also stop the server
-    # The server has a separate session: Ctrl-C reaches it only once, through this process, so that it exits quietly.
+    # The server runs in its own session: Ctrl-C reaches it only once, through this process, so that it exits quietly.
     output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     server = subprocess.Popen(command, env=environment, start_new_session=True, **output)  # noqa: S603
     printing = threading.Thread(target=_print_all, args=(server.stdout,), daemon=True)
@@ -82,7 +82,7 @@ def _serve(uri: str, port: int, page: str | None) -> int:
 
 
 def _print_all(lines: Iterable[str]) -> None:
-    """Prints the output of the server; the filter of this process masks credentials in the output."""
+    """Prints the output of the server; the output filter of this process masks credentials."""
     for line in lines:
         with contextlib.suppress(OSError):
             print(line, end="", flush=True)

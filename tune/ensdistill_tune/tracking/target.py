@@ -92,7 +92,10 @@ def check_uri(uri: str) -> None:
 
 
 def _has_host_and_port(uri: str) -> bool:
-    """Returns whether a URI has a valid host and port. The host of a database may be missing or a query parameter."""
+    """Returns whether a URI has a valid host and port.
+
+    The host of a database may be missing or given as a query parameter.
+    """
     try:
         found = urlsplit(uri)
         return found.port != 0 and bool(found.hostname or not found.scheme.startswith("http"))

@@ -1,7 +1,7 @@
 """Logs a study to MLflow from a background thread that follows the event log.
 
-The study never waits for MLflow. Events that a server does not accept stay pending in the event log. This or a later
-process sends them when the server responds again.
+The study never waits for MLflow. Events that the server has not accepted stay pending in the event log. This process or
+a later one sends them when the server responds again.
 """
 
 import json
@@ -44,7 +44,7 @@ def known_pages(home: Path) -> MlflowPages | None:
 
 @dataclass
 class MlflowTracker:
-    """Background thread that sends the events of one study to MLflow, in their order.
+    """Background thread that sends the events of one study to MLflow in order.
 
     Attributes:
         target: Store and experiment of the runs.
@@ -63,7 +63,7 @@ class MlflowTracker:
         self._received = 0  # number of events received from the log
         self._since: float | None = None  # start of the study
         self._cursor = self.target.folder / CURSOR
-        store = self.target.uri if self.target.database is None else DATABASE  # this store moves with the studies
+        store = self.target.uri if self.target.database is None else DATABASE  # without its path, which can change
         self._name = content_hash([store, self.target.experiment])
         known = self._read_cursor()
         self.sent = int(known.get("sent", 0))  # number of events that MLflow has received, over all sessions
@@ -94,7 +94,7 @@ class MlflowTracker:
         steps, since = self._writer.steps, time.monotonic()
         while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS[self.trouble is not None]:
             self._thread.join(0.05)
-            if steps != self._writer.steps:  # not `sent`: on a busy machine a batch can exceed this limit
+            if steps != self._writer.steps:  # not `sent`: one batch can take longer than the limit
                 steps, since = self._writer.steps, time.monotonic()
         return self._received - self.sent
 
@@ -113,7 +113,7 @@ class MlflowTracker:
     def _work(self) -> None:
         index = TrialIndex(self.study.rank)
         facts: dict[str, str] = {}
-        entries: list[RunUpdate] = []  # of all events, sent or not
+        entries: list[RunUpdate] = []  # one for each event, sent or not
         pause, ready = 0.0, False  # ready: the content of the store is known
         while True:
             self._closing.wait(max(FLUSH_SECONDS, pause))
@@ -131,7 +131,7 @@ class MlflowTracker:
         """Sends events and returns whether MLflow accepted them."""
         try:
             if not self._writer.ensure_parent_run(begun=self.sent > 0, since=self._since):
-                self.sent = 0  # another or an empty store: all events are sent from the beginning
+                self.sent = 0  # a different or empty store: all events are sent from the beginning
                 self._writer.files.clear()
                 return True
             self._synchronize_log()
@@ -146,7 +146,7 @@ class MlflowTracker:
         return True
 
     def _synchronize_log(self) -> None:
-        """Synchronizes the event log to disk; otherwise a power failure could remove a report that MLflow has."""
+        """Synchronizes the event log to disk; a power failure could otherwise remove events that MLflow has."""
         if (log := StudyDirectory(self.target.folder).journal).exists():
             synchronize(log)
 
@@ -161,7 +161,7 @@ class MlflowTracker:
             known = dict(json.loads(self._cursor.read_text()))
             same = known["store"] == self._name and known["sent"] <= len(self.past)
         except (OSError, ValueError, KeyError, TypeError):
-            return {}  # all events are sent again and stored once
+            return {}  # all events are sent again; MLflow stores each only once
         return known if same else {}
 
 

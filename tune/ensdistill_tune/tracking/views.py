@@ -13,7 +13,7 @@ from urllib.parse import quote
 from ensdistill_tune.metric_names import confirmed_metric, final_metric, log_name, replicate_metric
 from ensdistill_tune.study.study_config import StudyConfig
 
-TAG = "mlflow.sharedViewState."  # prefix of an experiment tag; the key in the link follows
+TAG = "mlflow.sharedViewState."  # prefix of an experiment tag, followed by the key in the link
 TRAINING = "workflowType=machine_learning"  # otherwise MLflow shows pages for language models
 STUDIES = "studies"  # key of the page that lists all studies
 SEEDS = "-seeds"  # suffix of the key of the page that groups replicates
