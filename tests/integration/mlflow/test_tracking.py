@@ -343,7 +343,7 @@ def test_a_study_completes_although_its_server_does_not_respond_and_is_sent_late
         ("postgresql+nodriver://x/y", "the driver nodriver is not installed"),
     ],
 )
-def test_an_unusable_store_is_reported_before_any_work(uri: str, reason: str) -> None:
+def test_an_unusable_store_is_reported_before_any_work_starts(uri: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         check_uri(uri)
 

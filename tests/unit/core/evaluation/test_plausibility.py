@@ -50,7 +50,7 @@ def test_a_warning_names_a_class_without_an_image_in_a_split() -> None:
     ]
 
 
-def test_a_warning_about_classes_missing_from_an_existing_split_suggests_no_larger_size() -> None:
+def test_a_warning_about_classes_missing_from_an_existing_split_does_not_suggest_a_larger_size() -> None:
     own = RawData(POOL, NAMES, test=noise([1, 1], 1), validation=noise([0, 1, 2], 2))
     assert warnings_of(own) == ["data.test: no test image of 2 classes: cat, owl. Add images."]
 
