@@ -104,7 +104,7 @@ def test_without_the_plugin_each_of_its_kinds_causes_a_one_line_error(study: Pat
     assert any("data.kind: 'stripes' is not one of " in line for line in lines)
 
 
-def test_a_study_cannot_be_resumed_with_another_plugin_version(study: Path, site: Path, tmp_path: Path) -> None:
+def test_a_study_cannot_be_resumed_with_a_different_plugin_version(study: Path, site: Path, tmp_path: Path) -> None:
     newer = shutil.copytree(site, tmp_path / "site")
     (about,) = newer.glob("ensdistill_example-*.dist-info")
     (about / "METADATA").write_text((about / "METADATA").read_text().replace("1.2.3", "1.2.4"))

@@ -119,7 +119,7 @@ def test_sent_events_are_not_sent_again(
         assert sum(sent) == expected
 
 
-def test_a_file_is_uploaded_into_the_same_subfolder_and_again_only_if_it_has_changed(
+def test_a_file_keeps_its_subfolder_and_is_uploaded_again_only_if_it_has_changed(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, sent = tmp_path / "copy", list[str]()
@@ -313,7 +313,7 @@ def test_a_study_continues_without_losing_events_while_its_server_is_unreachable
     assert_all_is_there(stored(http_on_sqlite.uri, identity), home)
 
 
-def test_a_study_completes_without_a_responding_server_and_is_sent_later(
+def test_a_study_completes_although_its_server_does_not_respond_and_is_sent_later(
     http_on_sqlite: MlflowServer, tmp_path: Path
 ) -> None:
     http_on_sqlite.kill()
@@ -343,7 +343,7 @@ def test_a_study_completes_without_a_responding_server_and_is_sent_later(
         ("postgresql+nodriver://x/y", "the driver nodriver is not installed"),
     ],
 )
-def test_an_unusable_store_is_reported_before_any_work(uri: str, reason: str) -> None:
+def test_an_unusable_store_is_reported_before_any_work_starts(uri: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         check_uri(uri)
 

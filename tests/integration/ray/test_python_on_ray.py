@@ -100,7 +100,7 @@ def test_a_long_trial_is_stopped_and_the_next_trial_uses_the_enqueued_settings(s
     assert [event.trial for event in events if isinstance(event, StopRequested)] == [1, 2, None]
 
 
-def test_ctrl_c_returns_results_and_the_study_resumes(studies: Path) -> None:
+def test_after_ctrl_c_results_are_returned_and_the_study_can_be_resumed(studies: Path) -> None:
     results = launch(studies, "interrupted", callbacks=[Steps(2, lambda: signal.raise_signal(signal.SIGINT))])
     assert results.state == "interrupted"
     assert edt.resume(results.home, executor="inline", progress="off").state == "finished"

@@ -50,7 +50,7 @@ def test_a_study_with_one_slot_gives_the_same_results_with_both_executors(tiny: 
     assert len(story(tiny.home)) > 50  # the compared events are not trivial
 
 
-def test_a_trial_fails_if_its_process_is_not_released_but_the_study_completes(
+def test_if_its_process_is_not_released_a_trial_fails_but_the_study_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")  # no process ends this quickly

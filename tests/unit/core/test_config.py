@@ -97,7 +97,7 @@ def test_an_override_with_the_same_kind_keeps_the_other_settings() -> None:
     assert changed == {"kind": "averaged", "alpha": 0.5, "temperature": 2}
 
 
-def test_an_override_with_another_kind_removes_all_settings_of_the_previous_kind() -> None:
+def test_an_override_with_a_different_kind_removes_all_settings_of_the_previous_kind() -> None:
     config = load_config("kd", ["loss.kind=one_to_one", "loss.temperature=2"])
     assert config.loss == OneToOne(temperature=2.0)
 
@@ -136,7 +136,7 @@ def test_a_name_that_is_both_a_value_and_a_group_is_rejected(dotted: dict[str, i
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_yaml_of_a_preset_is_read_back_as_the_same_settings(preset: str, tmp_path: Path) -> None:
+def test_a_preset_written_as_yaml_is_read_back_as_the_same_settings(preset: str, tmp_path: Path) -> None:
     config = load_config(preset, ["seed=5", "training.optimizer.weight_decay=1e-5"])
     (tmp_path / "c.yaml").write_text(to_yaml(config, "two lines\nof comment"))
     assert load_config(tmp_path / "c.yaml") == config

@@ -270,7 +270,7 @@ def keys(of: StudyResults) -> set[str]:
     return {one.key for one in figures(of)}
 
 
-def test_figures_are_omitted_if_the_confirmation_the_diagnostics_or_the_costs_are_missing() -> None:
+def test_figures_that_require_missing_confirmation_diagnostics_or_cost_data_are_omitted() -> None:
     bare = replace(facts(30, seeds=0), diagnostics=None, tested=())
     missing = {"confirmation", "differences", "reliability", "disagreement", "classes", "confusion", "pareto"}
     assert keys(bare) == set(FIGURES) - missing
@@ -284,7 +284,7 @@ def test_figures_of_a_study_whose_first_trials_have_just_started_can_be_drawn() 
     assert keys(young) == {"history", "slices", "curves"}
 
 
-def test_figures_can_be_drawn_without_completed_trials_without_baselines_and_without_teachers() -> None:
+def test_figures_can_be_drawn_without_completed_trials_baselines_or_teachers() -> None:
     whole = facts(30, baselines=[])
     failed = [replace(trial, state="failed", error="out of memory", epochs=[]) for trial in whole.search_trials]
     assert keys(replace(whole, trials=failed, confirmed=(), diagnostics=None)) == {"history", "slices"}

@@ -67,7 +67,7 @@ def test_results_read_from_the_files_match_the_events(home: Path) -> None:
     assert read.stages == known.stages
 
 
-def test_the_page_is_self_contained_and_every_figure_also_has_a_separate_page(home: Path) -> None:
+def test_the_page_is_self_contained_and_every_figure_is_also_a_separate_page(home: Path) -> None:
     files, lead = write_report(home)
     page = (home / "report.html").read_text()
     assert not re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)=(?!"data:image/png;base64,)', page)

@@ -154,7 +154,7 @@ def test_the_first_three_sentences_state_verdict_distance_to_the_ensemble_and_co
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_the_sentence_on_the_ensemble_distance_mentions_a_temperature_that_is_not_identified(which: int) -> None:
+def test_the_sentence_on_the_ensemble_distance_mentions_an_unidentified_temperature(which: int) -> None:
     rows = on_test([3.0, 3.2, 3.1], 1.0)
     assert words.UNCERTAIN not in (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "")
     rows[which] = rows[which].model_copy(
@@ -388,7 +388,7 @@ def test_range_recommendations_use_the_last_values_of_settings_that_change_durin
     assert "beyond the lower end of `perturbation.step_size`" in " ".join(advice.ends(replace(KNOWN, trials=moved), []))
 
 
-def test_after_a_confirmation_the_pareto_front_is_that_of_the_means() -> None:
+def test_after_a_confirmation_the_pareto_front_is_computed_from_the_means() -> None:
     study = facts(30, secondary_objectives=["cost/flops"]).study
     good, worse = candidate(5, SURE), candidate(6, WORSE)  # at the same cost
     known = confirmed(good, worse, study=study)

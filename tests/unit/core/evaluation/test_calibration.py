@@ -41,7 +41,7 @@ def test_temperature_and_calibrated_nll_equal_the_hand_computed_values() -> None
     assert calibrated_metrics(P.log(), Y, temperature)["cnll"] == pytest.approx(0.468717, abs=1e-5)
 
 
-def test_the_temperature_of_a_constant_prediction_has_the_closed_form() -> None:
+def test_the_temperature_of_a_constant_prediction_agrees_with_its_closed_form() -> None:
     # The best constant prediction is the label frequency: sigmoid(logit / tau) = 3/4.
     log_p = log_of(*[[0.9, 0.1]] * 4)
     temperature = fit_temperature(log_p, torch.tensor([0, 0, 0, 1]))

@@ -183,7 +183,7 @@ def test_a_pixel_on_the_border_of_two_squares_is_the_mean_of_both_weighted_by_ar
 # --- errors ---
 
 
-def test_an_unknown_name_is_refused_with_the_closest_match() -> None:
+def test_an_unknown_name_is_refused_and_the_closest_match_is_suggested() -> None:
     with pytest.raises(ConfigError, match=r"gaussian_nose.*did you mean gaussian_noise"):
         corrupt(smooth(1), "gaussian_nose", 1, 0)
 

@@ -91,7 +91,7 @@ def test_certain_and_wrong_predictions_have_the_worst_value_of_every_metric() ->
     assert all_metrics(log_p, torch.tensor([1])) == worst
 
 
-def test_confidence_that_rounds_to_above_one_is_in_the_last_bin() -> None:
+def test_confidence_rounded_to_a_value_above_one_is_in_the_last_bin() -> None:
     log_p = torch.tensor([[1e-15, -40.0]], dtype=torch.float64)
     assert ece(log_p, torch.tensor([0])) == pytest.approx(0, abs=1e-12)
 

@@ -50,7 +50,7 @@ def test_a_warning_names_a_class_without_an_image_in_a_split() -> None:
     ]
 
 
-def test_a_warning_about_classes_missing_from_an_existing_split_suggests_no_larger_size() -> None:
+def test_a_warning_about_classes_missing_from_an_existing_split_does_not_suggest_a_larger_size() -> None:
     own = RawData(POOL, NAMES, test=noise([1, 1], 1), validation=noise([0, 1, 2], 2))
     assert warnings_of(own) == ["data.test: no test image of 2 classes: cat, owl. Add images."]
 
@@ -78,7 +78,7 @@ def test_the_warning_about_one_image_in_two_splits_uses_the_singular() -> None:
     assert warnings_of(source)[0].startswith("data: 1 of 4 test images is also in the training split")
 
 
-def test_duplicates_in_the_pool_may_be_in_two_splits_and_a_warning_states_their_number() -> None:
+def test_duplicates_in_the_pool_can_end_up_in_two_splits_and_a_warning_states_their_number() -> None:
     twice = joined(POOL, POOL)
     data, test = split_source(RawData(twice, NAMES), SplitSizes(train_size=None, val_size=0.25, test_size=0.25))
     train = {image.numpy().tobytes() for image in data.train.images}
@@ -171,7 +171,7 @@ def npz(folder: Path, **arrays: Any) -> RawData:
     ids=["twice", "to bytes", "rounded to bytes", "zero"],
 )
 @pytest.mark.parametrize("name", ["x_train", "x_val", "x_test", "x_unlabeled"])
-def test_arrays_that_were_scaled_twice_are_rejected_by_name(
+def test_arrays_that_were_scaled_twice_are_rejected_and_named_in_the_error(
     tmp_path: Path, scale: Callable[[np.ndarray], np.ndarray], words: str, name: str
 ) -> None:
     arrays = {f"{x}_{part}": IMAGES if x == "x" else LABELS for x in "xy" for part in ("train", "val", "test")}

@@ -317,7 +317,7 @@ def test_teachers_stay_frozen_and_in_evaluation_mode(tmp_path: Path, digits: Dat
     assert not any(p.requires_grad for p in ensemble.parameters())
 
 
-def test_logits_of_selected_teachers_equal_their_slices_of_all_logits(
+def test_logits_of_selected_teachers_equal_the_corresponding_slices_of_all_logits(
     digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     x = digits.validation[slice(0, 5)][0]
