@@ -85,7 +85,7 @@ def test_a_teacher_file_of_this_project_includes_the_normalization(
     assert torch.equal(read(path, digits)(images(digits)), network(images(digits)))
 
 
-def test_weights_files_of_this_project_can_be_used(tmp_path: Path, digits: DataSplits) -> None:
+def test_weights_files_of_this_project_can_be_loaded_as_teachers(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     save_weights(tmp_path / "network.safetensors", network, {"note": "kept"})
     assert torch.equal(read(tmp_path / "network.safetensors", digits)(images(digits)), network(images(digits)))
