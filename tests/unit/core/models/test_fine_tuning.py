@@ -126,7 +126,7 @@ def test_weights_that_are_not_finite_are_refused(trained: nn.Sequential, tmp_pat
 
 
 @pytest.mark.parametrize("student", ["single", "batch_ensemble", "branches"])
-def test_every_kind_of_student_starts_from_the_weights_in_a_file_if_it_is_to_be_trained(
+def test_students_of_every_kind_load_weights_from_a_file_only_if_they_will_be_trained(
     student: str, trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save(trained.state_dict(), tmp_path / "w.pt")
