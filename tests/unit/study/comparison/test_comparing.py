@@ -96,7 +96,9 @@ def test_settings_that_cannot_be_compared_are_refused(names: list[str], words: s
         contenders_of(names, tmp_path)
 
 
-def test_files_with_different_data_require_common_data_settings(where: Path, tmp_path: Path) -> None:
+def test_files_with_different_data_are_refused_unless_common_data_settings_are_given(
+    where: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("preset: labels\ndata: {kind: digits, train_size: 50}\n")
     with pytest.raises(edt.ConfigError, match=r"other.yaml: data must be the same as for .*small.yaml, but differ"):
