@@ -98,7 +98,7 @@ def test_a_classifier_that_does_not_fit_keeps_random_weights_and_causes_a_warnin
     assert all(torch.equal(network[1].state_dict()[name], random[1].state_dict()[name]) for name in CLASSIFIER)
 
 
-def test_a_weights_file_of_another_network_is_refused_and_the_error_states_the_difference(
+def test_a_weights_file_of_a_different_network_is_refused_and_the_error_states_the_difference(
     trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save(trained[1].state_dict(), tmp_path / "w.pt")

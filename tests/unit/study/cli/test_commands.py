@@ -231,7 +231,7 @@ def test_a_student_with_different_settings_is_refused(studies: Path) -> None:
     assert "trained with other settings" in done.err
 
 
-def test_a_student_trained_on_other_images_is_not_evaluated(tmp_path: Path) -> None:
+def test_a_student_trained_on_different_images_is_not_evaluated(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
     for n, pixels in enumerate(images):
         folder = tmp_path / "images" / ("cat" if n % 2 else "dog")
