@@ -27,7 +27,7 @@ COMPONENTS = {"student": "students", "perturbation": "perturbations", "loss": "l
 CLUSTERS = [page(f"guides/{name}") for name in ("ray-cluster", "slurm", "kubernetes", "spot-machines")]
 
 
-def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
+def test_the_readme_is_short_and_begins_with_make_study_and_make_test() -> None:
     lines = README.text.splitlines()
     assert len(lines) <= 250
     assert "\n".join(lines[:40]).index("make study") < "\n".join(lines[:40]).index("make test ")

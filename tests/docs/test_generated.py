@@ -18,7 +18,7 @@ def test_every_setting_has_one_table_row_with_an_anchor(which: str, model: type)
         assert text.count(f"[`{name}`]{{#{settings.anchor(name)}}}") == 1
 
 
-def test_the_row_of_a_setting_shows_the_default_in_its_section() -> None:
+def test_the_row_of_a_setting_shows_the_default_for_its_section() -> None:
     text = settings.markdown("student")
     rates = dict(
         re.findall(r"^\| \[`((?:teachers\.)?training\.optimizer\.lr)`\]\S+ \| `([\d.]+)` \|", text, re.MULTILINE)

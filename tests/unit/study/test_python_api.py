@@ -182,7 +182,7 @@ def test_ctrl_c_before_the_first_trial_leaves_no_study(studies: Path, monkeypatc
     assert not (studies / "none").exists()
 
 
-def test_a_running_study_can_be_read_and_accepts_settings_but_no_second_study_can_be_launched(studies: Path) -> None:
+def test_a_running_study_can_be_read_and_accepts_enqueued_settings_but_not_a_second_launch(studies: Path) -> None:
     known: list[Any] = []
 
     def act() -> None:
@@ -203,7 +203,9 @@ def test_a_stopped_study_ends_in_the_same_state_as_an_interrupted_study(studies:
     assert (results.state, len(results.trials)) == ("interrupted", 1)
 
 
-def test_a_study_name_can_be_used_once_and_a_default_name_is_numbered(done: edt.StudyResults, studies: Path) -> None:
+def test_a_study_name_in_use_is_refused_and_a_default_name_in_use_is_numbered(
+    done: edt.StudyResults, studies: Path
+) -> None:
     with pytest.raises(edt.ConfigError, match=r"name done: .* already exists"):
         launch(studies, "done")
     assert claim(studies, None, "done", print) == "done-2"

@@ -95,7 +95,7 @@ def test_two_processes_cannot_run_the_same_study(copy: Path) -> None:
     assert "another process is running this study" in done.err
 
 
-def test_a_study_is_not_resumed_with_other_images(copy: Path) -> None:
+def test_a_study_is_not_resumed_with_different_images(copy: Path) -> None:
     file = copy / "tiny" / "study.json"
     text = file.read_text()
     file.write_text(json.dumps(json.loads(text) | {"data_hash": "0123456789abcdef"}))

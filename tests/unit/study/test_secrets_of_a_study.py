@@ -134,7 +134,7 @@ def test_a_later_process_reads_credentials_from_its_environment(
         assert whole(uri) == completed
 
 
-def test_credentials_are_percent_encoded_for_every_parser() -> None:
+def test_special_characters_in_credentials_are_percent_encoded() -> None:
     assert whole(public("http://me:a#b/c?d@e%20f%@h:1/x")) == "http://me:a%23b%2Fc%3Fd%40e%20f%25@h:1/x"
 
 

@@ -194,7 +194,7 @@ def test_if_all_images_are_broken_the_output_is_empty(model: Path, tmp_path: Pat
     assert (done.code, json.loads(done.out)) == (1, [])
 
 
-def test_color_images_of_another_size_are_converted_to_the_input_shape_of_the_network(
+def test_color_images_of_a_different_size_are_converted_to_the_input_shape_of_the_network(
     model: Path, tmp_path: Path
 ) -> None:
     Image.new("RGB", (31, 17), (255, 0, 0)).save(tmp_path / "red.png")

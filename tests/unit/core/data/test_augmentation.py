@@ -77,7 +77,7 @@ def test_without_augmentation_the_same_tensor_is_returned_and_no_random_number_i
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=str)
-def test_input_is_neither_modified_nor_shared(piece: StandardAugmentation) -> None:
+def test_the_input_is_not_modified_and_shares_no_memory_with_the_output(piece: StandardAugmentation) -> None:
     images = pictures()
     kept = images.clone()
     piece(images, seeded()).fill_(0)

@@ -126,7 +126,7 @@ def test_missing_files_are_downloaded_from_the_authors_site_on_request(
 
 
 @pytest.mark.parametrize("file", ["data_batch_3", "test_batch", "batches.meta"])
-def test_a_file_with_another_md5_sum_is_rejected_before_it_is_unpickled(
+def test_a_file_with_an_unexpected_md5_sum_is_rejected_before_it_is_unpickled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     folder = write_miniature("CIFAR10", tmp_path, monkeypatch)

@@ -73,6 +73,6 @@ def test_the_input_is_not_modified() -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2), (4, 3), (1, 2)])
-def test_images_with_another_number_of_channels_are_rejected(before: int, after: int) -> None:
+def test_images_with_a_different_number_of_channels_are_rejected(before: int, after: int) -> None:
     with pytest.raises(DataError, match=rf"{before} channels .* {after}"):
         fit_images(split(before, 6, 5), (after, 6, 5))

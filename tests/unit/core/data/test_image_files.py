@@ -93,7 +93,7 @@ def test_a_file_that_is_not_an_image_is_named_in_the_error(tmp_path: Path) -> No
         ImageFile(tmp_path, "one.png").pixels((3, 2, 2))
 
 
-def test_images_in_folders_of_any_depth_are_listed_in_order_of_name(tmp_path: Path) -> None:
+def test_images_in_folders_of_any_depth_are_listed_sorted_by_name(tmp_path: Path) -> None:
     for name in ("b/2.PNG", "b/1.jpg", "a.png", "b/c/3.webp", ".hidden/4.png", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -236,7 +236,7 @@ def test_a_warning_names_subfolders_that_may_be_splits_or_classes(tmp_path: Path
     assert f"the classes are day, night; their subfolders {names} are not distinguished" in str(source.warnings)
 
 
-def test_one_subfolder_in_each_class_causes_no_warning(tmp_path: Path) -> None:
+def test_a_single_subfolder_in_each_class_causes_no_warning(tmp_path: Path) -> None:
     write_folder(tmp_path, {f"train/{a}/images/{n}.png": png(n) for a in ("day", "night") for n in range(2)})
     assert read(tmp_path).warnings == ()
 

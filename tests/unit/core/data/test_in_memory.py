@@ -59,7 +59,7 @@ def test_a_later_change_of_the_array_does_not_change_the_data() -> None:
     assert torch.equal(load_data(data).train.images, before)
 
 
-def test_given_splits_are_used_completely() -> None:
+def test_given_splits_are_used_in_full() -> None:
     parts = {"validation": (GRAY[:7], LABELS[:7]), "test": (GRAY[7:12], LABELS[7:12]), "unlabeled": GRAY[:3]}
     data = Data.from_arrays(GRAY[12:], LABELS[12:], **parts, class_names="abcd")
     splits = load_data(data)

@@ -446,7 +446,7 @@ def unmarked_zip(root: Path, encoding: str) -> Path:
 
 
 @pytest.mark.parametrize("prefix", ["", "pets\\", "C:\\data\\pets\\", "/pets/", "./pets/", "a/b/c/"])
-def test_zip_entries_whose_names_contain_backslashes_drives_or_outer_folders_are_read(
+def test_zip_entries_whose_names_contain_backslashes_drives_or_leading_folders_are_read(
     tmp_path: Path, prefix: str
 ) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
@@ -542,14 +542,16 @@ def test_a_file_that_is_not_a_zip_file_is_rejected_with_the_cause(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["cat", "cat/"])
-def test_a_zip_entry_with_the_name_of_a_folder_is_left_out_with_a_warning(tmp_path: Path, name: str) -> None:
+def test_a_zip_entry_with_content_and_the_name_of_a_folder_is_left_out_with_a_warning(
+    tmp_path: Path, name: str
+) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(name, b"an image, perhaps")
     assert "1 file left out (a file with the same name as a folder): cat" in warnings_of(file)
 
 
-def test_a_zip_entry_of_a_folder_without_a_slash_is_read_as_a_folder(tmp_path: Path) -> None:
+def test_an_empty_zip_entry_with_the_name_of_a_folder_is_read_as_a_folder(tmp_path: Path) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("cat", b"")

@@ -108,7 +108,7 @@ def test_a_warning_names_unused_arrays(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "dev"])
 @pytest.mark.parametrize("unlabeled", ["unlabeled", "unlabelled"])
-def test_splits_in_the_file_are_found_under_their_usual_names_and_used_completely(
+def test_splits_in_the_file_are_found_under_their_usual_names_and_used_in_full(
     tmp_path: Path, x: str, y: str, val: str, unlabeled: str
 ) -> None:
     arrays = {x.format("train"): RGB, y.format("train"): LABELS[:, None]}  # (N,1) as in MedMNIST

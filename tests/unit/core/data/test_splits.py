@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_split() -> None:
     assert numbers_of(first_test) == numbers_of(second_test)
 
 
-def test_another_seed_gives_another_split() -> None:
+def test_different_seeds_give_different_splits() -> None:
     (first, first_test), (second, second_test) = cut(seed=3), cut(seed=4)
     assert numbers_of(first.train) != numbers_of(second.train)
     assert numbers_of(first.validation) != numbers_of(second.validation)
@@ -113,7 +113,7 @@ def test_increasing_the_training_size_does_not_change_validation_and_test_images
     assert numbers_of(first.validation) == numbers_of(second.validation)
 
 
-def test_splits_may_contain_all_images_of_the_pool() -> None:
+def test_splits_may_contain_the_whole_pool_and_leave_no_unlabeled_images() -> None:
     data, _ = cut(train_size=180)
     assert len(data.train) == 180
     assert len(data.unlabeled) == 0
@@ -204,7 +204,7 @@ def test_a_size_that_is_too_large_is_rejected_and_possible_sizes_are_suggested(
         cut(**sizes)
 
 
-def test_the_sizes_suggested_by_an_error_are_possible() -> None:
+def test_the_sizes_suggested_by_an_error_can_be_drawn() -> None:
     assert [len(cut(train_size=size)[0].train) for size in (177, 180, None)] == [177, 180, 180]
     assert len(cut(test_size=294, val_size=3, train_size=3)[1]) == 294
 

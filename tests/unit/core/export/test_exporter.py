@@ -150,7 +150,7 @@ def network(num_classes, shape):
 """
 
 
-def test_a_custom_network_named_in_settings_is_imported_but_one_named_in_a_file_is_not(
+def test_a_custom_network_is_imported_if_settings_name_it_but_not_if_an_exported_file_names_it(
     digits: DataSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_networks.py").write_text(MINE)
@@ -187,7 +187,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("name", ["safetensors", "pt2", "onnx"])
-def test_a_file_with_different_outputs_is_not_written_and_the_error_states_the_difference(
+def test_a_file_whose_outputs_differ_is_not_written_and_the_error_states_the_difference(
     name: str, run: DistillationRun, tmp_path: Path, spoilt: Any
 ) -> None:
     spoilt(name, 0.25)
@@ -226,7 +226,7 @@ def test_an_earlier_export_is_unchanged_if_one_file_is_refused(
 
 
 @pytest.mark.parametrize("left", ["student.safetensors", "config.yaml"])
-def test_an_export_does_not_overwrite_another_student(
+def test_an_export_does_not_overwrite_the_export_of_a_different_student(
     left: str, exported: Path, digits: DataSplits, tmp_path: Path
 ) -> None:
     shutil.copy(exported / left, tmp_path)
@@ -593,7 +593,7 @@ def test_if_the_teachers_are_missing_only_the_student_is_evaluated(studies: Path
     assert "ensemble │" not in done.out
 
 
-def test_a_run_is_opened_without_the_given_ensemble_if_its_teachers_are_different(
+def test_a_run_is_opened_without_the_given_ensemble_if_it_was_trained_with_different_teachers(
     studies: Path, ensemble: TeacherEnsemble
 ) -> None:
     config = load_config(studies / "run" / "config.yaml")

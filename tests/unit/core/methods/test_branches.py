@@ -236,7 +236,7 @@ def test_in_hydra_only_the_classifier_is_separate_in_each_branch(name: str) -> N
 
 
 @pytest.mark.parametrize("model", [WideResNet(depth=10, width=1), ResNet(depth=8, width=4), ResNet(depth=14, width=2)])
-def test_no_residual_block_is_divided_within_its_shortcut(model: Any, digits: DataSplits) -> None:
+def test_no_branch_point_separates_a_residual_block_from_its_shortcut(model: Any, digits: DataSplits) -> None:
     plain = build(model, digits, 0).eval()
     student = Branches(subnetworks=2)(copy.deepcopy(plain)).eval()
     x = digits.train[slice(0, 3)][0]

@@ -76,7 +76,7 @@ def test_adamw_without_decay_of_norms_and_biases_equals_adamw_of_torch_with_two_
     both_step(Training(optimizer=piece).new_optimizer(Single()(mine)), mine, oracle, theirs)
 
 
-def test_factors_decay_as_defined_by_the_student_and_subnetwork_biases_do_not_decay() -> None:
+def test_subnetwork_biases_do_not_decay_and_factors_decay_as_defined_by_the_student() -> None:
     student = BatchEnsemble(subnetworks=2, bias="per_member")(nn.Linear(4, 3))
     layer = student.network
     piece = AdamW(weight_decay=0.5, decay_norms_and_biases=False)

@@ -146,7 +146,7 @@ def _without_student_changes(student: Student, digits: DataSplits) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_weights_the_batchnorm_statistics_and_the_mode_of_the_student_are_unchanged(
+def test_a_perturbation_changes_neither_weights_batchnorm_statistics_nor_mode_of_the_student(
     student: Student, digits: DataSplits, training: bool
 ) -> None:
     _without_student_changes(student.train(training), digits)

@@ -87,7 +87,7 @@ def test_the_linear_schedule_equals_the_published_function_of_the_epoch() -> Non
         assert DIVERSITY.lr_at(epoch - 1, 1) == pytest.approx(0.05 * share, abs=1e-12)
 
 
-def test_the_linear_schedule_by_steps_decays_from_one_half_to_nine_tenths_of_training() -> None:
+def test_with_updates_per_step_the_linear_schedule_decays_from_half_to_nine_tenths_of_training() -> None:
     training = Training(epochs=10, warmup_epochs=0, lr_schedule="linear", min_lr_ratio=0.2, optimizer=Sgd(lr=1.0))
     shares = {0: 1, 49: 1, 50: 1, 60: 0.8, 70: 0.6, 89: 0.22, 90: 0.2, 99: 0.2}
     assert {step: training.lr_at(step, 10) for step in shares} == pytest.approx(shares)

@@ -285,7 +285,9 @@ def test_teachers_with_label_probability_zero_have_equal_weights(teacher_weighti
 
 
 @pytest.mark.parametrize("teacher_weighting", ["probability", "inverse_loss", "others_losses"])
-def test_a_teacher_with_label_probability_zero_has_weight_zero_next_to_another_teacher(teacher_weighting: str) -> None:
+def test_a_teacher_with_label_probability_zero_has_weight_zero_if_another_has_a_positive_one(
+    teacher_weighting: str,
+) -> None:
     teachers = torch.tensor([[[0.0, 0, 0]], [[0.0, -torch.inf, 0]]])
     weights = UniKd(teacher_weighting=teacher_weighting).teacher_weights(teachers, torch.tensor([1]))
     assert_close(weights, torch.tensor([[1.0], [0.0]]), atol=1e-6, rtol=0)

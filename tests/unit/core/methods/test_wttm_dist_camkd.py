@@ -95,7 +95,7 @@ def test_dist_is_zero_if_student_probabilities_are_an_affine_function_of_teacher
     assert_close(loss, hand(0.0), atol=1e-5, rtol=0)
 
 
-def test_dist_within_classes_has_zero_gradient_for_a_single_image() -> None:
+def test_the_within_class_term_of_dist_has_zero_gradient_for_a_single_image() -> None:
     student = STUDENT.clone().requires_grad_()
     Dist(alpha=1.0, between_classes=0.0, within_class=1.0)(student, TEACHERS, NO_LABEL, student).backward()
     assert_close(student.grad, torch.zeros_like(STUDENT))

@@ -98,7 +98,7 @@ def test_a_classifier_that_does_not_fit_keeps_random_weights_and_causes_a_warnin
     assert all(torch.equal(network[1].state_dict()[name], random[1].state_dict()[name]) for name in CLASSIFIER)
 
 
-def test_a_weights_file_of_another_network_is_refused_and_the_error_states_the_difference(
+def test_a_weights_file_of_a_different_network_is_refused_and_the_error_states_the_difference(
     trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save(trained[1].state_dict(), tmp_path / "w.pt")
@@ -126,7 +126,7 @@ def test_weights_that_are_not_finite_are_refused(trained: nn.Sequential, tmp_pat
 
 
 @pytest.mark.parametrize("student", ["single", "batch_ensemble", "branches"])
-def test_every_kind_of_student_starts_from_the_weights_in_a_file_if_it_is_to_be_trained(
+def test_students_of_every_kind_load_weights_from_a_file_only_if_they_will_be_trained(
     student: str, trained: nn.Sequential, tmp_path: Path, digits: DataSplits
 ) -> None:
     torch.save(trained.state_dict(), tmp_path / "w.pt")

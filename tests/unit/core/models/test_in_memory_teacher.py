@@ -61,7 +61,7 @@ def test_the_identity_of_networks_depends_on_their_weights_their_layers_and_thei
     assert network_content(nn.Sequential(one, nn.ReLU())) != network_content(nn.Sequential(one, nn.Sigmoid()))
 
 
-def test_mean_and_std_normalize_the_images_of_the_networks(digits: DataSplits) -> None:
+def test_inputs_of_the_networks_are_normalized_with_mean_and_std(digits: DataSplits) -> None:
     images, _ = digits.train[slice(0, 8)]
     ensemble = TeacherEnsemble([linear(0)], mean=[0.3], std=[0.2])
     assert torch.allclose(ensemble(images)[0], linear(0)((images - 0.3) / 0.2), atol=1e-5)

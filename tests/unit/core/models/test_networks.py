@@ -314,7 +314,7 @@ def test_with_the_original_stem_the_network_equals_the_published_network(name: s
 @needs_torchvision
 @pytest.mark.parametrize("stem", ["small", "original"])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vgg11", "vit_b_16"])
-def test_the_first_convolution_accepts_the_number_of_image_channels(name: str, stem: str) -> None:
+def test_the_first_convolution_has_as_many_input_channels_as_the_images(name: str, stem: str) -> None:
     network = on_meta(Torchvision(name=name, stem=stem), (5, 32, 32))
     first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
     assert first.weight.shape[1] == 5
@@ -475,7 +475,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("content", ["nonsense", "another network", "a tensor", "a part", "a trap"])
-def test_a_file_of_published_weights_with_other_content_is_refused(
+def test_a_published_weights_file_with_unexpected_content_is_refused(
     checkpoints: Path, tmp_path: Path, content: str
 ) -> None:
     file = checkpoints / SHUFFLENET_FILE
@@ -546,7 +546,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("by_both", {}, 40),
     ],
 )
-def test_a_custom_model_receives_its_arguments_and_the_known_values_named_in_its_signature(
+def test_a_custom_model_receives_its_arguments_and_the_data_properties_named_in_its_signature(
     name: str, arguments: dict[str, int], count: int
 ) -> None:
     network = CustomModel(path=f"mine_of_user:{name}", arguments=arguments)(RGB, 10)

@@ -85,7 +85,7 @@ def test_a_teacher_file_of_this_project_includes_the_normalization(
     assert torch.equal(read(path, digits)(images(digits)), network(images(digits)))
 
 
-def test_weights_files_of_this_project_can_be_used(tmp_path: Path, digits: DataSplits) -> None:
+def test_weights_files_of_this_project_can_be_loaded_as_teachers(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     save_weights(tmp_path / "network.safetensors", network, {"note": "kept"})
     assert torch.equal(read(tmp_path / "network.safetensors", digits)(images(digits)), network(images(digits)))
@@ -431,13 +431,13 @@ def test_a_pickled_network_is_refused_with_a_fix(tmp_path: Path, digits: DataSpl
 
 
 @pytest.mark.parametrize("model", [Convnet(width=3, blocks=2), Convnet(width=2, blocks=3), ResNet(depth=8)])
-def test_weights_of_another_architecture_are_refused(model: Any, tmp_path: Path, digits: DataSplits) -> None:
+def test_weights_of_a_different_architecture_are_refused(model: Any, tmp_path: Path, digits: DataSplits) -> None:
     torch.save(original(digits)[1].state_dict(), tmp_path / "weights.pt")
     with pytest.raises(DataError, match=r"weights\.pt: these weights do not fit teachers\.checkpoints\.model"):
         read(tmp_path / "weights.pt", digits, model=model)
 
 
-def test_weights_for_another_number_of_classes_are_refused(tmp_path: Path, digits: DataSplits) -> None:
+def test_weights_for_a_different_number_of_classes_are_refused(tmp_path: Path, digits: DataSplits) -> None:
     state = original(digits)[1].state_dict()
     names = list(state)
     torch.save({name: t[:5] if name in names[-2:] else t for name, t in state.items()}, tmp_path / "weights.pt")

@@ -78,7 +78,7 @@ def test_an_entry_point_can_be_selected_as_a_kind() -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_the_kind_of_a_plugin_piece_is_its_entry_point_name_however_the_piece_is_given() -> None:
+def test_the_kind_of_a_plugin_piece_is_its_entry_point_name_regardless_of_how_it_is_given() -> None:
     from my_losses import Mine
 
     assert Mine().kind == Config(loss=Mine()).loss.kind == "mine"

@@ -126,7 +126,7 @@ def test_paths_do_not_affect_hashes() -> None:
     assert len(set(imported)) == 2  # the import path of a model is not a file path
 
 
-def test_runs_with_the_same_settings_on_other_images_have_separate_folders(tmp_path: Path) -> None:
+def test_runs_with_the_same_settings_on_different_images_have_separate_folders(tmp_path: Path) -> None:
     config = build_config({"data": {"kind": "npz", "path": "/a.npz"}})
     first = default_folder(tmp_path, config)
     assert first == tmp_path / "runs" / config.hash == default_folder(tmp_path, config, "images")

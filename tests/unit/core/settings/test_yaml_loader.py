@@ -131,7 +131,7 @@ def test_a_recursive_alias_is_rejected(text: str) -> None:
         parse_yaml(text, "a.yaml")
 
 
-def test_aliases_that_repeat_millions_of_values_are_rejected() -> None:
+def test_aliases_that_expand_to_millions_of_values_are_rejected() -> None:
     doubled = "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60))
     with pytest.raises(ConfigError, match=r"line 17: must have at most 100,000 values"):
         parse_yaml(f"a0: &a0 [1]\n{doubled}", "a.yaml")
@@ -142,7 +142,7 @@ def test_earlier_merged_mappings_take_precedence_and_explicit_names_override_all
     assert parse_yaml(text, "a.yaml")["c"] == yaml.safe_load(text)["c"] == {"x": 1, "y": 1, "z": 3, "w": 2}
 
 
-def test_an_alias_of_a_repeated_anchor_refers_to_the_last_value(recwarn: pytest.WarningsRecorder) -> None:
+def test_an_alias_refers_to_the_most_recent_definition_of_a_repeated_anchor(recwarn: pytest.WarningsRecorder) -> None:
     assert parse_yaml("a: &x 1\nb: &x 2\nc: *x", "a.yaml")["c"] == 2
     assert not recwarn.list
 

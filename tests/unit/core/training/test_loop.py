@@ -187,21 +187,21 @@ def test_a_missing_checkpoint_is_named_in_the_error(
         distill(tiny_config(), ensemble, digits, resume=tmp_path / "nothing.pt")
 
 
-def test_a_checkpoint_with_other_settings_is_refused(
+def test_a_checkpoint_with_different_settings_is_refused(
     checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match="different settings"):
         distill(tiny_config("training.optimizer.lr=0.2"), ensemble, digits, resume=checkpoint)
 
 
-def test_a_checkpoint_with_another_ensemble_is_refused(checkpoint: Path, digits: DataSplits) -> None:
+def test_a_checkpoint_with_a_different_ensemble_is_refused(checkpoint: Path, digits: DataSplits) -> None:
     other = random_ensemble(digits)
     other.identity = "other"
     with pytest.raises(ConfigError, match="different teachers"):
         distill(tiny_config(), other, digits, resume=checkpoint)
 
 
-def test_a_checkpoint_with_other_data_is_refused(
+def test_a_checkpoint_with_different_data_is_refused(
     checkpoint: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match="different data"):
@@ -531,7 +531,7 @@ def threads_seen() -> Iterator[set[int]]:
     handle.remove()
 
 
-def test_epochs_use_the_configured_number_of_threads_and_restore_that_of_the_caller(
+def test_epochs_run_with_the_configured_number_of_threads_and_restore_the_previous_number(
     ensemble: TeacherEnsemble, digits: DataSplits, threads_seen: set[int]
 ) -> None:
     epochs = distill(tiny_config("training.threads=2", "training.epochs=2"), ensemble, digits)

@@ -42,7 +42,7 @@ def test_random_guesses_are_classified_as_at_chance_in_99_percent_of_cases() -> 
 
 @pytest.mark.parametrize("labels", [LABELS, SKEWED], ids=["balanced", "skewed"])
 @pytest.mark.parametrize("answer", [0, 1, 9])
-def test_a_constant_prediction_is_at_chance_at_any_accuracy(labels: Tensor, answer: int) -> None:
+def test_a_constant_prediction_is_at_chance_regardless_of_its_accuracy(labels: Tensor, answer: int) -> None:
     assert at_chance(predicting([answer] * 300), labels)
 
 
@@ -68,7 +68,7 @@ def test_a_student_at_chance_is_reported_with_its_accuracy() -> None:
     assert not student_warnings({"accuracy": 0.1, "nll": 2.3}, {}, 10)  # a record of an earlier version
 
 
-def test_a_warning_names_the_network_whose_temperature_the_validation_images_do_not_determine() -> None:
+def test_a_warning_names_networks_whose_temperature_cannot_be_determined_on_validation_images() -> None:
     sound, open_ = {"accuracy": 0.9, "temperature_identified": 1.0}, {"accuracy": 0.9, "temperature_identified": 0.0}
     nothing: dict[str, float] = {}
     assert not student_warnings({"accuracy": 0.9}, nothing, 10)
@@ -89,7 +89,7 @@ def members(*rows: tuple[float, float, float]) -> dict[str, Any]:
     return {"members": [{"accuracy": a, "nll": n, "at_chance": c} for a, n, c in rows]}
 
 
-def test_warnings_name_teachers_at_chance_and_overconfident_teachers_by_their_numbers() -> None:
+def test_warnings_identify_teachers_at_chance_and_overconfident_teachers_by_number() -> None:
     good, guessing, misleading = (0.9, 0.4, 0.0), (0.1, 2.4, 1.0), (0.5, 3.1, 0.0)
     assert not teacher_warnings(members(good, good), 10)
     (one,) = teacher_warnings(members(good, guessing), 10)
@@ -178,7 +178,7 @@ def test_a_teacher_that_ends_in_a_sigmoid_causes_a_warning(digits: DataSplits) -
     assert "outputs of mine.pt are all from 0 to 1, as after a sigmoid" in said
 
 
-def test_the_error_names_a_teacher_with_nan_logits_for_one_image_and_not_the_learning_rate(
+def test_the_error_about_nan_logits_of_one_image_names_the_teacher_and_not_the_learning_rate(
     digits: DataSplits,
 ) -> None:
     config = tiny_config("training.epochs=1", "data.train_size=40")

@@ -71,7 +71,7 @@ def test_a_teacher_has_the_weights_recorded_for_its_recipe_version(tmp_path: Pat
         assert now["weights"] == stored["weights"], REMEDY
 
 
-def test_another_recipe_version_gives_different_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_different_recipe_versions_give_different_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config("kd", SETTINGS)
     data = load_data(config.data)
     before = teacher_hash(config, 0, data)

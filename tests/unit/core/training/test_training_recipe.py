@@ -59,7 +59,7 @@ def test_balanced_class_weights_are_inversely_proportional_to_the_number_of_imag
 
 
 @pytest.mark.parametrize("name", ["training", "teachers.training"])
-def test_class_weights_for_another_number_of_classes_are_refused_and_the_error_names_the_setting(
+def test_class_weights_for_a_different_number_of_classes_cause_an_error_that_names_the_setting(
     name: str, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match=rf"^{name}.class_weights: must have one number for each of the 10 classes"):

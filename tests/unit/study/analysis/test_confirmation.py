@@ -130,7 +130,7 @@ def test_a_confirmation_ends_once_only_baselines_are_left() -> None:
     assert said == "no searched settings beat kd as published over 3 seeds"
 
 
-def test_a_stage_is_evaluated_once_all_its_replicates_have_ended_in_any_order() -> None:
+def test_a_stage_is_evaluated_once_all_its_replicates_have_ended_regardless_of_their_order() -> None:
     own, every = study(best=2), run(CLEAR, study(best=2), TRIALS)
     done = [r for c in every.candidates for r in c.replicates]
     for left_out in done:
@@ -234,7 +234,7 @@ def test_the_verdict_states_which_candidate_is_better(mine: list[float], theirs:
     assert verdict(order, own).sentence.startswith(says)
 
 
-def test_without_searched_settings_the_verdict_states_no_comparison() -> None:
+def test_without_searched_settings_the_verdict_contains_no_comparison() -> None:
     own = study(best=9, seeds=2)
     order = candidates(replicates({1: [0.1, 0.2], 2: [0.3, 0.3]}), own, SEARCHED[:2])
     sentence = "baseline kd is the best of 2 candidates; no searched settings were confirmed"
@@ -327,7 +327,7 @@ def test_equal_candidates_with_skewed_noise_are_called_better_in_at_most_5_perce
 
 @pytest.mark.slow
 @pytest.mark.parametrize("effects", [(2.0, 0.0, 0.0), (2.0, 2.0, 2.0)])
-def test_two_standard_deviations_are_found_with_a_power_of_77_percent_at_the_cost_of_five_seeds(
+def test_the_power_for_two_standard_deviations_is_77_percent_at_a_cost_of_five_seeds(
     effects: tuple[float, ...],
 ) -> None:
     false, power, _, cost = Race((0.0,), effects, 6).report(np.random.default_rng(7), normal, 100)

@@ -17,7 +17,7 @@ def known() -> StudyResults:
     return replace(made, times={trial.number: TrialTimes(1e9, 1e9 + trial.number) for trial in made.trials})
 
 
-def test_the_trials_dataframe_has_the_columns_of_optuna(known: StudyResults) -> None:
+def test_the_trials_dataframe_has_the_same_columns_as_that_of_optuna(known: StudyResults) -> None:
     frame = known.trials_dataframe()
     assert list(frame["number"]) == [trial.number for trial in known.trials]
     assert {"state", "value", "datetime_start", "datetime_complete", "duration"} <= set(frame.columns)

@@ -56,7 +56,7 @@ def test_the_variance_share_of_an_interaction_is_assigned_to_no_setting() -> Non
     assert sum(knob.share for knob in found) < 0.5
 
 
-def test_importance_on_a_logarithmic_axis_depends_on_the_order_of_magnitude() -> None:
+def test_importance_of_a_log_scaled_setting_depends_on_the_order_of_magnitude() -> None:
     axis = {"log_uniform": [1e-6, 1.0]}
     chance = np.random.default_rng(0)
     powers = chance.uniform(-6, 0, size=(80, 2))

@@ -27,7 +27,7 @@ def test_tau_is_one_for_equal_and_minus_one_for_reversed_rankings() -> None:
     assert foresight(trials([8, 7, 6, 5], [1, 2, 3, 4]), study())[0].tau == pytest.approx(-1)
 
 
-def test_tau_is_the_share_of_concordant_minus_discordant_pairs() -> None:
+def test_tau_is_the_share_of_concordant_pairs_minus_that_of_discordant_pairs() -> None:
     then, final = [3.0, 1.0, 2.0, 5.0, 4.0], [1.0, 2.0, 3.0, 4.0, 5.0]
     signs = [1 if (then[i] < then[j]) == (final[i] < final[j]) else -1 for i, j in combinations(range(5), 2)]
     found = foresight(trials(then, final), study())[0]

@@ -32,7 +32,7 @@ def by_enumeration(differences: tuple[float, ...], level: float) -> int | None:
     return None
 
 
-def test_a_decision_agrees_with_the_enumeration_of_all_signs() -> None:
+def test_a_decision_agrees_with_the_enumeration_of_all_sign_patterns() -> None:
     random = np.random.default_rng(1)
     for signs in random.choice([-1, 1], (25, 8), p=[0.2, 0.8]):
         own = tuple(float(s * d) for s, d in zip(signs, APART, strict=True))
@@ -50,9 +50,7 @@ def test_over_all_sign_patterns_the_share_of_decisions_is_at_most_the_spent_leve
 
 
 @pytest.mark.parametrize(("level", "pairs"), [(0.05, 5), (0.025, 6), (0.05 / 3, 7)])
-def test_equal_signs_give_a_decision_once_the_probability_of_one_pattern_is_at_most_the_level(
-    level: float, pairs: int
-) -> None:
+def test_equal_signs_give_a_decision_once_their_probability_is_at_most_the_level(level: float, pairs: int) -> None:
     # By hand: 2^-5 = .0313 <= .05 (5/20)^(1/3) = .0315; 2^-6 = .0156 <= .0167; 2^-7 = .0078 <= .0117.
     assert fewest_pairs(level) == pairs
     assert crossing([0.1] * 8, level) == pairs

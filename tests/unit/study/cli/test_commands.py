@@ -207,7 +207,7 @@ def test_a_damaged_checkpoint_is_refused(studies: Path, tmp_path: Path) -> None:
     assert "damaged" in done.err
 
 
-def test_a_checkpoint_with_other_settings_is_refused(studies: Path) -> None:
+def test_a_checkpoint_with_different_settings_is_refused(studies: Path) -> None:
     other = call(
         "ensdistill",
         "distill",
@@ -224,14 +224,14 @@ def test_a_checkpoint_with_other_settings_is_refused(studies: Path) -> None:
     assert "made with different settings" in other.err
 
 
-def test_a_student_with_other_settings_is_refused(studies: Path) -> None:
+def test_a_student_with_different_settings_is_refused(studies: Path) -> None:
     student = studies / "run" / "student.safetensors"
     done = call("ensdistill", "evaluate", "kd", *SMALL, "--set", "seed=5", "--student", student)
     assert done.code == 2
     assert "trained with other settings" in done.err
 
 
-def test_a_student_trained_on_other_images_is_not_evaluated(tmp_path: Path) -> None:
+def test_a_student_trained_on_different_images_is_not_evaluated(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
     for n, pixels in enumerate(images):
         folder = tmp_path / "images" / ("cat" if n % 2 else "dog")

@@ -75,7 +75,7 @@ def test_presets_are_compared_using_the_recipe_of_the_cluttered_digits_search_sp
             assert one.config.hash == published.baseline_config(one.name).hash
 
 
-def test_a_study_name_selects_its_best_trial_and_a_number_selects_a_trial(tiny: TinyStudy) -> None:
+def test_a_study_name_selects_its_best_trial_and_a_study_name_with_a_number_selects_that_trial(tiny: TinyStudy) -> None:
     facts = edt.load_results(tiny.home)
     best, third, preset = contenders_of(["tiny", "tiny:3", "labels"], tiny.studies)
     assert best.config.hash == facts.best_config.model_copy(update={"seed": 0}).hash
@@ -96,7 +96,9 @@ def test_settings_that_cannot_be_compared_are_refused(names: list[str], words: s
         contenders_of(names, tmp_path)
 
 
-def test_files_with_different_data_require_common_data_settings(where: Path, tmp_path: Path) -> None:
+def test_files_with_different_data_are_refused_unless_common_data_settings_are_given(
+    where: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("preset: labels\ndata: {kind: digits, train_size: 50}\n")
     with pytest.raises(edt.ConfigError, match=r"other.yaml: data must be the same as for .*small.yaml, but differ"):

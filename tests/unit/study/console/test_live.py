@@ -87,7 +87,7 @@ def format_value(what: StudySnapshot, width: int = 80) -> list[str]:
 # --- pace and remaining time -----------------------------------------------------------------------------------------
 
 
-def test_the_pace_is_measured_over_five_minutes_or_the_last_ten_events() -> None:
+def test_the_pace_is_measured_over_the_longer_of_five_minutes_and_the_last_ten_events() -> None:
     often, seldom = Throughput(), Throughput()
     for second in range(10_000):
         often.happens(second if second < 5000 else 5000 + (second - 5000) / 4)
@@ -335,7 +335,7 @@ def test_while_teachers_are_trained_again_no_trial_is_shown_as_running(written: 
     assert now.trials[0].state == "interrupted"
 
 
-def test_the_pace_of_parallel_trials_is_unknown_until_each_has_a_few_epochs(written: Written) -> None:
+def test_the_pace_of_parallel_trials_is_unknown_until_each_has_reported_a_few_epochs(written: Written) -> None:
     outside = StudyFollower(written.folder, "")
     with written.folder.held():
         written.write(*(started(n) for n in range(2, 17)), after=0)

@@ -39,7 +39,7 @@ def lines_of(table: Table) -> list[str]:
 TRIALS = [trial(1, 0.9, baseline="kd", sampled={}), *(trial(n, n / 10) for n in range(2, 9))]
 
 
-def test_the_leaderboard_shows_five_trials_every_baseline_and_the_teachers() -> None:
+def test_the_leaderboard_shows_the_five_best_trials_all_baselines_and_the_teachers() -> None:
     lines = lines_of(leaderboard_table(study(), TRIALS, TEACHERS))
     firsts = [line.split()[:2] for line in lines if line.strip() and line[:4].strip().isdecimal()]
     assert firsts == [["1", "002"], ["2", "003"], ["3", "004"], ["4", "005"], ["5", "006"], ["8", "baseline"]]
@@ -70,7 +70,7 @@ def test_every_objective_and_constraint_is_shown_and_no_metric_is_shown_twice() 
     assert shown_metrics(own, 1) == ["val/ece", "cost/flops", "val/nll"]
 
 
-def test_the_line_of_a_stage_lists_means_from_best_to_worst_dropped_candidates_and_the_decision() -> None:
+def test_the_line_of_a_stage_lists_ordered_means_then_dropped_candidates_and_then_the_decision() -> None:
     kd = Candidate(trial(1, 0.3, baseline="kd"), [trial(9, 0.3, seed=1), trial(10, 0.5, seed=2)])
     best = Candidate(trial(2, 0.3), [trial(11, 0.1, seed=1), trial(12, 0.2, seed=2)])
     out = Candidate(trial(3, 0.3), [trial(13, 0.6, seed=1)], dropped_for=2)

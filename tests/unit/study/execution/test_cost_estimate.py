@@ -96,7 +96,7 @@ def test_disabled_phases_add_no_cost(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_the_cost_of_trial_kinds_that_were_not_timed_is_estimated_from_the_mean_duration(
+def test_the_cost_of_untimed_trial_kinds_is_estimated_from_the_mean_of_the_timed_kinds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate, "PATIENCE", 0.0)

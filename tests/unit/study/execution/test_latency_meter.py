@@ -88,7 +88,7 @@ def test_the_latency_of_each_architecture_is_measured_once_over_all_sessions(
     assert all(photo == bare + 0.5 for bare, photo in with_resize), "both of one measurement"
 
 
-def test_on_another_machine_latency_is_measured_again_only_for_new_trials(
+def test_on_another_machine_latency_is_measured_only_for_new_trials(
     tmp_path: Path, timed: list[int], data: DataSplits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {t.number: t.last[LATENCY] for t in session(tmp_path, 3, data).primary_trials}

@@ -128,7 +128,7 @@ def test_a_machine_without_the_store_builds_the_store(stored: SharedData, tmp_pa
     assert any((tmp_path / "datasets").glob("*/images.npy"))
 
 
-def test_a_machine_with_other_images_is_refused(stored: SharedData, tmp_path: Path) -> None:
+def test_a_machine_with_different_images_is_refused(stored: SharedData, tmp_path: Path) -> None:
     packed = pickle.dumps(stored)
     shutil.rmtree(tmp_path / "datasets")
     (tmp_path / "images/cat/0.png").unlink()

@@ -12,7 +12,7 @@ EPOCHS = st.lists(st.dictionaries(st.sampled_from(["epoch", "val/nll", "cost/lat
 
 
 @given(EPOCHS, st.integers(-8, 8), st.integers(-8, 8))
-def test_it_has_the_rows_of_the_list(rows: list[dict[str, float]], start: int, stop: int) -> None:
+def test_epoch_metrics_equal_the_list_of_their_rows(rows: list[dict[str, float]], start: int, stop: int) -> None:
     compact = EpochMetrics(rows)
     assert compact == rows
     assert list(compact) == rows
@@ -26,7 +26,7 @@ def test_it_has_the_rows_of_the_list(rows: list[dict[str, float]], start: int, s
     assert compact == rows[-1:]
 
 
-def test_an_epoch_requires_less_than_a_fifth_of_a_dictionary() -> None:
+def test_epoch_metrics_require_less_than_a_fifth_of_the_memory_of_dictionaries() -> None:
     def rows() -> list[dict[str, float]]:
         return [{f"val/{name}": epoch + name / 7 for name in range(22)} for epoch in range(2000)]
 

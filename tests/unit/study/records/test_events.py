@@ -101,7 +101,7 @@ def test_the_first_line_of_the_log_states_the_format_and_is_written_once(tmp_pat
     ],
     ids=str,
 )
-def test_a_log_in_another_format_is_refused_with_a_one_line_error(first: Any, reason: str, tmp_path: Path) -> None:
+def test_a_log_in_a_different_format_is_refused_with_a_one_line_error(first: Any, reason: str, tmp_path: Path) -> None:
     file = written(tmp_path / "s", first, {"event": "session_started", "at": 0.0})
     study = StudyConfig.model_validate({"search": {"seed": {"choice": [1, 2]}}})
     folder = StudyDirectory(tmp_path / "s")

@@ -173,7 +173,7 @@ def test_the_command_printed_by_fsck_recovers_the_records_before_the_damage(stud
     assert fsck(study).code == 0
 
 
-def test_fsck_prints_one_json_object_about_a_recovery(study: StudyDirectory) -> None:
+def test_fsck_reports_a_recovery_as_one_json_object(study: StudyDirectory) -> None:
     damage(study, 3)
     row = json.loads(fsck(study, "--to", "1", "--json").out)
     assert row == {"file": str(study.journal), "last": 1, "copy": f"{study.journal}.before-recovery-1"}

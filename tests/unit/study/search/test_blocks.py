@@ -52,12 +52,12 @@ def test_every_value_of_a_hyperparameter_is_displayed_in_a_short_form(value: Any
     assert short_value(value) == text
 
 
-def test_a_setting_has_a_short_name() -> None:
+def test_the_short_name_of_a_setting_is_the_last_part_of_its_name_other_than_kind() -> None:
     names = ("model", "loss.alpha", "averaging.kind", "kind", "student.layers.kind")
     assert [short_name(name) for name in names] == ["model", "alpha", "averaging", "kind", "layers"]
 
 
-def test_trial_names_axis_ticks_and_the_leaderboard_contain_the_short_form_of_a_value() -> None:
+def test_the_short_form_of_a_value_appears_in_trial_names_axis_ticks_and_the_leaderboard() -> None:
     study, trial = study_of("model"), trial_of(1, model=MODELS[1])
     assert trial.name == "001 model=resnet(depth=8)"
     assert setting_ticks(study.search["model"])[1] == ["convnet", "resnet(depth=8)", "resnet(depth=14)"]

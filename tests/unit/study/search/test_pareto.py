@@ -102,7 +102,7 @@ def test_an_empty_set_of_points_has_no_front() -> None:
 # Selection of diverse points
 
 
-def test_diverse_points_are_the_best_of_the_first_objective_the_other_end_and_then_points_between() -> None:
+def test_diverse_points_begin_with_both_ends_of_the_front_followed_by_points_between_them() -> None:
     line = [[0.55, 45], [0.0, 100], [0.1, 90], [1.0, 0], [1.0, 50]]  # the last point is dominated
     assert [select_diverse(line, k) for k in (0, 1, 2, 3, 9)] == [[], [1], [1, 3], [1, 3, 0], [1, 3, 0, 2]]
 

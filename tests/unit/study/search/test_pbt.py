@@ -87,7 +87,7 @@ def test_no_trial_starts_from_an_infeasible_trial_if_a_feasible_one_exists() -> 
     assert branch["parent"] == 3
 
 
-def test_a_perturbed_setting_stays_in_its_range_and_starts_from_its_current_value() -> None:
+def test_a_setting_is_perturbed_from_its_current_value_and_stays_in_its_range() -> None:
     of, seen = study(), set()
     for seed in range(200):
         pbt = Pbt(population=6, interval_epochs=3, resample=0.0, factor=1.25, seed=seed)

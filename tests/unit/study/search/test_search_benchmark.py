@@ -32,7 +32,7 @@ ROWS = [
         ({"lr": 0.1, "kind": "ema", "decay": 0.4}, (), 1),  # 0.5; row 2: 0.5 + 0.3
     ],
 )
-def test_the_nearest_unused_row_is_the_one_determined_by_hand(
+def test_the_nearest_unused_row_equals_the_row_determined_by_hand(
     suggested: dict[str, float], used: tuple[int, ...], expected: int
 ) -> None:
     assert RowPoints(AXES, ROWS).nearest(suggested, used) == expected
@@ -55,7 +55,7 @@ def test_the_outcome_of_a_search_equals_the_outcome_computed_by_hand() -> None:
     assert outcome.false_winner == 1.0
 
 
-def test_for_a_search_that_misses_the_target_all_epochs_are_counted() -> None:
+def test_a_search_that_misses_the_target_counts_with_its_whole_epoch_budget() -> None:
     table = table_of([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
     best = min(row for _, row in random_search(table, 0, 2))
     outcome = judge([(2, 2), (40, best)], table, seed=0, trials=2)  # reached only after the budget of 4 epochs

@@ -57,7 +57,7 @@ def test_names_in_a_study_file_may_be_dotted_like_the_names_in_overrides(tmp_pat
     assert list(study.search) == ["training.optimizer.lr", "seed"]
 
 
-def test_hyperparameter_names_may_be_nested_and_partially_overridden(tmp_path: Path) -> None:
+def test_hyperparameter_names_may_be_nested_and_single_hyperparameters_can_be_overridden(tmp_path: Path) -> None:
     file = tmp_path / "nested.yaml"
     file.write_text(
         "search:\n"

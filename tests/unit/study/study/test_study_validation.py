@@ -788,7 +788,7 @@ def test_a_searcher_that_ignores_the_constraints_causes_a_warning(kind: str, war
 
 
 @pytest.mark.parametrize("where", ["objective", "secondary_objectives", "constraints"])
-def test_a_metric_that_requires_more_classes_is_refused_before_any_training(where: str) -> None:
+def test_a_metric_that_requires_more_classes_than_the_data_have_is_refused_before_training(where: str) -> None:
     name = "val/top5_accuracy"
     given = {"objective": name, "secondary_objectives": [name], "constraints": {name: {"at_least": 0.5}}}[where]
     study = StudyConfig.model_validate({"search": {"seed": {"choice": [1]}}, where: given})
