@@ -6,7 +6,7 @@ Hypothesis draws the order of steps, and shortens an order that fails. Trials ar
 The following must hold after each step:
 
 - the log starts with its earlier content, and its events are possible: numbers and epochs have no gaps, nothing follows
-  the end of a trial, running trials do not exceed the slots, and searched trials do not exceed the budget;
+  the end of a trial, running trials do not exceed the slots, and search trials do not exceed the budget;
 - the records of the running session equal those computed from the log.
 
 Finally, the study runs until it has finished. The search must then have all its trials, every accepted request must

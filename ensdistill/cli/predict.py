@@ -55,8 +55,8 @@ def classify(
     """
     if classifier.shape[0] not in MODES:
         raise DataError(
-            f"{classifier.path}: must have images of 1 or 3 channels, as in image files, got {classifier.shape[0]}; "
-            "call the classifier from Python"
+            f"{classifier.path}: takes images with {classifier.shape[0]} channels, but image files have 1 or 3; "
+            "call the classifier from Python instead"
         )
     files, size = iter(files), max(1, min(BATCH, VALUES // math.prod(classifier.shape)))
     while batch := list(islice(files, size)):

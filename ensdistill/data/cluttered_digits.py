@@ -39,7 +39,7 @@ class ClutteredDigits(SplitSizes, DataSource):
     seed: int = setting(0, "Seed of the images and of the split of the original digits.", ge=0, le=2**32 - 1)
     size: int = setting(16, "Height and width of an image in pixels.", ge=12, le=256)
     clutter: int = setting(2, "Number of fragments of other digits in each image.", ge=0, le=1000)
-    noise: float = setting(0.05, "Standard deviation of the Gaussian noise; white is 1.", ge=0, le=1)
+    noise: float = setting(0.05, "Standard deviation of the Gaussian noise; black is 0, white is 1.", ge=0, le=1)
     train_size: int = setting(1000, "Number of labeled training images.", ge=10, le=10_000_000)
     val_size: int = setting(1000, "Number of validation images.", ge=10, le=10_000_000)
     test_size: int = setting(4000, "Number of test images.", ge=10, le=10_000_000)

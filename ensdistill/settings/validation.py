@@ -188,7 +188,7 @@ def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails
 def _unknown(
     model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str], own: Iterable[type[Piece]]
 ) -> ConfigIssue:
-    """Returns the issue for an unknown setting; states the kinds or the section that accept it, or a similar name."""
+    """Returns the issue for an unknown setting, with the kinds or the section that has it, or with a similar name."""
     table = list(settings_table(model, own=list(own)))
     known = list(holder.model_fields) if holder else []
     rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")

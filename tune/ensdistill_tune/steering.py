@@ -21,7 +21,7 @@ Answer = Literal["accepted", "waiting"]
 
 
 def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WAIT_SECONDS) -> Answer:
-    """Enqueues settings for the next searched trial of a study. The trial counts towards the budget.
+    """Enqueues settings for the next search trial of a study. The trial counts towards the budget.
 
     If the study is not running, the request stays pending until the next session. If the budget allows no further
     trial, that session refuses the request and prints a message.

@@ -1,6 +1,6 @@
 """A synthetic study whose trials follow known rules, so that statements of a report about it can be checked.
 
-The final NLL of a searched trial depends, in order of strength (see `planted`), on the step size (best at 0.02), on
+The final NLL of a search trial depends, in order of strength (see `planted`), on the step size (best at 0.02), on
 whether weights are averaged, and on the temperature. The number of subnetworks and the decay and start of the average
 have no effect.
 """
@@ -59,10 +59,10 @@ def planted(sampled: dict[str, Any], chance: np.random.Generator, noise: float =
 def facts(
     trials: int = 60, *, seed: int = 0, noise: float = 0.01, seeds: int = 5, costs: bool = False, **more: Any
 ) -> StudyResults:
-    """Returns the results of a finished study with the given number of searched trials.
+    """Returns the results of a finished study with the given number of search trials.
 
     Args:
-        trials: Number of searched trials.
+        trials: Number of search trials.
         seed: Seed of all random numbers.
         noise: Standard deviation of the noise in the final NLL.
         seeds: Number of confirmation seeds; 0 for no confirmation.

@@ -91,7 +91,7 @@ def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None
     if len(study.search) == 1:
         return "only one setting was searched; importance compares at least two"
     if len(own) < FEWEST:
-        few = f"{counted(len(own), 'searched trial')} {verb(len(own))} too few"
+        few = f"{counted(len(own), 'search trial')} {verb(len(own))} too few"
         return f"{few} to detect an effect ({FEWEST} are required)"
     if np.ptp(merits(own, study)) == 0:
         return "all trials have the same result"
@@ -109,7 +109,7 @@ def merits(trials: Sequence[TrialRecord], study: StudyConfig) -> Array:
 
 
 def _over(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Returns the searched trials that have ended."""
+    """Returns the search trials that have ended."""
     return [trial for trial in trials if trial.kind == "search" and trial.state in ("finished", "pruned", "failed")]
 
 

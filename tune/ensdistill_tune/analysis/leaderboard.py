@@ -60,7 +60,7 @@ def leaderboard_csv(
 
     Args:
         study: The settings.
-        trials: Baselines and searched trials.
+        trials: Baselines and search trials.
         teachers: Metrics of the ensemble and of a single teacher, keyed by label.
     """
     order = study.rank(trials)

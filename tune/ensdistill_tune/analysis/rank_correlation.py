@@ -47,7 +47,7 @@ def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCor
     The result is deterministic.
 
     Args:
-        trials: Trials of the study; only completed searched trials are used (see `SELECTED`).
+        trials: Trials of the study; only completed search trials are used (see `SELECTED`).
         study: The settings.
 
     Returns:

@@ -19,7 +19,7 @@ class Candidate:
     """One trial and its replicates.
 
     Attributes:
-        trial: A searched trial or a baseline.
+        trial: A search trial or a baseline.
         replicates: Trials with the same settings and fresh seeds, in the order of the seeds.
         dropped_for: Number of the trial that was clearly ahead when the candidate was dropped; None if the candidate
             was not dropped.
@@ -62,9 +62,9 @@ class Candidate:
 
 
 def choose_candidates(trials: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
-    """Returns the trials to confirm: the top searched trials, best first, then every completed baseline.
+    """Returns the trials to confirm: the top search trials, best first, then every completed baseline.
 
-    Searched trials that break a constraint are included only if all searched trials break one.
+    Search trials that break a constraint are included only if all search trials break one.
 
     Args:
         trials: Trials of the search and baselines.

@@ -46,7 +46,7 @@ class StudyResults:
         name: Name of the study.
         study: Settings of the study.
         summary: The content of study.json.
-        trials: Baselines and searched trials, ordered by number.
+        trials: Baselines and search trials, ordered by number.
         replicates: Trials of the confirmation, ordered by number.
         confirmed: Candidates of the confirmation, best mean first; empty before the confirmation has completed.
         stages: Stages of the completed confirmation.
@@ -125,7 +125,7 @@ class StudyResults:
         return verdict(self.confirmed, self.study) if self.confirmed else None
 
     def trials_dataframe(self) -> pd.DataFrame:
-        """Returns a DataFrame with one row for each baseline and searched trial, ordered by number.
+        """Returns a DataFrame with one row for each baseline and search trial, ordered by number.
 
         The following columns are named as in Optuna: `number`, `state`, `value` (`values_<metric>` with several
         objectives; NaN unless the trial completed), `datetime_start`, `datetime_complete`, `duration`,
@@ -155,7 +155,7 @@ class StudyResults:
         return replicates_dataframe(self.study, self.replicates, self.times)
 
     def to_optuna(self, storage: str | None = None) -> optuna.Study:
-        """Returns the searched trials as an Optuna study, for use with `optuna.visualization` or Optuna's dashboard.
+        """Returns the search trials as an Optuna study, for use with `optuna.visualization` or Optuna's dashboard.
 
         The user attribute `trial` is the trial number in this study. The values of the baselines are attributes of the
         Optuna study, because the settings of a baseline are not a point in the search space.
@@ -231,12 +231,12 @@ class StudyResults:
 
     @property
     def search_trials(self) -> list[TrialRecord]:
-        """Searched trials, without the baselines, ordered by number."""
+        """Search trials, without the baselines, ordered by number."""
         return of_kind(self.trials, "search")
 
     @property
     def search_order(self) -> list[TrialRecord]:
-        """Completed searched trials, without the baselines, best first."""
+        """Completed search trials, without the baselines, best first."""
         return of_kind(self.order, "search")
 
     @property

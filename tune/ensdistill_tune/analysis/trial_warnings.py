@@ -84,7 +84,7 @@ def _worse_than_one_teacher(
 def _standing(study: StudyConfig, trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[Metrics]]:
     """Returns the confirmed trials, best first, and the validation metrics of the best one, one row per seed.
 
-    Without a confirmation, the trials are all completed baselines and searched trials.
+    Without a confirmation, the trials are all completed baselines and search trials.
     """
     own, replicates = of_kind(trials, *PRIMARY), of_kind(trials, "replicate")
     confirmed = confirmation_of(own, replicates, study).candidates if replicates else ()
@@ -107,7 +107,7 @@ def trial_warnings(
 
     Args:
         study: The settings.
-        trials: All trials so far: baselines, searched trials and replicates.
+        trials: All trials so far: baselines, search trials and replicates.
         best: The trial whose student is exported; None if no trial has completed.
         teachers: Metrics of the ensemble, as returned by `Evaluator.teachers`.
         classes: Number of classes.

@@ -70,7 +70,7 @@ def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
 
 
 def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
-    """Yields one line each for the best searched trial, best baseline and confirmed winner; the best one is bold."""
+    """Yields one line each for the best search trial, best baseline and confirmed winner; the best one is bold."""
     objective = now.study.objective
     order = now.study.rank(now.primary_trials)
     firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}

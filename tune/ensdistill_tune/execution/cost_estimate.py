@@ -30,7 +30,7 @@ from ensdistill_tune.study.validation import class_issues
 
 ENOUGH = 0.2  # minimum training time in seconds from which the duration of an epoch is extrapolated
 PATIENCE = 10.0  # seconds after which no further kind of trial is timed
-DRAWS = 8  # number of random trials that represent all searched trials
+DRAWS = 8  # number of random trials that represent all search trials
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,18 @@ class CostEstimate:
     Durations are training times in seconds, added up as if the networks were trained one after the other.
 
     Attributes:
-        epoch: Duration of an epoch of a searched trial, averaged over random trials.
+        epoch: Duration of an epoch of a search trial, averaged over random trials.
         shortest_epoch: Shortest epoch duration of the timed trials, including baselines.
         longest_epoch: Longest epoch duration of the timed trials, including baselines.
         kinds: Number of kinds of trials; trials of one kind have the same epoch duration.
         kinds_timed: Number of kinds that were timed; the others are assumed to have the mean duration.
         teachers: Training time of the teachers that are not in the store yet.
         teachers_there: Number of teachers of this study that are already in the store.
-        search: Training time of all searched trials and baselines.
+        search: Training time of all search trials and baselines.
         confirmation: Training time of all replicates.
         side_by_side: Number of trials that this machine can run in parallel.
-        search_cpu_hours: CPU hours of searched trials and baselines.
-        search_gpu_hours: GPU hours of searched trials and baselines.
+        search_cpu_hours: CPU hours of search trials and baselines.
+        search_gpu_hours: GPU hours of search trials and baselines.
         confirmation_cpu_hours: CPU hours of the replicates.
         confirmation_gpu_hours: GPU hours of the replicates.
         disk: Disk space that the study needs.
@@ -315,7 +315,7 @@ def _hours_in_words(study: StudyConfig, cost: CostEstimate) -> Iterator[str]:
     yield f"resource hours (wall time x resources, without teachers): search about {search}{more}"
     for name, hours in (("cpu_hours", study.budget.cpu_hours), ("gpu_hours", study.budget.gpu_hours)):
         if hours is not None:
-            yield f"budget.{name}: no searched trial starts after {hours:g} hours; hours of baselines are included"
+            yield f"budget.{name}: the search starts no trial after {hours:g} hours, including those of baselines"
 
 
 def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:

@@ -249,7 +249,7 @@ class TrialPlanner:
             shutil.rmtree(self.progress.folder.trial(number), ignore_errors=True)
 
     def _keep_best_students(self) -> None:
-        """Deletes students of searched trials that are neither among the best `num_to_keep` nor on the Pareto front.
+        """Deletes students of search trials that are neither among the best `num_to_keep` nor on the Pareto front.
 
         A deleted student cannot be restored, so only trials that still have a student are compared.
         """
@@ -270,7 +270,7 @@ class TrialPlanner:
         self._left.append(self.progress.trials[number])
 
     def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
-        """Passes a report to the stopping rule, which compares searched trials only and never stops other trials."""
+        """Passes a report to the stopping rule, which compares search trials only and never stops other trials."""
         trial = self.progress.trials[number]
         if trial.kind != "search" or metrics["epoch"] == metrics["epochs"]:
             return Decision.CONTINUE

@@ -17,7 +17,7 @@ class _Request(BaseModel):
 
 
 class EnqueueRequest(_Request):
-    """Request to start the next searched trial with these settings."""
+    """Request to start the next search trial with these settings."""
 
     kind: Literal["enqueue"] = "enqueue"
     settings: dict[str, Any]

@@ -1,6 +1,6 @@
 """Early-stopping schedulers. To add a scheduler, write a class and list it in `Scheduler`.
 
-A rule receives every report of every searched trial, in the order of the event log, and returns whether the trial
+A rule receives every report of every search trial, in the order of the event log, and returns whether the trial
 continues. It has no other input, so a new rule that receives the same events makes the same decisions.
 """
 

@@ -45,9 +45,9 @@ SHARED = (
 class Budget(Settings):
     """Limits of the search and of the study."""
 
-    trials: int = setting(24, "Number of searched trials, without baselines.", ge=1, le=1_000_000)
+    trials: int = setting(24, "Number of search trials, without baselines.", ge=1, le=1_000_000)
     epochs: int | None = setting(
-        None, "Maximum total number of epochs of searched trials; no further trial starts after this limit.", ge=1
+        None, "Maximum total number of epochs of search trials; no further trial starts after this limit.", ge=1
     )
     minutes: float | None = setting(
         None, "Time budget in minutes, over all sessions; running trials are interrupted when it is spent.", gt=0
@@ -55,13 +55,13 @@ class Budget(Settings):
     cpu_hours: float | None = setting(
         None,
         "Limit on the CPU hours (wall time times resources.cpus) of all trials, including replicates. No further "
-        "searched trial starts when the limit is reached. Teachers are not counted.",
+        "search trial starts when the limit is reached. Teachers are not counted.",
         gt=0,
     )
     gpu_hours: float | None = setting(
         None,
         "Limit on the GPU hours (wall time times resources.gpus) of all trials, including replicates. No further "
-        "searched trial starts when the limit is reached. Teachers are not counted.",
+        "search trial starts when the limit is reached. Teachers are not counted.",
         gt=0,
     )
 
@@ -84,7 +84,7 @@ class Resources(Settings):
     )
     num_to_keep: int | None = setting(
         None,
-        "Number of best searched trials whose students are kept on disk; by default all. Students of baselines, "
+        "Number of best search trials whose students are kept on disk; by default all. Students of baselines, "
         "replicates and trials on the Pareto front are always kept.",
         ge=1,
     )

@@ -82,7 +82,7 @@ def test_equal_settings_are_repeated_only_once_and_a_baseline_takes_precedence()
 
 # --- stages -----------------------------------------------------------------------------------------------------------
 
-TRIALS = [SEARCHED[0], SEARCHED[1], SEARCHED[2], SEARCHED[4]]  # baselines 1 and 2, searched trials 3 and 5
+TRIALS = [SEARCHED[0], SEARCHED[1], SEARCHED[2], SEARCHED[4]]  # baselines 1 and 2, search trials 3 and 5
 CLEAR = {
     1: [0.50, 0.51, 0.52, 0.50, 0.51, 0.52, 0.50],
     2: [0.60, 0.61, 0.63],  # worse than the other baseline

@@ -150,7 +150,7 @@ def test_importance_can_be_computed_for_choices_grids_and_integers() -> None:
 @pytest.mark.parametrize(
     ("trials", "search", "says"),
     [
-        (7, FOUR, "7 searched trials are too few to detect an effect (8 are required)"),
+        (7, FOUR, "7 search trials are too few to detect an effect (8 are required)"),
         (30, {"training.a": FOUR["training.a"]}, "only one setting was searched; importance compares at least two"),
         (30, FOUR, "all trials have the same result"),
     ],

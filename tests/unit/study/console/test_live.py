@@ -107,7 +107,7 @@ def test_the_pace_decreases_while_nothing_happens_and_is_unknown_without_data() 
 
 
 def test_the_remaining_time_is_computed_from_the_epochs_expected_after_pruning() -> None:
-    # searched trials so far trained 10 and 5 of 10 epochs, so 75 %: 4.5 remain for the running trial, 7.5 for the next;
+    # search trials so far trained 10 and 5 of 10 epochs, so 75 %: 4.5 remain for the running trial, 7.5 for the next;
     # then the best trial and the baseline with two seeds each: 40 epochs. The pace is two epochs per second.
     assert estimate_remaining(picture()) == pytest.approx((4.5 + 7.5 + 40) / 2)
 
