@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ensdistill.data.image_facts import largest_values
+from ensdistill.data.sizes import SETTING_OF
 from ensdistill.errors import ConfigIssue, DataError
 from ensdistill.runtime.lazy import torch
 from ensdistill.runtime.text import counted, listed, verb
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 
 NAMES = {"train": "training", "validation": "validation", "unlabeled": "unlabeled", "test": "test"}
-SIZES = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # settings of the split sizes
 ORDER = ("train", "unlabeled", "validation", "test")
 BLACK = 1  # of 255: largest value of an image that counts as black
 DARK = 31  # of 255: if no value in a split is larger, its images probably have another scale
@@ -84,8 +84,8 @@ def _without_images(part: str, labels: Tensor, drawn: bool, names: Sequence[str]
     counts = torch.bincount(labels, minlength=len(names))
     if len(labels) and (missing := [name for name, n in zip(names, counts, strict=True) if not n]):
         rule = f"no {NAMES[part]} image of {counted(len(missing), 'class')}: {listed(missing)}"
-        hint = f"add images, or raise data.{SIZES[part]}" if drawn else "add images"
-        yield ConfigIssue(("data", SIZES[part] if drawn else part), rule, hint=hint)
+        hint = f"add images, or raise data.{SETTING_OF[part]}" if drawn else "add images"
+        yield ConfigIssue(("data", SETTING_OF[part] if drawn else part), rule, hint=hint)
 
 
 def _dark(part: str, largest: Tensor) -> Iterator[ConfigIssue]:

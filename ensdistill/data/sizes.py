@@ -8,6 +8,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from ensdistill.errors import ConfigIssue
 from ensdistill.settings.base import Settings, setting
 
+SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # setting of each split's size
 _RULE = "must be a whole number of at least 1 (a count) or a number strictly between 0 and 1 (a share)"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ensdistill.data.checks import implausible
 from ensdistill.data.image_facts import channel_sums, image_hashes
 from ensdistill.data.shared_images import SharedImages, joined
-from ensdistill.data.sizes import SplitSizes, count_of
+from ensdistill.data.sizes import SETTING_OF, SplitSizes, count_of
 from ensdistill.errors import ConfigError, ConfigIssue
 from ensdistill.runtime.lazy import np, torch
 from ensdistill.runtime.text import counted
@@ -19,8 +19,6 @@ from ensdistill.runtime.text import counted
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # setting of each split's size
 
 Shape = tuple[int, int, int]  # channels, height, width of an image
 
