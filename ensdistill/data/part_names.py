@@ -27,7 +27,7 @@ def numbered(labels: Iterable[str]) -> dict[str, int]:
         labels: Labels of the training images.
 
     Returns:
-        The number of each class, from 0, keyed by class name.
+        The index of each class, from 0, keyed by class name.
 
     Raises:
         DataError: There are fewer than two classes.

@@ -38,8 +38,9 @@ def write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -
         formats: Names from FORMATS.
 
     Returns:
-        The largest logit difference of each file on validation images, and the largest probability difference of
-        all files on enlarged validation images, which the exported networks themselves resize.
+        For each file, the largest difference of its logits from those of the student on validation images. For all
+        files together, the largest difference of a probability on enlarged validation images, which the exported
+        networks resize themselves.
 
     Raises:
         ExportError: A file cannot be written, or differs by more than LIMIT or RESIZED_LIMIT.

@@ -105,7 +105,7 @@ def add_students(sub: HelpParser) -> None:
 
 
 def add_export(sub: HelpParser) -> None:
-    """Adds the options of exported files."""
+    """Adds the command-line options for exported files."""
     group = sub.group("files")
     group.add_argument("--out", metavar="DIR", help="folder for the exported files (<study>/export)")
     group.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="formats to write (all)")

@@ -97,9 +97,9 @@ def crossing(facts: StudyResults) -> str | None:
     if len(survivors) < FEWEST or 2 * overtaken <= len(survivors):
         return None
     return (
-        f"early stopping is biased here. After {rungs[0]} epochs `{best.baseline}` as published, which is never "
-        f"stopped, ranked behind {len(ahead)} of the {len(survivors)} completed trials, and ended ahead of "
-        f"{overtaken} of them. "
+        f"early stopping is biased here. The published `{best.baseline}`, which is never stopped, ranked behind "
+        f"{len(ahead)} of the {len(survivors)} completed trials after {rungs[0]} epochs; at the end, it was ahead of "
+        f"{overtaken} of these {len(ahead)}. "
         "Compare trials within groups (`scheduler.group_by`), start later (`scheduler.grace_epochs`), or disable early "
         "stopping (`scheduler.kind=none`)."
     )

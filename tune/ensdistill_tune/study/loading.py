@@ -119,7 +119,7 @@ def _override_at_fault(
 
 
 def _of_override(issue: ConfigIssue, name: str, origin: str) -> ConfigIssue:
-    """Returns the issue with an override as its origin; the message does not repeat the name."""
+    """Returns a copy of an issue with an override as its origin; its message does not repeat the setting's name."""
     alone = issue.name == name and not issue.given
     return replace(issue, origin=origin if alone else f"{origin}{name}: ")
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from ensdistill_tune.metric_names import confirmed_metric, final_metric, log_name, replicate_metric
 from ensdistill_tune.study.study_config import StudyConfig
 
-TAG = "mlflow.sharedViewState."  # prefix of an experiment tag, followed by the key in the link
+TAG = "mlflow.sharedViewState."  # prefix of the name of a tag; the rest of the name is the key in the link of a view
 TRAINING = "workflowType=machine_learning"  # otherwise MLflow shows pages for language models
 STUDIES = "studies"  # key of the page that lists all studies
 SEEDS = "-seeds"  # suffix of the key of the page that groups replicates
