@@ -158,8 +158,8 @@ class ComparisonResult:
 def pair_of(metric: str, mode: str, first: str, other: str, values: Mapping[str, Sequence[float]]) -> PairResult:
     """Returns the comparison of two settings.
 
-    In each pair, "better" is tested at half of the significance level, because the first settings must be better than
-    all others. For "worse", half of the level is divided among all pairs (Bonferroni).
+    Each direction has half of the significance level. For "better", this half is not divided among the pairs, because
+    the first settings must be better than all others. For "worse", it is divided among them (Bonferroni).
 
     Args:
         metric: The metric.

@@ -315,7 +315,7 @@ def _hours_in_words(study: StudyConfig, cost: CostEstimate) -> Iterator[str]:
     yield f"resource hours (wall time x resources, without teachers): search about {search}{more}"
     for name, hours in (("cpu_hours", study.budget.cpu_hours), ("gpu_hours", study.budget.gpu_hours)):
         if hours is not None:
-            yield f"budget.{name}: the search starts no trial after {hours:g} hours, including those of baselines"
+            yield f"budget.{name}: the search starts no trial after {hours:g} hours; time spent on baselines counts"
 
 
 def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:

@@ -271,7 +271,9 @@ def vision_transformer() -> nn.Module:
 
 
 @pytest.mark.parametrize("network", [lambda: convnet(1), vision_transformer], ids=["convnet", "vit"])
-def test_a_network_without_a_last_stage_is_refused_with_a_fix(network: Callable[[], nn.Module]) -> None:
+def test_a_network_whose_last_stage_is_unknown_is_rejected_and_the_error_suggests_a_fix(
+    network: Callable[[], nn.Module],
+) -> None:
     with pytest.raises(ConfigError, match=r"student\.branch_at: .*use classifier"):
         Branches()(network())
 
