@@ -50,7 +50,7 @@ SEARCHERS: list[dict[str, Any]] = [
     {"kind": "qmc"},
     {"kind": "nsga2", "population": 4},
 ]
-ERRORS = {"no space": OSError(28, "No space left on device"), "I/O error": OSError(5, "Input/output error")}
+ERRORS = {"no space": (28, "No space left on device"), "I/O error": (5, "Input/output error")}
 PART = 50  # seeds between two lines of progress
 SENDS = 0.1  # chance after each event that pending events are sent to MLflow
 SESSIONS = 400  # far more than any seed needs; a study that does not end within them is an error
@@ -124,7 +124,7 @@ class FaultyDisk:
         if kind.startswith("end"):
             raise PowerFailure
         if kind:
-            raise ERRORS[kind]
+            raise OSError(*ERRORS[kind])  # a new one, because an exception keeps the frames of its traceback
 
     def _open(self, path: Path) -> Any:
         return FaultyFile(self, path)
