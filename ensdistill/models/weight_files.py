@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Keys under which training scripts store the network's weights; preferred over averaged weights and other keys.
 _WRAPPERS = ("", "state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
 _PREFIXES = {"module", "_orig_mod", "model", "net", "network"}  # prefixes that network wrappers add
-_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # prefixes that wrappers also insert inside a name
+_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # also added inside names
 _COUNTER = "num_batches_tracked"  # counter of BatchNorm; no effect in evaluation mode
 _LEFT_BEHIND = (_COUNTER, "total_ops", "total_params", "n_averaged")  # tensors that profilers and averaging tools add
 _DEEPEST = 4  # maximum nesting of mappings

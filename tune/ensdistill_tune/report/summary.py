@@ -112,7 +112,7 @@ def _unconfirmed(facts: StudyResults) -> str:
 
 
 def worth(facts: StudyResults) -> str | None:
-    """Returns the deep-ensemble equivalent and the accuracies; None if the student or the teachers are at chance."""
+    """Returns the deep-ensemble equivalent and the accuracies; None if student or teachers are at chance level."""
     rows, where = winner_rows(facts)
     if not rows or not facts.teachers_beside or is_at_chance(*rows):
         return None
