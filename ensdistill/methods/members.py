@@ -104,7 +104,7 @@ class TeacherEnsemble(MultiClassifier):
 
     @property
     def takes_any_image(self) -> bool:
-        """Whether all teachers accept any image; teachers with stored predictions accept only images of the data set."""
+        """Whether all teachers accept any image; stored predictions exist only for images of the data set."""
         return not any(isinstance(network, StoredTeacher) for network in self.networks)
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:

@@ -14,7 +14,7 @@ _SECTIONS = ("perturbation", "loss")
 
 
 def can_change(name: str) -> bool:
-    """Returns whether a setting can change during training: such a setting is read at every step and nowhere else.
+    """Returns whether a setting can change during training, which requires that only the training step reads it.
 
     Args:
         name: Dotted name of the setting, such as `loss.alpha`.

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_quiet = ContextVar("quiet", default=False)  # per thread, because another study in the same process may print output
+_quiet = ContextVar("quiet", default=False)  # per thread, so that other studies in this process can print
 
 _NOTES = set[str]()
 

@@ -26,7 +26,7 @@ from ensdistill_tune.tracking.standing import Standing, standings
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # one point for each epoch
 COSTS = ("cost/parameters", "cost/flops", LATENCY, PHOTO_LATENCY)  # of the exported network, one point for each trial
-TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # their DEE is 1 or M by definition
+TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # their DEE is fixed: 1 or M
 
 
 @dataclass(frozen=True, slots=True)  # slots, because a study has one instance for each event
