@@ -24,7 +24,7 @@ _PLAIN = frozenset(  # common words, which are hidden only inside URIs
 ) | {HIDDEN}
 
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded: a search in a million letters would take minutes
-_FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # one character of the rest of a URI, up to the next URI
+_FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # a character of a URI, unless the next URI starts there
 _URI = re.compile(rf"{_SCHEME}://{_FOLLOWED}+")
 _NAMES = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|api_?key|access_?key|auth|credentials?|sig(?:nature)?)"
 _PARAMETER = re.compile(rf"([?&;#][\w.-]{{0,40}}?{_NAMES}=)([^&;#\s\"'<>]+)", re.IGNORECASE)

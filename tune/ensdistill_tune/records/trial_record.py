@@ -114,7 +114,7 @@ class TrialRecord:
         return bool(self.epochs) and self.last["epoch"] == self.last["epochs"]
 
     def count_seconds(self, until: float) -> None:
-        """Adds the time since the last call to the resource seconds if the trial is running.
+        """If the trial is running, increases `cpu_seconds` and `gpu_seconds` by the time since the last count.
 
         Args:
             until: The current time, in seconds since 1970.
@@ -149,7 +149,7 @@ def row_of(trial: TrialRecord) -> dict[str, Any]:
 
 
 def trial_of(row: Mapping[str, Any]) -> TrialRecord:
-    """Returns the trial of a row; the inverse of `row_of`."""
+    """Returns the trial that a row of study.json describes; the inverse of `row_of`."""
     own = {name: value for name, value in row.items() if name not in ("trial", "metrics")}
     return TrialRecord(number=row["trial"], **own, epochs=EpochMetrics([row["metrics"]]))
 

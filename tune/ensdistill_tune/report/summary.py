@@ -58,7 +58,7 @@ def searched_and_baseline(facts: StudyResults) -> tuple[list[Candidate], Candida
 
 
 def compare_best(facts: StudyResults, searched: Sequence[Candidate], baseline: Candidate) -> PairedComparison:
-    """Compares the best candidate of the search with the best baseline, corrected for the number of candidates."""
+    """Compares the best candidate of the search with the best baseline; the test is corrected for all candidates."""
     return compare(searched[0], baseline, facts.study, len(searched))
 
 
