@@ -49,7 +49,7 @@ class Layout:
 
 
 def arrange(found: FoundFiles) -> Layout:
-    """Returns the splits in a folder or zip file whose images lie in `<class>/`, or in `train/<class>/` etc.
+    """Returns the splits in a folder or zip file that contains `<class>/...`, or `train/<class>/...` and other splits.
 
     Outer folders that contain everything else are ignored. All images below a class folder, at any depth, are images
     of this class.

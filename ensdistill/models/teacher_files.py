@@ -52,7 +52,7 @@ class TeacherFile(Settings):
     # Excluded if empty, so that these settings do not affect content hashes by default.
     key: str = setting(
         "",
-        "Dotted key of the weights in a file with several networks; by default, the key is found by parameter names.",
+        "Dotted key of the weights in a file with several networks; by default, derived from the parameter names.",
         exclude_if=operator.not_,
     )
     prefix: str = setting(

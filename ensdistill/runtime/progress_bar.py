@@ -16,7 +16,7 @@ Advance = Callable[[int, str], None]  # (number of completed parts, note next to
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Suppresses, in this thread, progress bars and all warnings about images, teachers and students inside the block."""
+    """Suppresses progress bars and warnings about images, teachers and students inside the block, in this thread."""
     token = _quiet.set(True)
     try:
         yield

@@ -41,7 +41,7 @@ class ActiveBranches:
 
 
 class Branched(nn.Module):
-    """K copies of one part of a network; k active copies map a batch (B, ...), or k batches (k*B, ...), to (k*B, ...)."""
+    """K copies of one part of a network; k active copies map one batch (B, ...), or k batches, to (k*B, ...)."""
 
     def __init__(self, part: nn.Module, branches: int, now: ActiveBranches) -> None:
         super().__init__()

@@ -64,7 +64,7 @@ class ConsoleObserver:
         total = max(total, done)  # failed replicates may be repeated
         if trial.state != "finished":
             self._print_line(done, total, describe(trial, study.study))
-        for stage in so_far.stages if study.state == "confirming" else ():  # before, not all candidates are known
+        for stage in so_far.stages if study.state == "confirming" else ():  # before, candidates may change
             if stage not in self._shown_stages:
                 self._shown_stages.append(stage)
                 self._print_line(done, total, describe_stage(stage, so_far.candidates, study.study))
