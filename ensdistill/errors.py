@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 
-class _NoValue(Enum):  # an enum, because members keep their identity when pickled
+class _NoValue(Enum):  # an enum, because an unpickled member is the same object
     NO_VALUE = "no value"
 
 
@@ -21,8 +21,8 @@ _short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxoth
 class ConfigIssue:
     """An error or a warning about one setting or file.
 
-    Programs read the fields. The text that `str` returns is only for people and is never parsed. Two issues are equal
-    if their `repr` is equal: 1, 1.0 and true are three different values.
+    Code uses the fields; the text that `str` returns is only for people. Two issues are equal if their `repr` is equal:
+    1, 1.0 and true are three different values.
 
     Attributes:
         path: Parts of the dotted name of the setting, for example ("data", "path"); empty for the whole file.
@@ -31,7 +31,8 @@ class ConfigIssue:
         value: The given value; `NO_VALUE` if the message contains no value.
         hint: The fix as a sentence without a full stop, or None.
         code: Kind of the issue, for code that must not depend on the wording.
-        given: Names and values of the settings with which the issue occurs; in the text, they replace the name.
+        given: Names and values of the settings with which the issue occurs; the text starts with these instead of the
+            name.
         cause: The underlying issue.
         origin: Prefix of the text: the file and the line, or the command-line option.
     """
@@ -99,7 +100,7 @@ def teacher_name(teacher: int) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Returns a value as text for messages: null, true and false are written as in YAML, and long values shortened."""
+    """Returns a value as text for messages: null, true and false as in YAML, long values shortened."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return _short.repr(value)
@@ -170,7 +171,7 @@ class DataError(EnsdistillError):
 
 
 class MachineError(DataError):
-    """A machine that cannot train: its disk is full, or its files or versions differ from those of a study.
+    """A machine that cannot run trials: its disk is full, or its files or package versions differ from the study's.
 
     The cause is not a setting of a trial, so the study stops. It can be resumed once the problem is fixed.
     """

@@ -157,8 +157,8 @@ def _images(options: argparse.Namespace, log: PredictionLog) -> tuple[Iterable[I
 
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:
-    """Returns the same split of the second data set, converted to the image shape of the first data set."""
-    without_training = ["training.batch_size=1", "teachers.training.batch_size=1"]  # any number of images suffices
+    """Returns the evaluated split of the data set `--ood`, converted to the image shape of the split `like`."""
+    without_training = ["training.batch_size=1", "teachers.training.batch_size=1"]  # accepts any number of images
     settings = load_config(options.ood, without_training).data
     where = options.studies_dir
     images = load_data(settings, where).validation if options.split == "validation" else load_test(settings, where)

@@ -18,12 +18,12 @@ from ensdistill.runtime.progress_bar import progress
 from ensdistill.runtime.text import SHOWN, counted, printable
 
 STDIN = "-"  # argument instead of images: the paths of the images are read from standard input
-MANY = 1000  # with fewer images, a progress bar would disappear too soon
+MANY = 1000  # minimum number of images for a progress bar, which would otherwise disappear too soon
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images to classify, and one sentence for each reason why files in folders and zip files are left out.
+    """Images to classify, and the reasons why other files in the given folders and zip files are left out.
 
     Attributes:
         files: The images, in the order of the arguments.
@@ -131,10 +131,10 @@ def _why_missing(place: Path) -> str | None:
 
 
 def images_in_list(lines: Iterable[bytes], log: PredictionLog) -> Iterator[ImageFile]:
-    """Yields the images of a list of files, folders and zip files, one per line; processes each line when it arrives.
+    """Yields the images of the files, folders and zip files in `lines`; processes each line when it arrives.
 
     Args:
-        lines: Paths, for example the standard input.
+        lines: One path per line, for example the standard input.
         log: Receives messages about files that are left out. A path that does not exist counts as an unreadable image.
 
     Raises:
@@ -165,7 +165,7 @@ def protect(out: Path | None, *inputs: Path) -> None:
 
 
 def protected(out: Path | None, files: Iterable[ImageFile]) -> Iterator[ImageFile]:
-    """Yields the files; raises ConfigError if the predictions file is one of the files."""
+    """Yields the files; raises ConfigError if one of them is the predictions file `out`."""
     if out is None or not out.is_file():
         yield from files
         return

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NAMES = {"train": "training", "validation": "validation", "unlabeled": "unlabeled", "test": "test"}
 ORDER = ("train", "unlabeled", "validation", "test")
-BLACK = 1  # of 255: largest value of an image that counts as black
+BLACK = 1  # of 255: an image without a larger value counts as black
 DARK = 31  # of 255: if no value in a split is larger, its images probably have another scale
 
 
@@ -64,7 +64,7 @@ def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequen
 
     Args:
         parts: Images and labels of the splits `train`, `validation` and `test`, and of `unlabeled` if it exists.
-        drawn: Names of the splits that were drawn from the labeled images; for these, warnings suggest a larger size.
+        drawn: Names of the splits that were drawn from the labeled images; warnings about these suggest a larger split.
         names: Name of each class.
 
     Raises:
@@ -101,7 +101,7 @@ def _dark(part: str, largest: Tensor) -> Iterator[ConfigIssue]:
 
 
 def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
-    """Yields warnings about images in two splits; ignores copies in train and unlabeled, which bias no metric."""
+    """Yields warnings about images in two splits, except in train and unlabeled, because these bias no metric."""
     for one, other in combinations([part for part in ORDER if part in hashes], 2):
         if (one, other) == ("train", "unlabeled"):
             continue

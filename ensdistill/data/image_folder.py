@@ -29,7 +29,8 @@ class ImageFolder(EntrySource):
         """Returns the image files, and warnings about files that are left out.
 
         Raises:
-            DataError: The path or folders cannot be read; the message lists all of them, with the causes.
+            DataError: The path, or a folder below it, cannot be read; the message lists all such folders, with the
+                causes.
         """
         path = own_path(self.path)
         try:

@@ -49,7 +49,7 @@ class Layout:
 
 
 def arrange(found: FoundFiles) -> Layout:
-    """Returns the splits in a folder or zip file: `<class>/...`, or `train/<class>/...` next to other splits.
+    """Returns the splits in a folder or zip file that contains `<class>/...`, or `train/<class>/...` and other splits.
 
     Outer folders that contain everything else are ignored. All images below a class folder, at any depth, are images
     of this class.
@@ -88,7 +88,7 @@ def shared_folders(found: FoundFiles, layout: Layout) -> list[str]:
         layout: The splits of the folder or zip file.
 
     Returns:
-        At least two names; empty if there are fewer, or if a training image lies directly in a class folder.
+        The names, sorted; empty if there are fewer than two, or if a training image lies directly in a class folder.
     """
     part = layout.parts["train"]
     depth = len(PurePosixPath(part.folder).parts)
@@ -145,7 +145,7 @@ def _doubtful(found: FoundFiles, depth: int, tops: list[str]) -> list[str]:
     labeled = [top for top in tops if PART_OF.get(top.lower()) != "unlabeled"]
     exact = [top for top in labeled if top.lower() in PART_OF]
     if exact == labeled and exact:
-        return exact  # only train/ and test/, with images but no classes
+        return exact  # all folders are splits, but train/ has no class folders
     deep = [top for top in labeled if top not in direct]
     alike = [top for top in deep if any(word.startswith(_STEMS) for word in re.split("[^a-z]+", top.lower()))]
     return alike if len(alike) > 1 else [top for top in alike if top in exact]

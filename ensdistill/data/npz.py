@@ -113,7 +113,7 @@ def _opened(path: Path) -> Iterator[NpzFile]:
 
 def _check_size(archive: NpzFile) -> None:
     """Raises MemoryError if the arrays are larger than the memory of this machine, even if the file is small."""
-    size = sum(entry.file_size for entry in archive.zip.infolist()) if archive.zip else 0  # zipfile never reads more
+    size = sum(entry.file_size for entry in archive.zip.infolist()) if archive.zip else 0  # upper bound for zipfile
     if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         raise MemoryError
 

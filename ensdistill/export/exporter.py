@@ -68,7 +68,7 @@ def export_student(
     findings: StudyContext | None = None,
     formats: Sequence[str] = FORMATS,
 ) -> ExportResult:
-    """Writes the settings, the student and the model card; writes no file if any file fails verification.
+    """Writes the settings, the student and the model card; if verification of any file fails, no file is written.
 
     Args:
         run: The student, its settings and its data.

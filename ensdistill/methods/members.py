@@ -38,7 +38,7 @@ class MultiClassifier(nn.Module):
         raise NotImplementedError
 
     def for_images(self, part: slice) -> "MultiClassifier":
-        """Returns the classifiers for a part of a batch; returns `self` unless the outputs are stored per image."""
+        """Returns the classifiers for a part of a batch: `self`, or the stored outputs of this part."""
         return self
 
 
@@ -51,7 +51,7 @@ class TeacherEnsemble(MultiClassifier):
         networks: Inference-optimized copies; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
         classes: Number of classes; set only for an ensemble without networks.
         warnings: Issues found in these teachers.
-        given: Whether a Python program passed the networks; such networks have not been checked yet.
+        given: Whether the networks were passed in Python without a hash; they have then not been checked yet.
         identity: Content hash of the networks (16 hexadecimal digits), or the hash that the caller passed.
     """
 
@@ -104,7 +104,7 @@ class TeacherEnsemble(MultiClassifier):
 
     @property
     def takes_any_image(self) -> bool:
-        """Whether all teachers accept any image; stored predictions are limited to the images of the data set."""
+        """Whether all teachers accept any image; stored predictions exist only for images of the data set."""
         return not any(isinstance(network, StoredTeacher) for network in self.networks)
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:

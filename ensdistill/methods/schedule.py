@@ -1,7 +1,7 @@
 """Schedule of settings that change during the training of a student.
 
-The schedule is itself a setting. A student that was continued from another trial's checkpoint with new values can
-therefore be retrained from the first epoch, with bit-for-bit equal results.
+The schedule is itself a setting. A student whose training continued from another trial's checkpoint with new values can
+therefore be trained again from the first epoch, with bit-for-bit equal results.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _SECTIONS = ("perturbation", "loss")
 
 
 def can_change(name: str) -> bool:
-    """Returns whether a setting can change during training: such a setting is read at every step and nowhere else.
+    """Returns whether a setting can change during training, which requires that only the training step reads it.
 
     Args:
         name: Dotted name of the setting, such as `loss.alpha`.

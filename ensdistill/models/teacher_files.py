@@ -1,4 +1,4 @@
-"""Pretrained teachers: checkpoints of networks whose architectures can be described by settings."""
+"""Pretrained teachers: weights from a file, for a network whose architecture is given by settings."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TeacherFile(Settings):
     # Excluded if empty, so that these settings do not affect content hashes by default.
     key: str = setting(
         "",
-        "Dotted key of the weights in a file with several networks; by default, the key is found by parameter names.",
+        "Dotted key of the weights in a file with several networks; by default, derived from the parameter names.",
         exclude_if=operator.not_,
     )
     prefix: str = setting(
@@ -82,7 +82,7 @@ class TeacherFile(Settings):
         path = user_path(self.path)
         content = read_checkpoint_file(path)
         network = build(self.model, data, seed=0)
-        # files of this project include the normalization
+        # weights from this project include the normalization network[0]; others fit network[1] alone
         fit = first_fit(content, ((network, ()), (network[1], ())), self.key, self.prefix)
         if not fit.weights:
             hint = "; a published first layer requires model.stem: original" if self.model.kind == "torchvision" else ""

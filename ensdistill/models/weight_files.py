@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Keys under which training scripts store the network's weights; preferred over averaged weights and other keys.
 _WRAPPERS = ("", "state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
 _PREFIXES = {"module", "_orig_mod", "model", "net", "network"}  # prefixes that network wrappers add
-_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # prefixes also added inside a name
+_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # also added inside names
 _COUNTER = "num_batches_tracked"  # counter of BatchNorm; no effect in evaluation mode
 _LEFT_BEHIND = (_COUNTER, "total_ops", "total_params", "n_averaged")  # tensors that profilers and averaging tools add
 _DEEPEST = 4  # maximum nesting of mappings
@@ -68,7 +68,7 @@ class Fit(NamedTuple):
 
 
 class _Ignored:
-    """Inert placeholder for every object in a file other than a tensor."""
+    """Inert placeholder for any object in a file that is not a tensor."""
 
     def __new__(cls, *_: Any, **__: Any) -> _Ignored:
         return super().__new__(cls)
@@ -87,7 +87,7 @@ def read_checkpoint_file(path: Path, setting: str = "teachers.checkpoints") -> M
         setting: Name of the setting, for messages.
 
     Raises:
-        DataError: The file is missing or damaged, or requires code to be executed.
+        DataError: The file is missing or damaged, or cannot be read without executing code from it.
     """
     from safetensors.torch import load_file  # imported here, because it imports torch
 
@@ -123,7 +123,7 @@ def _read_torch(path: Path) -> Any:
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # errors of this module replace torch's warnings about foreign files
+        warnings.simplefilter("ignore")  # instead, this module raises errors about files of other projects
         try:
             objects = get_unsafe_globals_in_checkpoint(path)
         except Exception:  # torch's older format, or a damaged file
@@ -175,7 +175,7 @@ def find_weights(
 def first_fit(
     content: Mapping[str, Any], candidates: Iterable[tuple[nn.Module, Collection[str]]], key: str = "", prefix: str = ""
 ) -> Fit:
-    """Returns the first network for which a file has weights that fit, and the weights; the last network if none fit.
+    """Returns the first candidate network that fits weights in the file; the last candidate if no weights fit.
 
     Args:
         content: Result of `read_checkpoint_file`.
@@ -218,7 +218,7 @@ def unclear(found: list[Weights]) -> bool:
 
 
 def _unlikeliness(weights: Weights) -> tuple[int, int, int]:
-    """Returns a sort key that ranks the network itself before averages and other networks in the same file."""
+    """Returns a sort key that ranks weights of the network itself before averaged weights and other networks."""
     parts = weights.place.split(".")
     place = _WRAPPERS.index(parts[-1]) if parts[-1] in _WRAPPERS else len(_WRAPPERS)
     place += len(_WRAPPERS) * any("ema" in part.lower() or "averag" in part.lower() for part in parts)
@@ -249,7 +249,7 @@ def _fitting(
     """
     fitting: list[tuple[str, dict[str, Tensor]]] = []
     best = (-1, "it has none of the network's parameter names")
-    for dropped in (set[str](), _WITHIN, {*_WITHIN, "module"}):  # these prefixes can also occur inside a name
+    for dropped in (set[str](), _WITHIN, {*_WITHIN, "module"}):  # parts to remove anywhere in a name
         names = {_without(name, dropped): name for name in state}
         if len(names) < len(state):
             continue  # two different names would become equal

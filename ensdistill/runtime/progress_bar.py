@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_quiet = ContextVar("quiet", default=False)  # per thread, because another study in the same process may print output
+_quiet = ContextVar("quiet", default=False)  # per thread, so that other studies in this process can print
 
 _NOTES = set[str]()
 
@@ -16,7 +16,7 @@ Advance = Callable[[int, str], None]  # (number of completed parts, note next to
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Suppresses progress bars, and warnings about images, teachers and students, in this thread inside the block."""
+    """Suppresses progress bars and warnings about images, teachers and students inside the block, in this thread."""
     token = _quiet.set(True)
     try:
         yield

@@ -17,14 +17,14 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 T = TypeVar("T")
 
 HIDDEN = "***"
-ANYWHERE, SHORTEST = 6, 4  # minimum length of a secret to hide, inside a longer word and elsewhere
+ANYWHERE, SHORTEST = 6, 4  # minimum lengths of secrets: hidden also inside longer words, hidden at all
 _PLAIN = frozenset(  # common words, which are hidden only inside URIs
     """true false none null token default local auto password user root admin test train data model student teacher
     mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - a list would have one word per line
 ) | {HIDDEN}
 
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded, because a million letters would otherwise take minutes
-_FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # one character of the rest of a URI, up to the next URI
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded: a search in a million letters would take minutes
+_FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # a character of a URI, unless the next URI starts there
 _URI = re.compile(rf"{_SCHEME}://{_FOLLOWED}+")
 _NAMES = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|api_?key|access_?key|auth|credentials?|sig(?:nature)?)"
 _PARAMETER = re.compile(rf"([?&;#][\w.-]{{0,40}}?{_NAMES}=)([^&;#\s\"'<>]+)", re.IGNORECASE)
@@ -32,7 +32,7 @@ _ODBC = re.compile(r"([?&]odbc_connect=)([^&#\s]+)", re.IGNORECASE)
 _WORDS = r"\b[\w-]{0,30}(?:password|passwd|pwd|passphrase|token|secret|api[_-]?key|access[_-]?key)"
 _QUOTED = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
 _BARE = r"[^\s&;,\"'<>(){}\[\]]+"
-_PAIRS = [  # in a DSN, shell or call; in JSON and Python; in YAML and HTTP. A number in JSON is not a secret
+_PAIRS = [  # in a DSN, shell or call; as a string in JSON and Python; in YAML and HTTP
     re.compile(rf"({_WORDS} ?= ?)({_QUOTED}|{_BARE})", re.IGNORECASE),
     re.compile(rf"({_WORDS}[\"']: ?)({_QUOTED})", re.IGNORECASE),
     re.compile(rf"(\b[\w-]{{0,30}}(?:password|passwd|api-?key): )({_QUOTED}|{_BARE})", re.IGNORECASE),
@@ -102,7 +102,7 @@ def userinfo(scheme: str, rest: str) -> str | None:
 
     Args:
         scheme: The part of the URI before `://`.
-        rest: The part of the URI after `://`. A password may contain "/", "?", "#" or "@" without the required quoting.
+        rest: The part of the URI after `://`. The password may contain "/", "?", "#" or "@" unencoded.
 
     Returns:
         The text before the host; None if the URI has no user information.
@@ -117,7 +117,7 @@ def userinfo(scheme: str, rest: str) -> str | None:
 
 
 def secrets_of(uri: str) -> set[str]:
-    """Returns the passwords and tokens in a URI, both decoded and quoted as other programs would quote them."""
+    """Returns the passwords and tokens in a URI, decoded and in the forms in which other programs would write them."""
     scheme, colon, rest = uri.partition("://")
     if not colon:
         return set()

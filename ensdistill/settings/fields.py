@@ -19,7 +19,7 @@ def pieces_of(field: FieldInfo, own: Collection[type[Piece]] = ()) -> list[type[
 
     Args:
         field: A field of a settings class.
-        own: User-defined pieces to include if they are members of the field's family.
+        own: User-defined pieces; those that belong to the piece family of the field are included.
     """
     if family := family_of(field):
         return [*family.built_in.values(), *(piece for piece in own if issubclass(piece, family.base))]

@@ -1,4 +1,4 @@
-"""Settings that name files: the paths become absolute when settings are read, and are excluded from every hash."""
+"""Settings whose value is a file path: paths become absolute when settings are read, and are excluded from hashes."""
 
 import os
 import re
@@ -18,7 +18,7 @@ _IN_MEMORY = (":memory:", "file:")
 
 @cache
 def file_settings(model: type[BaseModel], prefix: str = "") -> frozenset[str]:
-    """Returns the dotted names of all settings in a settings class that name a file.
+    """Returns the dotted names of those settings of a settings class whose value is a file path.
 
     Args:
         model: The settings class.
@@ -40,7 +40,7 @@ def _file_settings(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def files_in(model: type[BaseModel], tree: Any, prefix: str = "") -> frozenset[str]:
-    """Returns the dotted names of all settings that name a file, including settings of user-defined pieces.
+    """Returns the dotted names of all settings whose value is a file path, including those of user-defined pieces.
 
     Args:
         model: The settings class.

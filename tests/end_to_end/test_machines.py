@@ -60,7 +60,7 @@ def joined(cluster: Cluster, hidden: Sequence[Path], environment: dict[str, str]
             os.killpg(machine.pid, signal.SIGKILL)
 
 
-def test_a_machine_with_a_different_folder_or_torch_version_is_reported_and_trains_nothing(
+def test_a_machine_without_the_study_folder_or_with_another_torch_version_trains_nothing(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     (tmp_path / "studies").mkdir()

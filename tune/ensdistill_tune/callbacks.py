@@ -86,5 +86,5 @@ class CallbackObserver:
         self._reported.add(id(callback))
         text = f"callback {type(callback).__name__}.{hook} raised {cause_of(error)}; its later errors are not shown"
         with warnings.catch_warnings():
-            warnings.simplefilter("always", CallbackWarning)  # all warnings are ignored while Ray Tune runs
+            warnings.simplefilter("always", CallbackWarning)  # other warnings are ignored while Ray Tune runs
             warnings.warn(text, CallbackWarning, stacklevel=2)

@@ -1,7 +1,7 @@
 """Credentials of MLflow stores: kept in the memory of this process, never in a study.
 
 The files of a study contain the URI of its store with `***` in place of the credentials. `whole` inserts the
-credentials for a connection. Every other process must receive the credentials again, from --tracking-uri or the
+credentials for a connection. Any other process must be given the credentials again, with --tracking-uri or in the
 environment.
 """
 

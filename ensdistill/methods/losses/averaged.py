@@ -17,9 +17,9 @@ class Averaged(WeightedDistillationLoss):
 
     L = (1 - alpha) CE(labels, student) + alpha T^2 KL(average teacher || student)
 
-    The averages `tempered_probabilities` and `losses` give the same gradient; the two losses differ by T^2 times the
-    Jensen-Shannon divergence of the teachers. The other averages define different targets. Hinton et al. 2015,
-    section 2.
+    The averages `tempered_probabilities` and `losses` give the same gradient; the values of their distillation terms
+    differ by T^2 times the Jensen-Shannon divergence of the teachers. The other averages define different targets.
+    Hinton et al. 2015, section 2.
     """
 
     kind: Literal["averaged"] = "averaged"

@@ -17,7 +17,7 @@ class DistillationLoss(Piece):
     """Base class of all losses."""
 
     def head(self) -> nn.Module | None:
-        """Returns a module to append to the network of the student, or None.
+        """Returns a module to append to the network of the student; None if the loss requires no such module.
 
         The module maps outputs (B,classes) to logits (B,classes); their softmax is the prediction of the student.
         """

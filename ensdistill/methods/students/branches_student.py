@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class ActiveBranches:
-    """The branches that currently run; all branched layers of one student share one object.
+    """The branches that currently run; all branched layers of one student share this object.
 
-    Not re-entrant: an arbitrary network cannot pass an argument on to its layers, so `forward` stores the selection
-    here during one call.
+    A network of any class cannot pass an additional argument to its layers. Therefore, `forward` stores the selected
+    branches here while it runs, and must not be called again before it returns.
     """
 
     members: Sequence[int] | None = None  # None: all branches, in order
@@ -41,7 +41,7 @@ class ActiveBranches:
 
 
 class Branched(nn.Module):
-    """K copies of one part of a network, each for one part of the batch: (B, ...) or (k*B, ...) -> (k*B, ...)."""
+    """K copies of one part of a network; k active copies map one batch (B, ...), or k batches, to (k*B, ...)."""
 
     def __init__(self, part: nn.Module, branches: int, now: ActiveBranches) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Branched(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         chosen = range(len(self.parts)) if self.now.members is None else self.now.members
-        # copies, because a part can start with an in-place operation
+        # one copy per branch, because a part can start with an in-place operation
         shares = x.reshape(len(chosen), -1, *x.shape[1:]) if self.now.split else [x, *(x.clone() for _ in chosen[1:])]
         self.now.split = True
         return torch.cat([self.parts[k](share) for k, share in zip(chosen, shares, strict=True)])
@@ -98,7 +98,7 @@ Unit = tuple[nn.Module, str]  # a part of a network as (parent, name)
 def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
     """Yields the parts of a network in the order of registration, which is assumed to be the order of execution.
 
-    Sequences, lists and the single network behind `Normalize` are replaced by their parts.
+    An `nn.Sequential`, an `nn.ModuleList` and the network behind `Normalize` are replaced by their children.
     """
     weighty = [child for child in network.children() if next(child.parameters(), None) is not None]
     for name, child in network.named_children():

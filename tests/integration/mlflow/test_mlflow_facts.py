@@ -34,7 +34,7 @@ def test_a_metric_point_that_is_sent_again_is_stored_once(client: MlflowClient) 
     assert stored(client, run, {point.key for point in batch}) == expected(batch + later)
 
 
-def test_infinite_and_nan_metric_values_are_stored_once(client: MlflowClient) -> None:
+def test_infinite_and_nan_values_that_are_sent_again_are_stored_once(client: MlflowClient) -> None:
     run = new_run(client)
     values = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1e-310, 0.1 + 0.2, 2.0**53 + 2]
     batch = [Metric("odd", value, NOW, step) for step, value in enumerate(values)]

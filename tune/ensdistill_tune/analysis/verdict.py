@@ -20,8 +20,9 @@ from ensdistill_tune.study.study_config import StudyConfig
 class PairedComparison:
     """Difference between two candidates, paired by seed.
 
-    If the searched candidates are exchangeable with the baseline, the probability that any of them is found to be
-    better is at most 5 %, over all candidates and looks together. The 5 % are divided equally among the candidates.
+    If the searched candidates are exchangeable with the baseline, the test finds any of them better with a probability
+    of at most 5 %. This is the total over all candidates and all interim looks of the sequential test; each candidate
+    has an equal share of it.
 
     Attributes:
         differences: Objective of the first candidate minus objective of the second, one difference per common seed.
@@ -43,7 +44,7 @@ class PairedComparison:
     def outcome(self) -> str:
         """Whether the first candidate is better than the second: `better`, `worse` or `undecided`."""
         if len(self.differences) < fewest_pairs(LEVEL / self.among, EARLY):
-            return "undecided"  # no import of NumPy in this case
+            return "undecided"  # without the test, which imports NumPy
         return _outcome(self._gains, self.among)
 
     @property
@@ -65,8 +66,8 @@ class PairedComparison:
     def interval(self) -> tuple[float, float]:
         """90 % confidence interval of the mean difference; infinite if there are too few pairs for a decision.
 
-        The error rate is 5 % at each end, over all candidates and looks together. The interval excludes zero if and
-        only if there is a decision.
+        The error rate at each end is 5 % in total, over all candidates and all interim looks. The interval excludes
+        zero if and only if there is a decision.
         """
         low, high = _interval(self._gains, self.among)
         return (low, high) if self.mode == "max" else (-high, -low)
@@ -152,7 +153,7 @@ class Verdict:
 
 
 def searched_among(order: Sequence[Candidate]) -> int:
-    """Returns the number of searched candidates for which the test is corrected, at least 1."""
+    """Returns the number of comparisons for which the test is corrected: one per searched candidate, at least 1."""
     return max(1, sum(not c.trial.baseline for c in order))
 
 
@@ -162,7 +163,7 @@ def best_baseline(order: Sequence[Candidate]) -> Candidate | None:
 
 
 def verdict(order: Sequence[Candidate], study: StudyConfig) -> Verdict:
-    """Returns the comparison of the winner with the best baseline, and the constraints that either of them breaks.
+    """Returns the comparison of the winner with the best baseline, and the constraints that each of them breaks.
 
     Args:
         order: At least one candidate, best first, as `confirmation_of` returns them.
@@ -218,7 +219,7 @@ def correction(among: int) -> str:
 
 
 def _in_words(winner: Candidate, baseline: Candidate, c: PairedComparison, study: StudyConfig) -> str:
-    """Returns the verdict as text. A baseline can beat the winner only if the baseline breaks a constraint."""
+    """Returns the verdict as text. The winner can be worse than a baseline only if the baseline breaks a constraint."""
     figures = (
         f"{study.objective.removeprefix('val/')} {c.difference:+.4f} ({c.interval_text}, {correction(c.among)}); "
         f"{c.wins} of {len(c.differences)} seeds {verb(c.wins)} better"

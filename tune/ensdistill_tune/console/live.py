@@ -25,7 +25,7 @@ INDENT = 10  # width of a trial's state; continuation lines of a long text are i
 
 
 class ConsoleObserver:
-    """Prints a line for each ended trial of the search and each stage of the confirmation, and measures rates.
+    """Prints a line for each ended trial of the search and each stage of the confirmation; measures rates.
 
     Attributes:
         console: Console of the session.
@@ -44,7 +44,7 @@ class ConsoleObserver:
             self.console.print(f"{study.state}: at most {counted(study.replicates_planned, 'replicate')}")
 
     def trial_reported(self, study: StudyState, trial: TrialRecord) -> None:
-        """Records only the time, because the study waits for this call."""
+        """Records only the time; the study waits for this call, so it must be fast."""
         self.activity.reported(time.time())
 
     def trial_ended(self, study: StudyState, trial: TrialRecord) -> None:
@@ -60,11 +60,11 @@ class ConsoleObserver:
         total = study.replicates_planned or study.study.expected_replicates
         done = study.index.count(OVER, "replicate")
         if study.state == "confirming" and not so_far.todo:
-            total = so_far.planned  # the verdict did not require the whole budget
+            total = so_far.planned  # the verdict was decided before the budget was used up
         total = max(total, done)  # failed replicates may be repeated
         if trial.state != "finished":
             self._print_line(done, total, describe(trial, study.study))
-        for stage in so_far.stages if study.state == "confirming" else ():  # candidates are not known earlier
+        for stage in so_far.stages if study.state == "confirming" else ():  # before, candidates may change
             if stage not in self._shown_stages:
                 self._shown_stages.append(stage)
                 self._print_line(done, total, describe_stage(stage, so_far.candidates, study.study))
@@ -95,7 +95,7 @@ class ConsoleObserver:
         self.console.print(f"resuming after {before} of {study.num_trials} trials{replicates}")
 
     def snapshot(self, study: StudyState) -> StudySnapshot:
-        """Returns the current state of the study. Another thread calls this method, so growing lists are copied."""
+        """Returns the current state of the study. Copies growing lists, because another thread calls it."""
         trials = list(study.trials.values())
         return StudySnapshot(
             name=study.folder.path.name,

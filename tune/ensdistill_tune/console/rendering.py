@@ -70,7 +70,7 @@ def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
 
 
 def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
-    """Yields one line each for the best search trial, best baseline and confirmed winner; the best one is bold."""
+    """Yields one line each for the best search trial, best baseline and confirmed winner; the best trial is bold."""
     objective = now.study.objective
     order = now.study.rank(now.primary_trials)
     firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}
@@ -149,7 +149,8 @@ def _often(pace: float | None, what: str, least: int) -> str:
     Args:
         pace: Rate in events per second.
         what: Name of the events, in the plural.
-        least: Shortest allowed unit of time in seconds. The unit is longer if it would contain less than one event.
+        least: Shortest allowed unit of time in seconds. A longer unit is used if fewer than one event happens in this
+            unit.
     """
     if not pace:
         return ""
@@ -159,5 +160,5 @@ def _often(pace: float | None, what: str, least: int) -> str:
 
 
 def _fitted(text: str, width: int) -> str:
-    """Returns as many complete words as fit; words are not cut, because a cut number would be a different number."""
+    """Returns as many complete words as fit; a word is never cut, because part of a number is a different number."""
     return textwrap.shorten(text, max(width, 4), placeholder=" ...")

@@ -1,4 +1,4 @@
-"""Starts Ray or connects to it. Checks the environment first, because Ray reports errors late and vaguely."""
+"""Starts Ray or connects to it. Checks the environment first, because Ray's own errors are late and unclear."""
 
 import contextlib
 import logging
@@ -29,7 +29,7 @@ def running_ray() -> Iterator[bool]:
     and shut down after the block.
 
     Yields:
-        Whether the instance may include other machines, or processes of other environments.
+        Whether the instance may include other machines, or processes that run in another Python environment.
 
     Raises:
         DataError: Ray cannot be started, or this process uses Ray Client.

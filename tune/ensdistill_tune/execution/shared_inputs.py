@@ -44,7 +44,7 @@ class SharedData:
 
     @classmethod
     def of(cls, data: DataSplits, source: DataSource, studies: Path) -> "SharedData":
-        """Packs data splits; `to` is the inverse.
+        """Packs data splits as NumPy arrays; `to` converts them back.
 
         Args:
             data: The splits, in memory or in a store, on any device.
@@ -62,10 +62,11 @@ class SharedData:
     def to(self, device: torch.device | str) -> DataSplits:
         """Returns the data on a device. On the CPU the images are views of shared memory and must not be written to.
 
-        A cluster machine that lacks the store of decoded images creates a store from the images of the source.
+        On a cluster machine that lacks the store of decoded images, the images of the source are decoded into a new
+        store.
 
         Raises:
-            DataError: This machine has neither the store nor the same images.
+            DataError: This machine lacks the store, and its images differ from those of the study.
         """
         if not all(images.file.available for images, _ in self.arrays.values() if isinstance(images, SharedImages)):
             return self._loaded().to(device)

@@ -25,8 +25,8 @@ PRIMARY: tuple[TrialKind, ...] = ("baseline", "search")  # all kinds except repl
 UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study while a process runs it
 OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that never continues
 CHECKPOINT = "checkpoint.pt"  # file name in the folder of a running trial
-EPOCHS = "reported"  # key of a report: metrics after each epoch since the last report
-FAILURE, FAILURE_KIND = "failure", "failure_kind"  # keys of the last report of a trial that failed with an error
+EPOCHS = "reported"  # key in a report: the metrics of each epoch since the previous report
+FAILURE, FAILURE_KIND = "failure", "failure_kind"  # keys in the last report of a trial that failed with an error
 
 
 @dataclass
@@ -43,11 +43,11 @@ class TrialRecord:
         error: Reason for a failure, as a message for the user.
         replicate_of: Number of the trial whose settings a replicate uses; None for other trials.
         seed: Seed of a replicate.
-        memory: State from which the searcher restores its suggestion.
+        memory: Stored state of the searcher, from which a resumed study restores the suggestion of this trial.
         schedule: Settings that change during training, each with the epoch after which it applies.
         parent: Number of the trial from whose checkpoint this trial starts, at the epoch of the last change.
         replaces: Number of the stopped trial that this trial replaces.
-        error_kind: Kind of the failure, equal for trials that fail in the same way.
+        error_kind: Kind of the failure; trials that fail in the same way have the same kind.
         cpus: Number of CPU cores in the current or last session of the trial.
         gpus: Number of GPUs in the current or last session of the trial.
         cpu_seconds: Wall time in seconds times the number of CPU cores; after a crash, up to the last report.
@@ -114,7 +114,7 @@ class TrialRecord:
         return bool(self.epochs) and self.last["epoch"] == self.last["epochs"]
 
     def count_seconds(self, until: float) -> None:
-        """Adds the time since the last call to the resource seconds if the trial is running.
+        """If the trial is running, increases `cpu_seconds` and `gpu_seconds` by the time since the last count.
 
         Args:
             until: The current time, in seconds since 1970.
@@ -149,7 +149,7 @@ def row_of(trial: TrialRecord) -> dict[str, Any]:
 
 
 def trial_of(row: Mapping[str, Any]) -> TrialRecord:
-    """Returns the trial of a row; the inverse of `row_of`."""
+    """Returns the trial that a row of study.json describes; the inverse of `row_of`."""
     own = {name: value for name, value in row.items() if name not in ("trial", "metrics")}
     return TrialRecord(number=row["trial"], **own, epochs=EpochMetrics([row["metrics"]]))
 
@@ -250,7 +250,7 @@ class HoursUsed:
 def active_seconds(events: Sequence[Event]) -> float:
     """Returns the duration of all sessions in seconds, each from its start to its last event.
 
-    Reports that were regenerated later are not counted.
+    `ReportWritten` is ignored, because a report can be regenerated long after a session has ended.
 
     Args:
         events: The events of the study, in order.

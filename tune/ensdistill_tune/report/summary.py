@@ -58,7 +58,7 @@ def searched_and_baseline(facts: StudyResults) -> tuple[list[Candidate], Candida
 
 
 def compare_best(facts: StudyResults, searched: Sequence[Candidate], baseline: Candidate) -> PairedComparison:
-    """Compares the best candidate of the search with the best baseline, corrected for the number of candidates."""
+    """Compares the best candidate of the search with the best baseline; the test is corrected for all candidates."""
     return compare(searched[0], baseline, facts.study, len(searched))
 
 
@@ -112,7 +112,7 @@ def _unconfirmed(facts: StudyResults) -> str:
 
 
 def worth(facts: StudyResults) -> str | None:
-    """Returns the deep-ensemble equivalent and the accuracies; None if the student or the teachers are at chance."""
+    """Returns the deep-ensemble equivalent and the accuracies; None if student or teachers are at chance level."""
     rows, where = winner_rows(facts)
     if not rows or not facts.teachers_beside or is_at_chance(*rows):
         return None

@@ -1,1 +1,1 @@
-"""Hyperparameters, search spaces, searchers and schedulers. Independent of studies."""
+"""Hyperparameters, search spaces, searchers and schedulers. Requires trial records, but no study."""

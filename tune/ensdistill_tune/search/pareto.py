@@ -108,26 +108,27 @@ def rungs(grace: int, factor: float, epochs: int) -> list[int]:
 class ParetoRungs:
     """Asynchronous successive halving that never stops a non-dominated trial.
 
-    Each rung records the first values that a trial reports at or after the epoch of the rung. The decision is made
-    once, from the values recorded so far: the trial is stopped if at least 1/reduction_factor of all recorded trials
-    lie in better fronts; the trial itself is one of the recorded trials. Fronts therefore continue or stop as a whole,
-    and a trial that is not dominated at its rung is never stopped: the first trial continues, and the second is stopped
-    only if the first dominates it. With one objective, the rule is asynchronous successive halving with two changes:
-    the number of continuing trials is rounded up, and trials are stopped instead of paused (Li et al. 2020).
-    Multi-objective ASHA also applies the fraction within the first front, and therefore stops non-dominated trials
-    (Schmucker et al. 2021).
+    Each rung records the first values that a trial reports at or after the epoch of the rung. The trial is then
+    compared, only once, with the trials recorded so far, including itself: it is stopped if at least 1/reduction_factor
+    of them lie in better fronts. The decision depends only on the front of the trial, and a trial that is not dominated
+    at its rung is never stopped. For example, the first trial always continues, and the second is stopped only if the
+    first dominates it. With one objective, the rule is asynchronous successive halving with two changes: the number of
+    continuing trials is rounded up, and trials are stopped instead of paused (Li et al. 2020). In contrast,
+    multi-objective ASHA (Schmucker et al. 2021) also stops trials of the first front if this front is larger than the
+    fraction of trials that continue.
 
     If each trial that is dominated at a rung is also dominated at the end, no trial of the final front is stopped. If
     learning curves cross or are noisy, a trial of the final front can be stopped: a costly student that learns slowly
     is dominated early by a cheap one. `tolerance` handles that case: a trial also continues if improving its values by
     this relative margin would make it non-dominated. The tolerance should be 0 for an objective that does not change
-    during training, such as inference cost; otherwise a trial is never stopped because of trials with the same cost.
+    during training, such as inference cost: with a positive tolerance, no trial could be stopped because of a better
+    trial with the same cost.
 
     Decisions are computed from `recorded`, so a repeated report gives the same decision, even after a restart.
 
     Attributes:
         rungs: Epochs at which trials are compared, ascending.
-        reduction_factor: Reciprocal of the fraction of trials in better fronts at which a trial is stopped; above 1.
+        reduction_factor: A trial is stopped if at least 1/reduction_factor of the trials lie in better fronts; above 1.
         tolerance: Relative margin for each objective.
         recorded: Values, keyed by rung and trial number, in the order of arrival.
 

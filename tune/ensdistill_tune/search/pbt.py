@@ -1,10 +1,10 @@
 """Population-based training: optimizes settings during the training of the students.
 
-Each member of the population is a trial, whose settings and later changes are fixed when it starts. A stopped member
-becomes a pruned trial. A new trial replaces it and starts from the checkpoint of a better trial. Up to the epoch of the
-checkpoint, the new trial has the settings of the better trial; after that epoch, its settings change
-(`Config.schedule`). Training the new trial from the first epoch gives the same student, so the trial can be replicated
-and exported like any other trial.
+Each member of the population is a trial; its settings, including their changes during training, are fixed when it
+starts. A stopped member becomes a pruned trial. A new trial replaces it and starts from the checkpoint of a better
+trial. Up to the epoch of the checkpoint, the new trial has the settings of the better trial; after that epoch, its
+settings change (`Config.schedule`). Training the new trial from the first epoch gives the same student, so the trial
+can be replicated and exported like any other trial.
 
 References:
     Jaderberg et al. 2017, Population based training of neural networks.
@@ -24,7 +24,7 @@ from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.search_space import SearchSpace
 
 Merit = Callable[[Mapping[str, float]], float]
-CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # file in the folder of a trial, from which other trials start
+CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # file of a trial from which other trials start
 
 
 class Pbt(Settings):

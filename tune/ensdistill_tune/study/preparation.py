@@ -15,14 +15,14 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
-    """Adds the best settings of an earlier study to the settings that are evaluated first.
+    """Adds the best settings of an earlier study to `points_to_evaluate`, the settings that the search evaluates first.
 
     Args:
         study: The settings; without `warm_start` they are returned unchanged.
         studies: The folder of all studies.
 
     Raises:
-        DataError: The earlier study does not exist, or has no trial with settings of this search space.
+        DataError: The earlier study does not exist, or none of its best trials has a value in this search space.
     """
     if study.warm_start is None:
         return study
@@ -56,7 +56,7 @@ def resolve_precision(study: StudyConfig) -> StudyConfig:
     training = study.config.get("training", {})
     if training.get("precision") != "auto":
         return study
-    # A cluster may run the trials on other machines; every GPU that torch supports is fast in bfloat16.
+    # Trials may run on GPUs of other machines in a cluster; every GPU that torch supports is fast in bfloat16.
     elsewhere = bool(study.resources.gpus) and not torch.cuda.is_available()
     fast = elsewhere or fast_in_bfloat16(torch.device("cuda" if study.resources.gpus else "cpu"))
     config = {**study.config, "training": {**training, "precision": "bfloat16" if fast else "float32"}}

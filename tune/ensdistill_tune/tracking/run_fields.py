@@ -26,12 +26,12 @@ from ensdistill_tune.tracking.standing import Standing, standings
 
 CURVES = ("train/loss", *METRICS, "subnetworks/nll", "subnetworks/accuracy")  # one point for each epoch
 COSTS = ("cost/parameters", "cost/flops", LATENCY, PHOTO_LATENCY)  # of the exported network, one point for each trial
-TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # DEE is 1 or M by definition
+TEACHERS = tuple(name.removeprefix("val/") for name in METRICS if name != "val/dee")  # their DEE is fixed: 1 or M
 
 
-@dataclass(frozen=True, slots=True)  # a study has one instance for each event
+@dataclass(frozen=True, slots=True)  # slots, because a study has one instance for each event
 class RunUpdate:
-    """One event, with facts about the whole study after this event."""
+    """One event, with the trials, tags and metrics of the study after this event."""
 
     event: Event
     trial: TrialRecord | None
@@ -90,14 +90,14 @@ def tags_of(trial: TrialRecord, name: str, study: StudyConfig, settings: Mapping
 def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:
     """Returns the parameters of the run of a trial.
 
-    For charts, the logarithm of each log-uniform hyperparameter is an additional parameter, and a block of settings is
-    given as a short string.
+    For MLflow's charts, the parameters include the logarithm of each log-uniform hyperparameter, and a short string for
+    each block of settings.
     """
     blocks = {name: short_value(value) for name, value in trial.sampled.items() if is_block(value)}
     try:
         settings = flatten(study.config_for(trial).model_dump(mode="json"))
     except ConfigError:
-        return dict(trial.sampled) | blocks  # the trial fails with an error that states the conflict
+        return dict(trial.sampled) | blocks  # the settings conflict, which the error of the trial states
     own = ["seed", *study.search, *flatten(study.config)]
     settings = {name: value for name, value in settings.items() if _is_below(name, own) or not _is_shared(name)}
     logs = {log_name(name): round(math.log10(settings[name]), 4) for name in study.logarithmic if settings.get(name)}

@@ -68,7 +68,7 @@ def test_the_end2_loss_equals_the_negative_log_density_of_torch(
     assert_close(loss(settings, s, t), -torch.stack(terms).mean())
 
 
-def test_the_end2_loss_is_minimal_at_the_distribution_that_generated_the_teachers() -> None:
+def test_the_end2_loss_is_minimal_at_the_distribution_of_the_teacher_predictions() -> None:
     torch.manual_seed(0)
     alpha = hand([2.0, 3, 5])
     teachers = Dirichlet(alpha).sample((5000, 1)).log()

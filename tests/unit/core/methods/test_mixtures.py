@@ -37,7 +37,7 @@ def drawn(count: int, alpha: float, seed: int) -> tuple[Tensor, float, torch.Gen
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
-def test_the_images_of_mixup_equal_those_of_a_loop_over_the_images(alpha: float, seed: int) -> None:
+def test_mixup_gives_the_same_images_as_a_loop_over_the_images(alpha: float, seed: int) -> None:
     x = pictures()
     partners, share, _ = drawn(len(x), alpha, seed)
     expected = [share * x[b] + (1 - share) * x[int(partners[b])] for b in range(len(x))]
@@ -46,7 +46,7 @@ def test_the_images_of_mixup_equal_those_of_a_loop_over_the_images(alpha: float,
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("shape", [(3, 8, 6), (1, 5, 9)], ids=str)
-def test_the_images_of_cutmix_equal_those_of_a_loop_over_the_pixels(shape: tuple[int, ...], seed: int) -> None:
+def test_cutmix_gives_the_same_images_as_a_loop_over_the_pixels(shape: tuple[int, ...], seed: int) -> None:
     x = pictures(4, shape)
     partners, share, generator = drawn(4, 1.0, seed)
     height, width = shape[1:]
@@ -88,7 +88,7 @@ def test_clean_images_keep_their_labels(piece: Any) -> None:
     assert own is labels
 
 
-def test_images_mixed_without_labels_equal_images_mixed_with_labels() -> None:
+def test_images_are_mixed_in_the_same_way_with_and_without_labels() -> None:
     for piece in (MixUp(), CutMix()):
         shown, _ = piece.with_labels(pictures(), torch.arange(12), NOBODY, NOBODY, streams(3))
         assert torch.equal(shown, piece(pictures(), NOBODY, NOBODY, streams(3)))
@@ -123,7 +123,7 @@ def test_the_label_term_on_clean_images_equals_the_plain_cross_entropy(digits: D
     assert loss == pytest.approx(float(F.cross_entropy(student(images)[0], labels).detach()), rel=1e-5)
 
 
-def test_unlabeled_images_are_mixed_without_a_label(digits: DataSplits) -> None:
+def test_the_label_term_omits_the_shares_of_unlabeled_images(digits: DataSplits) -> None:
     labels = torch.tensor([3, -1, 5, 2, -1, -1, 0, 1, 9, -1])
     loss, student, images, _ = one_step(MixUp(), digits, labels)
     shown, mixed = MixUp().with_labels(images, labels, NOBODY, NOBODY, streams(2))

@@ -76,7 +76,7 @@ def test_adamw_without_decay_of_norms_and_biases_equals_adamw_of_torch_with_two_
     both_step(Training(optimizer=piece).new_optimizer(Single()(mine)), mine, oracle, theirs)
 
 
-def test_subnetwork_biases_do_not_decay_and_factors_decay_as_defined_by_the_student() -> None:
+def test_weight_decay_is_zero_for_subnetwork_biases_and_chosen_by_the_student_for_factors() -> None:
     student = BatchEnsemble(subnetworks=2, bias="per_member")(nn.Linear(4, 3))
     layer = student.network
     piece = AdamW(weight_decay=0.5, decay_norms_and_biases=False)
@@ -100,7 +100,7 @@ def slow(module: nn.Module, scale: float) -> nn.Module:
     return module
 
 
-def test_the_default_decay_does_not_change_hashes() -> None:
+def test_decay_norms_and_biases_changes_the_hash_only_if_it_differs_from_its_default() -> None:
     assert "decay_norms_and_biases" not in Config().training.optimizer.model_dump()
     assert load_config("kd", ["training.optimizer.decay_norms_and_biases=true"]).hash == load_config("kd").hash
     assert load_config("kd", ["training.optimizer.decay_norms_and_biases=false"]).hash != load_config("kd").hash

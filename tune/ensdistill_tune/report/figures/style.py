@@ -30,7 +30,7 @@ ENDS: dict[State, tuple[str, str, str]] = {  # end of a trial: label, color, mar
     "running": ("still running", GREEN, "circle-open"),
     "interrupted": ("interrupted", GREEN, "circle-open-dot"),
 }
-FEWEST = 4  # minimum number of trials that determine a range
+FEWEST = 4  # minimum number of completed trials to derive a scale from
 CROWD = 200  # number of marks or lines above which they are drawn fainter
 
 
@@ -44,7 +44,7 @@ def new_figure(height: int = 380, **layout: Any) -> go.Figure:
         "yanchor": "bottom",
         "bgcolor": NOTHING,
     }
-    legend |= {"itemwidth": 46}  # wide enough for a complete dash
+    legend |= {"itemwidth": 46}  # wide enough for a complete period of each dash pattern
     margin = {"l": 8, "r": 14, "t": 14, "b": 8}
     looks: dict[str, Any] = {"template": "none", "paper_bgcolor": NOTHING, "plot_bgcolor": NOTHING}
     looks |= {"height": height, "margin": margin, "legend": legend, "hoverlabel": {"align": "left"}}
@@ -66,8 +66,8 @@ def label(trial: TrialRecord) -> str:
 def spread(facts: StudyResults, always: Sequence[float] = ()) -> Scale:
     """Returns the scale of the objective for the completed search trials, or for all trials if too few have completed.
 
-    A trial that was stopped early can therefore be off the scale; it is drawn at the edge. Losses have a logarithmic
-    scale, because good losses differ little.
+    A trial that was stopped early can therefore be off the scale; it is drawn at the edge. Losses are drawn on a
+    logarithmic scale, because the best losses lie close together.
     """
     metric, trials = facts.study.objective, facts.search_order
     if len(trials) < FEWEST:
@@ -76,7 +76,7 @@ def spread(facts: StudyResults, always: Sequence[float] = ()) -> Scale:
 
 
 def height(trial: TrialRecord, facts: StudyResults, scale: Scale) -> float:
-    """Returns the last value of a trial; a failed trial has none and is drawn at the worse end."""
+    """Returns the last value of a trial; a failed trial is drawn at the worst end of the scale."""
     if trial.state == "failed":
         return scale.worst(facts.study.mode)
     return scale.clip(trial.last[facts.study.objective])
