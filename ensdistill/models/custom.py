@@ -66,7 +66,7 @@ class CustomModel(NetworkPiece):
         except PluginError as error:
             raise ConfigError(
                 f"model.path: {self.path} cannot be imported ({error}); write package.module:Name, and "
-                "install the package, put its folder on PYTHONPATH, or start the command there"
+                "install the package, put its folder on PYTHONPATH, or start the command in its folder"
             ) from error
         if not callable(make):
             raise ConfigError(
@@ -75,7 +75,7 @@ class CustomModel(NetworkPiece):
         return make
 
     def _arguments(self, make: Callable[..., Any], shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-        """Returns the arguments from the settings, and the known values for which the signature has parameters."""
+        """Returns the arguments from the settings, with the image's shape and the number of classes where accepted."""
         signature = self._signature(make)
         takes = signature.parameters
         open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())

@@ -46,7 +46,7 @@ def check_data(config: Config, data: DataSplits) -> None:
     """Checks that the data contain enough images to train the student.
 
     Raises:
-        ConfigError: The number of training images is smaller than the batch size, or there are no unlabeled images.
+        ConfigError: A batch has more images than the training split, or class weights or unlabeled images are missing.
     """
     _check_batch("training", config.training.batch_size, data)
     _check_class_weights("training", config.training, data)

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 if the command completed, 1 if no trial completed, 2 after invalid input, 130 if interrupted.
-        `compare` returns its result as 0, 1 or 3, and returns 2 after every error.
+        `compare` returns 0, 1 or 3, depending on its result, or 2 after any error.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
 
@@ -105,7 +105,7 @@ def _fsck(program: Program) -> None:
     )
     options.add_study(sub)
     sub.add_argument(
-        "--to", type=int, metavar="N", help="remove all records after N; the log is copied first (no removal)"
+        "--to", type=int, metavar="N", help="remove all records after record N; the log is copied first (no removal)"
     )
     options.add_output(sub, "object")
 
@@ -132,7 +132,9 @@ def _enqueue(program: Program) -> None:
         (f"{TUNE} enqueue mine --set loss.temperature=4",),
     )
     options.add_study(sub)
-    options.add_set(sub, "a searched setting (the searcher suggests the others); may be repeated", required=True)
+    options.add_set(
+        sub, "value of a searched setting (the searcher suggests the others); may be repeated", required=True
+    )
     options.add_output(sub)
 
 
