@@ -64,7 +64,7 @@ class Table(EntrySource):
             columns, values = _read_parquet(file) if parquet else _read_csv(file)
         except (OSError, ValueError, csv.Error) as error:
             rule = f"{printable(str(file))} is not a readable {'Parquet' if parquet else 'CSV'} file"
-            raise DataError(f"data.path: {rule} ({error}); write it again") from error
+            raise DataError(f"data.path: {rule} ({error}); create it again") from error
         wanted = {"image_column": self.image_column, "label_column": self.label_column}
         wanted |= {"split_column": self.split_column} if self.split_column else {}
         for name, column in wanted.items():

@@ -29,7 +29,7 @@ REPLACED = "replaced by a later entry with the same name"
 DENIED = "permission denied"
 TOO_DEEP = "nested in more than 100 folders"
 _DEEPEST = 100
-_MOST, _TIMES = 100_000, 10  # a path is refused if its other files exceed both limits: in total, per image
+_MOST, _TIMES = 100_000, 10  # a path is refused if its other files exceed both limits (total, per image)
 BOTH = "a file with the same name as a folder"
 HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons that do not indicate a missing image
 
@@ -218,7 +218,7 @@ def _read_directory(found: FoundFiles, archive: zipfile.ZipFile) -> None:
             found.left_out.append(LeftOut("/".join(parts), REPLACED))
         entries[parts] = entry
     for parts, entry in entries.items():
-        if parts in found.folders:  # some programs write folders without a slash at the end
+        if parts in found.folders:  # some programs omit the slash after the name of a folder
             found.left_out += [LeftOut("/".join(parts), BOTH)] if entry.file_size else []
         else:
             _sort_out(found, ImageFile(found.root, "/".join(parts), archive, entry), entry.file_size)

@@ -33,7 +33,7 @@ class WeightAverage(Protocol):
         """Updates the average after a step; `progress` is the completed fraction of training, in (0, 1]."""
 
     def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
-        """Updates the average after an epoch, after the last `update` of that epoch.
+        """Updates the average at the end of an epoch; called after the last `update` of the epoch.
 
         Args:
             student: The student in training.

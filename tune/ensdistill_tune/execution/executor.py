@@ -34,8 +34,8 @@ class Executor:
     """A way to run the trials of a study.
 
     Attributes:
-        session: Function that returns the context in which teachers and trials run, given the settings and the folder
-            of the study.
+        session: Function that returns the context manager inside which teachers and trials run, given the settings and
+            the folder of the study.
         teacher_trainer: Function that returns the trainer of missing teachers, given the resources of a trial and the
             value of `--device`.
         run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. A

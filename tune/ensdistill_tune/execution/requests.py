@@ -76,9 +76,8 @@ class StudyRequests:
         if trial.state != "running":
             return f"trial {number}: must be running, got {trial.state}"
         if trial.kind == "replicate":
-            return (
-                f"trial {number}: must not be a replicate, because the confirmation requires it; stop the study instead"
-            )
+            rule = "must not be a replicate, because the confirmation requires every replicate"
+            return f"trial {number}: {rule}; stop the study instead"
         return ""
 
 

@@ -61,7 +61,7 @@ def default_uri(studies: Path) -> str:
     file = str((studies / DATABASE).resolve())
     if not set(file) & set("%?"):
         return f"sqlite:///{file}"
-    # SQLAlchemy unquotes the path of a URI. Without a driver in the URI, MLflow creates a folder with the quoted name.
+    # SQLAlchemy unquotes the path. Without a driver in the URI, MLflow would create a folder with the quoted name.
     return f"sqlite+pysqlite:///{quote(file)}"
 
 
