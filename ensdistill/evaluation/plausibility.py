@@ -90,7 +90,7 @@ def _temperature_not_identified(student: Metrics, teachers: TeacherMetrics, _: i
     if not which:
         return None
     rule = f"{NOT_IDENTIFIED}: the validation images do not determine the temperature of {' and '.join(which)}"
-    hint = "use more validation images; cNLL, cBrier, cECE and DEE were computed at temperature 1, 0.05 or 20"
+    hint = "use more validation images; cNLL, cBrier, cECE, DEE were computed at temperature 1 or a bound (0.05 or 20)"
     return ConfigIssue((), rule, hint=hint)
 
 

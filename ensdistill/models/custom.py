@@ -75,7 +75,11 @@ class CustomModel(NetworkPiece):
         return make
 
     def _arguments(self, make: Callable[..., Any], shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-        """Returns the arguments from the settings, with the image's shape and the number of classes where accepted."""
+        """Returns the keyword arguments of the call.
+
+        The number of classes is always passed; `shape` and `in_channels` are passed if the signature has parameters
+        with these names. Values in the settings take precedence.
+        """
         signature = self._signature(make)
         takes = signature.parameters
         open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
