@@ -68,7 +68,9 @@ def _launch(program: Program) -> None:
         (f"{TUNE} launch my.yaml", f"{TUNE} launch my.yaml --name second --set budget.minutes=60"),
     )
     options.add_file(sub)
-    sub.add_argument("--name", help="name of the study (name of the file, with a number if it is in use)")
+    sub.add_argument(
+        "--name", help="name of the study (default: name of the file, with a number if this name is in use)"
+    )
     options.add_set(sub, "override a setting of the file; may be repeated")
     options.add_execution(sub)
     options.add_store(sub, "MLflow store or server (sqlite:///<studies>/mlflow.db)")
@@ -90,7 +92,7 @@ def _resume(program: Program) -> None:
         "--reevaluate-test", action="store_true", help="evaluate the test set again if another student has won"
     )
     options.add_execution(sub)
-    options.add_store(sub, "MLflow store or server (as before)")
+    options.add_store(sub, "MLflow store or server (default: as before)")
     options.add_output(sub, "object")
     options.add_settings(sub)
 
@@ -105,7 +107,10 @@ def _fsck(program: Program) -> None:
     )
     options.add_study(sub)
     sub.add_argument(
-        "--to", type=int, metavar="N", help="remove all records after record N; the log is copied first (no removal)"
+        "--to",
+        type=int,
+        metavar="N",
+        help="remove all records after record N; the log is copied first (default: remove none)",
     )
     options.add_output(sub, "object")
 
@@ -147,7 +152,7 @@ def _stop(program: Program) -> None:
         (f"{TUNE} stop mine", f"{TUNE} stop mine --trial 12"),
     )
     options.add_study(sub)
-    sub.add_argument("--trial", type=int, metavar="N", help="number of the trial to stop (the whole study)")
+    sub.add_argument("--trial", type=int, metavar="N", help="number of the trial to stop (default: the whole study)")
     options.add_output(sub)
 
 
