@@ -25,8 +25,8 @@ Row = tuple[str, str, str]  # path, label, split
 class Table(EntrySource):
     """Image files listed in a CSV or Parquet file; each row has a path, a label and, optionally, a split.
 
-    Splits in `split_column` have the usual names (train, val, test, unlabeled, ...) and are used in full; without this
-    column, splits are drawn from all labeled rows. Rows without a label are unlabeled images.
+    `split_column` contains the usual names of splits (train, val, test, unlabeled, ...), and each split contains all of
+    its rows; without this column, splits are drawn from all labeled rows. Rows without a label are unlabeled images.
     """
 
     kind: Literal["table"] = "table"
@@ -64,7 +64,7 @@ class Table(EntrySource):
             columns, values = _read_parquet(file) if parquet else _read_csv(file)
         except (OSError, ValueError, csv.Error) as error:
             rule = f"{printable(str(file))} is not a readable {'Parquet' if parquet else 'CSV'} file"
-            raise DataError(f"data.path: {rule} ({error}); write it again") from error
+            raise DataError(f"data.path: {rule} ({error}); create it again") from error
         wanted = {"image_column": self.image_column, "label_column": self.label_column}
         wanted |= {"split_column": self.split_column} if self.split_column else {}
         for name, column in wanted.items():
@@ -72,9 +72,8 @@ class Table(EntrySource):
                 raise DataError(f"data.{name}: no column {column!r}; give one of {listed(columns)}")
         rows = [self._row(n, dict(zip(columns, row, strict=False))) for n, row in enumerate(values, 1)]
         unused = "split" in columns and self.split_column is None
-        issue = ConfigIssue(
-            ("data", "split_column"), "the column split is not used", hint="set data.split_column: split"
-        )
+        rule = "the column 'split' of the table is not used"
+        issue = ConfigIssue(("data", "split_column"), rule, hint="set data.split_column: split")
         return rows, [issue] if unused else []
 
     def _row(self, number: int, row: dict[str, str]) -> Row:

@@ -29,9 +29,9 @@ REPLACED = "replaced by a later entry with the same name"
 DENIED = "permission denied"
 TOO_DEEP = "nested in more than 100 folders"
 _DEEPEST = 100
-_MOST, _TIMES = 100_000, 10  # limits on other files, in total and per image; if exceeded, the path is probably wrong
+_MOST, _TIMES = 100_000, 10  # a path is refused if its other files exceed both limits (total, per image)
 BOTH = "a file with the same name as a folder"
-HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons for skipping a file that do not indicate missing images
+HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons that do not indicate a missing image
 
 _EXTRACT = "extract the archive and give the folder"
 _HINTS = dict.fromkeys((".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"), _EXTRACT)
@@ -218,7 +218,7 @@ def _read_directory(found: FoundFiles, archive: zipfile.ZipFile) -> None:
             found.left_out.append(LeftOut("/".join(parts), REPLACED))
         entries[parts] = entry
     for parts, entry in entries.items():
-        if parts in found.folders:  # some programs write folders without a slash at the end
+        if parts in found.folders:  # some programs omit the slash after the name of a folder
             found.left_out += [LeftOut("/".join(parts), BOTH)] if entry.file_size else []
         else:
             _sort_out(found, ImageFile(found.root, "/".join(parts), archive, entry), entry.file_size)
@@ -247,7 +247,7 @@ def _sort_out(found: FoundFiles, file: ImageFile, size: int) -> None:
     Files of size 0 are not opened: files in /proc have size 0, and reading them may never end.
 
     Raises:
-        DataError: Far more files are skipped than recognized as images.
+        DataError: Far more files have been skipped than recognized as images.
     """
     if PurePosixPath(file.name).suffix.lower() in SUFFIXES or (size and _content_is_image(file)):
         found.files.append(file)

@@ -74,7 +74,7 @@ def deep_ensemble_equivalent(cnll: float, curve: Sequence[float]) -> float:
     if cnll >= best[0]:
         return 1.0
     for size, (worse, better) in enumerate(pairwise(best), start=1):
-        if cnll >= better:  # cnll is below `worse`, otherwise an earlier size matches
+        if cnll >= better:  # cnll < worse, because otherwise a smaller size has been returned
             return size + (worse - cnll) / (worse - better)
     return float(len(best))
 

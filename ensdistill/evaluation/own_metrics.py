@@ -66,7 +66,7 @@ def _value(metric: Metric, log_p: Tensor, labels: Tensor) -> float:
     try:
         number = float(metric(log_p, labels))
     except Exception as error:  # user code raises any kind of error
-        rule = f"{metric.kind} fails on predictions {tuple(log_p.shape)} ({cause_of(error)})"
+        rule = f"{metric.kind} fails on predictions of shape {tuple(log_p.shape)} ({cause_of(error)})"
         raise ConfigError(ConfigIssue(("metrics",), rule, hint="fix this metric")) from error
     if not math.isfinite(number):
         rule = f"{metric.kind} must return a finite number"

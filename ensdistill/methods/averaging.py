@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ensdistill.methods.students.base import Student
 
     Weights = dict[str, Tensor]  # a state dict
-    Validator = Callable[[Student], Mapping[str, float]]  # validation metrics of a student in its exported form
+    # Returns the validation metrics of a student in the form in which it would be exported.
+    Validator = Callable[[Student], Mapping[str, float]]
 
 
 class WeightAverage(Protocol):
@@ -32,7 +33,7 @@ class WeightAverage(Protocol):
         """Updates the average after a step; `progress` is the completed fraction of training, in (0, 1]."""
 
     def epoch_ended(self, student: Student, progress: float, judge: Validator) -> None:
-        """Updates the average after an epoch, after the last `update` of that epoch.
+        """Updates the average at the end of an epoch; called after the last `update` of the epoch.
 
         Args:
             student: The student in training.
@@ -44,7 +45,7 @@ class WeightAverage(Protocol):
         """Returns the student to evaluate and export: an averaged copy, or the given student itself."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state; an average that is restored from it gives bit-for-bit the same results."""
+        """Returns the state; an average that is restored from it continues bit for bit."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that was saved with the same settings and the same kind of student."""
@@ -81,7 +82,7 @@ class NoAveraging(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """False: the average depends only on the epochs so far."""
+        """False: the weights after an epoch do not depend on the number of epochs that follow."""
         return False
 
 
@@ -104,7 +105,7 @@ class Ema(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether averaging starts after a fraction of training."""
+        """True if `start` is above 0, because `start` is a fraction of all epochs."""
         return self.start > 0
 
     def mix(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
@@ -136,24 +137,24 @@ class Swa(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether averaging starts after a fraction of training."""
+        """True if `start` is above 0, because `start` is a fraction of all epochs."""
         return self.start > 0
 
 
 class Lawa(AveragingSettings):
     """Latest weight averaging: theta' = 1/k sum_{i<k} theta_{t - i v}, the mean of the last k states, v steps apart.
 
-    By default the states are those at the end of epochs (Kaddour 2022, section 2). With `window_fraction` = f, the k
-    states are spread evenly over the last fraction f of all T steps, so v = f T / k, but at least one step. The window
-    is then the same fraction of training, however long training is. The newest state is less than v steps old. Ajroldi
-    et al. 2025 recommend windows of about 1 % of the steps.
+    By default, the states are those at the end of the last k epochs (Kaddour 2022, section 2). With `window_fraction` =
+    f, the k states are spread evenly over a fraction f of all T steps: v = f T / k, but at least one step. The number
+    of steps in the window is then proportional to the length of training. A state is added every v steps, so the newest
+    state is less than v steps old. Ajroldi et al. 2025 recommend windows of about 1 % of the steps.
     """
 
     kind: Literal["lawa"] = "lawa"
     window: int = setting(6, "Number of states k.", ge=1, le=1000)
     window_fraction: float | None = setting(
         None,
-        "Fraction of all training steps over which the states are spread; by default, one state per epoch.",
+        "Length of the window as a fraction of all training steps; by default, the last k epochs.",
         gt=0,
         le=1,
     )
@@ -166,15 +167,15 @@ class Lawa(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether the window is a fraction of training."""
+        """True if `window_fraction` is set, because it is a fraction of all steps."""
         return self.window_fraction is not None
 
 
 class GreedySoup(AveragingSettings):
     """Greedy soup: the mean of the weights at the end of selected epochs.
 
-    Epochs are added in the order of their validation metric; an epoch is kept if it does not make the mean worse.
-    Wortsman et al. 2022 (Model soups), recipe 1, applied to the epochs of one run.
+    The best epochs are tried in the order of their validation metric; an epoch is added to the mean if the mean does
+    not get worse. Wortsman et al. 2022 (Model soups), recipe 1, applied to the epochs of one run.
 
     The selection uses the validation images, so the validation metrics of a soup are slightly optimistic.
     """
@@ -189,7 +190,7 @@ class GreedySoup(AveragingSettings):
 
     @property
     def depends_on_length(self) -> bool:
-        """False: the average depends only on the epochs so far."""
+        """False: the soup after an epoch does not depend on the number of epochs that follow."""
         return False
 
 
@@ -270,7 +271,7 @@ class _WindowAverage(_NoAverage):
 
 
 class _StepWindowAverage(_WindowAverage):
-    """The mean of the last `window` states, taken at intervals of `spacing`, a fraction of training."""
+    """The mean of the last `window` states; a state is taken each time a fraction `spacing` of training has passed."""
 
     def __init__(self, last: int, spacing: float) -> None:
         super().__init__(last)

@@ -66,7 +66,7 @@ class CustomModel(NetworkPiece):
         except PluginError as error:
             raise ConfigError(
                 f"model.path: {self.path} cannot be imported ({error}); write package.module:Name, and "
-                "install the package, put its folder on PYTHONPATH, or start the command there"
+                "install the package, put its folder on PYTHONPATH, or start the command in its folder"
             ) from error
         if not callable(make):
             raise ConfigError(
@@ -75,7 +75,11 @@ class CustomModel(NetworkPiece):
         return make
 
     def _arguments(self, make: Callable[..., Any], shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
-        """Returns the arguments from the settings, and the known values for which the signature has parameters."""
+        """Returns the keyword arguments of the call.
+
+        The number of classes is always passed; `shape` and `in_channels` are passed if the signature has parameters
+        with these names. Values in the settings take precedence.
+        """
         signature = self._signature(make)
         takes = signature.parameters
         open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def fill_matching(network: nn.Module, published: Mapping[str, Tensor]) -> list[str]:
     """Copies every published tensor whose name and shape match a tensor of the network; other tensors are unchanged.
 
-    Tensors that are not finite are skipped, because the classifier in published feature extractors contains NaN.
+    Published tensors that contain NaN or infinite values are skipped, such as the classifier of a feature extractor.
 
     Args:
         network: Network to change in place.
@@ -40,7 +40,7 @@ def fill_matching(network: nn.Module, published: Mapping[str, Tensor]) -> list[s
 
 
 def options(name: str, sides: Sequence[int]) -> dict[str, Any]:
-    """Returns the constructor arguments that some torchvision networks require.
+    """Returns the arguments that the constructor of a torchvision network requires; most require none.
 
     Args:
         name: Name of the network.

@@ -1,4 +1,4 @@
-"""Command-line parsers whose help contains option groups, examples and settings, and lists commands by task."""
+"""Command-line parsers; their help contains option groups, examples and settings, and lists commands by task."""
 
 import argparse
 from collections.abc import Callable, Iterable
@@ -14,8 +14,8 @@ class HelpParser(argparse.ArgumentParser):
 
     Attributes:
         examples: Complete command lines that the help shows.
-        epilog_of: Function that returns the rest of the help. It is called only when help is printed, because listing
-            the settings imports all plugins.
+        epilog_of: Function that returns the help text below the examples. It is called only when help is printed,
+            because listing the settings imports all plugins.
         commands: Parsers of a program's commands, keyed by name.
         completions: Functions that return the possible values of an argument for shell completion,
             keyed by its metavar.

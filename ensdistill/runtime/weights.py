@@ -109,8 +109,8 @@ def _opened(path: str | Path) -> Iterator[Any]:
 def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
     """Loads a state dict into a network, in place.
 
-    The state dict is marked with the current version of each layer. Safetensors files store no versions; without a
-    version, torch assumes an old version and converts the state.
+    The state dict receives the current version number of each layer. Safetensors files contain no version numbers;
+    without them, torch assumes an old version and converts the tensors.
 
     Args:
         network: The network.
@@ -127,7 +127,7 @@ def fingerprint(path: str | Path) -> str:
 
 
 def cached_fingerprint(path: Path) -> str:
-    """Returns the fingerprint of a file, computed once per process and file version; `missing` if there is no file."""
+    """Returns the fingerprint of a file, computed again only if the file has changed; `missing` if there is no file."""
     try:
         state = path.stat()
         return _fingerprint(path, state.st_mtime_ns, state.st_size)

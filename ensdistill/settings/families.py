@@ -116,7 +116,7 @@ class PieceFamily:
 
     def _of_entry_point(self, kind: str, entries: Sequence[EntryPoint]) -> type[Piece]:
         if len(entries) > 1:
-            rule = f"{{value}} is the name of {_listed(entries)}"
+            rule = f"{{value}} is the name of more than one plugin: {_listed(entries)}"
             raise SettingError(ConfigIssue(("kind",), rule, kind, "select one as module:Name"))
         try:
             return self._checked(kind, load(entries[0]), f", {_listed(entries)},")

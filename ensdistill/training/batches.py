@@ -16,7 +16,7 @@ from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.training.batch_images import batch_images
 from ensdistill.training.teacher_logits import CachedTeachers, TeacherLogitCache
 
-UNLABELED_STREAM = "unlabelled"  # part of the seed that determines the order; renaming it changes all results
+UNLABELED_STREAM = "unlabelled"  # part of the seed of the order; another value would change all results
 
 
 class Batch(NamedTuple):
@@ -74,11 +74,11 @@ class Batches:
 
     @cached_property
     def _logits(self) -> Tensor | None:
-        """Teacher logits of all images; None if every step changes the images, which no schedule can turn on or off."""
+        """Teacher logits of all images; None if the images change at every step (in all epochs or in none)."""
         return self._cache.logits(self._data, self._config)
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> list[Tensor]:
-        """Returns the indices of each batch of an epoch; after the last image, all images are shuffled again."""
+        """Returns the indices of each batch of an epoch; once all images have been used, they are shuffled again."""
         shuffle = RandomStreams.of(self._config.seed, purpose, epoch, self._device).host
         rounds = math.ceil(self.steps * size / max(1, images))
         order = [torch.randperm(images, generator=shuffle) for _ in range(rounds)]

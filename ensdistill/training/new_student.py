@@ -46,7 +46,8 @@ def check_data(config: Config, data: DataSplits) -> None:
     """Checks that the data contain enough images to train the student.
 
     Raises:
-        ConfigError: The number of training images is smaller than the batch size, or there are no unlabeled images.
+        ConfigError: A batch is larger than the training split, class weights are given but not one for each class,
+            or batches require unlabeled images and there are none.
     """
     _check_batch("training", config.training.batch_size, data)
     _check_class_weights("training", config.training, data)

@@ -29,11 +29,11 @@ from ensdistill.settings.calls import misfit
 from ensdistill.settings.pieces import Piece, is_own
 
 T = TypeVar("T")
-TEACHERS = 2  # number of copies of the student that replace trained teachers in a check
+TEACHERS = 2  # number of teachers in a check, which are copies of the student
 
 
 def called(section: str, piece: Piece, *arguments: Any) -> Any:
-    """Calls a piece; if it is user-defined, checks the arguments first and converts its exceptions to ConfigError.
+    """Calls a piece; if it is user-defined, also checks its arguments, and raises its exceptions as ConfigError.
 
     Args:
         section: Name of the setting, such as `loss`.

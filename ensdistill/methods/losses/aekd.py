@@ -21,11 +21,11 @@ class AeKd(TeacherWeightedLoss):
 
     g_m has the closed form (T/B) mean_b (softmax(s_b/T) - softmax(t_mb/T)), so no additional backward pass is required.
     At every step, the problem for w is solved exactly and separately for each subnetwork; no gradient flows
-    through w. The CPU computes w from M x M numbers; a step synchronizes with the device only for this computation.
-    With C = 1/M, the loss is the mean over teachers.
+    through w. The CPU computes w from M x M numbers per subnetwork; a step waits for the device only to copy these
+    numbers. With C = 1/M, the loss is the mean over teachers.
 
-    Du et al. 2020 (AE-KD), equations 9 to 11, and their official code. The official solver stops at its starting point
-    if gradients are small; the solution found here does not depend on the scale of the gradients. The official code has
+    Du et al. 2020 (AE-KD), equations 9 to 11, and their official code. If gradients are small, the official solver
+    stops at its starting point; here, the weights do not depend on the scale of the gradients. The official code has
     two variants; only the variant on logits is implemented, not the variant on features (hint term).
     """
 

@@ -10,9 +10,9 @@ TINY = 1e-10  # relative tolerance, applied after the directions are normalized 
 def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
     """Returns argmin_a |sum_m a_m g_m|^2 / 2  subject to  sum a = 1,  0 <= a_m <= C.
 
-    The problem is solved for b_m = a_m |g_m| / min |g|, with the cosines between the g_m instead of G. The lengths of
-    the g_m can then differ by any factor: for a long vector, a_m is small but b_m is not. In G itself, short vectors
-    would be lost in rounding. The solver is a primal active-set method. It starts at equal weights, moves towards the
+    The unknowns are b_m = a_m |g_m| / min |g|, and the cosines between the g_m replace G. The lengths of the g_m can
+    then differ by any factor: for a long vector, a_m is tiny but b_m is not. With G itself, short vectors would vanish
+    in rounding errors. The solver is a primal active-set method. It starts at equal weights, moves towards the
     minimum over the free weights, and stops at the first bound. At a minimum, it frees the weight with the largest
     violation of the multiplier condition.
 
@@ -32,7 +32,7 @@ def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
     if not 0 < total < np.inf or cap <= (1 + TINY) / m:
         return equal
     lengths = np.sqrt(gram.diagonal())
-    if not lengths.all():  # a zero vector has no direction, so its length is arbitrary
+    if not lengths.all():  # a zero vector gets any positive length, so that no division by 0 occurs
         lengths = np.where(lengths > 0, lengths, lengths[lengths > 0].min())
     cosines = gram / lengths / lengths[:, None]
     shares = lengths.min() / lengths  # a = b * shares
@@ -45,7 +45,7 @@ def _solve(gram: np.ndarray, shares: np.ndarray, b: np.ndarray, most: np.ndarray
     """Returns argmin_b b'Gb / 2  subject to  shares . b = 1,  0 <= b <= most, starting at a feasible b."""
     m = len(gram)
     held = np.zeros(m, dtype=bool)
-    for _ in range(100 * m):  # far more than required; no iteration makes b infeasible or worse
+    for _ in range(100 * m):  # far more than required; b is feasible after every iteration, and never worse
         slope = gram @ b
         level = _level(slope, shares, held)
         step = _step_to_minimum(gram, shares, slope, ~held)
@@ -66,8 +66,8 @@ def _solve(gram: np.ndarray, shares: np.ndarray, b: np.ndarray, most: np.ndarray
 def _level(slope: np.ndarray, shares: np.ndarray, held: np.ndarray) -> float:
     """Returns the multiplier of the sum constraint: slope = level * shares at a minimum over the free weights.
 
-    It is computed from the free weight with the largest share; if no weight is free, it is the largest ratio at a
-    bound.
+    It is computed from the free weight with the largest share; if no weight is free, it is the largest
+    slope / share.
     """
     ratios = slope / shares
     return float(ratios.max() if held.all() else ratios[np.where(held, -1.0, shares).argmax()])

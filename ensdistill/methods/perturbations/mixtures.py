@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 class MixturePerturbation(InputPerturbation):
-    """Base class of perturbations that mix image b with image p(b); permutation p and share are drawn per batch."""
+    """Base class of perturbations that mix images b and p(b); permutation p and mixing share are drawn per batch."""
 
     alpha: float = setting(
         1.0, "Parameter of Beta(alpha, alpha), the distribution of the mixing share of a batch.", ge=0.05, le=100
     )
     label_images: Literal["clean", "perturbed"] = setting(
         "perturbed",
-        "Images on which the label term is computed: the mixtures, with both labels weighted by their shares; or the "
-        "clean images.",
+        "Images on which the label term is computed: `perturbed` for the mixtures, with both labels weighted by their "
+        "shares; `clean` for the images before mixing.",
     )
 
     def __call__(
@@ -55,7 +55,7 @@ class MixturePerturbation(InputPerturbation):
         return mixtures, [(1.0, labels)] if clean else [(share, labels), (1 - share, labels[partners])]
 
     def _mix(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-        """Returns mixtures (B,C,H,W), the indices p(b) of the other images (B,), and the share of image b."""
+        """Returns mixtures (B,C,H,W), indices p(b) of the other images (B,), and the share of b in a mixture."""
         partners = torch.randperm(len(x), generator=generator).to(x.device)
         seed = int(torch.randint(2**63 - 1, (), generator=generator))
         share = float(np.random.default_rng(seed).beta(self.alpha, self.alpha))

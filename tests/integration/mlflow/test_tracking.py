@@ -313,7 +313,7 @@ def test_a_study_continues_without_losing_events_while_its_server_is_unreachable
     assert_all_is_there(stored(http_on_sqlite.uri, identity), home)
 
 
-def test_a_study_completes_although_its_server_does_not_respond_and_is_sent_later(
+def test_a_study_completes_without_a_response_from_its_server_and_its_events_are_sent_later(
     http_on_sqlite: MlflowServer, tmp_path: Path
 ) -> None:
     http_on_sqlite.kill()

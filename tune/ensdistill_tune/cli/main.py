@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 if the command completed, 1 if no trial completed, 2 after invalid input, 130 if interrupted.
-        `compare` returns its result as 0, 1 or 3, and returns 2 after every error.
+        `compare` returns 0, 1 or 3, depending on its result, or 2 after any error.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
 
@@ -68,7 +68,9 @@ def _launch(program: Program) -> None:
         (f"{TUNE} launch my.yaml", f"{TUNE} launch my.yaml --name second --set budget.minutes=60"),
     )
     options.add_file(sub)
-    sub.add_argument("--name", help="name of the study (name of the file, with a number if it is in use)")
+    sub.add_argument(
+        "--name", help="name of the study (default: name of the file, with a number if this name is in use)"
+    )
     options.add_set(sub, "override a setting of the file; may be repeated")
     options.add_execution(sub)
     options.add_store(sub, "MLflow store or server (sqlite:///<studies>/mlflow.db)")
@@ -90,7 +92,7 @@ def _resume(program: Program) -> None:
         "--reevaluate-test", action="store_true", help="evaluate the test set again if another student has won"
     )
     options.add_execution(sub)
-    options.add_store(sub, "MLflow store or server (as before)")
+    options.add_store(sub, "MLflow store or server (default: as before)")
     options.add_output(sub, "object")
     options.add_settings(sub)
 
@@ -105,7 +107,10 @@ def _fsck(program: Program) -> None:
     )
     options.add_study(sub)
     sub.add_argument(
-        "--to", type=int, metavar="N", help="remove all records after N; the log is copied first (no removal)"
+        "--to",
+        type=int,
+        metavar="N",
+        help="remove all records after record N; the log is copied first (default: remove none)",
     )
     options.add_output(sub, "object")
 
@@ -132,7 +137,9 @@ def _enqueue(program: Program) -> None:
         (f"{TUNE} enqueue mine --set loss.temperature=4",),
     )
     options.add_study(sub)
-    options.add_set(sub, "a searched setting (the searcher suggests the others); may be repeated", required=True)
+    options.add_set(
+        sub, "value of a searched setting (the searcher suggests the others); may be repeated", required=True
+    )
     options.add_output(sub)
 
 
@@ -145,7 +152,7 @@ def _stop(program: Program) -> None:
         (f"{TUNE} stop mine", f"{TUNE} stop mine --trial 12"),
     )
     options.add_study(sub)
-    sub.add_argument("--trial", type=int, metavar="N", help="number of the trial to stop (the whole study)")
+    sub.add_argument("--trial", type=int, metavar="N", help="number of the trial to stop (default: the whole study)")
     options.add_output(sub)
 
 

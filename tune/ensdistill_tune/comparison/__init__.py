@@ -1,1 +1,1 @@
-"""Comparison of settings without a study: paired seeds and the same data and teachers, until the result is decided."""
+"""Comparison of settings without a study: paired seeds, equal data and teachers, and a sequential test."""

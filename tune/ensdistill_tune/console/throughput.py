@@ -61,7 +61,8 @@ class RecentActivity:
     def paces(self, now: float, trials: Sequence[TrialRecord]) -> tuple[float | None, float | None]:
         """Returns the number of trials per second and of epochs per second; None for a rate that is not known yet.
 
-        Trials that start together report together, so the rate of epochs requires three reports per running trial.
+        Trials that start together report almost simultaneously. With several running trials, ten reports can therefore
+        arrive too close together to determine a rate, so the rate of epochs requires three reports per running trial.
         """
         running = sum(trial.state == "running" for trial in trials)
         return self._trials.per_second(now, MIN_TRIALS), self._epochs.per_second(now, max(MIN_EPOCHS, 3 * running))

@@ -26,7 +26,7 @@ from ensdistill_tune.study.study_state import StudyState
 Name = Literal["ray", "inline"]
 NAMES: tuple[Name, ...] = ("ray", "inline")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-ALL_FAIL = 10  # minimum number of failed trials that stop a study in which no trial has completed an epoch
+ALL_FAIL = 10  # a study stops if at least this many trials fail before any trial completes an epoch
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Executor:
     """A way to run the trials of a study.
 
     Attributes:
-        session: Function that returns the context in which teachers and trials run, given the settings and the folder
-            of the study.
+        session: Function that returns the context manager inside which teachers and trials run, given the settings and
+            the folder of the study.
         teacher_trainer: Function that returns the trainer of missing teachers, given the resources of a trial and the
             value of `--device`.
         run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. A
-            failed trial does not end the study. The last argument of the function is the calibrated NLL of ensembles of
+            failed trial does not end the study. The last argument of `run_trials` is the calibrated NLL of ensembles of
             1, 2, ..., M teachers on the validation images.
     """
 
@@ -60,7 +60,7 @@ class TrialReports:
         self.agenda = agenda
         self.error: EnsdistillError | None = None
         self._began: dict[int, float] = {}
-        self._failures: int | None = 0  # failed trials of this session; None once a trial has completed an epoch
+        self._failures: int | None = 0  # number of failed trials; None once a trial has completed an epoch
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
@@ -80,7 +80,7 @@ class TrialReports:
         Args:
             number: The trial.
             report: `EPOCHS` contains the metrics of each epoch since the last report; `FAILURE` and `FAILURE_KIND` are
-                present if the trial failed. Epochs after the epoch that stops the trial are ignored.
+                present if the trial failed. Epochs after the decision to stop are ignored.
         """
         with self.guarded():
             if not self.error:

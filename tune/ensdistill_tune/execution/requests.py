@@ -11,7 +11,7 @@ INTERVAL_SECONDS = 0.5  # seconds between two reads of the inbox
 
 
 class StudyRequests:
-    """Takes requests out of the inbox of a study and passes them to the planner.
+    """Reads the requests in the inbox of a study and passes them to the planner.
 
     A request is removed after its event is written. After a crash, a request that already has an event is not applied
     again.
@@ -26,7 +26,7 @@ class StudyRequests:
     def stop_study(self) -> bool:
         """Handles pending requests twice a second and after each trial. Returns whether the study must stop.
 
-        A stop that a callback requests at the end of a trial therefore takes effect before the next trial ends.
+        If a callback requests a stop at the end of a trial, the study therefore stops before the next trial ends.
         """
         self._planner.progress.flush()
         now = time.monotonic()
@@ -76,9 +76,8 @@ class StudyRequests:
         if trial.state != "running":
             return f"trial {number}: must be running, got {trial.state}"
         if trial.kind == "replicate":
-            return (
-                f"trial {number}: must not be a replicate, because the confirmation requires it; stop the study instead"
-            )
+            rule = "must not be a replicate, because the confirmation requires every replicate"
+            return f"trial {number}: {rule}; stop the study instead"
         return ""
 
 

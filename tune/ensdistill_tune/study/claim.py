@@ -19,7 +19,7 @@ RESERVED = (
     "gpu-check",
     "compare",
     "mlflow.db",
-)  # other files and folders in the folder of all studies
+)  # names of other files and folders in the folder of all studies
 
 
 def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str], None]) -> str:
@@ -28,7 +28,7 @@ def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str],
     Args:
         studies: The folder of all studies.
         chosen: Requested name, which must not be in use; None for the default.
-        default: The default name, with a number appended if the name is in use.
+        default: Name if `chosen` is None; a number is appended if a study with this name exists.
         note: Function that prints a hint about an unfinished study with the default name.
 
     Raises:
@@ -75,7 +75,7 @@ def _taken(studies: Path, name: str) -> str:
 
 
 def _begun(home: Path) -> bool:
-    """Returns whether a study in this folder has started; a failed launch may leave only a lock file."""
+    """Returns whether this folder contains a study, that is, more than the lock file that a failed launch may leave."""
     return not home.is_dir() or any(file.name != ".lock" for file in home.iterdir())
 
 

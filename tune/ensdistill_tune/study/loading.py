@@ -16,7 +16,7 @@ from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.validation import drop_dependents, is_under, issues_of
 
 WARNING = "warning"  # code of issues that do not prevent a launch
-_NO_AXES = {"seed": {"choice": [0]}}  # replaces the axes if none is valid, so that the rest of the file is checked
+_NO_AXES = {"seed": {"choice": [0]}}  # used if no axis is valid, so that the other settings are still checked
 
 
 Overrides = Mapping[str, Any] | Sequence[str]  # values keyed by dotted name, or strings `a.b=value`
@@ -31,7 +31,7 @@ def load_study(path: str | Path, overrides: Overrides = ()) -> StudyConfig:
 
     Raises:
         ConfigError: The settings cannot be used. The error contains all issues, ordered by line, each in the form
-            `FILE, line 3: key: rule, value, fix`; for an override, the override replaces file and line.
+            `FILE, line 3: key: rule, value, fix`. An issue in an override begins with `--set` or `overrides:` instead.
         DataError: The file cannot be read.
     """
     text, changes = read_text(path), _parse_changes(overrides)
@@ -81,7 +81,7 @@ def _warnings(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def origin_of(overrides: Overrides) -> str:
-    """Returns the prefix of issues in overrides: the option on the command line, or the argument in Python."""
+    """Returns the first word of issues in overrides: the option on the command line, or the argument in Python."""
     return "overrides: " if isinstance(overrides, Mapping) else "--set "
 
 
@@ -111,7 +111,7 @@ def _parse_changes(overrides: Overrides) -> YamlDict:
 def _override_at_fault(
     issue: ConfigIssue, changes: Mapping[str, Any], without_changes: Sequence[ConfigIssue]
 ) -> str | None:
-    """Returns the override that sets the invalid value or makes another value invalid; None if no override does."""
+    """Returns the name of the override that causes the issue; None if the file alone causes it."""
     is_new = repr(issue) not in map(repr, without_changes)
     whole = (name for name in changes if is_under(issue.name, name))
     parts = (name for name in changes if is_under(name, issue.name) and is_new)
@@ -119,7 +119,7 @@ def _override_at_fault(
 
 
 def _of_override(issue: ConfigIssue, name: str, origin: str) -> ConfigIssue:
-    """Returns a copy of an issue with an override as its origin; its message does not repeat the setting's name."""
+    """Returns a copy of an issue whose message begins with the override that causes it, but names no setting twice."""
     alone = issue.name == name and not issue.given
     return replace(issue, origin=origin if alone else f"{origin}{name}: ")
 
@@ -149,7 +149,7 @@ def _judge(tree: YamlDict, changes: Mapping[str, Any]) -> tuple[StudyConfig | No
 
 
 def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
-    """Returns the settings of a file with overrides; overrides of axes and of parts of axes start with `search.`."""
+    """Returns the settings of a file with overrides; names that start with `search.` override axes or their parts."""
     axes, others = _axes_and_others(changes)
     more_axes, tree = _axes_and_others(tree)
     if isinstance(tree.get("config"), Mapping):
@@ -194,7 +194,7 @@ def _nested(config: Mapping[str, Any]) -> YamlDict:
 
 
 def _of_a_study(issue: ConfigIssue) -> ConfigIssue:
-    """Returns the issue, with a hint if it concerns a setting of trials that is not placed under `config`."""
+    """Returns the issue; adds a hint if the unknown setting is a setting of trials, which belongs under `config`."""
     name = issue.name
     if issue.code != UNKNOWN or "." in name or (issue.hint and name not in Config.model_fields):
         return issue

@@ -18,7 +18,7 @@ from PIL import Image
 from ensdistill.data.image_files import MODES
 
 CODE = Path(__file__).with_name("served_student.py")
-REQUIRED = ("numpy", "onnxruntime", "pandas", "pillow")  # MLflow adds its own package
+REQUIRED = ("numpy", "onnxruntime", "pandas", "pillow")  # MLflow adds itself to the requirements
 
 
 def model_content(onnx_path: Path, example: np.ndarray) -> dict[str, Any]:

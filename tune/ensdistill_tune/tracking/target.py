@@ -11,7 +11,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 DATABASE = "mlflow.db"  # file name of the default store, in the folder of all studies
 ARTIFACTS = "artifacts"  # name of the artifact folder next to the default store
-DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # modules that SQLAlchemy imports if the URI names no driver
+DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # drivers that SQLAlchemy imports by default
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class MlflowTarget:
         identity: Identity of the study, independent of its name.
         folder: Folder of the study; artifact names are relative to it.
         artifacts: Folder of the artifacts, for stores that are not servers.
-        database: SQLite file of a store that moves with its artifacts; None for other stores.
+        database: SQLite file of the default store, which can be moved with its artifacts; None for other stores.
     """
 
     uri: str
@@ -61,7 +61,7 @@ def default_uri(studies: Path) -> str:
     file = str((studies / DATABASE).resolve())
     if not set(file) & set("%?"):
         return f"sqlite:///{file}"
-    # SQLAlchemy unquotes the path of a URI. Without a driver in the URI, MLflow creates a folder with the quoted name.
+    # SQLAlchemy unquotes the path. Without a driver in the URI, MLflow would create a folder with the quoted name.
     return f"sqlite+pysqlite:///{quote(file)}"
 
 

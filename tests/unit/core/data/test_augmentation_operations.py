@@ -122,7 +122,7 @@ def test_color_jitter_gives_the_same_images_as_pillow(change: Callable, pillow: 
     assert near(change(images.float(), factors), expected, 2)  # Pillow rounds gray values
 
 
-def test_jitter_changes_each_image_by_three_separate_factors() -> None:
+def test_color_jitter_draws_three_factors_for_each_image() -> None:
     images = pictures((400, 3, 4, 4))
     draws = torch.rand(3, 400, generator=seeded(2))
     light, apart, color = 1 + 0.4 * (2 * draws - 1)

@@ -252,7 +252,7 @@ class Stub:
         ([(2, 2)], 4),
     ],
 )
-def test_the_default_size_is_a_common_size_below_the_median_shorter_side(
+def test_the_default_size_is_the_largest_standard_size_up_to_the_median_shorter_side(
     sides: list[tuple[int, int]], expected: int
 ) -> None:
     entries: list[Entry] = [Stub(*size) for size in sides]

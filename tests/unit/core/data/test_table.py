@@ -67,7 +67,7 @@ def test_without_a_split_column_rows_without_a_label_are_unlabeled(images: Path)
     assert raw.pool.labels.tolist() == [0, 1, 1]
     assert raw.unlabeled is not None
     assert len(raw.unlabeled) == 1
-    assert any("split is not used" in str(warning) for warning in raw.warnings)
+    assert any("'split' of the table is not used" in str(warning) for warning in raw.warnings)
 
 
 @pytest.mark.parametrize(

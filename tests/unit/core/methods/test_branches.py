@@ -62,7 +62,7 @@ def alone(student: nn.Module, branch: int) -> nn.Module:
 
 @pytest.mark.parametrize("settings", [Branches(subnetworks=3), HYDRA])
 @pytest.mark.parametrize("training", [False, True])
-def test_every_branch_equals_the_plain_network_of_the_stem_and_the_branch_layers(
+def test_each_branch_equals_a_plain_network_built_from_the_stem_and_the_layers_of_the_branch(
     settings: Branches, training: bool
 ) -> None:
     student = spread(settings(convnet())).train(training)
@@ -228,7 +228,7 @@ def test_the_last_stage_begins_where_the_resolution_is_reduced_for_the_last_time
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_in_hydra_only_the_classifier_is_separate_in_each_branch(name: str) -> None:
+def test_hydra_branches_share_all_layers_except_the_classifier(name: str) -> None:
     network, (*_, last) = LAYOUTS[name]
     with torch.device("meta"):
         student = HYDRA(network())

@@ -78,7 +78,7 @@ def test_an_entry_point_can_be_selected_as_a_kind() -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_the_kind_of_a_plugin_piece_is_its_entry_point_name_regardless_of_how_it_is_given() -> None:
+def test_the_kind_of_a_plugin_piece_is_always_the_name_of_its_entry_point() -> None:
     from my_losses import Mine
 
     assert Mine().kind == Config(loss=Mine()).loss.kind == "mine"
@@ -146,7 +146,7 @@ def test_a_file_that_names_a_class_defined_in_a_script_is_refused_with_the_reaso
 # --- identity ---
 
 
-def test_the_hash_depends_on_distribution_and_version_of_a_plugin(tmp_path: Path) -> None:
+def test_the_hash_depends_on_the_distribution_and_the_version_of_a_plugin(tmp_path: Path) -> None:
     hashes = set()
     for version in ("1.0", "1.1", "1.0"):
         site = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -283,8 +283,8 @@ def test_the_help_prints_one_warning_for_each_plugin_that_cannot_be_used() -> No
         "plugin.",
         "ensdistill.losses: 'none', no_loss:VALUE of no-loss 1.2.3, is of type int, not a class. Inherit from "
         "ensdistill.methods.losses.base.DistillationLoss.",
-        "ensdistill.losses: 'twice' is the name of one:Mine of one 1.2.3 and two:Mine of two 1.2.3. Select one as "
-        "module:Name.",
+        "ensdistill.losses: 'twice' is the name of more than one plugin: one:Mine of one 1.2.3 and two:Mine of two "
+        "1.2.3. Select one as module:Name.",
     ]
 
 
@@ -294,7 +294,8 @@ def test_a_run_that_uses_a_broken_plugin_ends_with_a_one_line_error() -> None:
         "loss.kind: 'bad', bad:Mine of bad 1.2.3, cannot be imported (RuntimeError: boom). Fix or remove this plugin."
     )
     assert issues({"loss": {"kind": "twice"}}) == (
-        "loss.kind: 'twice' is the name of one:Mine of one 1.2.3 and two:Mine of two 1.2.3. Select one as module:Name."
+        "loss.kind: 'twice' is the name of more than one plugin: one:Mine of one 1.2.3 and two:Mine of two 1.2.3. "
+        "Select one as module:Name."
     )
     assert build_config({"loss": {"kind": "two:Mine"}}).loss.kind == "two:Mine"
 

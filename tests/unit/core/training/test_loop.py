@@ -103,7 +103,7 @@ def test_a_run_stopped_after_any_epoch_resumes_bit_for_bit(
     assert all(torch.equal(shipped[key], tensor) for key, tensor in weights.items())
 
 
-def test_a_finished_run_that_is_resumed_returns_its_student_and_no_further_epochs(
+def test_resuming_a_finished_run_trains_no_further_epochs_and_returns_the_same_student(
     tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     whole = distill(tiny_config(), ensemble, digits)
@@ -708,7 +708,7 @@ def test_merging_at_the_end_does_not_change_the_training(
 @pytest.mark.parametrize(
     ("share", "epoch"), [(0.0, 1), (0.01, 2), (0.2, 2), (0.3, 3), (0.6, 4), (0.8, 5), (0.81, None)]
 )
-def test_the_merge_precedes_the_first_epoch_that_begins_at_or_after_the_configured_share(
+def test_the_student_is_merged_before_the_first_epoch_at_or_after_the_configured_fraction(
     share: float, epoch: int | None, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     overrides = ("student.subnetworks=2", f"student.merge_after={share}", "training.epochs=5")

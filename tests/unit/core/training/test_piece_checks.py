@@ -137,8 +137,11 @@ def metric(call: Callable[..., Any], name: str = "mine") -> Any:
     [
         (metric(lambda self, log_p: 1), "has __call__(self, log_p), which cannot be called with log_p, labels"),
         (metric(lambda self, log_p, labels: torch.nan), "must return a finite number, got nan"),
-        (metric(lambda self, log_p, labels: log_p), "fails on predictions (40, 10) "),
-        (metric(lambda self, log_p, labels: "x"), "fails on predictions (40, 10) (ValueError: could not convert"),
+        (metric(lambda self, log_p, labels: log_p), "fails on predictions of shape (40, 10) "),
+        (
+            metric(lambda self, log_p, labels: "x"),
+            "fails on predictions of shape (40, 10) (ValueError: could not",
+        ),
         (metric(lambda self, log_p, labels: 1, "accuracy"), "'accuracy' is the name of a built-in metric"),
         (metric(lambda self, log_p, labels: 1, "dee"), "'dee' is the name of a built-in metric"),
     ],

@@ -56,7 +56,7 @@ def test_the_variance_share_of_an_interaction_is_assigned_to_no_setting() -> Non
     assert sum(knob.share for knob in found) < 0.5
 
 
-def test_importance_of_a_log_scaled_setting_depends_on_the_order_of_magnitude() -> None:
+def test_the_importance_of_a_log_scaled_setting_is_computed_on_a_log_scale() -> None:
     axis = {"log_uniform": [1e-6, 1.0]}
     chance = np.random.default_rng(0)
     powers = chance.uniform(-6, 0, size=(80, 2))
@@ -188,7 +188,7 @@ def test_optuna_logs_nothing_about_temporary_studies(caplog: pytest.LogCaptureFi
     assert not caplog.records
 
 
-def test_an_effect_of_half_the_variance_is_found_in_80_percent_of_studies_with_24_trials() -> None:
+def test_an_effect_that_causes_half_the_variance_is_found_in_80_percent_of_24_trial_studies() -> None:
     hits, false = 0, 0
     for seed in range(100):
         chance = np.random.default_rng(seed)

@@ -35,7 +35,9 @@ MIB, GIB = 2**20, 2**30
         (1, 80 * GIB, 0.01),
     ],
 )
-def test_the_suggested_share_allows_as_many_trials_as_possible(need: int, total: int, share: float | None) -> None:
+def test_the_suggested_gpu_share_allows_the_maximum_number_of_parallel_trials(
+    need: int, total: int, share: float | None
+) -> None:
     assert share_that_fits(need, total) == share
 
 

@@ -55,7 +55,7 @@ def test_the_outcome_of_a_search_equals_the_outcome_computed_by_hand() -> None:
     assert outcome.false_winner == 1.0
 
 
-def test_a_search_that_misses_the_target_counts_with_its_whole_epoch_budget() -> None:
+def test_a_search_that_misses_the_target_is_charged_its_whole_epoch_budget() -> None:
     table = table_of([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
     best = min(row for _, row in random_search(table, 0, 2))
     outcome = judge([(2, 2), (40, best)], table, seed=0, trials=2)  # reached only after the budget of 4 epochs

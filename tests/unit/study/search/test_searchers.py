@@ -80,7 +80,7 @@ def test_a_restored_searcher_makes_the_same_suggestions_as_an_uninterrupted_one(
         assert suggestion[0] == whole[known].sampled, f"after {known} trials"
 
 
-def test_a_trial_that_is_restored_as_running_may_end_later() -> None:
+def test_a_trial_that_is_restored_as_interrupted_can_end_later() -> None:
     of = study("tpe")
     whole = suggested(of, 12)
     suggester = suggester_of(of)
@@ -120,7 +120,7 @@ def test_a_grid_contains_every_combination_once_and_respects_conditions() -> Non
 
 
 @every_searcher
-def test_the_cells_of_grid_hyperparameters_are_visited_in_turn_with_any_searcher(kind: str) -> None:
+def test_every_searcher_tries_all_combinations_of_grid_values_equally_often(kind: str) -> None:
     if kind == "qmc":
         pytest.skip("its points hold a value of every axis")
     search = SPACE | {"student.subnetworks": {"grid": [1, 2, 4]}, "averaging.kind": {"grid": ["none", "ema"]}}

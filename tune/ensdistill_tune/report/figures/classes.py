@@ -11,9 +11,9 @@ from ensdistill_tune.report.figures.axes import short
 from ensdistill_tune.report.figures.diagnostics import shown_networks
 from ensdistill_tune.report.figures.style import lined, new_figure
 
-MOST = 20  # number of classes in the accuracy figure, worst first
+MOST = 20  # maximum number of classes in the accuracy figure; the worst classes are shown
 LONGEST = 16  # maximum length of a class name in characters
-SHADES = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.6)"]]  # text stays readable on light and dark pages
+SHADES = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.6)"]]  # transparent, so that text is readable on any page
 
 
 def class_name(drawn: Diagnostics, number: int) -> str:
@@ -73,7 +73,7 @@ def _has_others(pair: Sequence[tuple[NetworkDiagnostics, str]]) -> bool:
 
 
 def _matrix(one: NetworkDiagnostics, label: str, names: Sequence[str]) -> tuple[go.Heatmap, go.Scatter]:
-    """Returns a matrix whose shades show shares of each row; the counts have the text color of the page."""
+    """Returns the cells, shaded by their fraction of the row, and their counts in the text color of the page."""
     rows = [row[: len(names)] for row in one.confusion]
     shares = [[short(count / max(1, sum(row))) for count in row] for row in rows]
     heatmap = go.Heatmap(z=shares, colorscale=SHADES, zmin=0, zmax=1, showscale=False, name=label, xgap=1, ygap=1)
