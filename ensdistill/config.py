@@ -148,7 +148,7 @@ class Config(Settings):
         trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
         trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
         size = getattr(self.data, "train_size", None)
-        known = size if isinstance(size, int) else None  # a share becomes a number once the images are loaded
+        known = size if isinstance(size, int) else None  # a share is converted once the images are loaded
         for path, training in trained:
             if known is not None and training.batch_size > known:
                 rule = f"{{value}} is more than the {known} training images"
@@ -156,7 +156,7 @@ class Config(Settings):
         return self
 
     def _changed_images(self) -> ConfigIssue | None:
-        """Returns an issue if a setting changes images although the teachers are stored predictions; otherwise None."""
+        """Returns an issue if a setting changes images, which stored predictions do not allow; otherwise None."""
         rule = "teachers.predictions were computed on unchanged images"
         if not self.teachers.predictions:
             return None
@@ -251,7 +251,7 @@ class Config(Settings):
         return self._override(new) if new else self.prefix_until(0)
 
     def prefix_until(self, epoch: int) -> "Config":
-        """Returns the settings that determine all epochs up to the given one; changes for later epochs are removed.
+        """Returns the settings that determine all epochs up to the given one, without changes for later epochs.
 
         Args:
             epoch: Number of the epoch; the first is 1.
@@ -261,8 +261,8 @@ class Config(Settings):
     def hash_until(self, epoch: int) -> str:
         """Returns the hash of the settings that determine the result of all epochs up to the given one.
 
-        The length of the training is excluded if no epoch depends on it, so that such a run can be extended from its
-        checkpoint.
+        If no epoch depends on the total number of epochs, the hash excludes this number, so that a checkpoint of the
+        run can be continued to more epochs.
 
         Args:
             epoch: Number of the epoch; the first is 1.
@@ -397,7 +397,7 @@ def _parse_preset(name: str) -> YamlDict:
 
 
 def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlDict:
-    """Returns the base settings with the changes applied at every level.
+    """Returns the base settings with the changes merged into them, also inside nested mappings.
 
     Args:
         base: Nested settings.

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> int:
         disable_malloc_trim()
         options = _parser().parse_args(arguments)
-        command = pkgutil.resolve_name(options.command)  # here: it imports torch, which --help does not require
+        command = pkgutil.resolve_name(options.command)  # imports torch, which --help does not require
         return int(command(options))
 
     return run_command(work)

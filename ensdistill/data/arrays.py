@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NAMES = "class_names"
 CHANNELS = "(C,H,W)"
 
-Pair = tuple[str, str]  # names of the image array and the label array; "" if there are no labels
+Pair = tuple[str, str]  # names of the image array and the label array; the latter is "" if there are no labels
 
 
 def raw_data_of(arrays: dict[str, np.ndarray], pairs: Mapping[str, Pair]) -> RawData:

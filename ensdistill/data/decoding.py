@@ -78,7 +78,7 @@ def decode(entries: Sequence[Entry], form: ImageForm, write: Write) -> Findings:
         write: Function that is called with the number and the pixels uint8 (C,H,W) of an image, from several threads.
 
     Returns:
-        The causes and remarks, in the order of the images. Unreadable images are not written.
+        The problems, in the order of the images. `write` is not called for unreadable images.
     """
     found, starts = Findings(), range(0, len(entries), AT_ONCE)
 
@@ -104,7 +104,7 @@ def _no_progress(done: int, words: str) -> None:
 
 
 def _decode_one(entry: Entry, form: ImageForm, number: int, write: Write) -> Iterator[tuple[str, str, str]]:
-    """Writes one image; yields each problem as an attribute of `Findings`, the cause or remark, and the image name."""
+    """Writes one image; for each problem, yields a field of `Findings`, the cause or remark, and the image name."""
     try:
         read = entry.read(form.shape, form.resize)
     except ImageError as error:

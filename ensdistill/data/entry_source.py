@@ -104,7 +104,7 @@ def default_size(entries: Sequence[Entry]) -> tuple[int, int]:
 
 
 def _split(found: FoundEntries, images: Tensor | SharedImages) -> dict[str, Split]:
-    """Returns the images of each split; the splits are stored in the order of `PARTS`."""
+    """Returns the images of each split; `images` contains the splits one after another, in the order of `PARTS`."""
     labels = [label for name in PARTS if name in found.parts for label in found.parts[name].labels]
     whole, start, parts = Split(images, torch.tensor(labels, dtype=torch.long)), 0, {}
     for name in PARTS:

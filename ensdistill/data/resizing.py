@@ -29,7 +29,7 @@ def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
     """
     rows, columns = (torch.arange(n, dtype=torch.float64, device=images.device) for n in images.shape[2:])
     old, new = (rows[-1] + 1, columns[-1] + 1), [torch.full_like(rows[-1], side) for side in size]
-    used, shown = list(old), list(new)  # lengths of the used part in the old and in the new image
+    used, shown = list(old), list(new)  # sides of the used part of the old image, and of this part in the new one
     for side, other in ((0, 1), (1, 0)):
         if kind == "center_crop":
             used[side] = torch.minimum(old[side], new[side] / new[other] * old[other])

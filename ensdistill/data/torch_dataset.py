@@ -23,7 +23,7 @@ from ensdistill.runtime.text import counted
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.plugins import PluginError, import_object
 
-SAMPLE = 16  # number of equal intervals between the items of a split whose pixels determine the name of a store
+SAMPLE = 16  # the pixels of 17 items of each split are part of the name of a store; 16 equal intervals separate them
 
 
 class DatasetCall(Settings):
@@ -87,7 +87,7 @@ class DatasetItem:
     part: str
     number: int
     lock: Lock
-    stamp = ""  # the origin of the source identifies the dataset
+    stamp = ""  # empty, because the origin of the source identifies the dataset
 
     @property
     def name(self) -> str:
@@ -180,7 +180,7 @@ def _image(item: Any) -> Any:
     if pixels.dtype.kind == "f":
         if not (pixels.min() >= 0 and pixels.max() <= 1):
             raise ValueError(
-                "some of its floats are outside 0 to 1; remove Normalize, because networks normalize images"
+                "some of its floats are outside 0 to 1; remove Normalize, because every network normalizes its images"
             )
         pixels = (pixels * 255).round().astype(np.uint8)
     if pixels.dtype not in (np.uint8, np.uint16):

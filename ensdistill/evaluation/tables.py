@@ -78,7 +78,8 @@ def student_in_words(metrics: Metrics) -> str:
 def metrics_table(split: str, rows: Mapping[str, Metrics], own: Sequence[str] = ()) -> Table:
     """Returns a table with one row per network.
 
-    A cell is empty if the row lacks the metric, or if the metric is meaningless because the network is at chance.
+    A cell is empty if the row lacks the metric, or if the metric is meaningless because the network is no better than
+    chance.
 
     Args:
         split: Name of the split in the title.
@@ -97,7 +98,7 @@ def metrics_table(split: str, rows: Mapping[str, Metrics], own: Sequence[str] = 
 
 
 def corruption_table(worse: Mapping[str, Mapping[str, Sequence[Metrics]]]) -> Table:
-    """Returns a table with one row per corruption and one row for the mean, for each network.
+    """Returns a table with one row for each corruption, and one for their mean, for each network.
 
     Args:
         worse: Results of `evaluate_corruptions`, keyed by the label of the network.

@@ -22,7 +22,7 @@ class LocatedRun:
     Attributes:
         run: The run.
         student: Weights file of the student.
-        alone: Reason why the ensemble is not available; empty if it is available.
+        alone: Message about the metrics that are missing without the ensemble; empty if it is available.
     """
 
     run: DistillationRun

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ensdistill.models.network import NetworkPiece
 
-NETWORK = 1  # index of the network, which follows its normalization; see `build`
+NETWORK = 1  # index of the network in the result of `build`; index 0 is its normalization
 
 
 def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) -> None:
@@ -175,7 +175,7 @@ class FrozenStatistics:
         return _new_frozen, (type(self).__bases__[1],), self.__dict__
 
     def _get_name(self) -> str:
-        """Returns the original class name for the text form of the network, which identifies its architecture."""
+        """Returns the original class name, so that freezing does not change the text that identifies the network."""
         return str(type(self).__bases__[1].__name__)
 
 

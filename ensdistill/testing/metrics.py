@@ -15,7 +15,7 @@ LABELS = torch.arange(IMAGES) % CLASSES
 
 
 def predictions(right: float = 0.0) -> Tensor:
-    """Returns log-probabilities (N,c) of random predictions mixed with the labels.
+    """Returns log-probabilities (N,c): a mixture of random probabilities and the one-hot labels.
 
     Args:
         right: Weight of the labels in the mixture, in [0, 1].

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-INTERVAL_S = 2.0  # seconds before the first report and between reports; a shorter epoch is not reported
+INTERVAL_S = 2.0  # seconds between reports, and before the first one; no report if the epoch is shorter
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Selects the epoch whose weights are evaluated and exported, and stops early, based on the validation images."""
+"""Early stopping, and selection of the epoch whose weights are evaluated and exported, on the validation images."""
 
 import math
 from collections.abc import Mapping

@@ -88,7 +88,7 @@ def test_every_piece_that_the_readme_mentions_exists() -> None:
 
 def test_the_number_of_searchers_and_schedulers_is_correct() -> None:
     count = [len(kinds(StudyConfig, field)) for field in ("searcher", "scheduler")]
-    row = f"| samplers and schedulers to choose from | {count[0]} and {count[1]} |"
+    row = f"| number of samplers and of schedulers | {count[0]} and {count[1]} |"
     assert row in page("benchmarks/peers").text
 
 

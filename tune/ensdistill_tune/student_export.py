@@ -84,7 +84,8 @@ def export_students(home: Path, wanted: ExportRequest, tell: OnExported) -> None
 
     Raises:
         ConfigError: The student does not exist.
-        DataError: Data or files have changed.
+        DataError: The images, settings or weights are not those of the study, a file is missing, or MLflow refuses the
+            model.
         ExportError: An exported file does not reproduce the student's outputs.
     """
     if wanted.register and "onnx" not in wanted.formats:
@@ -118,7 +119,7 @@ def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem
     if not best:
         raise ConfigError(f"{facts.name}: no trial has completed yet; there is no student to export")
     if not 0 < top <= len(best):
-        raise ConfigError(f"--top: must be from 1 to {len(best)}, the number of different students, got {top}")
+        raise ConfigError(f"--top: must be from 1 to {len(best)}, the number of settings with a student, got {top}")
     if why := facts.why_none_wins:
         raise ConfigError(f"{facts.name}: {why}. Use --trial N to export a student anyway.")
     return [ExportItem(WINNER, best[0].trial, best[0].candidate), *best[1:top]]

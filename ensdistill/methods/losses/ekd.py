@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Ekd(DistillationLoss):
-    """Reconstruction of EKD from the abstract; the paper's formulas were not available, so these are guesses.
+    """Reconstruction of EKD from the abstract: the formula is a guess, because the paper's formulas were not available.
 
     L = a [CE(y, z) + sum_i CE(y, z_i)] + b T^2 [KL(t || z) + sum_i KL(t_i || z_i)]
         + d [MSE(z, t) + sum_i MSE(z_i, t_i)]

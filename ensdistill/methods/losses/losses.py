@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 UNLABELED = -1
-LARGEST = 1e9  # nats; upper bound of losses, so that weights are finite and equal losses have equal weights
+LARGEST = 1e9  # nats; upper bound of losses, because infinite losses would give NaN weights
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:
         *terms: Pairs of a weight and a function that returns a scalar.
 
     Returns:
-        A scalar. If all weights are 0, the first term times 0, so that the result still has a gradient.
+        A scalar. If all weights are 0, it is the first term times 0, so that the result still has a gradient.
     """
     counted = [term() if weight == 1 else weight * term() for weight, term in terms if weight]
     return sum(counted[1:], start=counted[0]) if counted else 0 * terms[0][1]()

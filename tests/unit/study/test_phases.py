@@ -65,7 +65,7 @@ def test_each_phase_receives_the_result_of_the_previous_one(
     ("error", "ended"),
     [(OSError("full"), "failed"), (KeyboardInterrupt(), "interrupted"), (SystemExit(), "interrupted")],
 )
-def test_after_an_error_a_session_is_finished_with_the_results_of_earlier_phases(
+def test_a_session_that_ends_with_an_error_keeps_the_results_of_earlier_phases(
     error: BaseException, ended: str, finished: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phases, "PHASES", (searched, shipped, raises(error), shipped))

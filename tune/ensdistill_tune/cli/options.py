@@ -20,23 +20,26 @@ VERIFIED = "device on which the files are verified and timed: auto, cpu, cuda, .
 
 
 def add_file(sub: HelpParser) -> None:
-    """Adds the study file."""
+    """Adds the argument FILE, a study file."""
     sub.add_argument("file", metavar="FILE", help="a study file, such as search_spaces/digits.yaml")
 
 
 def add_study(sub: HelpParser, *, optional: bool = False) -> None:
-    """Adds the name of a study."""
+    """Adds the argument STUDY, the name of a study."""
     sentence = "name of the study" + (" (all studies)" if optional else "")
     sub.add_argument("study", metavar="STUDY", nargs="?" if optional else None, help=sentence)
 
 
 def add_contenders(sub: HelpParser) -> None:
-    """Adds the settings that `compare` compares, their data and teachers, the metric and the seeds."""
+    """Adds the arguments of `compare`: A, B, the source of data and teachers, the metric and the seeds."""
     what = "a preset, a settings file, a study (its best trial) or STUDY:TRIAL"
     sub.add_argument("first", metavar="A", help=what)
     sub.add_argument("others", metavar="B", nargs="+", help="settings to compare with A, in the same forms")
     group = sub.group("settings")
-    sentence = "file with data and teachers for A and all B, and model and training for presets (cluttered_digits)"
+    sentence = (
+        "settings file or study file: its data and teachers are used for A and each B, "
+        "its model and training for presets (cluttered_digits)"
+    )
     group.add_argument("--config", metavar="FILE", help=sentence)
     sentence = "validation metric to compare; the test images are not read (val/nll)"
     group.add_argument("--metric", default="val/nll", help=sentence)
@@ -55,7 +58,7 @@ def add_set(sub: HelpParser, sentence: str, *, required: bool = False) -> None:
 
 
 def add_settings(sub: HelpParser) -> None:
-    """Adds to the help every setting of a study file, then every setting that can be searched."""
+    """Appends to the help all settings of a study file, then all settings that can be searched."""
     sub.epilog_of = _study_help
     sub.completions = {"NAME=VALUE": _study_settings}
 

@@ -36,7 +36,7 @@ def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
         yield
     except BaseException as error:
         shortage = _shortage(error, share, "training" if teacher is None else "teachers.training")
-        traceback.clear_frames(error.__traceback__)  # the frames hold the tensors of the aborted step
+        traceback.clear_frames(error.__traceback__)  # the frames would keep the tensors of the aborted step
         if shortage is None:
             raise
     finally:
@@ -59,7 +59,7 @@ def _claim(share: float) -> None:
         return
     if share < 1:
         torch.cuda.set_per_process_memory_fraction(share)
-    torch.cuda.empty_cache()  # arguments of the previous training run referenced this memory until now
+    torch.cuda.empty_cache()  # until now, arguments of the previous training run referenced this memory
     torch.cuda.reset_peak_memory_stats()
 
 

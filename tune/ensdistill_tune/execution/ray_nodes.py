@@ -113,7 +113,7 @@ def _problems(wanted: StudyMachine, found: Mapping[str, str], answer: str) -> li
     ]
     folder = found["folder"]
     if not folder and not (wanted.folder / answer).exists():
-        folder = "is a different folder there: a file that was written there is missing here"
+        folder = "is a different folder there: a file written on that machine is missing on this one"
     (wanted.folder / answer).unlink(missing_ok=True)
     fix = "Set --studies-dir to a folder that all machines share under the same path"
     return problems + ([f"{wanted.folder} {folder}. {fix}."] if folder else [])

@@ -1,9 +1,9 @@
-"""The trials to which the model of a searcher is fitted, in studies of thousands of trials.
+"""Selects the trials to which the model of a searcher is fitted, for studies with thousands of trials.
 
 For every suggestion and every hyperparameter, Optuna fits a tree-structured Parzen estimator to all trials, so the time
 for a suggestion grows with the number of trials. The estimator compares the density of the best trials with the density
-of all other trials. This module keeps the best trials and an evenly spaced selection of the others, which has
-about the same density as all others.
+of all other trials. This module keeps the best trials and an evenly spaced selection of the others; the selection has
+about the same density as all of the others.
 """
 
 from bisect import insort
@@ -23,9 +23,9 @@ Key = tuple[float, ...]  # sort key of ended trials, best first
 class FittedTrials:
     """Selection of the trials of a study, independent of the order in which the trials ended.
 
-    If at most `limit` trials have ended, all of them are selected. Otherwise the best trials are selected, together
-    with the trials whose number in Optuna's study is a multiple of a power of two. This is the smallest power that
-    selects at most `limit` trials. Running trials are always selected.
+    If at most `limit` trials have ended, all of them are selected. Otherwise, the best trials are selected, and also
+    the trials whose number in Optuna's study is a multiple of 2^k, with the smallest k for which these are at most
+    `limit` trials. Running trials are always selected.
     """
 
     def __init__(self, limit: int) -> None:
@@ -102,7 +102,7 @@ class SubsetSampler(BaseSampler):
         self._inner, self._trials = inner, trials
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Returns no hyperparameters: none are drawn jointly."""
+        """Returns an empty space, because no hyperparameters are drawn jointly."""
         return {}
 
     def sample_relative(

@@ -62,7 +62,8 @@ class Tpe(ModelBasedSearcher):
         Bergstra et al. 2011. Watanabe 2023.
     """
 
-    fitted_trials: ClassVar[int | None] = 500  # at least 250 stay selected, so Optuna's good trials are the best 25
+    # Optuna takes the best 10 %, but at most 25 trials, as good; at least 250 stay selected, so these are the best 25.
+    fitted_trials: ClassVar[int | None] = 500
     kind: Literal["tpe"] = "tpe"
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -86,7 +87,7 @@ class Gp(ModelBasedSearcher):
     kind: Literal["gp"] = "gp"
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """Returns Optuna's sampler for a noisy objective, because results differ between seeds."""
+        """Returns Optuna's sampler; the objective is treated as noisy, because results depend on the seed."""
         import optuna
 
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.startup_trials, deterministic_objective=False)

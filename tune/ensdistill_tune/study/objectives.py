@@ -1,4 +1,4 @@
-"""Metrics that can be objectives or be constrained, and the directions of these metrics."""
+"""Metrics that can be objectives or have constraints, and the direction of each metric."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ _IN_FIGURES = {"cnll": "calibrated NLL (nats)", "nll": "validation NLL (nats)"}
 
 
 def metric_directions(config: Mapping[str, Any]) -> dict[str, bool]:
-    """Returns, for each `val/<metric>` that trials report, whether it is maximized; includes custom metrics.
+    """Returns whether each validation metric is maximized, keyed by `val/<metric>`; includes custom metrics.
 
     Args:
         config: The `config` of a study file.
@@ -24,7 +24,7 @@ def metric_directions(config: Mapping[str, Any]) -> dict[str, bool]:
     known = {f"val/{name}": metric.higher_is_better for name, metric in BUILT_IN.items()}
     try:
         own = _OWN.validate_python(config.get("metrics", []))
-    except ValidationError:  # `check` reports the error with all other issues
+    except ValidationError:  # `check` reports this error, together with all other issues
         return known
     return known | {f"val/{metric.name}": getattr(metric, "higher_is_better", False) for metric in own}
 

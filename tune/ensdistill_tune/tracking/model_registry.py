@@ -78,7 +78,7 @@ def _version_of(client: MlflowClient, name: str, logged: LoggedModel) -> int | N
 
 
 def _new_version(client: MlflowClient, name: str, logged: LoggedModel, model: ExportedModel) -> int:
-    """Creates the next version, and a missing registered model. A tag of the logged model records the version."""
+    """Creates the next version and, if necessary, the registered model; a tag of the logged model lists the version."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -95,7 +95,7 @@ def _new_version(client: MlflowClient, name: str, logged: LoggedModel, model: Ex
     )
     known = json.loads(client.get_logged_model(logged.model_id).tags.get(VERSIONS, "[]"))
     entry = {"name": name, "version": made.version}
-    if entry not in known:  # an MLflow server writes the entry itself
+    if entry not in known:  # already written if the store is an MLflow server
         client.set_logged_model_tags(logged.model_id, {VERSIONS: json.dumps([*known, entry])})
     return int(made.version)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 NAME = 250  # maximum length of the name of a run, in characters
-RESULT = "result"  # tag of runs with a standing
+RESULT = "result"  # tag of the runs of the winner and other best trials; see `Standing`
 PARENT = 0  # number of the parent run; trials start at 1
 
 
@@ -93,7 +93,7 @@ class RunIndex:
         self._runs[number] = str(run.info.run_id)
 
     def marked(self, client: "MlflowClient") -> Iterator[tuple[int, str]]:
-        """Yields the trial number and the id of each run with a standing."""
+        """Yields the trial number and the id of each run whose tag `result` is not empty."""
         for run in self._search(client, f" AND tags.{RESULT} != ''"):
             yield int(run.data.tags["trial"]), str(run.info.run_id)
 
@@ -107,7 +107,7 @@ class RunIndex:
 
 
 def find_experiment(client: "MlflowClient", target: MlflowTarget) -> str:
-    """Returns the id of the experiment, creating it if it is missing. Corrects the paths of moved artifacts.
+    """Returns the id of the experiment, creating it if it is missing; corrects stored paths if artifacts were moved.
 
     Raises:
         DeletedExperimentError: The experiment was deleted.

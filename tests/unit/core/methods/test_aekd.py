@@ -132,7 +132,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @every_kind
-def test_weights_are_feasible_and_give_a_gradient_at_most_as_long_as_the_mean_gradient(kind: str) -> None:
+def test_weights_are_feasible_and_the_weighted_gradient_is_at_most_as_long_as_the_plain_mean(kind: str) -> None:
     for g, cap in problems(kind, 40):
         a, m = solve(g, cap), len(g)
         assert a.sum() == pytest.approx(1, abs=1e-12)

@@ -53,7 +53,7 @@ def test_settings_with_networks_in_memory_give_the_same_student_as_an_ensemble_o
     assert results[0] == results[1]
 
 
-def test_the_identity_of_networks_depends_on_their_weights_their_layers_and_their_order() -> None:
+def test_the_identity_depends_on_the_order_of_the_networks_and_on_their_weights_and_layers() -> None:
     one, other = linear(0), linear(1)
     assert TeacherEnsemble([one, other]).identity == TeacherEnsemble([linear(0), linear(1)]).identity
     different = [[other, one], [one], [one, one], [one, linear(2)]]

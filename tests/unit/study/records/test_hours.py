@@ -40,7 +40,7 @@ STORY = [
 ]
 
 
-def test_hours_are_the_recorded_time_multiplied_by_the_resources_of_each_session() -> None:
+def test_hours_are_the_sum_over_sessions_of_recorded_time_multiplied_by_resources() -> None:
     trials: Trials = {}
     for event in STORY:
         apply_event(trials, event)
@@ -96,7 +96,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(("budget", "per_trial"), [({"cpu_hours": 1.0}, 0.12), ({"gpu_hours": 0.25}, 0.015)])
-def test_no_searched_trial_starts_once_the_budget_of_hours_is_used_up(
+def test_no_search_trial_starts_once_the_budget_of_hours_is_used_up(
     budget: dict[str, float], per_trial: float, tmp_path: Path
 ) -> None:
     state = searched(budget, tmp_path)  # each trial takes 0.03 hours; the baseline is included

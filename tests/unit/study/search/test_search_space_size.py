@@ -72,7 +72,7 @@ def test_a_space_without_ranges_has_a_finite_number_of_settings() -> None:
     )
 
 
-def test_continuous_ranges_are_counted_separately_from_other_combinations() -> None:
+def test_continuous_hyperparameters_are_counted_but_not_included_in_the_combinations() -> None:
     search = {
         "a": Hyperparameter(choice=[1, 2]),
         "b": Hyperparameter(log_uniform=[1, 9]),

@@ -61,7 +61,7 @@ class Scale:
         return short(self._inside(0.01)[0 if mode == "max" else 1])
 
     def _inside(self, share: float) -> tuple[float, float]:
-        """Returns the ends, moved inwards by `share`; a mark that rounding moves off the axis would not be drawn."""
+        """Returns the ends, moved inwards by `share`, so that rounding cannot move a mark off the axis."""
         little = share * (self.high - self.low)
         return Scale(self.low + little, self.high - little, self.log).ends
 

@@ -64,7 +64,7 @@ def _points(
 
 
 def _front_line(trials: Sequence[TrialRecord], study: StudyConfig, price: str) -> go.Scatter:
-    """Returns the step line through the trials of the Pareto front: the best value at each cost."""
+    """Returns the trials of the Pareto front as a step line, which shows the best value at each cost."""
     names, modes = [price, study.objective], [study.mode_of(price), study.mode]
     best = pareto_front_indices([to_minimization([t.last[name] for name in names], modes) for t in trials])
     points = sorted((short(trials[n].last[price]), short(trials[n].last[study.objective])) for n in best)
@@ -126,7 +126,7 @@ def _means(own: Sequence[Candidate], metric: str, words: str, color: str, mark: 
 
 
 def differences(facts: StudyResults) -> go.Figure | None:
-    """Draws each candidate's differences from the best baseline, one per seed, with their mean and its interval."""
+    """Draws each candidate's differences from the best baseline: one per seed, their mean, and its interval."""
     metric, baseline = facts.study.objective, best_baseline(facts.confirmed)
     others = [c for c in facts.confirmed[::-1] if c is not baseline]
     if baseline is None or not others:
