@@ -46,7 +46,7 @@ def load_inputs(
         config: Settings of the run.
         studies: Folder of all results; its subfolder `teachers` stores teachers, and `datasets` stores decoded images.
         device: `auto`, or the name of a torch device.
-        others: Settings of other runs on the same data.
+        others: Settings of other runs on the same data, whose students are checked as well.
         train: Function that trains the missing teachers.
         check: Function that raises an error if the data are insufficient; called before any teacher is trained.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Groups = list[dict[str, Any]]  # parameter groups, each with `params` and `weight_decay`
 _SET_ELSEWHERE = ("params", "lr", "weight_decay")
-_UNSUITABLE = ("Optimizer", "LBFGS", "SparseAdam")  # base class; closure; sparse gradients
+_UNSUITABLE = ("Optimizer", "LBFGS", "SparseAdam")  # abstract; requires a closure; requires sparse gradients
 
 
 class OptimizerPiece(Piece):
@@ -36,7 +36,7 @@ class OptimizerPiece(Piece):
         True,
         "Also apply weight decay to normalization layers and biases; for factors of `batch_ensemble`, "
         "`student.factor_decay` applies instead.",
-        exclude_if=bool,  # the default changes no content hash
+        exclude_if=bool,  # omitted if True (the default), so that earlier content hashes stay valid
     )
 
     def __call__(self, groups: Groups) -> Optimizer:
@@ -62,8 +62,8 @@ class Sgd(OptimizerPiece):
         """Returns torch's SGD.
 
         The `grad_scale` K of a group is folded into its learning rate and decay, which saves a pass over the
-        gradients. With or without momentum, a gradient multiplied by K with decay d is equivalent to a learning rate
-        multiplied by K with decay d / K.
+        gradients. Instead of multiplying the gradient by K, the learning rate is multiplied by K and the decay d is
+        divided by K; with or without momentum, the steps are the same.
         """
         nesterov = self.nesterov and self.momentum > 0
         folded = [_folded(group) for group in groups]

@@ -143,7 +143,7 @@ def finish(context: SessionContext, outcome: SessionOutcome) -> int:
         The number of events that are pending for MLflow.
     """
     state = context.state
-    for trial in state.running:  # trials still run only after an internal error
+    for trial in state.running:  # a trial is still running here only after an internal error
         state.append_event(TrialEnded(trial=trial.number, state="interrupted"))
     state.save(outcome.ended)
     report, lead = _write_report(context, outcome.ended)
@@ -198,7 +198,7 @@ def names_within(home: Path, files: Sequence[Path]) -> list[str]:
 
 
 def _finish_after(error: BaseException, context: SessionContext, outcome: SessionOutcome) -> None:
-    """Ends the session after an error. If the disk is full, the end is not recorded; `resume` handles this case."""
+    """Ends the session after an error. If the disk is full, the end cannot be recorded; `resume` handles this case."""
     try:
         finish(context, outcome)
     except DataError:

@@ -412,7 +412,7 @@ def at_chance(known: StudyResults, chance: float = 1.0) -> StudyResults:
 
 
 @pytest.mark.parametrize("seeds", [0, 5])
-def test_a_report_first_states_that_students_are_at_chance_and_omits_meaningless_comparisons(seeds: int) -> None:
+def test_a_report_states_chance_level_first_and_omits_meaningless_comparisons(seeds: int) -> None:
     known = at_chance(facts(30, seeds=seeds))
     lines = first_lines(known, [], []).splitlines()
     assert lines[0].startswith("- **At chance**: the best student classifies ")
@@ -428,13 +428,13 @@ def test_a_report_first_states_that_students_are_at_chance_and_omits_meaningless
     assert "train longer" not in " ".join(said)
 
 
-def test_a_report_on_students_above_chance_does_not_mention_chance() -> None:
+def test_a_report_on_students_above_chance_level_does_not_mention_chance() -> None:
     known = at_chance(facts(30), 0.0)
     assert "At chance" not in first_lines(known, [], [])
     assert "calibrated NLL" in first_lines(known, [], [])
 
 
-def test_a_warning_about_students_at_chance_does_not_repeat_the_first_sentence() -> None:
+def test_a_warning_about_chance_level_does_not_repeat_the_first_sentence() -> None:
     (issue,) = student_warnings({"accuracy": 0.1, "at_chance": 1.0}, {}, 10)
     known = at_chance(facts(30))
     known = replace(known, summary={**known.summary, "warnings": [issue.as_row()]})
