@@ -120,8 +120,8 @@ class _Values:
     """Converts the nodes of one YAML text to plain values and collects all errors."""
 
     def __init__(self) -> None:
-        self.errors: dict[tuple[int, str], None] = {}  # ordered and unique: an error in a repeated alias is listed once
-        self._made: dict[Node, tuple[Any, int]] = {}  # values and their sizes, including those of aliases
+        self.errors: dict[tuple[int, str], None] = {}  # ordered and without duplicates from repeated aliases
+        self._made: dict[Node, tuple[Any, int]] = {}  # value of each node, and the number of values in it
         self._open: set[Node] = set()
 
     def of(self, node: Node) -> Any:

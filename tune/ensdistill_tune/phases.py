@@ -122,7 +122,7 @@ def test(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 
 
 def diagnose(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Writes diagnostics.json for the figures, computed on the test images or else on the validation images."""
+    """Writes diagnostics.json for the figures; without a test evaluation, it is computed on the validation images."""
     state, inputs, home = context.state, context.inputs, context.state.folder.path
     if state.best and (outcome.confirmed or not (home / "confirmation.json").exists()):
         diagnostics = outcome.diagnostics or diagnostics_on_validation(

@@ -154,7 +154,7 @@ def test_the_first_three_sentences_state_verdict_distance_to_the_ensemble_and_co
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_the_sentence_on_the_ensemble_distance_mentions_an_unidentified_temperature(which: int) -> None:
+def test_the_sentence_on_the_distance_to_the_ensemble_mentions_an_unidentified_temperature(which: int) -> None:
     rows = on_test([3.0, 3.2, 3.1], 1.0)
     assert words.UNCERTAIN not in (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "")
     rows[which] = rows[which].model_copy(
@@ -163,7 +163,7 @@ def test_the_sentence_on_the_ensemble_distance_mentions_an_unidentified_temperat
     assert (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "").endswith(words.UNCERTAIN)
 
 
-def test_the_sentence_on_the_ensemble_distance_is_correct_at_both_ends_of_the_scale() -> None:
+def test_the_sentence_on_the_distance_to_the_ensemble_is_correct_at_both_ends_of_the_scale() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([4.0, 4.0], 1.0))
     assert "an ensemble of 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
     bad = confirmed(candidate(5, SURE), tested=on_test([1.0, 1.0], 1.0))
