@@ -139,7 +139,7 @@ class RAdam(_Adaptive):
 
 
 class RmsProp(OptimizerPiece):
-    """Gradient divided by the square root of the average squared gradient. Hinton's lecture, 2012."""
+    """RMSprop: divides the gradient by the square root of the average squared gradient. Hinton's lecture, 2012."""
 
     kind: Literal["rmsprop"] = "rmsprop"
     lr: float = setting(0.01, "Peak learning rate.", gt=0, le=100)

@@ -92,7 +92,7 @@ class _Resolver(BaseResolver):
 
 
 class _WritingResolver(_Resolver):
-    """Returns a separate tag for text that YAML 1.1 converts to another type; the emitter then writes it in quotes."""
+    """Resolver that gives text that YAML 1.1 would convert a separate tag, so that the emitter writes it in quotes."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         """Returns the tag of a node."""

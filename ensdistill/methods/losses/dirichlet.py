@@ -78,7 +78,10 @@ class ProxyEnd2(WeightedDistillationLoss):
     )
 
     def head(self) -> nn.Module:
-        """Returns a module that maps logits z to ln alpha = ln(exp(z) + 1)."""
+        """Returns a module that maps logits z to ln alpha = ln(exp(z) + 1).
+
+        The softmax of ln alpha is the predictive mean alpha / sum alpha.
+        """
         return nn.Softplus()
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
