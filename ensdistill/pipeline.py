@@ -122,7 +122,7 @@ class DistilledRun:
     Attributes:
         folder: Folder that contains the student, its settings (`config.yaml`), the checkpoint and `result.json`.
         result: Content of `result.json`.
-        epoch: The last epoch.
+        epoch: Results of the last epoch.
         teachers: Validation metrics of the teachers.
     """
 

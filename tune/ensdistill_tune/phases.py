@@ -137,7 +137,7 @@ def finish(context: SessionContext, outcome: SessionOutcome) -> int:
 
     Args:
         context: Objects of the session.
-        outcome: Results of its phases.
+        outcome: Results of the phases.
 
     Returns:
         The number of events that are pending for MLflow.

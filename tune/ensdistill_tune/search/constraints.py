@@ -11,7 +11,7 @@ from pydantic import model_validator
 from ensdistill.errors import ConfigIssue, SettingError
 from ensdistill.settings.base import Settings, setting
 
-INFEASIBLE = 1e9  # value that `penalized` assigns to a trial that breaks a constraint; far above every objective
+INFEASIBLE = 1e9  # least magnitude that `penalized` gives a trial that breaks a constraint; far above every objective
 
 
 class Constraint(Settings):
