@@ -62,8 +62,8 @@ class Sgd(OptimizerPiece):
         """Returns torch's SGD.
 
         The `grad_scale` K of a group is folded into its learning rate and decay, which saves a pass over the
-        gradients. Instead of multiplying the gradient by K, the learning rate is multiplied by K and the decay d is
-        divided by K; with or without momentum, the steps are the same.
+        gradients: the learning rate is multiplied by K, and the decay is divided by K. With or without momentum, the
+        steps are the same as with a gradient that is multiplied by K.
         """
         nesterov = self.nesterov and self.momentum > 0
         folded = [_folded(group) for group in groups]

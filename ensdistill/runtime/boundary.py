@@ -100,9 +100,7 @@ def _print_lines(text: str) -> None:
 def _streams() -> Iterator[None]:
     """Replaces standard output and error with filtered streams inside the block; prints each warning as one line."""
     before = sys.stdout, sys.stderr, warnings.showwarning
-    out, err = (
-        _Outgoing(stream or _nowhere()) for stream in before[:2]
-    )  # None if the parent process closed the stream
+    out, err = (_Outgoing(stream or _nowhere()) for stream in before[:2])  # None if the parent process closed it
     sys.stdout, sys.stderr = out, err
     shown: set[str] = set()
 

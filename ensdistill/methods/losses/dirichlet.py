@@ -22,10 +22,10 @@ class End2(WeightedDistillationLoss):
 
     L = (1 - alpha) CE(labels, student) - alpha mean_m log Dir(p_m; alpha),   p_m = softmax(t_m / T), smoothed
 
-    The predictive mean alpha / sum alpha equals softmax(logits / T). T is constant here; the paper anneals T from 10 to
-    1. Unlike in the paper, ln alpha is clipped to [-30, 30], and clipped values have no gradient. Outside that range,
-    rounding would remove all significant digits of the loss. Malinin, Mlodozeniec and Gales 2020 (Ensemble Distribution
-    Distillation), section 3.
+    The predictive mean alpha / sum alpha equals softmax(logits / T). T is constant here, and annealed from 10 to 1 in
+    the paper. Unlike in the paper, ln alpha is clipped to [-30, 30], and clipped values have no gradient. Outside that
+    range, rounding would remove all significant digits of the loss. Malinin, Mlodozeniec and Gales 2020 (Ensemble
+    Distribution Distillation), section 3.
     """
 
     kind: Literal["end2"] = "end2"

@@ -34,7 +34,7 @@ class NetworkDiagnostics(Subject):
     reliability: list[tuple[FiniteFloat, FiniteFloat, int]]  # confidence, accuracy and number of images of each bin
     entropy: list[FiniteFloat] = []  # mean entropy in nats in each group of images in `teachers`
     class_accuracy: list[FiniteFloat | None] = []  # accuracy by class; None for a class without images
-    confusion: list[list[int]] = []  # rows: true classes; columns: predicted classes; last column: all others
+    confusion: list[list[int]] = []  # rows: true classes; columns: predicted classes; last column: other classes
 
 
 class ImageDiagnostics(BaseModel):

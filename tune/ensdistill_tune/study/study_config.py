@@ -313,7 +313,7 @@ class StudyConfig(Settings):
 
     @property
     def representative_configs(self) -> list[Config]:
-        """One config for each listed value or end of the range of each axis, and one for each baseline."""
+        """One config for each listed value, or each end of the range, of each axis, and one for each baseline."""
         searched = [(name, value) for name, axis in self.search.items() for value in axis.values]
         samples = [self.space.example({name: value}) for name, value in searched]
         return [self.trial_config(s) for s in samples] + [self.baseline_config(name) for name in self.baselines]
