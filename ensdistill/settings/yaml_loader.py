@@ -92,7 +92,7 @@ class _Resolver(BaseResolver):
 
 
 class _WritingResolver(_Resolver):
-    """Resolver that assigns a separate tag to text that YAML 1.1 would convert; the emitter then writes it in quotes."""
+    """Resolver that gives a separate tag to text that YAML 1.1 would convert; the emitter then writes it in quotes."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         """Returns the tag of a node."""
