@@ -46,7 +46,7 @@ def load_inputs(
         config: Settings of the run.
         studies: Folder of all results; its subfolder `teachers` stores teachers, and `datasets` stores decoded images.
         device: `auto`, or the name of a torch device.
-        others: Settings of other runs on the same data.
+        others: Settings of other runs on the same data, whose students are checked as well.
         train: Function that trains the missing teachers.
         check: Function that raises an error if the data are insufficient; called before any teacher is trained.
 
@@ -122,7 +122,7 @@ class DistilledRun:
     Attributes:
         folder: Folder that contains the student, its settings (`config.yaml`), the checkpoint and `result.json`.
         result: Content of `result.json`.
-        epoch: The last epoch.
+        epoch: Results of the last epoch.
         teachers: Validation metrics of the teachers.
     """
 

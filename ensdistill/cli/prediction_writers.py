@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ensdistill.export.classifier import Classifier
 
 BLOCK = 1000  # number of rows in one table; a longer list of images is written as several tables
-WIDE = 10_000  # table width without a terminal: no name is wrapped, so that grep finds each image on one line
+WIDE = 10_000  # table width without a terminal; names are not wrapped, so grep finds each image on one line
 IN_TABLE = 2  # number of classes per image in a table
 
 

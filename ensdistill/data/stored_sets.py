@@ -79,6 +79,6 @@ def _exclusive(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield
     except (Timeout, BlockingIOError):
-        raise DataError(f"{folder}: a process uses it; wait until it ends") from None
+        raise DataError(f"{folder}: a process uses it; wait until that process ends") from None
     except PermissionError as error:
         raise DataError(f"{folder}: cannot be locked ({error.strerror}); its owner can remove it") from error

@@ -25,7 +25,7 @@ LIMIT = 1e-4  # maximum difference between the logits of the student and of a fi
 BATCHES = (1, 7, 128)  # batch sizes of the comparison
 PHOTOS = ((300, 451), (451, 300))  # heights and widths of the enlarged images in the second comparison
 RESIZED_LIMIT = (
-    0.01  # maximum difference between probabilities; runtimes can round a resized pixel one gray level apart
+    0.01  # maximum difference between probabilities; a resized pixel can differ by one gray level between runtimes
 )
 
 
@@ -38,9 +38,9 @@ def write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -
         formats: Names from FORMATS.
 
     Returns:
-        For each file, the largest difference of its logits from those of the student on validation images. For all
-        files together, the largest difference of a probability on enlarged validation images, which the exported
-        networks resize themselves.
+        First, keyed by file name, the maximum difference between the logits of the file and of the student on
+        validation images. Second, the maximum difference between the probabilities of any file and of the student on
+        enlarged validation images; the exported networks resize these images to their input size.
 
     Raises:
         ExportError: A file cannot be written, or differs by more than LIMIT or RESIZED_LIMIT.
@@ -89,7 +89,7 @@ def _write_onnx(program: Any, file: Path, metadata: Mapping[str, str]) -> None:
                 program,
                 input_names=["images"],
                 output_names=["logits", "probabilities"],
-                dynamic_shapes=_any_size(),  # only names the dimensions, which are already dynamic
+                dynamic_shapes=_any_size(),  # the dimensions are already dynamic; this only names them
                 dynamo=True,
                 verbose=False,
             )
@@ -133,7 +133,7 @@ def _enlarged(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def _difference(student: DeployableClassifier, file: Classifier, batch: Tensor, output: int) -> float:
-    """Returns the largest difference between student and file in one output: 0 for logits, 1 for probabilities."""
+    """Returns the largest difference between student and file in one output (index 0: logits, 1: probabilities)."""
     with torch.no_grad():
         expected = student(batch)[output].numpy()
     return float(np.abs(file.answer(batch.numpy())[output] - expected).max())

@@ -29,7 +29,7 @@ from ensdistill.training.new_student import new_student
 from ensdistill.version import __version__
 
 CONFIG_FILE = "config.yaml"  # settings file of a student, next to the weights file
-HEAD, NO_HEAD = "head", "none"  # metadata value of a student whose user-defined loss has no head
+HEAD, NO_HEAD = "head", "none"  # metadata entry of a student whose user-defined loss adds no head
 HASHES = ("settings", "data", "ensemble")  # hashes of the training inputs in the metadata of a student
 LARGEST = 1 << 28  # maximum number of values in an image; limits the memory that an untrusted file can allocate
 _Side = Annotated[int, Field(strict=True, ge=1)]
@@ -283,9 +283,9 @@ def _check_size(path: Path, config: Config, shape: Shape, class_names: tuple[str
 
 
 def _needed(tree: Any, head: bool) -> Any:
-    """Returns the settings without sections that name external code but do not affect the network.
+    """Returns the settings without the sections that name external code and are not required to build the network.
 
-    `head` is True if the loss can append a head to the network.
+    `head` is True if the loss can append a head to the network; the section `loss` is then required as well.
     """
     if not isinstance(tree, Mapping):
         return tree

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Groups = list[dict[str, Any]]  # parameter groups, each with `params` and `weight_decay`
 _SET_ELSEWHERE = ("params", "lr", "weight_decay")
-_UNSUITABLE = ("Optimizer", "LBFGS", "SparseAdam")  # base class; closure; sparse gradients
+_UNSUITABLE = ("Optimizer", "LBFGS", "SparseAdam")  # abstract; requires a closure; requires sparse gradients
 
 
 class OptimizerPiece(Piece):
@@ -36,7 +36,7 @@ class OptimizerPiece(Piece):
         True,
         "Also apply weight decay to normalization layers and biases; for factors of `batch_ensemble`, "
         "`student.factor_decay` applies instead.",
-        exclude_if=bool,  # the default changes no content hash
+        exclude_if=bool,  # omitted if True (the default), so that earlier content hashes stay valid
     )
 
     def __call__(self, groups: Groups) -> Optimizer:
@@ -62,8 +62,8 @@ class Sgd(OptimizerPiece):
         """Returns torch's SGD.
 
         The `grad_scale` K of a group is folded into its learning rate and decay, which saves a pass over the
-        gradients. With or without momentum, a gradient multiplied by K with decay d is equivalent to a learning rate
-        multiplied by K with decay d / K.
+        gradients: the learning rate is multiplied by K, and the decay is divided by K. With or without momentum, the
+        steps are the same as with a gradient that is multiplied by K.
         """
         nesterov = self.nesterov and self.momentum > 0
         folded = [_folded(group) for group in groups]
@@ -139,7 +139,7 @@ class RAdam(_Adaptive):
 
 
 class RmsProp(OptimizerPiece):
-    """Gradient divided by the square root of the average squared gradient. Hinton's lecture, 2012."""
+    """RMSprop: divides the gradient by the square root of the average squared gradient. Hinton's lecture, 2012."""
 
     kind: Literal["rmsprop"] = "rmsprop"
     lr: float = setting(0.01, "Peak learning rate.", gt=0, le=100)

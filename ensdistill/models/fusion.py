@@ -27,10 +27,10 @@ def inference_form(network: nn.Module) -> nn.Module:
 
 
 def _foldable(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yields pairs of names: a convolution that runs once and feeds only one BatchNorm, and this BatchNorm."""
+    """Yields the names of a convolution that runs once and of the BatchNorm that is the only user of its output."""
     try:
         nodes = _Tracer().trace(deepcopy(network)).nodes  # a copy, because a call can change state
-    except Exception:  # arbitrary networks raise any kind of error when traced
+    except Exception:  # tracing a user-defined network can raise any exception
         return
     calls = Counter(node.target for node in nodes)
     once = {node: network.get_submodule(node.target) for node in nodes if node.op == "call_module"}

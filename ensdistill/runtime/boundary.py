@@ -100,12 +100,12 @@ def _print_lines(text: str) -> None:
 def _streams() -> Iterator[None]:
     """Replaces standard output and error with filtered streams inside the block; prints each warning as one line."""
     before = sys.stdout, sys.stderr, warnings.showwarning
-    out, err = (_Outgoing(stream or _nowhere()) for stream in before[:2])  # None: closed by the parent process
+    out, err = (_Outgoing(stream or _nowhere()) for stream in before[:2])  # None if the parent process closed it
     sys.stdout, sys.stderr = out, err
     shown: set[str] = set()
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        if str(message) not in shown:  # a network can be built several times, each time with the same warning
+        if str(message) not in shown:  # a network that is built several times issues its warnings each time
             shown.add(str(message))
             print(f"warning: {message}", file=sys.stderr)
 

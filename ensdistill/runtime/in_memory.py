@@ -6,14 +6,14 @@ memory contains a hash of its content; this module maps the hash to the object.
 
 from typing import Any
 
-_KEPT: dict[str, Any] = {}  # never cleared, because any settings can refer to an object
+_KEPT: dict[str, Any] = {}  # never cleared, because settings in use may refer to any of the objects
 
 
 def keep(content: str, value: Any) -> None:
     """Stores an object.
 
     Args:
-        content: Hash of the object's content. If an object is already stored under this hash, it is kept.
+        content: Hash of the object's content. If this hash already has a stored object, the new object is ignored.
         value: The object.
     """
     _KEPT.setdefault(content, value)

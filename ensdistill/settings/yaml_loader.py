@@ -20,7 +20,7 @@ YamlDict = dict[str, Any]
 
 _CORE = "tag:yaml.org,2002:"
 _MERGE = f"{_CORE}merge"
-_MAX_VALUES = 100_000  # values in one file; an alias counts as all values that it repeats
+_MAX_VALUES = 100_000  # maximum number of values in one file; an alias adds the number of values that it repeats
 _PLAIN = {"str": "text", "int": "number", "float": "number", "bool": "truth value"}
 
 
@@ -32,9 +32,9 @@ def _float(text: str) -> float:
     return float(text.replace(".", "", 1) if text.lower().endswith((".inf", ".nan")) else text)
 
 
-# The core schema of YAML 1.2 (section 10.3.2): conversion of unquoted text to values. Text that YAML 1.1 converts
-# differently (010 to 8, 1:30 to 90, yes to true, 2020-01-01 to a date) is a decimal number or remains text. Merge keys
-# come from YAML 1.1.
+# The core schema of YAML 1.2 (section 10.3.2): conversion of unquoted text to values. YAML 1.1 converts some
+# texts differently: 010 to 8, 1:30 to 90, yes to true, 2020-01-01 to a date. Here, 010 is the decimal number 10, and
+# the others remain text. Merge keys (<<) are supported as in YAML 1.1.
 _SCALARS: dict[str, tuple[str, Callable[[str], Any]]] = {
     f"{_CORE}null": (r"null|Null|NULL|~|", lambda text: None),
     f"{_CORE}bool": (r"true|True|TRUE|false|False|FALSE", lambda text: {"true": True, "false": False}[text.lower()]),
@@ -92,7 +92,7 @@ class _Resolver(BaseResolver):
 
 
 class _WritingResolver(_Resolver):
-    """Returns a separate tag for text that YAML 1.1 converts to another type; the emitter then writes it in quotes."""
+    """Resolver that gives a separate tag to text that YAML 1.1 would convert; the emitter then writes it in quotes."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         """Returns the tag of a node."""
@@ -120,8 +120,8 @@ class _Values:
     """Converts the nodes of one YAML text to plain values and collects all errors."""
 
     def __init__(self) -> None:
-        self.errors: dict[tuple[int, str], None] = {}  # ordered and unique: an error in a repeated alias is listed once
-        self._made: dict[Node, tuple[Any, int]] = {}  # values and their sizes, including those of aliases
+        self.errors: dict[tuple[int, str], None] = {}  # ordered and without duplicates from repeated aliases
+        self._made: dict[Node, tuple[Any, int]] = {}  # value of each node, and the number of values in it
         self._open: set[Node] = set()
 
     def of(self, node: Node) -> Any:
@@ -254,7 +254,7 @@ def _written(node: Node) -> str:
 def _compose(text: str) -> Node | None:
     yaml = YAML(typ="safe", pure=True)
     yaml.Resolver = _Resolver
-    yaml.composer.warn_double_anchors = False  # an anchor may be repeated; an alias refers to the last one
+    yaml.composer.warn_double_anchors = False  # an alias refers to the last anchor of its name
     root: Node | None = yaml.compose(text)
     return root
 
@@ -344,7 +344,7 @@ def read_text(path: str | Path) -> str:
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
-    """Returns the end of an error message: where a file is not UTF-8, or which encoding it has."""
+    """Returns the end of the message about a file that is not UTF-8: the invalid line, or the actual format."""
     raw = error.object
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return ": is UTF-16. Save it as UTF-8."

@@ -22,13 +22,13 @@ def batch_images(parts: Sequence[Images], orders: Sequence[Sequence[Tensor]]) ->
 
     Args:
         parts: Images of each part (labeled, unlabeled), all on one device.
-        orders: For each part, the indices (n,) of its images in each batch; a batch joins the images of all parts.
+        orders: For each part, one tensor of image indices (n,) per batch. A batch contains the images of all parts.
     """
     batches = list(zip(*orders, strict=True))
     if not any(isinstance(part, SharedImages) for part in parts):
         yield from (torch.cat([part[own] for part, own in zip(parts, batch, strict=True)]) for batch in batches)
         return
-    # The indices of all batches are copied in advance, because a copy during training would wait for the GPU.
+    # The indices of all batches are copied to the host in advance; a copy during training would wait for the GPU.
     on_host = [[own.cpu() for own in batch] for batch in batches]
     with ThreadPoolExecutor(1, "read-ahead") as reader:
         waiting: deque[Future[list[Tensor]]] = deque()
@@ -45,6 +45,6 @@ def batch_images(parts: Sequence[Images], orders: Sequence[Sequence[Tensor]]) ->
 
 
 def _read(parts: Sequence[Images], batch: Sequence[Tensor]) -> list[Tensor]:
-    """Returns the images of each part; images from a store are on the host."""
+    """Returns the images of one batch, one tensor per part; images from a store are in host memory."""
     pairs = zip(parts, batch, strict=True)
     return [part.read(own) if isinstance(part, SharedImages) else part[own.to(part.device)] for part, own in pairs]

@@ -80,7 +80,7 @@ def distill_step(
 def _parts(
     count: int, teachers: MultiClassifier, images: Tensor, labels: Tensor
 ) -> Iterator[tuple[MultiClassifier, Tensor, Tensor]]:
-    """Yields equal parts of a batch, each with every n-th image, so that labeled images are divided equally."""
+    """Yields `count` parts of a batch; images are assigned in turn, so that labeled images are divided equally."""
     if count == 1:
         yield teachers, images, labels
         return

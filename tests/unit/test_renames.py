@@ -39,7 +39,7 @@ def files() -> Iterator[Path]:
             yield ROOT / name
 
 
-def test_no_renamed_identifier_is_left() -> None:
+def test_no_old_name_of_a_renamed_identifier_remains() -> None:
     texts = {file: file.read_text() for file in files()}
     left = []
     for old, _, kind in ROWS:
@@ -58,5 +58,5 @@ def test_no_renamed_identifier_is_left() -> None:
     ("text", "old", "kind"),
     [("x = load_everything(1)", "load_everything", "function"), ("--no-cost", "--no-cost", "option")],
 )
-def test_a_renamed_identifier_is_detected(text: str, old: str, kind: str) -> None:
+def test_an_old_name_of_a_renamed_identifier_is_detected(text: str, old: str, kind: str) -> None:
     assert re.search(pattern(old, kind) or "", text)

@@ -33,7 +33,7 @@ def write_artifacts(
     write_text(home / "leaderboard.csv", leaderboard_csv(study, progress.primary_trials, teachers))
     files = [home / "leaderboard.csv"]
     if not confirmed and (home / "confirmation.json").exists():
-        return files  # while a study is extended, the confirmed student stays until the next confirmation
+        return files  # while a study is extended, keeps the confirmed student until the next confirmation
     best = progress.best
     if best is None:
         shutil.rmtree(home / "best", ignore_errors=True)  # no student meets the current constraints

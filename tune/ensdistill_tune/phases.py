@@ -122,7 +122,7 @@ def test(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 
 
 def diagnose(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Writes diagnostics.json for the figures, computed on the test images or else on the validation images."""
+    """Writes diagnostics.json for the figures; without a test evaluation, it is computed on the validation images."""
     state, inputs, home = context.state, context.inputs, context.state.folder.path
     if state.best and (outcome.confirmed or not (home / "confirmation.json").exists()):
         diagnostics = outcome.diagnostics or diagnostics_on_validation(
@@ -137,13 +137,13 @@ def finish(context: SessionContext, outcome: SessionOutcome) -> int:
 
     Args:
         context: Objects of the session.
-        outcome: Results of its phases.
+        outcome: Results of the phases.
 
     Returns:
         The number of events that are pending for MLflow.
     """
     state = context.state
-    for trial in state.running:  # trials still run only after an internal error
+    for trial in state.running:  # a trial is still running here only after an internal error
         state.append_event(TrialEnded(trial=trial.number, state="interrupted"))
     state.save(outcome.ended)
     report, lead = _write_report(context, outcome.ended)
@@ -198,7 +198,7 @@ def names_within(home: Path, files: Sequence[Path]) -> list[str]:
 
 
 def _finish_after(error: BaseException, context: SessionContext, outcome: SessionOutcome) -> None:
-    """Ends the session after an error. If the disk is full, the end is not recorded; `resume` handles this case."""
+    """Ends the session after an error. If the disk is full, the end cannot be recorded; `resume` handles this case."""
     try:
         finish(context, outcome)
     except DataError:

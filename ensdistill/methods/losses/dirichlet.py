@@ -22,9 +22,10 @@ class End2(WeightedDistillationLoss):
 
     L = (1 - alpha) CE(labels, student) - alpha mean_m log Dir(p_m; alpha),   p_m = softmax(t_m / T), smoothed
 
-    The predictive mean alpha / sum alpha is the softmax. T is constant here; the paper anneals T from 10 to 1. Unlike
-    in the paper, ln alpha is clipped to [-30, 30]. Beyond that range, rounding removes all significant digits of the
-    loss, and the gradient is zero. Malinin, Mlodozeniec and Gales 2020 (Ensemble Distribution Distillation), section 3.
+    The predictive mean alpha / sum alpha equals softmax(logits / T). T is constant here, and annealed from 10 to 1 in
+    the paper. Unlike in the paper, ln alpha is clipped to [-30, 30], and clipped values have no gradient. Outside that
+    range, rounding would remove all significant digits of the loss. Malinin, Mlodozeniec and Gales 2020 (Ensemble
+    Distribution Distillation), section 3.
     """
 
     kind: Literal["end2"] = "end2"
@@ -61,9 +62,10 @@ class ProxyEnd2(WeightedDistillationLoss):
     `proxy`: KL(Dir(beta) || Dir(alpha)); `reverse`, with pi ~ Dir(alpha): E[-sum_k p_k ln pi_k] - H(pi) / (beta_0 + c).
     Ryabinin, Malinin and Gales 2021 (Scaling ensemble distribution distillation), section 3, and their official code.
 
-    Two bounds are not in the paper. The mean divergence of the teachers is at least 1e-4 nats, so that beta_0 is finite
-    (at most 5000 (c - 1)) where the teachers agree. ln alpha is clipped to [-30, 30]; beyond that range, rounding
-    removes all significant digits of the loss, and the gradient is zero. Both divergences are computed in float64.
+    Two bounds are not in the paper. The mean divergence of the teachers is raised to at least 1e-4 nats, so that beta_0
+    is finite (at most 5000 (c - 1)) where the teachers agree. ln alpha is clipped to [-30, 30], and clipped values have
+    no gradient; outside that range, rounding would remove all significant digits of the loss. Both divergences are
+    computed in float64.
     """
 
     kind: Literal["proxy_end2"] = "proxy_end2"
@@ -76,7 +78,10 @@ class ProxyEnd2(WeightedDistillationLoss):
     )
 
     def head(self) -> nn.Module:
-        """Returns a module with the output ln(exp(z) + 1); the softmax of this output is the mean alpha / sum alpha."""
+        """Returns a module that maps logits z to ln alpha = ln(exp(z) + 1).
+
+        The softmax of ln alpha is the predictive mean alpha / sum alpha.
+        """
         return nn.Softplus()
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:

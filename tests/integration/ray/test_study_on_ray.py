@@ -50,7 +50,7 @@ def test_a_study_with_one_slot_gives_the_same_results_with_both_executors(tiny: 
     assert len(story(tiny.home)) > 50  # the compared events are not trivial
 
 
-def test_if_its_process_is_not_released_a_trial_fails_but_the_study_completes(
+def test_a_trial_whose_process_is_not_released_fails_but_the_study_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", "0")  # no process ends this quickly
@@ -79,7 +79,7 @@ def test_a_study_that_requires_more_resources_than_any_machine_has_is_refused(tm
     assert not (tmp_path / "greedy").exists()
 
 
-def test_a_study_whose_time_budget_is_spent_stops_its_trials(tmp_path: Path) -> None:
+def test_running_trials_are_interrupted_when_the_time_budget_is_spent(tmp_path: Path) -> None:
     file = tmp_path / "short.yaml"
     file.write_text(TINY.replace("trials: 8", "trials: 8, minutes: 0.05").replace("epochs: 6", "epochs: 5000"))
     done = process("ensdistill-tune", "launch", file, "--studies-dir", tmp_path, "--json")

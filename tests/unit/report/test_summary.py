@@ -154,7 +154,7 @@ def test_the_first_three_sentences_state_verdict_distance_to_the_ensemble_and_co
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_the_sentence_on_the_ensemble_distance_mentions_an_unidentified_temperature(which: int) -> None:
+def test_the_sentence_on_the_distance_to_the_ensemble_mentions_an_unidentified_temperature(which: int) -> None:
     rows = on_test([3.0, 3.2, 3.1], 1.0)
     assert words.UNCERTAIN not in (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "")
     rows[which] = rows[which].model_copy(
@@ -163,7 +163,7 @@ def test_the_sentence_on_the_ensemble_distance_mentions_an_unidentified_temperat
     assert (words.worth(confirmed(candidate(5, SURE), tested=rows)) or "").endswith(words.UNCERTAIN)
 
 
-def test_the_sentence_on_the_ensemble_distance_is_correct_at_both_ends_of_the_scale() -> None:
+def test_the_sentence_on_the_distance_to_the_ensemble_is_correct_at_both_ends_of_the_scale() -> None:
     known = confirmed(candidate(5, SURE), tested=on_test([4.0, 4.0], 1.0))
     assert "an ensemble of 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
     bad = confirmed(candidate(5, SURE), tested=on_test([1.0, 1.0], 1.0))
@@ -412,7 +412,7 @@ def at_chance(known: StudyResults, chance: float = 1.0) -> StudyResults:
 
 
 @pytest.mark.parametrize("seeds", [0, 5])
-def test_a_report_first_states_that_students_are_at_chance_and_omits_meaningless_comparisons(seeds: int) -> None:
+def test_a_report_states_chance_level_first_and_omits_meaningless_comparisons(seeds: int) -> None:
     known = at_chance(facts(30, seeds=seeds))
     lines = first_lines(known, [], []).splitlines()
     assert lines[0].startswith("- **At chance**: the best student classifies ")
@@ -428,13 +428,13 @@ def test_a_report_first_states_that_students_are_at_chance_and_omits_meaningless
     assert "train longer" not in " ".join(said)
 
 
-def test_a_report_on_students_above_chance_does_not_mention_chance() -> None:
+def test_a_report_on_students_above_chance_level_does_not_mention_chance() -> None:
     known = at_chance(facts(30), 0.0)
     assert "At chance" not in first_lines(known, [], [])
     assert "calibrated NLL" in first_lines(known, [], [])
 
 
-def test_a_warning_about_students_at_chance_does_not_repeat_the_first_sentence() -> None:
+def test_a_warning_about_chance_level_does_not_repeat_the_first_sentence() -> None:
     (issue,) = student_warnings({"accuracy": 0.1, "at_chance": 1.0}, {}, 10)
     known = at_chance(facts(30))
     known = replace(known, summary={**known.summary, "warnings": [issue.as_row()]})

@@ -134,7 +134,7 @@ def test_the_report_can_be_written_again(done: edt.StudyResults) -> None:
     assert page.exists()
 
 
-def test_callbacks_are_called_at_every_step_and_at_the_end(studies: Path) -> None:
+def test_callbacks_are_called_when_a_trial_starts_reports_or_ends_and_when_the_study_ends(studies: Path) -> None:
     steps = Steps()
     launch(studies, "seen", SHORT, callbacks=[steps])
     trial = [f"epoch 2 {epoch}" for epoch in (1, 2, 3)]
@@ -172,7 +172,7 @@ def test_ctrl_c_returns_the_results_so_far_and_the_study_resumes(studies: Path) 
     assert again.trials[:2] == results.trials
 
 
-def test_ctrl_c_before_the_first_trial_leaves_no_study(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_before_the_first_trial_leaves_no_study_folder(studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 

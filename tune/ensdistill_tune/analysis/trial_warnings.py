@@ -48,7 +48,8 @@ def is_worse(rows: Sequence[Metrics], teacher: Metrics) -> bool:
         teacher: Metrics of the mean teacher.
 
     Returns:
-        True if it is higher; False otherwise, or if a metric is missing or a network is at chance level.
+        True if the NLL of the student is higher; False if it is not, if a metric is missing, or if a network is at
+        chance level.
     """
     if not rows or is_at_chance(*rows) or is_at_chance(teacher) or not all("cnll" in row for row in (*rows, teacher)):
         return False
@@ -84,7 +85,7 @@ def _worse_than_one_teacher(
 def _standing(study: StudyConfig, trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[Metrics]]:
     """Returns the confirmed trials, best first, and the validation metrics of the best one, one row per seed.
 
-    Without a confirmation, the trials are all completed baselines and search trials.
+    Without a confirmation, the returned trials are all completed baselines and search trials.
     """
     own, replicates = of_kind(trials, *PRIMARY), of_kind(trials, "replicate")
     confirmed = confirmation_of(own, replicates, study).candidates if replicates else ()

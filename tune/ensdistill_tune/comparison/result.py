@@ -158,8 +158,9 @@ class ComparisonResult:
 def pair_of(metric: str, mode: str, first: str, other: str, values: Mapping[str, Sequence[float]]) -> PairResult:
     """Returns the comparison of two settings.
 
-    Each direction has half of the significance level. For "better", this half is not divided among the pairs, because
-    the first settings must be better than all others. For "worse", it is divided among them (Bonferroni).
+    Each direction has half of the significance level. The overall outcome is "better" only if every pair is "better".
+    Each pair is therefore tested at this full half, without a correction for several pairs. One pair is enough for
+    "worse", so for this direction, the half is divided by the number of pairs (Bonferroni).
 
     Args:
         metric: The metric.

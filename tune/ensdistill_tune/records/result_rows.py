@@ -32,9 +32,9 @@ class NetworkDiagnostics(Subject):
 
     ece: FiniteFloat
     reliability: list[tuple[FiniteFloat, FiniteFloat, int]]  # confidence, accuracy and number of images of each bin
-    entropy: list[FiniteFloat] = []  # mean entropy in nats in ten groups of images (see `teachers`)
+    entropy: list[FiniteFloat] = []  # mean entropy in nats in each group of images in `teachers`
     class_accuracy: list[FiniteFloat | None] = []  # accuracy by class; None for a class without images
-    confusion: list[list[int]] = []  # rows: true class in `confused`; columns: predicted class, last column: any other
+    confusion: list[list[int]] = []  # rows: true classes; columns: predicted classes; last column: other classes
 
 
 class ImageDiagnostics(BaseModel):
@@ -57,9 +57,9 @@ class Diagnostics(BaseModel):
 
     split: Literal["test", "validation"]
     images: int
-    teachers: list[FiniteFloat] = []  # mean mutual information in nats in ten groups of images, ascending
+    teachers: list[FiniteFloat] = []  # mean mutual information in nats in each of ten groups of images, ascending
     class_names: list[str] = []
-    confused: list[int] = []  # classes of the confusion matrices, ascending
+    confused: list[int] = []  # classes in the rows and columns of `confusion`, ascending
     wrong: list[ImageDiagnostics] = []  # images that the exported student misclassifies, largest NLL first
     disputed: list[ImageDiagnostics] = []  # images, largest KL divergence from ensemble to exported student first
     networks: list[NetworkDiagnostics] = []  # the winning candidate, then baselines, then the ensemble

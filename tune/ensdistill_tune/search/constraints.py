@@ -1,4 +1,4 @@
-"""Bounds on metrics that a trial must meet to win."""
+"""Bounds on metrics; a trial that breaks a bound cannot win."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import model_validator
 from ensdistill.errors import ConfigIssue, SettingError
 from ensdistill.settings.base import Settings, setting
 
-INFEASIBLE = 1e9  # value that `penalized` assigns to a trial that breaks a constraint; far above every objective
+INFEASIBLE = 1e9  # least magnitude that `penalized` gives a trial that breaks a constraint; far above every objective
 
 
 class Constraint(Settings):
@@ -36,8 +36,9 @@ class Constraint(Settings):
             value: The metric; NaN if it was not reported. NaN breaks every bound.
 
         Yields:
-            The violation is at most 0 if the bound is met. Otherwise it is the distance from the bound, relative to the
-            magnitude of the bound (to 1 if the bound is 0), so that violations of different metrics can be added.
+            Name (`at least` or `at most`), value and violation. The violation is positive if the bound is broken. It is
+            the distance from the bound, divided by the magnitude of the bound (by 1 if the bound is 0), so that
+            violations of different metrics can be added.
         """
         for name, bound, sign in (("at least", self.at_least, -1), ("at most", self.at_most, 1)):
             if bound is not None:

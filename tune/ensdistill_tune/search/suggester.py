@@ -19,7 +19,7 @@ from ensdistill_tune.search.optuna_study import directions_of, silent_study
 from ensdistill_tune.search.search_space import Sampled, SearchSpace
 from ensdistill_tune.search.searchers import Searcher
 
-WORST_VIOLATION = 1e6  # finite, because the Gaussian process requires it
+WORST_VIOLATION = 1e6  # maximum violation that Optuna receives; its Gaussian process requires finite values
 REQUEST = "request"  # key in the stored state of a trial: the request that enqueued its settings
 
 
@@ -52,7 +52,7 @@ class OptunaSearcher:
         self._storage = self._optuna._storage  # Optuna's samplers store their attributes in it
         self._noted: set[str] = set()
         self._enqueued = 0  # number of suggestions from requests
-        self._trials: dict[int, optuna.Trial] = {}  # keyed by trial number of the study
+        self._trials: dict[int, optuna.Trial] = {}  # Optuna's trials, keyed by the trial number in the study
         limit = searcher.fitted_trials if len(modes) == 1 else None
         self._fitted, self._sign = limit and FittedTrials(limit), -1.0 if modes[0] == "max" else 1.0
 
@@ -61,8 +61,8 @@ class OptunaSearcher:
 
         Args:
             number: The trial.
-            enqueued: Settings of a request; None if the searcher chooses. The next point of `first`, or the next
-                grid cell, then remains for a later suggestion.
+            enqueued: Settings of a request; None if the searcher chooses the settings. A request uses up neither a
+                point of `first` nor a grid cell.
 
         Returns:
             The settings, and the memory that `restore` requires; None if no settings are left.
@@ -155,7 +155,7 @@ class OptunaSearcher:
             self._trials[trial.number].report(epoch[self._objectives[0]], int(epoch["epoch"]))
 
     def _fixed_values(self, place: int) -> Sampled | None:
-        """Returns those values of the suggestion at an index that are not chosen by the sampler.
+        """Returns the values of one suggestion that are fixed in advance; the sampler chooses all other values.
 
         The first suggestions use the settings to evaluate first. Each later suggestion uses the values fixed by the
         searcher or, if there are none, the next cell of the grid.

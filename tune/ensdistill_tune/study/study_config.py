@@ -39,7 +39,7 @@ SHARED = (
     "teachers",
     "training",
     "metrics",
-)  # sections that baselines take from the study
+)  # sections whose settings baselines take from the study
 
 
 class Budget(Settings):
@@ -281,7 +281,7 @@ class StudyConfig(Settings):
 
     @property
     def expected_replicates(self) -> int:
-        """Maximum number of replicates if at least `confirmation.top_k` trials complete."""
+        """Maximum number of replicates, assuming that at least `confirmation.top_k` search trials complete."""
         candidates = min(self.confirmation.top_k, self.budget.trials) + len(self.baselines)
         return candidates * self.confirmation.seeds if self.confirmation.top_k else 0
 
@@ -313,7 +313,7 @@ class StudyConfig(Settings):
 
     @property
     def representative_configs(self) -> list[Config]:
-        """One config for each listed value and each range end of each axis, and one for each baseline."""
+        """One config for each listed value, or each end of the range, of each axis, and one for each baseline."""
         searched = [(name, value) for name, axis in self.search.items() for value in axis.values]
         samples = [self.space.example({name: value}) for name, value in searched]
         return [self.trial_config(s) for s in samples] + [self.baseline_config(name) for name in self.baselines]
@@ -344,7 +344,7 @@ class StudyConfig(Settings):
 
 
 def _plain(value: Any) -> Any:
-    """Converts a value to its YAML form: lists instead of tuples, settings instead of objects."""
+    """Converts a value to plain YAML types: tuples to lists, objects to the settings that describe them."""
     value = settings_of(value)
     if isinstance(value, Settings):
         return value.model_dump(mode="json")
@@ -354,7 +354,7 @@ def _plain(value: Any) -> Any:
 
 
 def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
-    """Returns the names of the settings that contain a path, including those of custom pieces and of searched values.
+    """Returns the names of all settings whose value is a file path, also in custom pieces and among searched values.
 
     Args:
         config: The changes to the preset.
@@ -368,7 +368,7 @@ def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
 
 
 def _searched_files(name: str) -> Iterator[str]:
-    """Yields the names under which a study lists values of a setting; the setting may be inside a listed block."""
+    """Yields each name pattern under which a study lists values of one setting, directly or inside a listed block."""
     yield f"points_to_evaluate.*.{name}"
     parts = name.split(".")
     for n in range(1, len(parts) + 1):

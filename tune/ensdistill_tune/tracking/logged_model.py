@@ -1,4 +1,4 @@
-"""Logged models of MLflow: an exported student is an output of the run that trained the student.
+"""Logs exported students as models in MLflow; each model is an output of the run that trained the student.
 
 MLflow lists logged models under `Models` on the pages of experiments and runs, with metrics for each data set.
 """
@@ -62,7 +62,7 @@ def log_model(client: MlflowClient, run_id: str, model: ExportedModel, also: Seq
         client: Client of MLflow.
         run_id: Id of the run that trained the student.
         model: The student.
-        also: Ids of further runs that show the model as their output.
+        also: Ids of further runs to whose outputs the model is added.
     """
     run = client.get_run(run_id)
     logged = _find(client, run, model) or _create(client, run, model)
@@ -105,7 +105,7 @@ def _upload(client: MlflowClient, run_id: str, logged: LoggedModel, model: Expor
     about = Model(
         artifact_path=logged.artifact_location, run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id
     )
-    logging.getLogger("mlflow.pyfunc").setLevel("WARNING")  # otherwise MLflow logs that it validates the example
+    logging.getLogger("mlflow.pyfunc").setLevel("WARNING")  # suppresses a message about validating the example
     with TemporaryDirectory() as temporary:
         content = model_content(model.onnx_path, model.example)
         pyfunc.save_model(f"{temporary}/model", mlflow_model=about, **content)
@@ -115,7 +115,7 @@ def _upload(client: MlflowClient, run_id: str, logged: LoggedModel, model: Expor
 def _metrics(client: MlflowClient, run: Run, logged: LoggedModel, model: ExportedModel) -> Iterator[Metric]:
     """Yields the metrics of the model: the final metrics of its run, and the same metrics on the test set.
 
-    All points have the timestamps of the run's metrics, so that a point that is sent twice is stored only once.
+    All points have the timestamps of the run's metrics, so MLflow stores a point only once, even if it is sent twice.
     """
     known = {"model_id": logged.model_id, "run_id": run.info.run_id}
     if model.dataset is not None:

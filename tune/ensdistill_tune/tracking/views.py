@@ -13,7 +13,7 @@ from urllib.parse import quote
 from ensdistill_tune.metric_names import confirmed_metric, final_metric, log_name, replicate_metric
 from ensdistill_tune.study.study_config import StudyConfig
 
-TAG = "mlflow.sharedViewState."  # prefix of the name of a tag; the rest of the name is the key in the link of a view
+TAG = "mlflow.sharedViewState."  # prefix of a tag that stores a view; the rest of the tag is the view's key in links
 TRAINING = "workflowType=machine_learning"  # otherwise MLflow shows pages for language models
 STUDIES = "studies"  # key of the page that lists all studies
 SEEDS = "-seeds"  # suffix of the key of the page that groups replicates
@@ -140,7 +140,7 @@ def _columns(study: StudyConfig) -> list[str]:
 
 
 def _charts(study: StudyConfig, final: str) -> list[dict[str, Any]]:
-    # the chart omits runs without a value for an axis
+    # the chart omits runs that lack a value for one of its axes
     always = [name for name, axis in study.search.items() if not axis.when]
     axes = [log_name(name) if name in study.logarithmic else name for name in always]
     scale = "linear" if study.mode == "max" else "log"

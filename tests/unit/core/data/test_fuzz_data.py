@@ -14,7 +14,7 @@ def test_randomly_edited_data_are_read_or_rejected_with_an_error_of_this_project
     assert len(outcomes) == 25
 
 
-def test_the_fuzz_test_fails_if_a_file_is_silently_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fuzz_test_fails_if_a_file_is_ignored_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ensdistill.data.image_folder._about_files", lambda found, layout: ())
     lost = [str(failure(Case("folder", n, 0), outcome)) for n in range(25)]
     assert any("AssertionError" in one and "named of" in one for one in lost)

@@ -231,7 +231,9 @@ def test_the_error_names_a_missing_array_and_lists_the_available_ones(tmp_path: 
         "scalar",
     ],
 )
-def test_invalid_images_are_rejected_with_the_fix(tmp_path: Path, images: np.ndarray, words: tuple[str, ...]) -> None:
+def test_the_error_about_invalid_images_states_the_fix(
+    tmp_path: Path, images: np.ndarray, words: tuple[str, ...]
+) -> None:
     message = fault(tmp_path, x_train=images, y_train=LABELS)
     assert message.startswith("data.path: ")
     assert all(word in message for word in ("x_train", *words))
@@ -251,7 +253,9 @@ def test_invalid_images_are_rejected_with_the_fix(tmp_path: Path, images: np.nda
     ],
     ids=["floats", "one-hot", "from -1", "gaps", "one class", "strings", "huge", "none"],
 )
-def test_invalid_labels_are_rejected_with_the_fix(tmp_path: Path, labels: np.ndarray, words: tuple[str, ...]) -> None:
+def test_the_error_about_invalid_labels_states_the_fix(
+    tmp_path: Path, labels: np.ndarray, words: tuple[str, ...]
+) -> None:
     message = fault(tmp_path, x_train=RGB, y_train=labels)
     assert message.startswith("data.path: ")
     assert all(word in message for word in ("y_train", *words))
@@ -312,7 +316,7 @@ def test_an_object_array_is_named_in_the_error(tmp_path: Path) -> None:
     assert "class_names is an array of" in fault(tmp_path, images=RGB, labels=LABELS, class_names=names)
 
 
-def test_a_file_of_a_single_array_and_a_pickle_file_are_recognized_and_reported(tmp_path: Path) -> None:
+def test_a_single_array_or_a_pickle_instead_of_an_npz_file_is_recognized_and_reported(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", RGB)
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(RGB))
     for name, what in (("a.npy", "a single array, as written by numpy.save"), ("a.pkl", "a pickle")):

@@ -126,7 +126,7 @@ def test_with_alpha_one_labels_have_no_effect(loss: type[Averaged] | type[OneToO
     assert losses[0] == losses[1] == losses[2]
 
 
-def test_the_label_term_is_computed_from_the_logits_given_for_labels() -> None:
+def test_the_label_term_is_computed_from_the_separate_logits_for_labels() -> None:
     loss = Averaged(temperature=T, alpha=0.25)(TWO, TEACHERS, torch.tensor([0]), TWO * 3)
     parts = 0.75 * Labels()(TWO, TEACHERS, torch.tensor([0]), TWO * 3) + 0.25 * kd(TWO, "tempered_probabilities")
     assert_close(loss, parts)

@@ -136,7 +136,7 @@ def test_teacher_logits_of_each_image_are_computed_once(name: str, digits: DataS
 CHANGE: list[Any] = [{"after_epoch": 1, "set": {"loss.temperature": 2.0}}]
 
 
-def test_changes_of_other_settings_during_training_do_not_recompute_teacher_logits(digits: DataSplits) -> None:
+def test_teacher_logits_are_not_recomputed_after_scheduled_changes_of_other_settings(digits: DataSplits) -> None:
     config = build_config(tiny_config().model_dump(mode="json") | {"schedule": CHANGE})
     ensemble = random_ensemble(digits)
     with asked(ensemble) as calls:

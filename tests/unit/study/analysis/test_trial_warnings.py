@@ -93,7 +93,7 @@ def test_a_student_worse_than_one_teacher_causes_a_warning() -> None:
     assert rules(teacher=0.1) == []
 
 
-def test_warnings_in_a_report_follow_the_answers() -> None:
+def test_warnings_in_a_report_follow_the_statement_on_the_best_network() -> None:
     lines = first_lines(facts(OF_STUDENTS, OF_IMAGES), [], []).splitlines()
     assert "is incomplete" in lines[0]
     assert "No better network yet" in lines[1]

@@ -234,7 +234,7 @@ def test_a_stopped_trial_is_pruned_at_its_next_report_and_the_study_continues(dr
     assert [t.state for t in driver.state.primary_trials] == ["finished"] * 2 + ["pruned"] + ["finished"] * 4
 
 
-def test_a_trial_whose_process_dies_after_the_request_is_stopped_by_the_next_session(driver: Driver) -> None:
+def test_a_trial_whose_process_dies_after_a_stop_request_is_stopped_in_the_next_session(driver: Driver) -> None:
     trial = driver.begin()
     driver.planner.report(trial, FIRST)
     driver.inbox.send(StopRequest(trial=trial))

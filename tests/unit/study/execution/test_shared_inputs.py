@@ -167,7 +167,7 @@ def test_cached_teacher_logits_are_computed_in_advance(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_logits_for_gpu_trials_are_not_computed_without_a_gpu(
+def test_logits_for_gpu_trials_are_not_computed_in_advance_without_a_gpu(
     tmp_path: Path, digits: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     inputs = SharedInputs.of(study_of(resources=Resources(gpus=1)), StudyDirectory(tmp_path), digits, ensemble, [])

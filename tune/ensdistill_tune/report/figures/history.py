@@ -78,7 +78,7 @@ def _best_so_far(facts: StudyResults) -> Iterator[tuple[int, float]]:
 
 
 def learning_curves(facts: StudyResults) -> go.Figure | None:
-    """Draws the objective after every epoch; the best trials are named, all others are gray with a mark at the end."""
+    """Draws the objective by epoch: best trials and baseline in color, others in gray with a mark at an early end."""
     study, trials = facts.study, [trial for trial in facts.trials if trial.epochs]
     if not trials:
         return None
