@@ -199,7 +199,7 @@ def test_a_good_baseline_that_would_have_been_pruned_is_evidence_against_early_s
         replace(t, epochs=reports([early] * (EPOCHS - 1) + [final])) if t.baseline == "kd" else t for t in KNOWN.trials
     ]
     said = advice.crossing(replace(KNOWN, trials=late)) or ""
-    assert ("The published `kd`, which is never stopped, ranked behind" in said) == told
+    assert ("better than the published `kd`, which is never stopped; after the last" in said) == told
     unstopped = [t for t in late if t.state != "pruned"]
     assert advice.crossing(replace(KNOWN, trials=unstopped)) is None
 
