@@ -226,7 +226,7 @@ class StudyResults:
 
     @property
     def why_none_wins(self) -> str | None:
-        """Reason why no trial wins: all completed trials violate a constraint. None if a trial wins or none completed."""
+        """Reason why no completed trial wins: all violate a constraint. None if a trial wins or none has completed."""
         return why_none_wins(self.order, self.confirmed, self.study)
 
     @property

@@ -131,8 +131,8 @@ def certainty(facts: StudyResults) -> str | None:
     if len(c.differences) == MOST_PAIRS or abs(c.difference) < DETECTABLE * stdev(c.differences):
         return (
             f"use `{baseline.trial.baseline}` as published: the difference is too small compared with its variation "
-            f"over seeds. With {MOST_PAIRS} seeds, a mean difference below {DETECTABLE} standard deviations of the paired "
-            "differences is usually not significant."
+            f"over seeds. With {MOST_PAIRS} seeds, a mean difference below {DETECTABLE} standard deviations of the "
+            "paired differences is usually not significant."
         )
     seeds = min(MOST_PAIRS, 2 * facts.study.confirmation.seeds)
     command = facts.command("resume", ("--set", f"confirmation.seeds={seeds}"))

@@ -158,7 +158,7 @@ def test_the_formula_also_holds_for_a_teacher_with_probability_zero_for_a_class(
     assert bool(student.grad.isfinite().all())
 
 
-def test_logits_whose_square_overflows_are_ignored_at_weight_zero() -> None:
+def test_at_logit_weight_zero_an_overflow_of_squared_logits_does_not_change_the_loss() -> None:
     teachers = torch.full((2, 1, 3), 1e30)
     student = torch.zeros(2, 1, 3)
     assert float(Ekd(temperature=4.0)(student, teachers, torch.tensor([0]), student)) == pytest.approx(3 * math.log(3))

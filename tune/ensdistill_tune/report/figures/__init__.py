@@ -100,8 +100,8 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "confusion": (
         "Confusion matrices",
         confusion,
-        "Number of images by true class (rows) and predicted class (columns); the shade shows each number as a share of "
-        "the images in its row. If there are many classes, only the most frequently confused classes are shown.",
+        "Number of images by true class (rows) and predicted class (columns); the shade shows each number as a share "
+        "of the images in its row. If there are many classes, only the most frequently confused classes are shown.",
     ),
 }
 
