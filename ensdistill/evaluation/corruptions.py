@@ -93,7 +93,7 @@ def contrast(x: Tensor, factor: float, generator: torch.Generator) -> Tensor:
 
 
 def pixelate(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Replaces the image by a coarser grid of squares, each with the mean of its pixels.
+    """Replaces the image with a coarser grid of squares, each with the mean of its pixels.
 
     `share` is the number of squares divided by the number of pixels along each axis. A pixel on the border between two
     squares is a mixture of both squares, weighted by area.
@@ -103,7 +103,7 @@ def pixelate(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 
 def _coarse(side: int, cells: int, like: Tensor) -> Tensor:
-    """Returns a symmetric matrix (side,side) that replaces each pixel by the mean of its cell; each row sums to one."""
+    """Returns a symmetric matrix (side,side) that averages the pixels of each of `cells` cells; its rows sum to one."""
     pixel = torch.arange(side, device=like.device, dtype=like.dtype)
     edge = torch.arange(cells + 1, device=like.device, dtype=like.dtype)[:, None] * side / cells
     overlap = (torch.minimum(edge[1:], pixel + 1) - torch.maximum(edge[:-1], pixel)).clamp(min=0)  # (cells,side)

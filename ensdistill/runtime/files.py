@@ -20,7 +20,7 @@ def user_path(name: str) -> Path:
 
 
 def stand_in(head: bytes) -> str:
-    """Returns what was downloaded if it is only a placeholder for the file itself, followed by the fix.
+    """Returns a description of the placeholder that a file contains instead of its real content, with the fix.
 
     Args:
         head: First bytes of the file, at least 100.

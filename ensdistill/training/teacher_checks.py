@@ -47,7 +47,7 @@ def check_given(ensemble: TeacherEnsemble, data: DataSplits) -> None:
 
 
 def check_numbers(networks: Sequence[nn.Module], split: Split, size: int = 1000) -> None:
-    """Checks that no teacher output on a split is NaN or infinite, after a student has diverged for an unknown reason.
+    """Checks that no teacher output on a split is NaN or infinite; called after a student has diverged.
 
     Args:
         networks: Networks in evaluation mode; each maps images (B,C,H,W) in [0,1] to logits (B,classes).

@@ -337,7 +337,7 @@ def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], replicates
 
 
 def _stage(row: Mapping[str, Any]) -> Stage:
-    """Returns a stage as stored in confirmation.json, where trial numbers used as keys are strings."""
+    """Returns a stage from confirmation.json; converts its keys, which are trial numbers stored as strings."""
     return Stage(**{**row, "dropped": {int(number): rival for number, rival in row["dropped"].items()}})
 
 

@@ -236,10 +236,10 @@ def longer(facts: StudyResults) -> str | None:
 
 
 def idle(facts: StudyResults, found: Sequence[Importance]) -> str | None:
-    """Recommends fixing settings without a significant effect, if there are enough trials to detect effects."""
+    """Recommends fixed values for settings without a significant effect, if the trials suffice to detect effects."""
     if len(facts.search_trials) < ENOUGH:
         return None
     names = [f"`{i.name}`" for i in found if not i.matters]
     if not names or len(names) == len(found):
         return None
-    return f"fix {', '.join(names)}, which had no significant effect, and search only the other settings."
+    return f"keep {', '.join(names)} constant (no significant effect), and search only the other settings."

@@ -14,7 +14,7 @@ EXPERIMENT_NOTE = (
 def with_links(note: str, pages: MlflowPages) -> str:
     """Returns a description, preceded by links to other pages of the server.
 
-    The links come first, because MLflow folds a description after its second line.
+    The links come first, because MLflow collapses a description after its second line.
 
     Args:
         note: The description in Markdown; it is truncated if it is too long.

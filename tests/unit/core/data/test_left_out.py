@@ -455,7 +455,7 @@ def test_zip_entries_whose_names_contain_backslashes_drives_or_leading_folders_a
     assert per_class(source) == {"cat": 2, "dog": 2}
 
 
-def test_a_warning_names_a_zip_entry_with_a_path_outside_the_file(tmp_path: Path) -> None:
+def test_a_warning_names_a_zip_entry_whose_path_leads_outside_the_zip_file(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     file = zip_of(root)
     with zipfile.ZipFile(file, "a") as archive:
