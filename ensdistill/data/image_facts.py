@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HASH_BYTES = 16
-CHUNK = 1 << 24  # number of values converted at a time, to save memory: sums require eight times that of the images
+CHUNK = 1 << 24  # number of values converted at a time, because as int64 they require eight times as much memory
 
 
 def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:
@@ -28,7 +28,7 @@ def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:
     """
     pixels = np.ascontiguousarray(pixels)
     sums = pixels.reshape(len(pixels), -1).sum(1, dtype=np.uint32)
-    wide = pixels.astype(np.uint32)  # large enough for the sum of the squares of a row, and twice as fast as int64
+    wide = pixels.astype(np.uint32)  # holds the sum of the squares of a row, and is twice as fast as int64
     squares = np.einsum("chw,chw->ch", wide, wide).sum(1, dtype=np.int64)
     levels = np.concatenate([sums.astype(np.int64), squares, [pixels.max()]])
     return sha256(pixels.data).digest()[:HASH_BYTES], levels

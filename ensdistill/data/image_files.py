@@ -33,14 +33,15 @@ SUFFIXES = {
 }
 # Formats that Pillow recognizes by their first bytes, so that files may have any suffix or none.
 _MARKED = {"PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "AVIF", "JPEG2000", "QOI", "PSD", "ICO", "SGI"}
-# Formats that Pillow recognizes but cannot read itself. An EPS file is a program, which Ghostscript would execute.
+# Formats that Pillow recognizes but cannot decode without other software. For EPS, this is Ghostscript, which executes
+# the file as a program.
 _UNREAD = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 _SEVERAL_FRAMES = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}  # not MPO, because its other frames are previews
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _DEPTHS = {"L;2": 85, "L;4": 17}  # factor by which Pillow multiplies the gray values of a PNG
 _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
-LARGEST_FILE = 1 << 28  # bytes; an entry of a zip file can be a thousand times larger than the zip file
+LARGEST_FILE = 1 << 28  # bytes; limits memory, because a zip entry can expand to a thousand times its size
 
 FRAMES = "several frames; only the first is read"
 SHALLOW = "16 bits, but no value above 255, which is nearly black on the 16-bit scale"
@@ -131,7 +132,7 @@ class ImageFile:
             with self.open() as stream:
                 raw = stream.read(LARGEST_FILE + 1)
             if len(raw) > LARGEST_FILE:
-                raise _RefusedError(f"it has more than {LARGEST_FILE >> 20} MiB, too large for an image; remove it")
+                raise _RefusedError(f"it is larger than {LARGEST_FILE >> 20} MiB, too large for an image; remove it")
             return _decoded(raw, shape, resize)
         except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
             raise ImageError(self.place, self.name, self._cause(error)) from error
@@ -169,8 +170,8 @@ def open_image(stream: IO[bytes], name: str | None = None) -> Image.Image:
 
     Args:
         stream: The file.
-        name: Name of the file. If it is given, only formats with a signature, and the format of the suffix, are
-            considered. Pillow's tests for some other formats are so weak that they accept text files.
+        name: Name of the file. If it is given, Pillow tries only the formats with a signature and the format of the
+            suffix, because its tests for some other formats are so weak that they accept text files.
 
     Raises:
         UnidentifiedImageError: Pillow cannot read this format.
@@ -237,7 +238,8 @@ def read_image(image: Image.Image, shape: tuple[int, int, int], resize: Resize) 
         resize: How an image with a different aspect ratio is fitted; see `fitted`.
 
     Raises:
-        ValueError: The scale of the values is unknown. Damaged files raise a dozen different exceptions.
+        ValueError: The scale of the values is unknown.
+        Exception: The file is damaged; the type of the exception depends on the decoder.
     """
     depth = _depth(image)
     image.load()
@@ -274,7 +276,7 @@ def _readable() -> list[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppresses Pillow's warnings inside the block, for all threads; unlike errors, warnings do not name the file."""
+    """Suppresses Pillow's warnings, which do not name the file, inside the block; this affects all threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -318,7 +320,7 @@ def _from_floats(pixels: np.ndarray) -> Image.Image:
 def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
     """Returns 16-bit gray values rounded to 8 bits; 32-bit values remain unchanged if none is above 255."""
     if pixels.min() < 0 or pixels.max() > 65535:
-        raise _RefusedError("some of its whole numbers are outside 0 to 65535; save it with 8 or 16 bits")
+        raise _RefusedError("some of its integer values are outside 0 to 65535; save it with 8 or 16 bits")
     shallow = pixels.dtype.itemsize == 4 and pixels.max() <= 255
     gray = (pixels / (1 if shallow else 257)).round().astype(np.uint8)
     if isinstance(transparent, int):
@@ -327,7 +329,10 @@ def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
 
 
 def _on_white(image: Image.Image, depth: object) -> Image.Image:
-    """Returns the image drawn on white. Pillow converts pixels to 8 bits, but not the transparent color of a PNG."""
+    """Returns the image drawn on white.
+
+    Pillow converts the pixels of a PNG to 8 bits, but not its transparent color, which is therefore converted here.
+    """
     key = image.info.get("transparency")
     if isinstance(key, int) and depth in _DEPTHS:
         image.info["transparency"] = key * _DEPTHS[str(depth)]
@@ -337,7 +342,7 @@ def _on_white(image: Image.Image, depth: object) -> Image.Image:
 
 
 class _RefusedError(ValueError):
-    """The error for an undamaged file that is not a usable image; the message is the cause."""
+    """The error for a file that is intact but not a usable image; its message states the cause."""
 
 
 def _cause(error: Exception) -> str:

@@ -75,11 +75,11 @@ class StoreFile:
 
 
 class SharedImages:
-    """A selection of the images uint8 (N,C,H,W) in a store, in any order, without a copy.
+    """Images uint8 (N,C,H,W) that are selected from a store, in any order; they are not copied.
 
     The images are read at their positions in the file, not through a memory map. As with a memory map, processes share
-    the page cache. However, pages do not count as memory of the process, and there are no page faults: reading a batch
-    of 64 images of 224 px takes a quarter of the time that it takes with a memory map.
+    the page cache. Unlike mapped pages, these pages do not count as memory of the process. There are no page faults, so
+    that reading a batch of 64 images of 224 px takes a quarter of the time that it takes with a memory map.
 
     Attributes:
         file: The store.
@@ -92,7 +92,7 @@ class SharedImages:
         Args:
             file: The store.
             index: Numbers of the images; None selects all images in the order of the store.
-            device: Device of the tensors that are returned.
+            device: Device of the tensors that indexing returns.
         """
         self.file, self._device = file, device
         self.index = np.arange(file.shape[0]) if index is None else index
@@ -109,7 +109,7 @@ class SharedImages:
 
     @property
     def device(self) -> torch.device:
-        """Device of the tensors that are returned."""
+        """Device of the tensors that indexing returns."""
         return torch.device(self._device)
 
     @property

@@ -66,7 +66,7 @@ def gaussian_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tenso
 def gaussian_blur(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Returns the convolution with a Gaussian, truncated at 4 sigma; sigma is a fraction of the smaller side.
 
-    The pixels on the border are repeated beyond it.
+    The image is padded with copies of its border pixels.
     """
     sigma = share * min(x.shape[2:])
     radius = math.ceil(4 * sigma)
@@ -93,16 +93,17 @@ def contrast(x: Tensor, factor: float, generator: torch.Generator) -> Tensor:
 
 
 def pixelate(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Averages the image over the squares of a coarser grid; `share` is the number of squares per pixel on each axis.
+    """Replaces the image with a coarser grid of squares, each with the mean of its pixels.
 
-    A pixel on the border between two squares is a mixture of both squares, weighted by area.
+    `share` is the number of squares divided by the number of pixels along each axis. A pixel on the border between two
+    squares is a mixture of both squares, weighted by area.
     """
     rows, columns = (_coarse(side, max(1, round(share * side)), x) for side in x.shape[2:])
     return rows @ x @ columns
 
 
 def _coarse(side: int, cells: int, like: Tensor) -> Tensor:
-    """Returns a symmetric matrix (side,side) that averages over `cells` cells; each row sums to one."""
+    """Returns a symmetric matrix (side,side) that averages the pixels of each of `cells` cells; its rows sum to one."""
     pixel = torch.arange(side, device=like.device, dtype=like.dtype)
     edge = torch.arange(cells + 1, device=like.device, dtype=like.dtype)[:, None] * side / cells
     overlap = (torch.minimum(edge[1:], pixel + 1) - torch.maximum(edge[:-1], pixel)).clamp(min=0)  # (cells,side)

@@ -1,4 +1,4 @@
-"""Assignment of M teachers to K subnetworks, defined only in this module.
+"""Assignment of M teachers to K subnetworks; all code uses the assignment that this module defines.
 
 Teacher m teaches subnetwork m mod K. If K < M, a subnetwork learns from the mean of its teachers. If K > M, teachers
 are reused in order: subnetwork k learns from teacher k mod M.
@@ -45,7 +45,7 @@ def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> 
     """Returns a uniformly random ordered pair of different teachers, and the pair of subnetworks that they teach.
 
     If K = M, both pairs contain the same two indices. If K < M, the two subnetworks can coincide. If K > M, one
-    subnetwork is drawn at random for each teacher, from those that it teaches.
+    of the subnetworks that a teacher teaches is drawn at random for each of the two teachers.
 
     Args:
         teachers: Number of teachers M, at least 2.
@@ -53,7 +53,7 @@ def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> 
         generator: Source of random numbers, on the CPU.
 
     References:
-        Nam et al. 2022, official code: one random key for both pairs.
+        Nam et al. 2022; their official code draws both pairs with the same random key.
     """
     i, j = torch.randperm(teachers, generator=generator)[:2].tolist()
     return (i, j), (

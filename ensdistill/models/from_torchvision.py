@@ -25,9 +25,9 @@ class Torchvision(NetworkPiece):
     """A torchvision network, selected by name.
 
     The small stem replaces a strided first convolution with a 3x3 convolution of stride 1, and removes max pooling
-    before the second convolution. In a vision transformer, it uses smaller patches: at least eight on each side of the
-    image. Published weights are copied into all layers whose shape is unchanged. A changed stem, and a classifier with
-    a different number of classes, keep random weights.
+    before the second convolution. In a vision transformer, the small stem reduces the patch size, so that an image has
+    at least eight patches along each side. Published weights are copied into all layers whose shape is unchanged. A
+    changed stem, and a classifier with a different number of classes, keep random weights.
     """
 
     kind: Literal["torchvision"] = "torchvision"
@@ -97,7 +97,7 @@ class Torchvision(NetworkPiece):
             factor = 2 if small else 1  # constructors that take the image size assume the stride of the original stem
             arguments = options(self.name, [factor * side for side in sides])
             if "aux_logits" in arguments and self.pretrained and channels == 3:
-                arguments["transform_input"] = True  # use the statistics with which the published weights were trained
+                arguments["transform_input"] = True  # the published weights require this normalization
             network = models.get_model(self.name, weights=None, num_classes=classes, **arguments)
         _fit_stem(network, channels, small)
         return network
@@ -115,7 +115,7 @@ def _torchvision_models() -> ModuleType:
 
 
 def _vision_transformer(models: ModuleType, name: str, sides: list[int], classes: int, small: bool) -> nn.Module:
-    """Returns the published transformer, adapted to the image size; the small stem also uses smaller patches."""
+    """Returns a transformer with the published depth and width, for this image size; `small` reduces the patches."""
     side = sides[0]
     if side != sides[1]:
         raise ConfigError(f"model.name: {name} requires square images, not {side}x{sides[1]}; use another network")

@@ -1,4 +1,4 @@
-"""Normalization as the first layer of a network, so that networks accept images in [0,1], which can be perturbed."""
+"""Normalization as the first layer of a network, so that networks and perturbations use images in [0,1]."""
 
 from torch import Tensor, nn
 

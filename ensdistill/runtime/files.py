@@ -20,7 +20,7 @@ def user_path(name: str) -> Path:
 
 
 def stand_in(head: bytes) -> str:
-    """Returns the description of a placeholder that was downloaded instead of the file itself, and the fix.
+    """Returns a description of the placeholder that a file contains instead of its real content, with the fix.
 
     Args:
         head: First bytes of the file, at least 100.
@@ -62,9 +62,9 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        synchronize(temporary)  # otherwise a power failure could leave the new name without its content
+        synchronize(temporary)  # otherwise the renamed file could be incomplete after a power failure
         os.replace(temporary, path)
-        sync_directory(path.parent)  # otherwise a power failure could leave the old file
+        sync_directory(path.parent)  # otherwise the renaming could be lost in a power failure
     except OSError as error:
         raise write_error(path, error) from error
     finally:

@@ -45,7 +45,7 @@ class EpochResult:
         epochs: Total number of epochs of the training.
         loss: Mean training loss.
         val: Validation metrics of the merged student in the selected epoch. `cnll` uses the temperature with the lowest
-            NLL on the validation images; `at_chance` is 0 or 1.
+            NLL on the validation images; `at_chance` is 1 if the student is at chance level, otherwise 0.
         subnetworks: Validation metrics of the probabilities averaged over subnetworks.
         seconds: Duration of training and evaluation in this epoch.
         selected: Number of the selected epoch: this epoch, or the best epoch so far (`training.select_epoch`).
@@ -122,7 +122,7 @@ class Distiller(Iterator[EpochResult]):
         self.done = 0
         self.on_progress: OnProgress | None = None
         self._merged = False  # True after the subnetworks are merged into one network
-        self._broken = False  # True after an epoch failed
+        self._broken = False  # True after an error, which ends the run
         if resume is not None:
             self._restore(Path(resume))
 
@@ -178,7 +178,7 @@ class Distiller(Iterator[EpochResult]):
         self.done = checkpoint.epoch
 
     def _identity(self, epoch: int) -> dict[str, str]:
-        """Returns the hashes of everything that determines the epochs up to the given one."""
+        """Returns hashes of settings, teachers and data, which together determine the epochs up to the given one."""
         settings = self.config.hash_until(epoch)
         return {"settings": settings, "ensemble": self.ensemble.identity, "data": self.data.identity}
 
@@ -230,7 +230,7 @@ class Distiller(Iterator[EpochResult]):
         self._selection.add(number, val, subnetworks, network)
 
     def _train(self, number: int) -> float:
-        """Trains one epoch and returns the mean loss. Without `on_progress`, the device is synchronized only once."""
+        """Trains one epoch and returns the mean loss; synchronizes the device once, unless `on_progress` is set."""
         config, steps = self.config.at_epoch(number), self._batches.steps
         streams = RandomStreams.of(config.seed, "perturbation", number, self.device)
         state = (self._student, self._optimizer, self._average)
@@ -271,11 +271,11 @@ class Distiller(Iterator[EpochResult]):
         return self._refreshed(self._average.averaged(self._student))
 
     def _shipped(self, student: Student) -> nn.Module:
-        """Returns the merged student in the memory layout of a network read from a file; the layout affects outputs."""
+        """Returns the merged student in contiguous layout, as if read from a file; the layout affects the outputs."""
         return _contiguous(self._refreshed(student.merged()))
 
     def _refreshed(self, network: nn.Module) -> nn.Module:
-        """Returns a copy with BatchNorm statistics from a pass over the training images, if the average requires it."""
+        """Returns a copy with BatchNorm statistics recomputed on the training images if `refresh_batchnorm` is set."""
         if not self.config.averaging.refresh_batchnorm:
             return network
         network = deepcopy(network)
@@ -285,8 +285,8 @@ class Distiller(Iterator[EpochResult]):
 
 
 def _contiguous(network: nn.Module) -> nn.Module:
-    """Changes a network in place to the memory layout of a network read from a file, and returns the network."""
-    for tensor in chain(network.parameters(), network.buffers()):  # `to` does not change tensors with one channel
+    """Makes all tensors of a network contiguous in place, as if it were read from a file, and returns the network."""
+    for tensor in chain(network.parameters(), network.buffers()):  # `to` would not change tensors with one channel
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     return network
 

@@ -13,7 +13,7 @@ from ensdistill.models.probe import are_probabilities, one_line_error
 from ensdistill.runtime.modes import evaluating
 
 IMAGES = 256  # number of images per split; evenly spaced, because image folders are sorted by class
-ABSURD = 100.0  # nats; a higher NLL corresponds to p(label) below e^-100 on average
+ABSURD = 100.0  # nats; above this NLL, the geometric mean of p(label) is below e^-100
 
 
 def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: DataSplits) -> tuple[ConfigIssue, ...]:
@@ -47,7 +47,7 @@ def check_given(ensemble: TeacherEnsemble, data: DataSplits) -> None:
 
 
 def check_numbers(networks: Sequence[nn.Module], split: Split, size: int = 1000) -> None:
-    """Checks that the outputs of all teachers on a split are numbers; used to explain why a student has diverged.
+    """Checks that no teacher output on a split is NaN or infinite; called after a student has diverged.
 
     Args:
         networks: Networks in evaluation mode; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
@@ -61,8 +61,8 @@ def check_numbers(networks: Sequence[nn.Module], split: Split, size: int = 1000)
         for start in range(0, len(split), size):
             if not _are_numbers(_outputs(network, split[slice(start, start + size)][0])):
                 raise DataError(
-                    f"{teacher_name(m)}: its outputs for some training images are not numbers (NaN or infinite); "
-                    "train it again, or remove it"
+                    f"{teacher_name(m)}: its outputs for some training images are NaN or infinite; train it again, or "
+                    "remove it"
                 )
 
 
@@ -71,8 +71,7 @@ def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
     if not _are_numbers(outputs):
         bad = int((~_rows_of_numbers(outputs)).sum())
         raise DataError(
-            f"{name}: its outputs for {bad} of {len(outputs)} images are not numbers (NaN or infinite); train it "
-            "again, or remove it"
+            f"{name}: its outputs for {bad} of {len(outputs)} images are NaN or infinite; train it again, or remove it"
         )
     if are_probabilities(outputs):
         raise DataError(
@@ -97,7 +96,7 @@ def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tenso
         logits = _outputs(network, images)
     except EnsdistillError:
         raise
-    except Exception as error:  # arbitrary networks raise any kind of error
+    except Exception as error:  # a user-supplied network can raise any exception
         raise DataError(
             f"{name}: fails on images of {shape} ({one_line_error(error)}); provide a network for images of this "
             "shape with values in [0,1]"

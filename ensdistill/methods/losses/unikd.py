@@ -52,7 +52,7 @@ class UniKd(DistillationLoss):
     normalize: bool = setting(False, "Divide u by its batch mean, so that the scale of u does not affect the loss.")
 
     def __call__(self, student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:
-        labeled = labels != UNLABELED  # a mask, because indexing with it would synchronize host and device
+        labeled = labels != UNLABELED  # used as a mask, because boolean indexing would synchronize host and device
         return weighted_sum(
             (1.0, lambda: label_cross_entropy(on_labels, labels)),
             (
@@ -107,7 +107,7 @@ class UniKd(DistillationLoss):
     def disagreements(self, teachers: Tensor, among: Tensor | None = None) -> Tensor:
         """Returns the weights u of unlabeled images, (B,), zero where all teachers agree.
 
-        The weights are computed in float64, so that rounding errors are far smaller than any real disagreement.
+        They are computed in float64, so that rounding errors are far smaller than any real disagreement.
 
         Args:
             teachers: Logits (M,B,c).

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ensdistill.methods.members import MultiClassifier
 
-Labels: TypeAlias = "list[tuple[float, Tensor]]"  # shares with sum 1, and class indices (B,), -1 if unlabeled
+Labels: TypeAlias = "list[tuple[float, Tensor]]"  # pairs: share of the loss, class indices (B,) (-1: unlabeled)
 
 
 class InputPerturbation(Piece):

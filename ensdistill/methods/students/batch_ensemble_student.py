@@ -52,12 +52,12 @@ class RankOne(nn.Module):
             layer.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        # Factors scale the weights, which are small; scaling the activations would require four more passes over them.
+        # Factors are multiplied into the small weights, because scaling the activations would require four more passes.
         batch, r, s = self.selection.batch, 1 + self._chosen(self.r), 1 + self._chosen(self.s)
-        if batch not in (None, x.shape[0]):  # not len(x), which an export would treat as a constant
-            raise ConfigError(_CANNOT.format(f"one of its layers has {len(x)} inputs for {batch} images"))
+        if batch not in (None, x.shape[0]):  # an export would treat len(x) as a constant
+            raise ConfigError(_CANNOT.format(f"one of its layers receives a batch of {len(x)} instead of {batch}"))
         weights = self.layer.weight * _outer(self.layer, s, r)
-        each = x.reshape(len(s), -1, *x.shape[1:])  # not chunk(), for the same reason
+        each = x.reshape(len(s), -1, *x.shape[1:])  # not chunk(), whose chunk size would also become a constant
         shares = zip(each.unbind(), weights, self._biases(s), strict=True)
         outputs = [self._plain(*share) for share in shares]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -81,7 +81,7 @@ class RankOne(nn.Module):
         return y
 
     def merged(self, merge: str) -> nn.Conv2d | nn.Linear:
-        """Returns one plain layer; a shared bias is scaled by the mean of s, the exact fold of y = s(Wx + b)."""
+        """Returns one plain layer. A shared bias is multiplied by the mean of s, because y = s(Wx + b)."""
         layer = deepcopy(self.layer)
         r, s = 1 + self.r.detach(), 1 + self.s.detach()
         with torch.no_grad():

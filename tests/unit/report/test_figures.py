@@ -335,7 +335,7 @@ def test_a_thousand_trials_are_drawn_in_seconds_and_the_page_stays_small() -> No
     assert all(json.loads(one.figure.to_json())["data"] for one in shown)
 
 
-def test_synthetic_trials_follow_the_planted_rule() -> None:
+def test_without_noise_synthetic_trials_have_the_values_of_the_planted_function() -> None:
     whole = facts(30, noise=0.0)
     for trial in in_state(whole, "finished"):
         assert trial.last[METRIC] == pytest.approx(planted(trial.sampled, np.random.default_rng(0), 0.0))

@@ -199,7 +199,7 @@ def test_a_good_baseline_that_would_have_been_pruned_is_evidence_against_early_s
         replace(t, epochs=reports([early] * (EPOCHS - 1) + [final])) if t.baseline == "kd" else t for t in KNOWN.trials
     ]
     said = advice.crossing(replace(KNOWN, trials=late)) or ""
-    assert ("The published `kd`, which is never stopped, ranked behind" in said) == told
+    assert ("better than the published `kd`, which is never stopped; after the last" in said) == told
     unstopped = [t for t in late if t.state != "pruned"]
     assert advice.crossing(replace(KNOWN, trials=unstopped)) is None
 
@@ -295,11 +295,11 @@ def test_values_outside_the_domain_of_a_setting_are_not_recommended(
     assert any(f"end of `{name}`" in sentence for sentence in said) == advised
 
 
-def test_the_recommendation_for_a_setting_without_effect_is_to_fix_it_and_not_to_widen_its_range() -> None:
+def test_the_recommendation_for_a_setting_without_effect_is_a_constant_and_not_a_wider_range() -> None:
     best = [replace(t, sampled={**t.sampled, "student.subnetworks": 8}) for t in KNOWN.order if t.kind == "search"]
     assert not any("subnetworks" in said for said in advice.ends(replace(KNOWN, trials=best), [IDLE]))
     enough = facts(40)
-    assert "fix `student.subnetworks`" in (advice.idle(enough, [MATTERS, IDLE]) or "")
+    assert "keep `student.subnetworks` constant" in (advice.idle(enough, [MATTERS, IDLE]) or "")
     assert advice.idle(enough, [IDLE]) is None
     few = replace(KNOWN, trials=KNOWN.trials[:20])
     assert advice.idle(few, [MATTERS, IDLE]) is None

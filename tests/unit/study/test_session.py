@@ -224,7 +224,9 @@ def test_the_best_student_file_contains_the_hash_of_its_settings(tiny: TinyStudy
         assert file.metadata()["settings"] == load_config(tiny.home / "best" / "config.yaml").hash
 
 
-def test_a_default_name_in_use_is_numbered_and_a_requested_name_in_use_is_refused(copy: Path, tiny: TinyStudy) -> None:
+def test_a_default_name_that_is_in_use_gets_a_number_and_a_requested_one_is_refused(
+    copy: Path, tiny: TinyStudy
+) -> None:
     before = (copy / "tiny" / "study.json").read_bytes()
     refused = call("ensdistill-tune", "launch", tiny.file, "--studies-dir", copy, "--name", "tiny")
     assert refused.code == 2

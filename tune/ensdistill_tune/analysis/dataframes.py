@@ -64,7 +64,7 @@ def replicates_dataframe(
 
 
 def value_columns(study: StudyConfig) -> dict[str, str]:
-    """Maps value columns to objectives: `value`, or one column `values_<metric>` per objective if there are several."""
+    """Returns the objective of each value column: `value`, or `values_<metric>` if there are several objectives."""
     if len(study.objectives) == 1:
         return {"value": study.objective}
     return {f"values_{name}": name for name in study.objectives}
@@ -86,9 +86,9 @@ def _params(trial: TrialRecord) -> dict[str, Any]:
 
 
 def _frame(rows: Iterable[dict[str, Any]], first: list[str], last: Sequence[str], drop: Sequence[str]) -> pd.DataFrame:
-    """Returns a DataFrame whose columns start with `first` and end with `last`; columns in `drop` are omitted.
+    """Returns a DataFrame with the columns `first`, then all other columns, then `last`; omits the columns in `drop`.
 
-    The column `epochs` contains the epoch of the last report.
+    The column `epochs` contains the number of the last reported epoch.
     """
     import pandas as pd  # imported here, because it is slow
 

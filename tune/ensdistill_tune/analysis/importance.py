@@ -1,4 +1,4 @@
-"""Importance of settings: the share of the variance between trials that each setting explains alone, with a p-value.
+"""Importance of settings: share of the variance between trials that is explained by each setting alone, with a p-value.
 
 The share is computed by functional ANOVA (Hutter et al. 2014, ICML; Optuna's evaluator), and the significance by
 `effect_test`.

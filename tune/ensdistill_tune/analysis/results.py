@@ -51,7 +51,7 @@ class StudyResults:
         confirmed: Candidates of the confirmation, best mean first; empty before the confirmation has completed.
         stages: Stages of the completed confirmation.
         tested: Metrics of the last test evaluation; empty if the test set was not evaluated.
-        looks: Number of evaluations on the test set, each for different students.
+        looks: Number of test evaluations; each evaluated a different set of students.
         diagnostics: The content of diagnostics.json.
         studies: Folder that contains all studies.
         latency_machines: Machines on which latencies were measured.
@@ -132,7 +132,7 @@ class StudyResults:
         `params_<setting>`. Further columns are `kind`, `baseline`, `epochs`, all metrics after the last epoch,
         `config_hash` and `error`. The states are `finished`, `pruned`, `failed`, `running` and `interrupted`.
         """
-        from ensdistill_tune.analysis.dataframes import trials_dataframe  # here, because it is slow
+        from ensdistill_tune.analysis.dataframes import trials_dataframe  # here, because this import is slow
 
         return trials_dataframe(self.study, self.trials, self.times)
 
@@ -226,7 +226,7 @@ class StudyResults:
 
     @property
     def why_none_wins(self) -> str | None:
-        """Reason why no trial wins although trials have completed: all break a constraint. None if a trial wins."""
+        """Reason why no completed trial wins: all violate a constraint. None if a trial wins or none has completed."""
         return why_none_wins(self.order, self.confirmed, self.study)
 
     @property
@@ -282,7 +282,7 @@ class StudyResults:
 
     @property
     def looked(self) -> str:
-        """`evaluated once` or `evaluated n times`. Each evaluation makes the test set more like a validation set."""
+        """`evaluated once` or `evaluated n times`; stated because repeated evaluation can bias the test metrics."""
         return "evaluated once" if self.looks < 2 else f"evaluated {self.looks} times"
 
     @property
@@ -312,7 +312,7 @@ def read_facts(home: Path) -> StudyResults:
     study = validate(StudyConfig, summary["study"])
     if not folder.journal.exists():
         raise DataError(f"{home}: no trial has started yet; there is nothing to report")
-    confirmation = _read(home / "confirmation.json")  # read before the log, which then contains all trials named here
+    confirmation = _read(home / "confirmation.json")  # read first, so that the log contains all of its trials
     events, records = read_journal(folder.journal), Trials()
     for event in events:
         apply_event(records, event)
@@ -337,7 +337,7 @@ def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], replicates
 
 
 def _stage(row: Mapping[str, Any]) -> Stage:
-    """Returns a stage as stored in confirmation.json, where trial numbers used as keys are strings."""
+    """Returns a stage from confirmation.json; converts its keys, which are trial numbers stored as strings."""
     return Stage(**{**row, "dropped": {int(number): rival for number, rival in row["dropped"].items()}})
 
 

@@ -55,9 +55,9 @@ def _sentences(found: LogExamination, options: argparse.Namespace) -> list[str]:
         fix = command_line("ensdistill-tune", "fsck", options.study, options=to, studies=options.studies_dir)
         rest = counted(log.rest, "line")
         lines += [
-            f"damaged:    line {log.end.records + 1}, from byte {log.end.size}; this and all later lines ({rest}) are "
-            "uncertain",
+            f"damaged:    line {log.end.records + 1}, from byte {log.end.size}; the content of this and "
+            f"all later lines ({rest}) is uncertain",
             f"readable:   {in_words(found.lost) or 'no event'}",
-            f"to recover the intact records, with a copy of the log: `{fix}`",
+            f"to recover the intact records and keep a copy of the log: `{fix}`",
         ]
     return lines

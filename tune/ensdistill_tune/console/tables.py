@@ -15,7 +15,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 TOP = 5  # number of trials in the leaderboard, in addition to the baselines and the Pareto front
 COMMON = ("val/nll", "val/accuracy", "val/ece", "val/cnll")  # shown after objectives and constraints, in this order
-IN_LEADERBOARD, OVER_SEEDS = 3, 4  # metrics that fit in the leaderboard, and in a table with deviations
+IN_LEADERBOARD, OVER_SEEDS = 3, 4  # number of metrics that fit in the leaderboard and in `seeds_table`
 
 
 def shown_metrics(study: StudyConfig, most: int) -> list[str]:
@@ -23,7 +23,7 @@ def shown_metrics(study: StudyConfig, most: int) -> list[str]:
 
     Args:
         study: The settings.
-        most: Maximum number of metrics, unless there are more objectives and constraints.
+        most: Maximum number of metrics; objectives and constraints are included even beyond it.
     """
     own = list(dict.fromkeys([*study.objectives, *study.constraints]))
     return [*own, *(name for name in COMMON if name not in own)][: max(most, len(own))]

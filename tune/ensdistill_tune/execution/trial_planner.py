@@ -155,11 +155,11 @@ class TrialPlanner:
 
     def _start(self, baseline: str | None = None, sampled: dict[str, Any] | None = None, **more: Any) -> TrialRecord:
         record = {"baseline": baseline, "sampled": sampled or {}, "config_hash": "", **more}
-        with contextlib.suppress(ConfigError):  # incompatible settings are reported by the trial itself
+        with contextlib.suppress(ConfigError):  # if settings are incompatible, the trial itself reports the error
             config = self.study.config_for(TrialRecord(0, **record))
             record["config_hash"] = config.hash
             if self._latency:
-                self._latency(config)  # before the trial starts, because then the machine may be idle
+                self._latency(config)  # measured before the trial starts, while the machine may be idle
         return self.progress.start(self._free_number, **record)
 
     @property

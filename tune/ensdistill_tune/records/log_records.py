@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _OPEN, _CLOSE = b'{"crc": "', b'", '
-_START = len(_OPEN) + 8 + len(_CLOSE)  # bytes before the part that the checksum covers
+_START = len(_OPEN) + 8 + len(_CLOSE)  # number of bytes before the part of the line that the checksum covers
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def scan(content: bytes) -> ScannedLog:
 def _broken_at(content: bytes, lines: tuple[bytes, ...], end: LogEnd) -> ScannedLog:
     """Returns the scan of a log in which an incomplete record or damage follows the intact records."""
     rest = content[end.size :]
-    half = b"\n" not in rest and end.after(rest[:-1] + b"\n") is None  # otherwise only the newline is damaged
+    # If the line is a record after its last byte is replaced by a newline, only the newline is damaged.
+    half = b"\n" not in rest and end.after(rest[:-1] + b"\n") is None
     if half:
         return ScannedLog(lines, end, incomplete=len(rest))
     return ScannedLog(lines, end, rest=rest.count(b"\n") + (not rest.endswith(b"\n")))

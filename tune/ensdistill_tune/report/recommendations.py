@@ -27,7 +27,7 @@ NOTHING_LEARNT = (
     "find out why the students do not learn: train on the labels alone (`ensdistill distill labels`), with a lower "
     "`training.optimizer.lr` or more epochs, and check that images and labels match."
 )
-DETECTABLE = 0.75  # difference, in standard deviations over pairs, that 20 seeds detect in about half of the studies
+DETECTABLE = 0.75  # in standard deviations of the paired differences; 20 seeds detect it in about half of the studies
 
 
 def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
@@ -97,9 +97,9 @@ def crossing(facts: StudyResults) -> str | None:
     if len(survivors) < FEWEST or 2 * overtaken <= len(survivors):
         return None
     return (
-        f"early stopping is biased here. The published `{best.baseline}`, which is never stopped, ranked behind "
-        f"{len(ahead)} of the {len(survivors)} completed trials after {rungs[0]} epochs; at the end, it was ahead of "
-        f"{overtaken} of these {len(ahead)}. "
+        f"early stopping is biased here. After {rungs[0]} epochs, {len(ahead)} of the {len(survivors)} completed "
+        f"trials were better than the published `{best.baseline}`, which is never stopped; after the last epoch, "
+        f"{overtaken} of these {len(ahead)} were no longer better. "
         "Compare trials within groups (`scheduler.group_by`), start later (`scheduler.grace_epochs`), or disable early "
         "stopping (`scheduler.kind=none`)."
     )
@@ -130,9 +130,9 @@ def certainty(facts: StudyResults) -> str | None:
         )
     if len(c.differences) == MOST_PAIRS or abs(c.difference) < DETECTABLE * stdev(c.differences):
         return (
-            f"use `{baseline.trial.baseline}` as published: the difference is too small compared with the variation "
-            f"over seeds. With {MOST_PAIRS} seeds, a difference below {DETECTABLE} standard deviations is rarely "
-            "significant."
+            f"use `{baseline.trial.baseline}` as published: the difference is too small compared with its variation "
+            f"over seeds. With {MOST_PAIRS} seeds, a mean difference below {DETECTABLE} standard deviations of the "
+            "paired differences is usually not significant."
         )
     seeds = min(MOST_PAIRS, 2 * facts.study.confirmation.seeds)
     command = facts.command("resume", ("--set", f"confirmation.seeds={seeds}"))
@@ -200,15 +200,15 @@ def more(facts: StudyResults) -> str | None:
         return None
     total = 2 * facts.study.budget.trials
     return (
-        f"continue the search, which still improved by {gain:.4f} in its last third: "
+        f"continue the search: its last third still improved the best value by {gain:.4f}. Run "
         f"`{facts.command('resume', ('--set', f'budget.trials={total}'))}`."
     )
 
 
 def _spread(facts: StudyResults) -> float:
-    """Returns the standard deviation over seeds, averaged over the candidates.
+    """Returns the standard deviation of the objective over seeds, averaged over the candidates.
 
-    Without replicates, returns the standard deviation of the values of the best trials.
+    Without replicates, returns the standard deviation over the best trials instead.
     """
     metric = facts.study.objective
     if facts.confirmed:
@@ -236,10 +236,10 @@ def longer(facts: StudyResults) -> str | None:
 
 
 def idle(facts: StudyResults, found: Sequence[Importance]) -> str | None:
-    """Recommends fixing settings without a significant effect, if there are enough trials to detect effects."""
+    """Recommends fixed values for settings without a significant effect, if the trials suffice to detect effects."""
     if len(facts.search_trials) < ENOUGH:
         return None
     names = [f"`{i.name}`" for i in found if not i.matters]
     if not names or len(names) == len(found):
         return None
-    return f"fix {', '.join(names)}, which had no significant effect, and search only the other settings."
+    return f"keep {', '.join(names)} constant (no significant effect), and search only the other settings."

@@ -1,1 +1,1 @@
-"""MLflow: sends events, names fields and views, starts the server, registers models."""
+"""Tracking with MLflow: writes runs, describes them, provides links to views, starts the server, registers models."""

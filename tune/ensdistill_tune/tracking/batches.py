@@ -43,7 +43,7 @@ class MetricBuffer:
     def flush(self, client: "MlflowClient", run: str, tags: Mapping[str, Any] | None = None) -> None:
         """Sends the points of a run, with tags in the last request.
 
-        An error also empties the buffer, because all events are then sent again.
+        If sending fails, the points are discarded as well, because all events are then sent again.
 
         Args:
             client: Client of MLflow.

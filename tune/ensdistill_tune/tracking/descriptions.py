@@ -4,17 +4,17 @@ from ensdistill_tune.tracking.confirmed_figure import NAME as FIGURE
 from ensdistill_tune.tracking.views import MlflowPages, studies_page
 
 NOTE = "mlflow.note.content"  # tag that MLflow shows as the description of a run or an experiment
-LONGEST = 4500  # maximum length in characters; MLflow accepts 5000 in a tag
+LONGEST = 4500  # maximum length in characters, without the links; MLflow accepts 5000 in a tag
 EXPERIMENT_NOTE = (
     "Each study is one run. Its description contains the results, and its child runs are the trials.\n\n"
-    "(Studies of ensemble distillation. Replicates of the best trials with fresh seeds are also child runs.)"
+    "(The studies are about ensemble distillation. Replicates of the best trials with fresh seeds are also child runs.)"
 )  # MLflow shows the first line
 
 
 def with_links(note: str, pages: MlflowPages) -> str:
     """Returns a description, preceded by links to other pages of the server.
 
-    The links come first, because MLflow folds a description after its second line.
+    The links come first, because MLflow collapses a description after its second line.
 
     Args:
         note: The description in Markdown; it is truncated if it is too long.

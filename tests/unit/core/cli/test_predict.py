@@ -337,7 +337,7 @@ def test_a_damaged_model_is_reported_in_one_line(kind: str, model: Path, images:
         assert len(done.err.splitlines()) == 1
 
 
-def test_weights_that_the_predict_command_cannot_read_are_refused_with_a_fix(images: Path, tmp_path: Path) -> None:
+def test_for_weights_that_the_predict_command_cannot_read_the_error_states_a_fix(images: Path, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "theirs.safetensors")
     done = call("ensdistill", "predict", tmp_path / "theirs.safetensors", images)
     assert (done.code, "export the student again with `ensdistill export`" in done.err) == (2, True)

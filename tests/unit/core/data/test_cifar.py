@@ -146,7 +146,7 @@ class _Marker:
         return os.mkdir, (self.path,)
 
 
-def test_the_marker_folder_of_these_tests_is_created_by_unpickling(tmp_path: Path) -> None:
+def test_unpickling_the_marker_of_these_tests_creates_its_folder(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(_Marker(str(tmp_path / "marker"))))  # noqa: S301 - our own bytes
     assert (tmp_path / "marker").exists()
 

@@ -348,11 +348,11 @@ def test_floats_from_0_to_1_are_scaled_to_bytes_and_other_floats_are_rejected(tm
             ImageFile(tmp_path, "x.tif").pixels((1, 1, 3))
 
 
-def test_32_bit_values_are_read_on_the_16_bit_scale_and_larger_values_are_rejected(tmp_path: Path) -> None:
+def test_32_bit_values_are_scaled_like_16_bit_values_and_larger_values_are_rejected(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 257, 65535]], dtype=np.int32)).save(tmp_path / "x.tif")
     assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 1, 255]]]
     Image.fromarray(np.array([[0, 70_000, 1 << 30]], dtype=np.int32)).save(tmp_path / "x.tif")
-    with pytest.raises(DataError, match="some of its whole numbers are outside 0 to 65535"):
+    with pytest.raises(DataError, match="some of its integer values are outside 0 to 65535"):
         ImageFile(tmp_path, "x.tif").pixels((1, 1, 3))
 
 
@@ -455,7 +455,7 @@ def test_zip_entries_whose_names_contain_backslashes_drives_or_leading_folders_a
     assert per_class(source) == {"cat": 2, "dog": 2}
 
 
-def test_a_warning_names_a_zip_entry_with_a_path_outside_the_file(tmp_path: Path) -> None:
+def test_a_warning_names_a_zip_entry_whose_path_leads_outside_the_zip_file(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     file = zip_of(root)
     with zipfile.ZipFile(file, "a") as archive:

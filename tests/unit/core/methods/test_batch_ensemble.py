@@ -648,7 +648,7 @@ class TokensFirst(nn.Module):
     ],
     ids=["swin", "swin_v2", "tokens_first"],
 )
-def test_a_network_that_uses_layers_in_unsupported_ways_is_refused_with_a_fix(
+def test_for_a_network_that_uses_layers_in_unsupported_ways_the_error_states_a_fix(
     network: Callable[[], nn.Module],
 ) -> None:
     student = BatchEnsemble(subnetworks=2)(network())

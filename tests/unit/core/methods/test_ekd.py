@@ -51,7 +51,7 @@ def test_the_loss_with_unit_weights_equals_the_hand_computed_value() -> None:
 
 
 @pytest.mark.parametrize(("student_aggregation", "of_all"), [("mean_of_logits", 0.958020), ("sum_of_logits", 0.861995)])
-def test_label_terms_are_those_of_the_branches_and_of_their_combined_output(
+def test_label_terms_are_computed_for_each_branch_and_for_their_combined_output(
     student_aggregation: str, of_all: float
 ) -> None:
     assert loss(label=1, student_aggregation=student_aggregation) == pytest.approx(of_all + OF_BRANCHES, abs=2e-6)
@@ -60,7 +60,9 @@ def test_label_terms_are_those_of_the_branches_and_of_their_combined_output(
 @pytest.mark.parametrize(
     ("teacher_aggregation", "of_all"), [("mean_of_logits", 0.027380), ("mean_of_probabilities", 0.015394)]
 )
-def test_teacher_terms_are_those_of_the_branches_and_of_the_ensemble(teacher_aggregation: str, of_all: float) -> None:
+def test_teacher_terms_are_computed_for_each_branch_and_for_the_ensemble(
+    teacher_aggregation: str, of_all: float
+) -> None:
     assert loss(teacher=1, teacher_aggregation=teacher_aggregation) == pytest.approx(OWN_TEACHERS + of_all, abs=2e-6)
 
 
@@ -158,7 +160,7 @@ def test_the_formula_also_holds_for_a_teacher_with_probability_zero_for_a_class(
     assert bool(student.grad.isfinite().all())
 
 
-def test_logits_whose_square_overflows_are_ignored_at_weight_zero() -> None:
+def test_at_logit_weight_zero_an_overflow_of_squared_logits_does_not_change_the_loss() -> None:
     teachers = torch.full((2, 1, 3), 1e30)
     student = torch.zeros(2, 1, 3)
     assert float(Ekd(temperature=4.0)(student, teachers, torch.tensor([0]), student)) == pytest.approx(3 * math.log(3))

@@ -104,7 +104,7 @@ class Nan(nn.Module):
         (linear(0, inputs=192), r"teacher 1: fails on images of 1x8x8 \(RuntimeError: .*provide a network for images"),
         (nn.Sequential(linear(0), nn.Softmax(-1)), "teacher 1: its outputs are probabilities .* remove its softmax"),
         (Raises(), r"teacher 1: fails on images of 1x8x8 \(RuntimeError: no such thing\)"),
-        (Nan(), "teacher 1: its outputs for 100 of 100 images are not numbers"),
+        (Nan(), "teacher 1: its outputs for 100 of 100 images are NaN or infinite"),
     ],
 )
 def test_a_network_that_cannot_be_a_teacher_is_refused_before_the_first_step(

@@ -118,7 +118,7 @@ def test_every_architecture_can_be_selected_by_overrides(overrides: list[str], e
         (["model.kind=custom", "model.path=a:B", "model.arguments={c: .nan}"], "must be a finite number, not nan"),
     ],
 )
-def test_settings_that_cannot_build_a_network_are_refused_with_a_fix(overrides: list[str], fault: str) -> None:
+def test_for_settings_that_cannot_build_a_network_the_error_states_a_fix(overrides: list[str], fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("kd", overrides)
     (line,) = [str(issue) for issue in caught.value.issues]
@@ -364,7 +364,7 @@ def test_maxvit_is_built_for_the_image_size() -> None:
         (Torchvision(name="vit_b_16", stem="original"), (3, 28, 28), "model.name: vit_b_16 on", "model.stem=small"),
     ],
 )
-def test_a_network_incompatible_with_the_images_is_refused_with_a_fix(
+def test_for_a_network_incompatible_with_the_images_the_error_states_a_fix(
     model: Torchvision, shape: tuple[int, int, int], begins: str, holds: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -579,7 +579,7 @@ def test_probing_a_network_does_not_change_its_statistics() -> None:
         ("mine_of_user:Mine", {"in_channels": 1}, "model.path: mine", "fails (RuntimeError"),
     ],
 )
-def test_an_import_that_returns_no_network_is_refused_with_a_fix(
+def test_for_an_import_that_returns_no_network_the_error_states_a_fix(
     path: str, arguments: dict[str, int], begins: str, holds: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -127,7 +127,9 @@ def wrong(array: np.ndarray) -> list[tuple[dict[str, np.ndarray], str]]:
 
 
 @pytest.mark.parametrize("case", range(8))
-def test_arrays_that_violate_a_rule_are_refused_by_name(case: int, tmp_path: Path, digits: DataSplits) -> None:
+def test_an_array_that_violates_a_rule_is_refused_and_named_in_the_error(
+    case: int, tmp_path: Path, digits: DataSplits
+) -> None:
     arrays, message = wrong(logits_of(Digits()().pool))[case]
     with pytest.raises(DataError, match=rf"teachers\.predictions: {message}"):
         get_ensemble(written(tmp_path, **arrays), digits, tmp_path)

@@ -424,7 +424,7 @@ def test_no_code_in_a_file_is_executed(place: str, suffix: str, tmp_path: Path, 
     assert not mark.exists()
 
 
-def test_a_pickled_network_is_refused_with_a_fix(tmp_path: Path, digits: DataSplits) -> None:
+def test_a_pickled_network_is_refused_and_the_error_states_the_fix(tmp_path: Path, digits: DataSplits) -> None:
     torch.save(original(digits), tmp_path / "network.pt")
     with pytest.raises(DataError, match=r"network\.pt.*state_dict"):
         read(tmp_path / "network.pt", digits)

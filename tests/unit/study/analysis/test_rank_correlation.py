@@ -57,7 +57,7 @@ def test_the_analysis_states_that_early_stopping_selected_the_trials() -> None:
     assert not selected(facts(scheduler=NONE).trials)
 
 
-def test_no_correlation_is_returned_for_too_few_or_equal_trials() -> None:
+def test_no_correlation_is_returned_for_too_few_trials_or_equal_values() -> None:
     assert foresight(trials([5, 6, 7], [1, 2, 3]), study()) == []
     assert foresight(trials([5, 5, 5, 5], [1, 2, 3, 4]), study()) == []
 

@@ -75,7 +75,7 @@ def test_presets_are_compared_using_the_recipe_of_the_cluttered_digits_search_sp
             assert one.config.hash == published.baseline_config(one.name).hash
 
 
-def test_a_study_name_selects_its_best_trial_and_a_study_name_with_a_number_selects_that_trial(tiny: TinyStudy) -> None:
+def test_a_study_selects_its_best_trial_and_a_study_with_a_trial_number_selects_that_trial(tiny: TinyStudy) -> None:
     facts = edt.load_results(tiny.home)
     best, third, preset = contenders_of(["tiny", "tiny:3", "labels"], tiny.studies)
     assert best.config.hash == facts.best_config.model_copy(update={"seed": 0}).hash

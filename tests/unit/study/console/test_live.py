@@ -87,7 +87,7 @@ def format_value(what: StudySnapshot, width: int = 80) -> list[str]:
 # --- pace and remaining time -----------------------------------------------------------------------------------------
 
 
-def test_the_pace_is_measured_over_the_longer_of_five_minutes_and_the_last_ten_events() -> None:
+def test_the_pace_covers_the_last_five_minutes_or_the_last_ten_events_whichever_is_longer() -> None:
     often, seldom = Throughput(), Throughput()
     for second in range(10_000):
         often.happens(second if second < 5000 else 5000 + (second - 5000) / 4)

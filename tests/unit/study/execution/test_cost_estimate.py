@@ -78,7 +78,7 @@ def test_the_cost_of_every_phase_is_its_number_of_epochs_times_the_epoch_duratio
 
 
 @pytest.mark.usefixtures("clock")
-def test_trials_that_differ_only_in_optimizer_settings_are_timed_as_one_kind(tmp_path: Path) -> None:
+def test_trials_that_differ_only_in_learning_rate_and_temperature_are_timed_as_one_kind(tmp_path: Path) -> None:
     search = {"training.optimizer.lr": {"log_uniform": [0.01, 0.1]}, "loss.temperature": {"uniform": [1, 4]}}
     cost, _ = estimate.estimate(study(search=search, baselines=[]), tmp_path)
     assert cost is not None

@@ -25,7 +25,7 @@ def filled(keys: dict[int, Any], order: list[int]) -> FittedTrials:
     return fitted
 
 
-def test_the_best_trials_and_evenly_spaced_others_are_selected_in_any_order_of_completion() -> None:
+def test_best_and_evenly_spaced_trials_are_selected_regardless_of_the_order_of_completion() -> None:
     values = random.Random(0)
     keys: dict[int, Any] = {place: (0.0, values.random()) for place in range(200)}
     keys[8] = None  # failed

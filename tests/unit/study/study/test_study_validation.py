@@ -675,7 +675,7 @@ def test_an_invalid_condition_is_reported_even_if_preset_or_settings_are_invalid
     ]
 
 
-def test_each_cycle_of_conditions_is_reported_once_without_its_dependents(tmp_path: Path) -> None:
+def test_each_cycle_of_conditions_is_reported_once_without_settings_that_depend_on_it(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text(
         "search:\n"

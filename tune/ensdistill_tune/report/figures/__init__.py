@@ -34,8 +34,8 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "importance": (
         "Importance of settings",
         importance,
-        "Share of the variance between trials that each setting explains alone, with its 90 % interval. A solid bar "
-        "means that the effect is significant at 5 %, corrected for the number of settings.",
+        "Share of the variance between trials that is explained by each setting alone, with a 90 % interval. A solid "
+        "bar means that the effect is significant at 5 %, corrected for the number of settings.",
     ),
     "slices": (
         "Objective by setting",
@@ -57,8 +57,8 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "rungs": (
         "Reliability of early stopping",
         rungs_against_finals,
-        "Correlation between the ranking of the trials at each rung and their final ranking: 1 means that the two "
-        "are equal, 0 that they are unrelated. Bars are 95 % confidence intervals.",
+        "Correlation between the ranking of the trials at each rung and their final ranking: 1 means equal rankings, "
+        "and 0 means unrelated rankings. Bars are 95 % confidence intervals.",
     ),
     "confirmation": (
         "Confirmation with fresh seeds",
@@ -76,7 +76,8 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "pareto": (
         "Quality and cost",
         pareto,
-        "The step line joins the trials on the Pareto front: no trial is better than any of them in both objectives.",
+        "The step line connects the trials on the Pareto front. For each of them, no other trial is better in both "
+        "objectives.",
     ),
     "reliability": (
         "Reliability diagram",
@@ -99,8 +100,8 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "confusion": (
         "Confusion matrices",
         confusion,
-        "Number of images by true class (rows) and predicted class (columns); the shade shows the share of all images "
-        "in the row. If there are many classes, only the most frequently confused classes are shown.",
+        "Number of images by true class (rows) and predicted class (columns); the shade shows each number as a share "
+        "of the images in its row. If there are many classes, only the most frequently confused classes are shown.",
     ),
 }
 
