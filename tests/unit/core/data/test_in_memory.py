@@ -162,7 +162,7 @@ def test_invalid_arrays_are_rejected_by_name(images: Any, labels: Any, more: Any
         Data.from_arrays(images, labels, **more)
 
 
-def test_a_size_out_of_range_causes_a_config_error() -> None:
+def test_a_size_out_of_range_or_with_an_unknown_name_causes_a_config_error() -> None:
     with pytest.raises(ConfigError, match="val_size: must be a whole number of at least 1"):
         Data.from_arrays(GRAY, LABELS, val_size=-1)
     with pytest.raises(ConfigError, match="trainsize: no such setting"):
