@@ -24,7 +24,7 @@ class StoredItem:
         name: `datasets/<hash>`, `teachers/<hash>` or `studies/<name>`.
         folder: Folder of the item.
         size: Size on disk in bytes.
-        used: Time of the last change of the folder or, for a study, of its event log, in seconds since 1970.
+        used: Time of the last use, in seconds since 1970: last change of the folder or, for a study, of its event log.
         in_use: Whether a process is using the item.
         content: Description of the content.
     """

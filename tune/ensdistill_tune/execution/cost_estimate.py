@@ -75,7 +75,7 @@ class CostEstimate:
 
     @property
     def total(self) -> float:
-        """Wall time in seconds if teachers are trained one after the other, and then the trials in parallel."""
+        """Wall time in seconds if the teachers are trained one after the other and the trials then run in parallel."""
         return self.teachers + (self.search + self.confirmation) / max(1, self.side_by_side)
 
 

@@ -157,7 +157,7 @@ def test_an_invalid_dataset_is_rejected_and_the_error_states_the_index_of_the_it
         (None, LABELS, {}, "images is object"),
     ],
 )
-def test_invalid_arrays_are_rejected_by_name(images: Any, labels: Any, more: Any, message: str) -> None:
+def test_an_invalid_array_is_rejected_and_named_in_the_error(images: Any, labels: Any, more: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"^{message}"):
         Data.from_arrays(images, labels, **more)
 
