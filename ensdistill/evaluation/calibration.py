@@ -33,8 +33,8 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
     NLL is convex in beta = 1/tau; tau is the root of the derivative of NLL, sum_n (sum_k q_nk log p_nk - log p_n(y_n))
     with q = softmax(beta log p).
 
-    The temperature is not identified in two cases. If every label is the most likely class of its image, NLL falls with
-    tau or does not depend on tau. There is then no root, and the temperature is 1. If the network is no better than
+    The temperature is not identified in two cases. If every label is the most likely class of its image, NLL decreases
+    as tau decreases, or is constant. There is then no root, and the temperature is 1. If the network is no better than
     chance, or the root is outside the bounds, the temperature is the nearer bound. A zero probability stays zero at
     every temperature, so an image whose label has zero probability does not influence tau.
 
@@ -60,7 +60,7 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
         return Fitted(math.nan, False)
     if not (lead > 0).any():
         return Fitted(1.0, False)
-    if at_hot >= 0 or slope(cold) <= 0:  # the slope increases with beta, so the interval has no root
+    if at_hot >= 0 or slope(cold) <= 0:  # the slope increases with beta: no change of sign, no root
         return Fitted(HOTTEST if at_hot >= 0 else COLDEST, False)
     return Fitted(math.exp(-brentq(slope, hot, cold, xtol=1e-12)), True)
 

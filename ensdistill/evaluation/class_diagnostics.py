@@ -39,7 +39,7 @@ def class_accuracies(confusion: Tensor) -> list[float | None]:
 def most_confused(confusions: Sequence[Tensor]) -> list[int]:
     """Returns the indices of the classes with the most errors in these matrices, at most `CLASSES`, in ascending order.
 
-    An error is counted for both the true and the predicted class, so that confused pairs of classes stay together.
+    An error counts for both the true and the predicted class, so that both classes of a confused pair tend to be shown.
     """
     total = torch.stack(list(confusions)).sum(0)
     errors = total.sum(0) + total.sum(1) - 2 * total.diagonal()

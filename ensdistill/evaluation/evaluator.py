@@ -123,10 +123,10 @@ class Evaluator:
         Returns:
             `images`: number of images. `networks`: for each network, the `ece`, the bins of the `reliability` diagram,
             and the mean `entropy` in each part, in nats. `ensemble`: the same data for the ensemble, or None.
-            `teachers`: mean mutual information of the teachers in each part, in nats. Data per class and per image
-            (`class_diagnostics`): `class_names`; the most `confused` classes; for each network, the `class_accuracy` of
-            all classes and the `confusion` of the most confused classes; the `wrong` and `disputed` images of the first
-            network.
+            `teachers`: mean mutual information of the teachers in each part, in nats. `class_names`: names of the
+            classes. `confused`: the classes with the most errors. `wrong` and `disputed`: images on which the first
+            network fails (see `class_diagnostics`). Each entry of `networks` also contains `class_accuracy` of all
+            classes, and `confusion`, the confusion matrix of the `confused` classes.
         """
         predictions = [predict(network, self.split).cpu() for network in networks]
         apart, tenths = torch.empty(0), list[Tensor]()

@@ -20,8 +20,8 @@ from ensdistill.runtime.randomness import deterministic
 
 BATCHES = (1, 128)
 PHOTO = (375, 500)  # height and width of the image in `resizing_price`
-WITH_RESIZE = f"student, {PHOTO[1]}x{PHOTO[0]} image"  # table row of the student including the resize of a PHOTO
-LEAST, MOST, SECONDS = 5, 50, 3.0  # at least LEAST and at most MOST runs per network, for at most SECONDS
+WITH_RESIZE = f"student, {PHOTO[1]}x{PHOTO[0]} image"  # table row of a student that resizes a PHOTO
+LEAST, MOST, SECONDS = 5, 50, 3.0  # LEAST runs per network, then more until MOST runs or SECONDS are reached
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, de
     """Returns the cost of a network with preprocessing: the time for one uint8 image of size PHOTO.
 
     Args:
-        bare: Cost of the network alone; its size and operations are reused, because interpolation has no parameters.
+        bare: Cost of the network alone; the result has the same size and operations, because a resize is not counted.
         classifier: Images uint8 (N,H,W,C) of any size -> any outputs.
         channels: Number of channels of an image.
         device: Device on which times are measured.
@@ -138,7 +138,7 @@ def _milliseconds(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str
 
 
 def _run_times(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, list[float]]:
-    """Returns the seconds of each run, keyed by network; runs alternate, so that other load slows all networks."""
+    """Returns the seconds of each run, keyed by network; networks take turns, so that other load slows all equally."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     begun = time.perf_counter()
     for turn in range(MOST + 1):

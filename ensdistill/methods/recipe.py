@@ -27,7 +27,7 @@ class Training(Settings):
 
     epochs: int = setting(20, "Number of passes over the training images.", ge=1, le=100_000)
     batch_size: int = setting(32, "Number of images per step; an incomplete last batch is dropped.", ge=1, le=65_536)
-    # The defaults of settings with `exclude_if` do not change any content hash.
+    # A setting with `exclude_if` is excluded from content hashes while it has its default value.
     gradient_accumulation: int = setting(
         1,
         "Number of equal parts into which a batch is divided to save memory; the gradients of the parts are added "
@@ -195,7 +195,10 @@ class Training(Settings):
         return self.optimizer.lr * self._share(now, warmup, total)
 
     def _share(self, now: int, warmup: int, total: int) -> float:
-        """Returns the fraction of lr after the warm-up; the arguments are all in steps or all in epochs, from 0."""
+        """Returns the learning rate after the warm-up as a fraction of lr.
+
+        The arguments are either all in steps or all in epochs.
+        """
         if self.lr_schedule == "cosine":
             height = 0.5 * (1 + math.cos(math.pi * (now - warmup) / max(1, total - warmup)))
         elif self.lr_schedule == "linear":

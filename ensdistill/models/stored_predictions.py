@@ -30,7 +30,7 @@ class PredictionTable:
 
         Args:
             logits: Logits (M,N,classes).
-            places: Index of each image in [0, N), keyed by the hash of the image.
+            places: Index of each image in the table, 0 to N - 1, keyed by the hash of the image.
         """
         self.logits, self.places = logits, places
 

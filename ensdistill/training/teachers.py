@@ -62,7 +62,7 @@ def train_teachers(config: Config, data: DataSplits, store: Path, progress: Prog
         progress: Called with the index of a teacher and the number of epochs that it has completed.
     """
     for teacher in range(config.teachers.count):
-        # Closed explicitly, because a notebook keeps the frames of an interrupted call, and with them the lock.
+        # The generator is closed explicitly: a notebook keeps the frames of an interrupted call, which hold the lock.
         with closing(train_teacher(config, teacher, data, store)) as epochs:
             for done in epochs:
                 if progress:
@@ -106,7 +106,7 @@ def get_ensemble(
 def open_teacher_files(
     config: Config, data: DataSplits, studies: str | Path = "studies"
 ) -> tuple[list[LoadedTeacher], list[ConfigIssue]]:
-    """Returns the pretrained teachers that are listed in the settings, and the issues found with them.
+    """Returns the pretrained teachers that are listed in the settings, and warnings about them.
 
     Args:
         config: Settings of the run.
@@ -179,7 +179,7 @@ def check_trained_teachers(config: Config, data: DataSplits) -> None:
     """Checks, once for each architecture, that the teachers can be built and trained with these data; trains nothing.
 
     Raises:
-        ConfigError: Settings are incompatible with the images; the names of the settings begin with `teachers`.
+        ConfigError: Settings are incompatible with the images; the error adds the prefix `teachers` to their names.
         DataError: A file of initial weights is missing or damaged.
     """
     for teacher in range(min(config.teachers.count, max(1, len(config.teachers.models)))):
@@ -193,7 +193,7 @@ def check_trained_teachers(config: Config, data: DataSplits) -> None:
 
 
 def _of_teachers(issue: ConfigIssue) -> ConfigIssue:
-    """Returns the issue with its setting renamed from the teacher's settings to those of a run, `teachers...`."""
+    """Returns a copy of an issue with a teacher's settings; the copy has the prefix `teachers` before the setting."""
     return issue.below("teachers") if issue.path else replace(issue, origin="teachers.")
 
 

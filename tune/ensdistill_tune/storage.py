@@ -24,7 +24,7 @@ class StoredItem:
         name: `datasets/<hash>`, `teachers/<hash>` or `studies/<name>`.
         folder: Folder of the item.
         size: Size on disk in bytes.
-        used: Time of the last use, in seconds since 1970: training of the teacher, or last event of the study.
+        used: Time of the last use, in seconds since 1970: last change of the folder or, for a study, of its event log.
         in_use: Whether a process is using the item.
         content: Description of the content.
     """
@@ -40,7 +40,7 @@ class StoredItem:
 def stored_items(studies: Path, datasets: Path) -> list[StoredItem]:
     """Returns all decoded data sets, trained teachers and studies.
 
-    A teacher is in use while it is being trained, and while a process runs any study in the folder.
+    A teacher is in use while it is being trained, and while any study in the folder is running.
 
     Args:
         studies: The folder of all studies.

@@ -11,7 +11,7 @@ from ensdistill.settings.base import setting
 if TYPE_CHECKING:
     from torch import Tensor
 
-EPSILON = 1e-8  # a constant row or column has correlation 0, as in the official code
+EPSILON = 1e-8  # gives a constant row or column the correlation 0, as in the official code
 
 
 class Dist(WeightedDistillationLoss):
@@ -25,7 +25,7 @@ class Dist(WeightedDistillationLoss):
     metrics are comparable. The second relation depends on the batch and is not defined for a batch with one image.
 
     Huang et al. 2022 (DIST, NeurIPS) and their official code. The official code uses one teacher, weight 1 for the
-    labels and weight 2 for each relation; alpha = 1/2 gives the same ratio.
+    labels and weight 2 for each relation; with the defaults here, the ratio of these weights is the same.
     """
 
     kind: Literal["dist"] = "dist"
@@ -40,7 +40,7 @@ class Dist(WeightedDistillationLoss):
     )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
-        exact = torch.promote_types(student.dtype, torch.float32)  # correlations subtract nearly equal numbers
+        exact = torch.promote_types(student.dtype, torch.float32)  # half precision is too coarse for correlations
         s = (student.to(exact) / self.temperature).softmax(-1)
         t = (teachers.to(exact) / self.temperature).softmax(-1).mean(0, keepdim=True)
         between = 1 - _correlation(s, t, -1).mean()

@@ -112,7 +112,7 @@ class TDivSDiv(StepPerturbation):
 
 
 def _disagreement(network: MultiClassifier, x: Tensor, i: int, j: int) -> Tensor:
-    """Returns a scalar whose gradient is that of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy of i under j.
+    """Returns a scalar whose gradient is that of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy with targets p_j.
 
     The gradient with respect to the logits z_i is p_i - p_j, which is exactly zero where the members
     agree. The derivative of the logarithm would leave rounding errors there, and the normalization would

@@ -27,5 +27,5 @@ class StudentPiece(Piece):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether an epoch depends on the total number of epochs, for example because of a merge during training."""
+        """Whether the training depends on the total number of epochs, for example because of `merge_after`."""
         return True

@@ -443,9 +443,9 @@ def test_a_warning_about_chance_level_does_not_repeat_the_first_sentence() -> No
 
 def test_a_report_first_states_that_training_on_labels_only_has_won() -> None:
     known = confirmed(candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), candidate(5, WORSE))
-    assert first_lines(known, [], []).startswith("- **No distillation won**")
+    assert first_lines(known, [], []).startswith("- **No distillation method won**")
     for others in ([candidate(1, SURE, "kd"), candidate(2, WORSE, "labels")], [candidate(1, SURE, "labels")]):
-        assert "No distillation won" not in first_lines(confirmed(*others), [], [])
+        assert "No distillation method won" not in first_lines(confirmed(*others), [], [])
 
 
 def test_a_warning_that_is_already_stated_in_the_first_sentences_is_not_repeated() -> None:

@@ -9,10 +9,10 @@ trials follow, by number of epochs (ties by their last value), and then failed t
 scaled to the range 0 to 1.
 
 Settings. For the forest, the range of a numeric setting is divided into 16 steps (on a logarithmic scale if it is
-log-uniform), and the values of a choice keep the order of the list. The forest requires every setting in every trial,
-so a setting whose condition is not met gets the middle of its range. The test uses only trials that have the setting.
-If settings changed during training (population-based training), the last values are used. Baselines are excluded,
-because most of their settings are not searched.
+log-uniform), and the values of a choice keep the order of the list. The forest requires a value of every setting in
+every trial, so a setting whose condition is not met gets the middle of its range. The test uses only trials that have
+the setting. If settings changed during training (population-based training), the last values are used. Baselines are
+excluded, because most of their settings are not searched.
 
 Interval. The trials are resampled (bootstrap), and a forest is grown on each resample. The share is the mean over the
 resamples, and its interval contains the middle 90 % of them.
@@ -89,7 +89,7 @@ def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None
     """Returns why the importance is unknown, as a clause for a sentence; None if it is known."""
     own = _over(trials)
     if len(study.search) == 1:
-        return "only one setting was searched; importance compares at least two"
+        return "only one setting was searched; at least two are required"
     if len(own) < FEWEST:
         few = f"{counted(len(own), 'search trial')} {verb(len(own))} too few"
         return f"{few} to detect an effect ({FEWEST} are required)"

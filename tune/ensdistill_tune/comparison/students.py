@@ -1,4 +1,4 @@
-"""Trains the students of a comparison, in this process or in several, and stores the metrics of each."""
+"""Trains the students of a comparison, in this process or in worker processes, and stores the metrics of each."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ class Students:
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise EnsdistillError(
-                "a worker process ended unexpectedly, possibly out of memory. Use --workers 1; students that are "
-                "already trained are not trained again."
+                "a worker process ended unexpectedly, possibly because memory ran out. Use --workers 1; students "
+                "that are already trained are not trained again."
             ) from error
 
     def _new_pool(self, config: Config) -> ProcessPoolExecutor:

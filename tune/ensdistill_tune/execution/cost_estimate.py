@@ -75,7 +75,7 @@ class CostEstimate:
 
     @property
     def total(self) -> float:
-        """Wall time in seconds if teachers are trained one after the other, and then the trials in parallel."""
+        """Wall time in seconds if the teachers are trained one after the other and the trials then run in parallel."""
         return self.teachers + (self.search + self.confirmation) / max(1, self.side_by_side)
 
 
@@ -144,7 +144,7 @@ def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -
 
 def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
     """Returns the median duration of three epochs (fewer if they are long), after a warm-up epoch."""
-    # This learning rate prevents NaN losses; this number of epochs prevents later phases of a schedule from starting.
+    # The small learning rate prevents NaN losses; with 1000 epochs, no later phase of a schedule starts.
     optimizer = config.training.optimizer.model_copy(update={"lr": 1e-6})
     training = config.training.model_copy(update={"optimizer": optimizer, "epochs": 1000})
     run = distill(config.model_copy(update={"training": training}), ensemble, data)
@@ -169,7 +169,7 @@ def _part(data: DataSplits, steps: int, config: Config) -> DataSplits:
 
 
 def _teachers(config: Config, data: DataSplits, store: Path) -> tuple[float, int]:
-    """Returns the training time in seconds of the teachers not in the store yet, and the number of stored teachers."""
+    """Returns the training time in seconds of teachers missing from the store, and the number of stored teachers."""
     all_of_them = range(config.teachers.count)
     missing = [m for m in all_of_them if not (store / teacher_hash(config, m, data) / "teacher.json").is_file()]
     no_teachers, known = TeacherEnsemble([], len(data.class_names), "none"), dict[str, float]()
@@ -315,7 +315,7 @@ def _hours_in_words(study: StudyConfig, cost: CostEstimate) -> Iterator[str]:
     yield f"resource hours (wall time x resources, without teachers): search about {search}{more}"
     for name, hours in (("cpu_hours", study.budget.cpu_hours), ("gpu_hours", study.budget.gpu_hours)):
         if hours is not None:
-            yield f"budget.{name}: the search starts no trial after {hours:g} hours; time spent on baselines counts"
+            yield f"budget.{name}: the search starts no more trials when baselines and trials have used {hours:g} hours"
 
 
 def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:

@@ -17,8 +17,8 @@ from ensdistill.training.new_student import new_student
 from ensdistill.training.teachers import teacher_config
 from ensdistill_tune.study.study_config import StudyConfig
 
-MOMENTS = {"sgd": 1}  # optimizer tensors per parameter; optimizers that are not listed have 2
-COPIES = {"none": 0, "ema": 1, "swa": 1}  # copies of the weights; other averaging methods keep a window of epochs
+MOMENTS = {"sgd": 1}  # number of optimizer tensors per parameter; 2 for optimizers that are not listed
+COPIES = {"none": 0, "ema": 1, "swa": 1}  # additional copies of the weights; other methods: one per epoch of a window
 
 
 MIB = 2**20

@@ -11,7 +11,7 @@ import platform
 import time
 from pathlib import Path
 
-PATIENCE_SECONDS = 5.0  # time limit for a file to become visible that another machine wrote
+PATIENCE_SECONDS = 5.0  # maximum time until a file from another machine is visible
 NOT_INSTALLED = "not installed"
 
 
@@ -24,7 +24,7 @@ def probe(folder: str, token: str, answer: str) -> dict[str, str]:
         answer: Name of the file that this function writes to the folder.
 
     Returns:
-        Versions, keyed by name. The value of `folder` is the reason why the folder cannot be used, or an empty string.
+        Versions, keyed by name. In addition, `folder` is the reason why the folder cannot be used, or an empty string.
     """
     return versions() | {"folder": _folder_problem(Path(folder), token, answer)}
 
@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
     """Returns the versions on this machine that must be the same on all machines of a study.
 
     Ray itself compares the versions of Ray and Python. The value of `ensdistill` contains a hash of the source files,
-    because different commits have the same version number.
+    because the version number is the same for different commits.
     """
     python = ".".join(platform.python_version_tuple()[:2])
     return {"Python": python, "torch": _version("torch").partition("+")[0], "ensdistill": _code_version()}

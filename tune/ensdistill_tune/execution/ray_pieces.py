@@ -40,14 +40,14 @@ def check_pieces(study: StudyConfig) -> None:
 
 
 def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
-    """Returns the code identifiers and the settings sections of the pieces of this process, both keyed by piece."""
+    """Returns the code identifier and the settings section of each piece of this process, as two dictionaries."""
     carried = {type(piece) for piece in _instances(study.config)}
     codes: Codes = {}
     names = {}
     for config in study.representative_configs:
         for path, piece in own_pieces(Config, config).items():
             if is_unreachable(piece) and piece in carried:
-                continue  # Ray pickles the class together with the instance
+                continue  # no check: Ray pickles the class together with the instance
             key = (group_name(piece), kind_of(piece))
             codes[key], names[key] = piece_code(piece), ".".join(map(str, path))
     return codes, names

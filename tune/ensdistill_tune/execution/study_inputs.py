@@ -51,7 +51,7 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     """
     plugins = {name: code for one in study.representative_configs for name, code in one.plugins.items()}
     plugins = dict(sorted(plugins.items()))
-    _check_same(place, header, "plugins", plugins, "custom pieces")  # before teachers are trained
+    _check_same(place, header, "plugins", plugins, "custom pieces")  # checked before any teacher is trained
     config, unusual = study.base_config, study_warnings(study)
     show_warnings(unusual)
     check = partial(_check_classes, study)

@@ -22,7 +22,7 @@ from ensdistill_tune.study.objectives import spoken
 MOST = 8  # maximum number of trials that are named
 WARNINGS = 5  # maximum number of warnings in the summary; the others are listed in a separate section
 FEW_TRIALS = (
-    f"With fewer than {ENOUGH} trials, some effects that explain half of the variance are missed in more than 20 % of "
+    f"With fewer than {ENOUGH} trials, an effect that explains half of the variance can be missed in more than 20 % of "
     "studies."
 )
 CAUSES = {"timed_out": "its time budget ran out", "crashed": "its process died"}
@@ -46,7 +46,8 @@ def incomplete(facts: StudyResults) -> str | None:
 def what_counts_most(facts: StudyResults) -> list[str]:
     """Returns warnings that concern the whole report.
 
-    The best student can be at chance level, no better than training on labels alone, or worse than one teacher.
+    They state that the best student is at chance level, no better than one trained on the labels alone, or worse than
+    one teacher.
     """
     rows, where = winner_rows(facts)
     if not rows:
@@ -60,8 +61,8 @@ def what_counts_most(facts: StudyResults) -> list[str]:
     lines = []
     if won_without_teachers(facts):
         lines.append(
-            "**No distillation won**: training on the labels alone (`labels`) is at least as good as every distilled "
-            "student."
+            "**No distillation method won**: training on the labels alone (`labels`) is at least as good as every "
+            "distilled student."
         )
     if is_worse_than_one_teacher(facts):
         one = facts.teachers_beside[1] if facts.teachers_beside else {}
@@ -194,7 +195,7 @@ def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None
     if not stopped or not seen:
         return None
     first = seen[0]
-    sure = first.by_chance < 0.05  # with four trials, complete agreement occurs by chance in one of twelve cases
+    sure = first.by_chance < 0.05  # with four trials, tau is 1 or -1 by chance in one of twelve cases
     trust = "a good" if sure and first.low > 0.3 else ("a poor" if first.high < 0.3 else "an uncertain")
     which = "1 trial was" if stopped == 1 else f"{stopped} trials were"
     return (

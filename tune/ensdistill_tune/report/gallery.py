@@ -1,4 +1,4 @@
-"""Thumbnails for report.html: images with the largest error of the exported student or the largest disagreement."""
+"""Thumbnails for report.html: images on which the exported student errs most, or differs most from the ensemble."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

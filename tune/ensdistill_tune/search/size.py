@@ -61,7 +61,7 @@ def distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def _families(search: Mapping[str, Hyperparameter]) -> list[set[str]]:
-    """Returns the groups of hyperparameters connected by conditions; the counts of different groups are multiplied."""
+    """Returns the groups of hyperparameters connected by conditions; the counts of all groups are multiplied."""
     families: list[set[str]] = []
     for name, axis in search.items():
         own = {name, *axis.when}
@@ -71,7 +71,7 @@ def _families(search: Mapping[str, Hyperparameter]) -> list[set[str]]:
 
 
 def _count(search: Mapping[str, Hyperparameter], names: Sequence[str], chosen: dict[str, Any]) -> int:
-    """Returns the number of combinations of these topologically ordered hyperparameters, given the chosen values."""
+    """Returns the number of combinations of these hyperparameters, in topological order, for chosen earlier values."""
     if not names:
         return 1
     (name, *rest), axis = names, search[names[0]]

@@ -20,7 +20,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def issues_of(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields the issues of a study: first with single names, then those that can be found only with valid names.
+    """Yields the issues of a study: first invalid names and conditions, then invalid values of valid settings.
 
     Args:
         study: The settings, whose types and ranges are valid.
@@ -103,7 +103,7 @@ def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _metric_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues with objectives and constraints: metrics that no trial reports, misplaced costs and latencies."""
+    """Yields issues with objectives and constraints: unknown metrics, and metrics that are not allowed there."""
     for path, name in _named_metrics(study):
         may_be_cost = path[0] != "objective"
         known = [metric for metric in study.directions if may_be_cost or metric not in COSTS]
@@ -134,7 +134,7 @@ def study_warnings(study: StudyConfig) -> list[ConfigIssue]:
         study: The settings.
     """
     if study.constraints and not study.searcher.uses_constraints:
-        rule = f"{study.searcher.kind} ignores the constraints, which then only exclude trials from winning"
+        rule = f"{study.searcher.kind} ignores the constraints; they only decide which trials can win"
         return [ConfigIssue(("searcher", "kind"), rule, hint="use tpe, gp or nsga2, which search the feasible region")]
     return []
 
@@ -169,10 +169,10 @@ def _sample_issues(study: StudyConfig, sample: Mapping[str, Any]) -> Iterator[Co
 
 
 def enqueued_issues(study: StudyConfig, sample: Mapping[str, Any]) -> list[ConfigIssue]:
-    """Returns issues with settings for the next trial; the searcher suggests missing settings.
+    """Returns issues with the settings of an enqueued trial; the searcher suggests the settings that are missing.
 
-    A setting with a condition must be given together with the settings in its condition; otherwise the searcher would
-    suggest those settings.
+    If a setting has a condition, the settings in the condition must also be given; otherwise the searcher would suggest
+    them, and the condition might not be met.
 
     Args:
         study: The settings of the study.
@@ -289,7 +289,7 @@ def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues with the choices or range ends of each axis; values between valid ends are valid."""
+    """Yields issues with the choices or range ends of each axis; if both ends are valid, so are all values between."""
     new_issues = _once(study)
     for name, axis in study.search.items():
         for value in distinct(axis.values):
@@ -313,13 +313,13 @@ def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
-    """Returns an issue with a trial that has these axis values as an issue with the first of these axes."""
+    """Returns an issue with the first of these axes, caused by an issue with a trial that has these values."""
     given = tuple((f"search.{name}", value) for name, value in values.items())
     return ConfigIssue(("search", next(iter(values))), given=given, cause=issue)
 
 
 def _once(study: StudyConfig) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
-    """Returns a function that returns those issues of a trial that no earlier trial had."""
+    """Returns a function that validates sampled settings and returns only issues that no earlier call returned."""
     fixed = resolve({"preset": study.preset, **study.config})  # only once, because it is slow
     seen: set[str] = set()
 

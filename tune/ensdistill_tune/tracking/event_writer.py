@@ -101,7 +101,7 @@ class EventWriter:
             case TrialEnded() as event:
                 self._end_trial(event, update)
             case TestEvaluated() | LatencyMeasured() | SettingsEnqueued() | StopRequested() | RequestRefused():
-                pass  # MLflow receives their content as files, as trial metrics or with later events
+                pass  # their content reaches MLflow in files, in metrics of trials or with later events
             case SessionEnded() as event:
                 self._end_session(event, update)
             case ReportWritten() as event:
@@ -118,7 +118,8 @@ class EventWriter:
         """Writes metrics of the teachers and settings of the study to the parent run."""
         parent = self._runs[PARENT]
         self._metrics.add(parent, teachers_of(event), event.at)
-        known = self.client.get_run(parent).data.params  # MLflow params cannot change, but a budget can
+        # Existing params are skipped: MLflow refuses changed values, but a study can be resumed with another budget.
+        known = self.client.get_run(parent).data.params
         params = {name: value for name, value in settings_of_study(self.study).items() if name not in known}
         log_params(self.client, parent, params)
         log_tags(self.client, parent, {"preset": self.study.preset, **update.facts, **source_tags(update.facts)})

@@ -74,7 +74,7 @@ class MlflowWriter:
         return known or not begun
 
     def _add_missing_tags(self, client: "MlflowClient", tags: Mapping[str, str]) -> None:
-        """Sets missing tags of the experiment; later events change the tags of the saved views."""
+        """Sets the tags that the experiment lacks; later events update the tags of the saved views."""
         known = client.get_experiment(self._runs.experiment).tags
         for tag in tags.keys() - known.keys():
             client.set_experiment_tag(self._runs.experiment, tag, tags[tag])
@@ -89,7 +89,7 @@ class MlflowWriter:
 
     def _write(self, update: RunUpdate) -> None:
         self._connected.write(update)
-        if isinstance(update.event, SessionEnded) and self._failed:  # the run may have been created twice
+        if isinstance(update.event, SessionEnded) and self._failed:  # a failed attempt may have created a second run
             self._runs.refresh(self._connected.client)
 
     def _guarded(self, call: Callable[[Any], None], what: Any) -> None:
@@ -115,7 +115,7 @@ class MlflowWriter:
         return self._events
 
     def _connect(self) -> "MlflowClient":
-        from mlflow import MlflowClient  # imported here, because it is slow and the study does not wait for it
+        from mlflow import MlflowClient  # slow, so imported in this thread, for which the study does not wait
 
         self.steps += 1
         for noisy, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("psycopg", "ERROR")):

@@ -27,11 +27,11 @@ from ensdistill_tune.tracking.target import DATABASE, MlflowTarget
 from ensdistill_tune.tracking.views import MlflowPages
 
 FLUSH_SECONDS = 5.0  # seconds between two batches of events
-RETRY_SECONDS = (2.0, 30.0)  # seconds between attempts while MLflow does not respond: initially, and at most
-PATIENCE_SECONDS = (10.0, 5.0)  # maximum wait without progress in `close`: after a success, and after a failure
+RETRY_SECONDS = (2.0, 30.0)  # seconds between attempts while MLflow does not respond: first value and maximum
+PATIENCE_SECONDS = (10.0, 5.0)  # `close` waits this long without progress if the last attempt succeeded, or failed
 LONGEST = 600  # maximum length of a reason in characters
 EVENTS = 200  # maximum number of events in one batch
-CURSOR = "tracking.json"  # file in the folder of a study that lists the events and files that MLflow has received
+CURSOR = "tracking.json"  # file in the folder of a study: how many events, and which files, MLflow has received
 
 
 def known_pages(home: Path) -> MlflowPages | None:
@@ -63,7 +63,8 @@ class MlflowTracker:
         self._received = 0  # number of events received from the log
         self._since: float | None = None  # start of the study
         self._cursor = self.target.folder / CURSOR
-        store = self.target.uri if self.target.database is None else DATABASE  # without its path, which can change
+        # The path of a database file can change, so it does not identify the store.
+        store = self.target.uri if self.target.database is None else DATABASE
         self._name = content_hash([store, self.target.experiment])
         known = self._read_cursor()
         self.sent = int(known.get("sent", 0))  # number of events that MLflow has received, over all sessions
@@ -94,7 +95,7 @@ class MlflowTracker:
         steps, since = self._writer.steps, time.monotonic()
         while self._thread.is_alive() and time.monotonic() - since < PATIENCE_SECONDS[self.trouble is not None]:
             self._thread.join(0.05)
-            if steps != self._writer.steps:  # not `sent`: one batch can take longer than the limit
+            if steps != self._writer.steps:  # `sent` changes too rarely: a batch can take longer than the limit
                 steps, since = self._writer.steps, time.monotonic()
         return self._received - self.sent
 
@@ -161,7 +162,7 @@ class MlflowTracker:
             known = dict(json.loads(self._cursor.read_text()))
             same = known["store"] == self._name and known["sent"] <= len(self.past)
         except (OSError, ValueError, KeyError, TypeError):
-            return {}  # all events are sent again; MLflow stores each only once
+            return {}  # all events are sent again; MLflow does not store them twice
         return known if same else {}
 
 

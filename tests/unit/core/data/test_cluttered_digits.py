@@ -42,7 +42,7 @@ def test_without_noise_and_clutter_an_image_is_no_brighter_than_its_digit() -> N
     assert corners.float().mean() < 0.02 * 255
 
 
-def test_clutter_only_brightens_pixels() -> None:
+def test_clutter_makes_no_pixel_darker() -> None:
     plain, cluttered = (
         ClutteredDigits(train_size=100, val_size=10, test_size=10, clutter=n, noise=0)().pool.images.int()
         for n in (0, 3)
@@ -66,6 +66,6 @@ def test_increasing_a_split_keeps_its_first_images_and_does_not_change_other_spl
 
 
 @pytest.mark.parametrize("setting", ["size=8", "clutter=-1", "noise=2", "train_size=5", "seed=-1"])
-def test_invalid_settings_are_rejected_by_name(setting: str) -> None:
+def test_an_invalid_setting_is_rejected_and_named_in_the_error(setting: str) -> None:
     with pytest.raises(ConfigError, match=f"data.{setting.split('=')[0]}: must be"):
         load_config("kd", ["data.kind=cluttered_digits", f"data.{setting}"])

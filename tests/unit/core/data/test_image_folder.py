@@ -66,7 +66,7 @@ def assert_whole(source: RawData) -> None:
     assert source.pool.images.shape == (10, 3, 8, 8)
 
 
-def test_a_folder_gives_images_in_order_and_each_subfolder_is_a_class(tmp_path: Path) -> None:
+def test_images_of_a_folder_are_in_order_and_each_subfolder_is_a_class(tmp_path: Path) -> None:
     assert_whole(read(write_folder(tmp_path, files())))
 
 
@@ -273,7 +273,7 @@ def test_a_broken_image_is_named_in_the_error(tmp_path: Path, raw: bytes, zipped
         read(place)
 
 
-def test_an_image_with_any_damaged_byte_is_read_or_named_in_the_error(tmp_path: Path) -> None:
+def test_an_image_with_a_damaged_byte_is_either_read_or_named_in_the_error(tmp_path: Path) -> None:
     write_folder(tmp_path, files(each=2))
     raw = noise_png()[:80]
     others = []
@@ -326,13 +326,13 @@ def test_the_error_names_a_class_without_training_images(tmp_path: Path, part: s
         read(tmp_path)
 
 
-def test_a_folder_with_the_name_of_an_image_file_causes_no_crash(tmp_path: Path) -> None:
+def test_a_folder_named_like_an_image_file_is_not_read_as_an_image(tmp_path: Path) -> None:
     write_folder(tmp_path, files())
     (tmp_path / "cat" / "album.png").mkdir()
     assert_whole(read(tmp_path))
 
 
-def test_too_few_images_for_the_sizes_are_rejected(tmp_path: Path) -> None:
+def test_too_few_images_for_the_requested_split_sizes_are_rejected(tmp_path: Path) -> None:
     write_folder(tmp_path, files())
     with pytest.raises(ConfigError, match=r"data\.val_size"):
         load_data(ImageFolder(path=str(tmp_path), size=8, train_size=4, val_size=40))

@@ -157,12 +157,12 @@ def test_an_invalid_dataset_is_rejected_and_the_error_states_the_index_of_the_it
         (None, LABELS, {}, "images is object"),
     ],
 )
-def test_invalid_arrays_are_rejected_by_name(images: Any, labels: Any, more: Any, message: str) -> None:
+def test_an_invalid_array_is_rejected_and_named_in_the_error(images: Any, labels: Any, more: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"^{message}"):
         Data.from_arrays(images, labels, **more)
 
 
-def test_a_size_out_of_range_causes_a_config_error() -> None:
+def test_a_size_out_of_range_or_with_an_unknown_name_causes_a_config_error() -> None:
     with pytest.raises(ConfigError, match="val_size: must be a whole number of at least 1"):
         Data.from_arrays(GRAY, LABELS, val_size=-1)
     with pytest.raises(ConfigError, match="trainsize: no such setting"):

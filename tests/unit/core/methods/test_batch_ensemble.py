@@ -176,7 +176,7 @@ def test_one_sgd_step_moves_factors_and_weights_by_the_hand_computed_gradients(
     assert_close(layer.weight.detach(), torch.eye(2).double() - hand(WEIGHT_GRADIENT), atol=1e-5, rtol=0)
 
 
-def test_the_loss_of_case_l3_is_the_hand_computed_value_minus_the_target_entropy() -> None:
+def test_the_one_to_one_loss_is_the_hand_computed_value_minus_the_target_entropy() -> None:
     layer = nn.Linear(2, 2, bias=False).double()
     nn.init.eye_(layer.weight)
     p = hand([[[0.9, 0.1]], [[0.2, 0.8]]])
@@ -232,7 +232,7 @@ def test_the_merged_convolution_equals_the_explicit_layer_or_the_mean_of_explici
     assert_close(merged.bias.detach(), (layer.bias * s.mean(0)).detach())
 
 
-def test_a_linear_layer_scales_tokens_along_their_last_axis() -> None:
+def test_a_linear_layer_applies_its_factors_along_the_last_axis_of_tokens() -> None:
     layer = nn.Linear(3, 2).double()
     student = BatchEnsemble(subnetworks=2)(layer)
     randomize(student)
@@ -323,7 +323,7 @@ def test_the_merged_network_consists_of_plain_layers(digits: DataSplits) -> None
 
 
 @pytest.mark.parametrize("members", [[0], [1], [0, 1], [1, 0], [1, 1], (1, 0), range(2), range(1, 2), range(1, -1, -1)])
-def test_logits_of_selected_members_equal_their_slices_of_all_logits(members: Sequence[int]) -> None:
+def test_logits_of_selected_members_equal_the_corresponding_slices_of_all_logits(members: Sequence[int]) -> None:
     student = BatchEnsemble(subnetworks=2)(network()).eval()
     randomize(student)
     assert_close(student(images(), members), student(images())[list(members)])
@@ -499,7 +499,7 @@ def test_mean_of_probabilities_is_the_prediction_rule_of_the_diversity_matters_p
     assert_close(student.merged()(x).exp(), expected)
 
 
-def test_mean_of_probabilities_cannot_be_merged_during_training() -> None:
+def test_a_student_with_mean_of_probabilities_cannot_be_merged_during_training() -> None:
     with pytest.raises(ConfigError, match="merge_after"):
         tiny_config("student.merge_after=0.5", preset="diversity")
 
@@ -648,7 +648,7 @@ class TokensFirst(nn.Module):
     ],
     ids=["swin", "swin_v2", "tokens_first"],
 )
-def test_for_a_network_that_uses_layers_in_unsupported_ways_the_error_states_a_fix(
+def test_a_network_that_uses_layers_in_unsupported_ways_is_refused_and_the_error_states_a_fix(
     network: Callable[[], nn.Module],
 ) -> None:
     student = BatchEnsemble(subnetworks=2)(network())

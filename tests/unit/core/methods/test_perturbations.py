@@ -108,7 +108,7 @@ def test_the_step_of_an_image_does_not_depend_on_other_images(student: Student, 
     assert_close(together[2:3], alone)
 
 
-def test_perturbed_images_are_between_black_and_white(student: Student, digits: DataSplits) -> None:
+def test_pixels_of_perturbed_images_are_clipped_to_the_image_range(student: Student, digits: DataSplits) -> None:
     x = gray().round()
     for piece in (TDivSDiv(step_size=1.0), Gaussian(step_size=1.0)):
         shown = piece(x, random_ensemble(digits), student, streams())
@@ -146,7 +146,7 @@ def _without_student_changes(student: Student, digits: DataSplits) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_perturbation_changes_neither_weights_batchnorm_statistics_nor_mode_of_the_student(
+def test_a_perturbation_does_not_change_weights_batchnorm_statistics_or_mode_of_the_student(
     student: Student, digits: DataSplits, training: bool
 ) -> None:
     _without_student_changes(student.train(training), digits)
@@ -245,7 +245,7 @@ W_O1 = hand([[0.5, -1, 0.25]])
 @pytest.mark.parametrize(
     ("piece", "expected"), [(Ods(), [0.601743, 0.294735]), (ConfOds(), [0.600724, 0.297812])], ids=["ods", "conf_ods"]
 )
-def test_the_output_of_diversified_sampling_equals_the_hand_computed_value(
+def test_output_diversified_sampling_returns_the_hand_computed_image(
     piece: Ods, expected: Sequence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "rand", lambda *shape, **named: (W_O1 + 1) / 2)

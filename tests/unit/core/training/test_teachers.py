@@ -344,7 +344,7 @@ def test_the_members_of_an_ensemble_are_plain_networks(ensemble: TeacherEnsemble
         assert network(digits.validation[slice(0, 3)][0]).shape == (3, 10)
 
 
-def test_a_diverging_teacher_is_named_in_the_error_with_its_setting(
+def test_the_error_of_a_diverging_teacher_names_the_teacher_and_the_setting_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverge(*_: Any) -> Distiller:

@@ -151,7 +151,7 @@ def test_importance_can_be_computed_for_choices_grids_and_integers() -> None:
     ("trials", "search", "says"),
     [
         (7, FOUR, "7 search trials are too few to detect an effect (8 are required)"),
-        (30, {"training.a": FOUR["training.a"]}, "only one setting was searched; importance compares at least two"),
+        (30, {"training.a": FOUR["training.a"]}, "only one setting was searched; at least two are required"),
         (30, FOUR, "all trials have the same result"),
     ],
 )

@@ -12,7 +12,7 @@ EPOCHS = st.lists(st.dictionaries(st.sampled_from(["epoch", "val/nll", "cost/lat
 
 
 @given(EPOCHS, st.integers(-8, 8), st.integers(-8, 8))
-def test_epoch_metrics_equal_the_list_of_their_rows(rows: list[dict[str, float]], start: int, stop: int) -> None:
+def test_epoch_metrics_behave_like_the_list_of_their_rows(rows: list[dict[str, float]], start: int, stop: int) -> None:
     compact = EpochMetrics(rows)
     assert compact == rows
     assert list(compact) == rows
@@ -26,7 +26,7 @@ def test_epoch_metrics_equal_the_list_of_their_rows(rows: list[dict[str, float]]
     assert compact == rows[-1:]
 
 
-def test_epoch_metrics_require_less_than_a_fifth_of_the_memory_of_dictionaries() -> None:
+def test_epoch_metrics_use_less_than_a_fifth_of_the_memory_that_dictionaries_use() -> None:
     def rows() -> list[dict[str, float]]:
         return [{f"val/{name}": epoch + name / 7 for name in range(22)} for epoch in range(2000)]
 

@@ -783,7 +783,7 @@ def test_a_searcher_that_ignores_the_constraints_causes_a_warning(kind: str, war
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH + f"constraints: {{val/ece: {{at_most: 0.1}}}}\nsearcher: {{kind: {kind}}}\n")
     done = call("ensdistill-tune", "check", file, "--no-estimate", "--json")
-    said = f"warning: searcher.kind: {kind} ignores the constraints, which then only exclude trials from winning."
+    said = f"warning: searcher.kind: {kind} ignores the constraints; they only decide which trials can win."
     assert (said in done.err, bool(json.loads(done.out)["warnings"])) == (warned, warned)
 
 

@@ -51,7 +51,7 @@ def test_the_winner_has_the_best_mean_over_fresh_seeds_and_is_not_the_best_searc
     assert found[2].sentence == "Confirmed, place 2 of 2. val/nll 0.4000 +- 0.1414 over 2 fresh seeds."
 
 
-def test_the_standing_of_a_dropped_candidate_states_its_seeds_and_which_candidate_was_ahead() -> None:
+def test_the_standing_of_a_dropped_candidate_states_its_number_of_seeds_and_a_better_candidate() -> None:
     replicates = {n: trial(n, 0.5, replicate_of=2, seed=n - 3) for n in (4, 5, 6)}
     replicates |= {n: trial(n, 0.25 + n / 1000, replicate_of=1, seed=n - 6, **KD) for n in (7, 8, 9)}
     found = standings(SEARCH | replicates, SessionEnded(state="finished", best=7), study(seeds=6))
