@@ -75,7 +75,7 @@ def recover(folder: StudyDirectory, last: int) -> Path:
         last: Sequence number of the last record to keep.
 
     Returns:
-        Path of the copy of the unchanged log.
+        Path of a copy of the log as it was before the removal.
 
     Raises:
         ConfigError: No intact record has this number.

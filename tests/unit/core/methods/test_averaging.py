@@ -128,7 +128,7 @@ def test_without_averaging_the_state_of_the_average_is_empty() -> None:
     assert average.state_dict() == {}
 
 
-def test_the_average_of_a_network_equals_a_loop_over_its_parameters() -> None:
+def test_the_average_of_a_network_equals_the_average_of_each_parameter() -> None:
     generator = torch.Generator().manual_seed(0)
     student = Single()(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double())
     average = Ema(decay=0.8, debias=True)(student)

@@ -144,7 +144,7 @@ class _Dimension:
 
 
 def _setting(facts: StudyResults, name: str, trials: Sequence[TrialRecord]) -> _Dimension:
-    """Returns the axis of a searched setting; the lines of trials without this setting cross the axis below its range."""
+    """Returns the axis of a searched setting; lines of trials without this setting cross the axis below its range."""
     axis = facts.study.search[name]
     ticks, words = setting_ticks(axis, 4)
     scale = math.log10 if axis.kind == "log_uniform" else float
