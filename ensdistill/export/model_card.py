@@ -143,7 +143,9 @@ def _what(run: DistillationRun, findings: StudyContext) -> str:
         f"Classifies {color} images of {width}x{height} pixels into {len(run.data.class_names)} classes. Training "
         f"targets: {_source(run)}. Trained by ensdistill {__version__}."
     ]
-    lines += [f"It is trial `{findings.trial}` of the study `{findings.study}`."] if findings.study else []
+    lines += (
+        [f"The student is from trial `{findings.trial}` of the study `{findings.study}`."] if findings.study else []
+    )
     return "\n\n".join(lines + ([findings.verdict] if findings.verdict else []))
 
 

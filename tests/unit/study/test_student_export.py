@@ -70,7 +70,7 @@ def test_the_model_card_states_the_spread_over_seeds_and_the_verdict(
     assert kept["verdict"] in card
     best = load_config(tiny.home / "best" / "config.yaml")
     (shipped,) = (t for t in StudyDirectory(tiny.home).read_trials() if t.config_hash == best.hash and t.replicate_of)
-    assert f"It is trial `{shipped.name}` of the study `tiny`." in card
+    assert f"The student is from trial `{shipped.name}` of the study `tiny`." in card
     assert "Test images, evaluated once" in card
 
 

@@ -74,7 +74,7 @@ def confirmation_of(
     """Returns the state of the confirmation, computed from the records.
 
     The fresh seeds are the integers that follow the largest seed of the search. All candidates use the same seeds, so
-    they can be compared in pairs.
+    candidates can be compared seed by seed.
 
     Args:
         trials: Trials of the search and baselines.

@@ -48,7 +48,7 @@ def contenders_of(
     """Returns the settings to compare, all with the same data and teachers.
 
     Args:
-        given: The contenders, each given as the name of a preset, a settings file, a study (its best trial),
+        given: The contenders, each given as a preset, a settings file, a study (which stands for its best trial),
             `STUDY:TRIAL`, or a config.
         studies: The folder of all studies.
         file: Settings or study file that sets data and teachers for all contenders, and model and training for presets.
