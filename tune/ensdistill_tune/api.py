@@ -62,7 +62,7 @@ def launch(
         name: Name of the study and of its folder in `studies_dir`; must not be in use yet. If None, `default_name` is
             used, followed by a number if that name is already in use.
         studies_dir: The folder of all studies, created if it is missing.
-        executor: `ray`, or `inline` to train teachers and trials in this process, one after the other.
+        executor: `ray`, or `inline` to train teachers and students in this process, one after the other.
         callbacks: Objects that define one or more methods of `Callback`.
         progress: `auto` prints the same output as `ensdistill-tune launch`: a live panel on a terminal, plain lines
             elsewhere. `off` prints nothing. If a rich console is given, the output is printed to that console.

@@ -180,7 +180,7 @@ def test_the_registered_winner_refers_to_its_experiment_run_and_study(
     expect(desk.get_by_text("tiny-winner").first).to_be_visible()
 
 
-def test_trials_open_as_training_runs_after_model_training_has_been_selected_once(
+def test_trials_open_on_model_training_pages_after_this_kind_was_selected_once(
     desk: Page, links: dict[str, str]
 ) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))

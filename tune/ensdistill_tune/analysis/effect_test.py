@@ -1,9 +1,10 @@
 """Permutation test of the effect of each setting, with a family-wise error rate of 5 % over all settings of a study.
 
-The test statistic of a setting is the R2 of a regression of the trials' merit on this setting alone. Only trials that
-have the setting are used. The regression has a linear and a quadratic term for a numeric setting, and one mean per
-value for a categorical setting. To obtain p-values, the merit is permuted among the trials. The smallest p-value of
-each permutation is used to correct for the number of settings.
+The merit of a trial is its rank, as defined in `importance`. The test statistic of a setting is the R2 of a regression
+of the merit on this setting alone, over the trials that have the setting. The regression has a linear and a quadratic
+term for a numeric setting, and one mean per value for a categorical setting. To obtain p-values, the merit is permuted
+among the trials. These p-values are corrected for the number of settings by comparison with the smallest p-value of
+each permutation.
 
 The power was measured in 200 simulated studies for each kind of effect. Each study has six independent settings, one of
 which has a true R2 of .5. With 24 trials, the test detects a choice between two values in 91 % of the studies, a linear

@@ -81,7 +81,7 @@ def test_only_noise_depends_on_the_seed(name: str) -> None:
 
 
 @EVERY
-def test_input_is_neither_modified_nor_shared(name: str) -> None:
+def test_the_input_is_not_modified_and_shares_no_memory_with_the_output(name: str) -> None:
     images = smooth()
     kept = images.clone()
     corrupt(images, name, 5, 0).fill_(0)
