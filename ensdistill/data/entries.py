@@ -62,7 +62,7 @@ class FoundEntries:
     Attributes:
         parts: The images, keyed by split; `train` always exists.
         class_names: Name of each class.
-        origin: Path or other name of the source; the hash that names a store includes it.
+        origin: Path or other name of the source; part of the content that is hashed for the name of a store.
         warnings: Warnings about files that are not used.
     """
 

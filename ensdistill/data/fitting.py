@@ -31,12 +31,13 @@ def fit_images(split: Split, shape: tuple[int, int, int]) -> Split:
         Images uint8 (N,*shape) and labels (N,); the same object if the images already have the shape.
 
     Raises:
-        DataError: The numbers of channels differ, and they are not 1 and 3.
+        DataError: The numbers of channels differ, and at least one of them is neither 1 nor 3.
     """
     channels = split.images.shape[1]
     if channels != shape[0] and {channels, shape[0]} != {1, 3}:
         raise DataError(
-            f"data: images with {channels} channels cannot be converted to {shape[0]}; only 1 and 3 can be converted"
+            f"data: images with {channels} channels cannot be converted to {shape[0]} channels; only conversions "
+            "between 1 and 3 channels are possible"
         )
     if split.images.shape[1:] == shape:
         return split

@@ -16,7 +16,7 @@ PART_OF = {name: part for part, names in PART_NAMES.items() for name in names}
 
 
 def part_of(name: str) -> str | None:
-    """Returns the split that a usual name denotes; None for any other name."""
+    """Returns the split to which a usual name refers; None for any other name."""
     return PART_OF.get(name.strip().lower())
 
 

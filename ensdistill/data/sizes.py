@@ -75,8 +75,8 @@ class OwnSizes(SplitSizes):
         """Yields a warning for each size that is set but has no effect.
 
         Args:
-            own: Folder or array (for messages) and number of images of each split that the source contains, keyed by
-                split.
+            own: The splits that the source contains, keyed by name: folder or array (for messages) and number of
+                images.
         """
         for part, name in (("validation", "val_size"), ("test", "test_size")):
             value = getattr(self, name)

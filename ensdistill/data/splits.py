@@ -25,10 +25,10 @@ Shape = tuple[int, int, int]  # channels, height, width of an image
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one split; the tensors are never modified, because processes can share their memory.
+    """Images and labels of one split; never modify the tensors, because other processes can share their memory.
 
     Attributes:
-        images: uint8 (N,C,H,W): a tensor, or images in a file that processes share; both can be indexed.
+        images: uint8 (N,C,H,W), as a tensor or in a file that several processes read; both can be indexed.
         labels: int64 (N,), -1 for images without a label.
     """
 
@@ -189,7 +189,7 @@ class _Pool:
     def draw(self, part: str, size: int | float | None) -> Split:
         """Draws a split, stratified by class.
 
-        The last remaining image of a class is drawn only for the training split.
+        The last remaining image of a class is reserved for the training split.
 
         Args:
             part: Name of the split.
@@ -244,7 +244,7 @@ class _Pool:
         """Returns the end of an error message: the number of remaining images and the allowed sizes."""
         left, some = len(self.rest), len(self.rest) - classes
         fits = [f"{left} or null (all of them)"] if part == "train" and left else []
-        fits += [f"at most {some} (leaves one per class for the rest)"] if some >= classes else []
+        fits += [f"at most {some} (leaves one image per class for the other splits)"] if some >= classes else []
         fix = f"set it to {', or '.join(fits)}" if fits else "add images, or lower the other sizes"
         return f"{left} of {len(self.split)} labeled images are left; {fix}"
 

@@ -37,7 +37,7 @@ def readable_name(entry: zipfile.ZipInfo) -> tuple[str, bool]:
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
-    """Returns the name in Info-ZIP's extra field; None if the field is missing or refers to another name."""
+    """Returns the name in Info-ZIP's extra field; None if the field is missing or belongs to a different name."""
     while len(extra) >= 4:
         kind, size = struct.unpack("<HH", extra[:4])
         content, extra = extra[4 : 4 + size], extra[4 + size :]

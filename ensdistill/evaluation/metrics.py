@@ -179,11 +179,12 @@ def all_metrics(log_p: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def at_chance(log_p: Tensor, labels: Tensor) -> bool:
-    """Returns whether the accuracy is no better than the accuracy of random guesses with the same class frequencies.
+    """Returns whether the accuracy is not significantly better than that of random guesses.
 
-    Such guesses are correct with probability p = sum_k share_k(predictions) share_k(labels). The same holds for
-    predictions that do not depend on the image, such as a constant class. The test is one-sided at the 1 % level and
-    uses the normal approximation.
+    The guesses have the same class frequencies as the predictions, and are correct with probability
+    p = sum_k share_k(predictions) share_k(labels). Predictions that do not depend on the image, such as a constant
+    class, are correct with the same probability. The test is one-sided at the 1 % level and uses the normal
+    approximation.
 
     Args:
         log_p: Log-probabilities (N,c).
@@ -212,8 +213,8 @@ def entropy(log_p: Tensor) -> Tensor:
 def ood_auroc(log_p_in: Tensor, log_p_out: Tensor) -> float:
     """Returns the area under the ROC curve for detecting out-of-distribution images by prediction entropy.
 
-    The area is P(H(out) > H(in)) + P(H(out) = H(in)) / 2, where H is the `entropy` of the prediction for one
-    image drawn from each set.
+    The area is P(H(out) > H(in)) + P(H(out) = H(in)) / 2, where H(in) and H(out) are the entropies of the predictions
+    for two random images, one from each set.
 
     Args:
         log_p_in: Log-probabilities (N,c) of in-distribution images.

@@ -32,7 +32,7 @@ class Classifier:
         shape: Channels, height and width of the network's input images; images of a different size are resized.
         class_names: Names of the classes in the order of the outputs.
         answer: Images uint8 (N,H,W,C) from 0 to 255 -> logits and probabilities.
-        resize: How images with a different aspect ratio were fitted during training.
+        resize: Method by which images with a different aspect ratio were fitted to the input shape in training.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class Classifier:
 
 
 def open_classifier(path: str | Path) -> Classifier:
-    """Opens an exported file; in a folder, the first of student.safetensors, student.onnx and student.pt2 that exists.
+    """Opens an exported file, or the first that a folder contains of student.safetensors, student.onnx and student.pt2.
 
     Safetensors and ONNX files are safe to open from any source. torch can execute code from a .pt2 file.
 
@@ -116,7 +116,7 @@ def open_pt2(path: Path) -> Classifier:
     Raises:
         DataError: The file is damaged, or was not written by `ensdistill export`.
     """
-    notes = {"class_names": ""}  # torch reads only keys that the dictionary already contains
+    notes = {"class_names": ""}  # torch fills in only the keys that the dictionary already has
     try:
         with quietly():
             program = torch.export.load(path, extra_files=notes).module()
@@ -127,7 +127,7 @@ def open_pt2(path: Path) -> Classifier:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Suppresses warnings and log lines inside the block; those of torch's exporters are intended for developers."""
+    """Suppresses warnings and log lines inside the block; torch's exporters print many that users do not need."""
     before = logging.root.manager.disable
     logging.disable()
     try:

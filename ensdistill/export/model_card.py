@@ -25,7 +25,7 @@ Rows = Mapping[str, Mapping[str, float | Sequence[float]]]  # metrics keyed by n
 
 @dataclass(frozen=True)
 class StudyContext:
-    """Information from a study about a student, in addition to the student's validation metrics.
+    """What a study adds to a model card, in addition to the validation metrics of the student.
 
     Attributes:
         study: Name of the study.
@@ -143,7 +143,9 @@ def _what(run: DistillationRun, findings: StudyContext) -> str:
         f"Classifies {color} images of {width}x{height} pixels into {len(run.data.class_names)} classes. Training "
         f"targets: {_source(run)}. Trained by ensdistill {__version__}."
     ]
-    lines += [f"It is trial `{findings.trial}` of the study `{findings.study}`."] if findings.study else []
+    lines += (
+        [f"The student is from trial `{findings.trial}` of the study `{findings.study}`."] if findings.study else []
+    )
     return "\n\n".join(lines + ([findings.verdict] if findings.verdict else []))
 
 
@@ -174,7 +176,8 @@ def _data(run: DistillationRun) -> str:
     used = "used" if run.config.training.unlabeled_batch_size else "not used"
     return (
         f"`{run.config.data.kind}`: {len(data.train)} training images, {len(data.validation)} validation images, "
-        f"{len(data.unlabeled)} other images, {used} as unlabeled training images. Content hash `{data.identity}`.\n\n"
+        f"{len(data.unlabeled)} other images, which were {used} as unlabeled training images. "
+        f"Content hash `{data.identity}`.\n\n"
         f"Classes, in the order of the outputs: {shown}."
     )
 
@@ -214,9 +217,10 @@ def _limits(run: DistillationRun) -> str:
     _, height, width = run.shape
     return (
         "The student assigns one of these classes to every image, including images of other classes. Images of other "
-        f"sizes are resized to {width}x{height} ({resize_of(run.config)}). Images unlike the training images (other "
-        "cameras, crops, styles) were not evaluated. `ece` measures the reliability of the probabilities, for images "
-        "like the validation images. The student inherits errors and biases of the data and of the teachers."
+        f"sizes are resized to {width}x{height} ({resize_of(run.config)}). The student was not evaluated on "
+        "images unlike the training images, for example from other cameras or in other styles. `ece` is the "
+        "calibration error on images like the validation images; on other images, it can be larger. The student "
+        "inherits errors and biases of the data and of the teachers."
     )
 
 
@@ -225,8 +229,8 @@ def _files(differences: Mapping[str, float], resized: float) -> str:
     rows = [[f"`{name}`", f"{difference:.1e}"] for name, difference in differences.items()]
     return (
         "Each file was loaded and compared with the student on validation images before it was published. torch can "
-        "execute code from a `.pt2` file: open one only from a trusted source. On images of other sizes, which are "
-        f"resized first, probabilities differ by at most {resized:.1e}.\n\n"
+        "execute code from a `.pt2` file: open such a file only if its source is trusted. On images of other "
+        f"sizes, which are resized first, probabilities differ by at most {resized:.1e}.\n\n"
         f"{markdown_table(['file', 'largest logit difference'], rows)}"
     )
 
@@ -286,6 +290,6 @@ def _costs(costs: Mapping[str, InferenceCost]) -> str:
     head = ["", "weights", "parameters", "MFLOP per image", *(f"ms, batch {batch}" for batch in BATCHES)]
     return (
         f"{markdown_table(head, [[network, *cost.in_words()] for network, cost in costs.items()])}\n\n"
-        "BatchNorm is folded into convolutions. Times are medians in PyTorch on one thread. The row with an image size "
-        "includes the time to resize one uint8 image of this size."
+        "BatchNorm is folded into convolutions. Times are medians in PyTorch on one thread. In the row with an image "
+        "size, the time includes resizing one uint8 image of this size."
     )

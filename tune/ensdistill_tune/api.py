@@ -62,7 +62,7 @@ def launch(
         name: Name of the study and of its folder in `studies_dir`; must not be in use yet. If None, `default_name` is
             used, followed by a number if that name is already in use.
         studies_dir: The folder of all studies, created if it is missing.
-        executor: `ray`, or `inline` to train teachers and trials in this process, one after the other.
+        executor: `ray`, or `inline` to train teachers and students in this process, one after the other.
         callbacks: Objects that define one or more methods of `Callback`.
         progress: `auto` prints the same output as `ensdistill-tune launch`: a live panel on a terminal, plain lines
             elsewhere. `off` prints nothing. If a rich console is given, the output is printed to that console.
@@ -204,7 +204,7 @@ def location_of(path: str | Path, device: str = "auto") -> StudyLocation:
 def _session(
     executor: Name, callbacks: Sequence[Any], progress: ProgressDisplay
 ) -> Iterator[tuple[Console, CallbackObserver]]:
-    """Configures the process for one session, and undoes this after the block; yields the console and callbacks."""
+    """Configures the process for the block and restores it afterwards; yields the console and the callbacks."""
     if executor not in NAMES:
         raise ConfigError(f"executor: must be one of {', '.join(NAMES)}, got {format_value(executor)}")
     if not isinstance(progress, Console) and progress not in ("auto", "off"):
@@ -243,20 +243,21 @@ def _changed(place: StudyLocation, before: StudyConfig, overrides: Overrides) ->
             )
     if study.measures_latency and not before.measures_latency:
         raise ConfigError(
-            f"--set constraints: latency cannot be bounded, because it was not measured for the trials of "
-            f"{place.name}; launch a new study"
+            f"--set constraints: must not bound the latency, because the latency of the trials of {place.name} was "
+            "not measured; launch a new study"
         )
     kept = before.resources.num_to_keep
     if study.constraints != before.constraints and kept is not None:
         raise ConfigError(
-            f"{origin_of(overrides)}constraints: cannot change, because only the students of the best {kept} trials "
-            f"were kept (resources.num_to_keep), and others could become the best; launch a new study"
+            f"{origin_of(overrides)}constraints: must not change, because only the students of the best {kept} trials "
+            f"were kept (resources.num_to_keep), and a trial without a student could become the best; launch a new "
+            "study"
         )
     return study
 
 
 def _decisive(study: StudyConfig, name: str) -> Any:
-    """Returns the part of a setting that affects the trials, without paths, because files may be moved."""
+    """Returns a setting for comparison, without the paths of files, because files may be moved."""
     return without_files(study.model_dump(mode="json", include={name}), study_files(study.config))
 
 

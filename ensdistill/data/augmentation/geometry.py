@@ -145,9 +145,9 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
 
 
 def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Returns images with a black square that starts at center - side // 2; the center is a random pixel.
+    """Returns images, each with a black square around a random pixel.
 
-    The square is clipped at the borders.
+    On both axes, the square starts at center - side // 2. It is clipped at the borders.
 
     References:
         DeVries and Taylor 2017, section 3.2. The paper uses normalized pixels, so that zero is the

@@ -33,8 +33,9 @@ class Branches(StudentPiece):
     def __call__(self, network: nn.Module) -> BranchesStudent:
         """Returns a student that reuses the layers of a network; do not use the network afterwards.
 
-        The first branch keeps the weights. In every other branch, the values of each weight tensor are shuffled with
-        torch's global generator. This is a new random initialization with the scale of the original initialization.
+        The first branch keeps the weights of the network. In every other branch, the values of each weight tensor are
+        shuffled with torch's global generator. The shuffled weights are a new random initialization with the same
+        distribution of values.
 
         Args:
             network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -42,7 +43,7 @@ class Branches(StudentPiece):
         Raises:
             ConfigError: The network has no last stage.
         """
-        from ensdistill.methods.students.branches_student import BranchesStudent  # here, because it imports torch
+        from ensdistill.methods.students.branches_student import BranchesStudent  # this module imports torch
 
         return BranchesStudent(network, self)
 

@@ -20,8 +20,8 @@ def replace_layers(
 ) -> nn.Module:
     """Replaces every layer that `chosen` accepts with `new(layer)`, in place.
 
-    A layer that occurs several times remains one layer. Attention modules are not changed, because they read the
-    weights of their layers directly.
+    A layer that occurs at several places is replaced by the same new layer at all of them. Attention modules are not
+    changed, because they read the weights of their layers directly.
 
     Args:
         network: Any network.

@@ -145,7 +145,9 @@ def test_replicates_are_grouped_by_candidate_and_have_a_description(
     expect(desk.get_by_text(re.compile("^Replicate of ")).first).to_be_visible()
 
 
-def test_the_winner_run_states_its_result_data_set_and_source(desk: Page, links: dict[str, str]) -> None:
+def test_the_run_of_the_winner_states_its_result_its_data_set_and_its_source_code(
+    desk: Page, links: dict[str, str]
+) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
     desk.get_by_role("link", name=re.compile(" WINNER ")).first.click()
     expect(desk.get_by_role("heading", name=re.compile(" WINNER "))).to_be_visible()
@@ -178,7 +180,7 @@ def test_the_registered_winner_refers_to_its_experiment_run_and_study(
     expect(desk.get_by_text("tiny-winner").first).to_be_visible()
 
 
-def test_trials_open_as_training_runs_after_model_training_has_been_selected_once(
+def test_trials_open_on_model_training_pages_after_this_kind_was_selected_once(
     desk: Page, links: dict[str, str]
 ) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))

@@ -33,7 +33,7 @@ from tests.unit.core.core_stand_ins import tiny_config
 # --- presets and overrides ---
 
 
-def test_empty_settings_give_all_defaults() -> None:
+def test_without_any_settings_the_config_has_all_default_values() -> None:
     assert build_config({}) == Config()
 
 

@@ -80,7 +80,7 @@ def test_a_worker_configures_its_process_before_training_a_trial_or_teacher(monk
     assert calls == ["configured", "checked", "trial", "configured", "teacher"]
 
 
-def test_only_processes_of_this_project_keep_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_processes_of_this_project_call_disable_malloc_trim(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []
     monkeypatch.setattr(environment, "disable_malloc_trim", lambda: calls.append(True))
     configure_process()

@@ -46,5 +46,5 @@ def test_constraints_cannot_change_after_students_were_removed(copy: Path) -> No
     summary = json.loads(file.read_text())
     summary["study"]["resources"]["num_to_keep"] = 2
     file.write_text(json.dumps(summary))
-    with pytest.raises(ConfigError, match=r"constraints: cannot change, because only the students of the best 2"):
+    with pytest.raises(ConfigError, match=r"constraints: must not change, because only the students of the best 2"):
         resume(copy / "tiny", overrides={"constraints": {"val/accuracy": {"at_least": 0.1}}}, executor="inline")

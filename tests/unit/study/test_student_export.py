@@ -70,7 +70,7 @@ def test_the_model_card_states_the_spread_over_seeds_and_the_verdict(
     assert kept["verdict"] in card
     best = load_config(tiny.home / "best" / "config.yaml")
     (shipped,) = (t for t in StudyDirectory(tiny.home).read_trials() if t.config_hash == best.hash and t.replicate_of)
-    assert f"It is trial `{shipped.name}` of the study `tiny`." in card
+    assert f"The student is from trial `{shipped.name}` of the study `tiny`." in card
     assert "Test images, evaluated once" in card
 
 
@@ -146,7 +146,7 @@ def test_confirmed_candidates_are_exported_in_preference_to_unconfirmed_trials()
     ("top", "number", "why"),
     [(0, None, "--top: must be .*, got 0"), (1000, None, "--top: must be .*, got 1000"), (1, 9999, "--trial 9999")],
 )
-def test_an_export_of_students_that_do_not_exist_is_refused(top: int, number: int | None, why: str) -> None:
+def test_exporting_students_that_do_not_exist_is_refused(top: int, number: int | None, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         choose(facts(30), top, number)
 

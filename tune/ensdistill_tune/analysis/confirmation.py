@@ -21,7 +21,7 @@ from ensdistill_tune.records.trial_record import OVER, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 
 FIRST_SEEDS = 3  # number of seeds in the first stage
-BEHIND = 0.5  # in standard errors; chosen by simulation, see tests/benchmarks/sequential_power.py
+BEHIND = 0.5  # deficit of a dropped candidate in standard errors; from simulation: tests/benchmarks/sequential_power.py
 ATTEMPTS = 2  # a replicate that fails is repeated once
 
 Replicate = tuple[TrialRecord, int]  # the trial whose settings are repeated, and the seed
@@ -36,9 +36,9 @@ class Stage:
         leader: Trial number of the best candidate.
         baseline: Trial number of the best baseline; None without one.
         difference: Objective of the leader minus that of the best baseline, averaged over pairs with the same seed;
-            None if there is no baseline or the leader is one.
+            None if there is no baseline, or if the leader is a baseline.
         outcome: Result of the test of the leader against the best baseline: `better`, `worse` or `undecided`.
-        dropped: Trial number of each dropped candidate, mapped to the trial number of the candidate ahead of it.
+        dropped: Trial number of the better candidate, keyed by the trial number of the dropped candidate.
     """
 
     seeds: int
@@ -74,7 +74,7 @@ def confirmation_of(
     """Returns the state of the confirmation, computed from the records.
 
     The fresh seeds are the integers that follow the largest seed of the search. All candidates use the same seeds, so
-    they can be compared in pairs.
+    candidates can be compared seed by seed.
 
     Args:
         trials: Trials of the search and baselines.

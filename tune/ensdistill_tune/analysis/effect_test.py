@@ -1,14 +1,16 @@
 """Permutation test of the effect of each setting, with a family-wise error rate of 5 % over all settings of a study.
 
-The test statistic of a setting is the R2 of a regression of the trials' merit on this setting alone. Only trials that
-have the setting are used. The regression has a linear and a quadratic term for a numeric setting, and one mean per
-value for a categorical setting. To obtain p-values, the merit is permuted among the trials. The smallest p-value of
-each permutation is used to correct for the number of settings.
+The merit of a trial is its rank, as defined in `importance`. The test statistic of a setting is the R2 of a regression
+of the merit on this setting alone, over the trials that have the setting. The regression has a linear and a quadratic
+term for a numeric setting, and one mean per value for a categorical setting. To obtain p-values, the merit is permuted
+among the trials. These p-values are corrected for the number of settings by comparison with the smallest p-value of
+each permutation.
 
 The power was measured in 200 simulated studies for each kind of effect. Each study has six independent settings, one of
-which has a true R2 of .5. With 24 trials, the test detects this setting in 91 % (a choice of two values), 87 %
-(linear), 83 % (quadratic) and 74 % (logarithmic) of the studies; with 32 trials, in at least 94 %. In 4 to 7 % of these
-studies, the test also reports a setting without an effect (about 1 % for each setting).
+which has a true R2 of .5. With 24 trials, the test detects a choice between two values in 91 % of the studies, a linear
+effect in 87 %, a quadratic effect in 83 %, and a logarithmic effect in 74 %. With 32 trials, it detects each kind of
+effect in at least 94 % of the studies. In 4 to 7 % of the studies, the test reports at least one of the settings
+without an effect (about 1 % for each of these settings).
 
 References:
     Westfall, Young 1993, Resampling-based multiple testing, section 2.3.
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 PERMUTATIONS = 2000
-AT_ONCE = 1 << 18  # number of values in each part of the permutations
+AT_ONCE = 1 << 18  # maximum number of merit values in one part of the permutations, to limit memory
 LEVEL = 0.05  # family-wise error rate over all settings of a study
 ENOUGH = 32  # number of trials that is sufficient to detect each simulated effect of R2 .5 in at least 94 % of studies
 
@@ -104,7 +106,7 @@ def _r2(column: Column, merits: Array) -> Array:
 
 
 def _basis(column: Column, active: NDArray[np.bool_]) -> Array:
-    """Returns orthonormal regressors without the constant, shape (active trials, degrees of freedom)."""
+    """Returns the centered, orthonormal regressors of a setting, shape (active trials, degrees of freedom)."""
     values = column.values[active]
     regressors = values[:, None] == np.unique(values) if column.categorical else np.column_stack([values, values**2])
     centered = regressors - regressors.mean(axis=0)

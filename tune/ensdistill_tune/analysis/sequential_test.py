@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVEL = 0.05  # probability of a false decision in one comparison, over all looks together
-MOST_PAIRS = 20  # the level has been spent after this number of pairs
+MOST_PAIRS = 20  # maximum number of pairs, after which the whole level has been spent
 EXACT = 12  # number of pairs whose sign patterns are enumerated completely; the signs of later pairs are random
 EXPONENT = 1 / 3  # exponent of the spending function, chosen by simulation: see tests/benchmarks/sequential_power.py
 EARLY = 1 / 20  # exponent for expensive pairs, which spends nearly all of the level at the first possible look
-FEWEST_TO_STOP = 3  # number of pairs after which a comparison can end without a decision
+FEWEST_TO_STOP = 3  # minimum number of pairs of a comparison that ends without a decision
 SLACK = 1e-9  # sums are treated as equal if they differ by less, relative to the sum of absolute differences
 HALVINGS = 40  # number of bisection steps for each end of an interval
 
@@ -51,7 +51,7 @@ def spent(level: float, pairs: int, exponent: float = EXPONENT) -> float:
 def fewest_pairs(level: float, exponent: float = EXPONENT) -> int:
     """Returns the smallest number of pairs that allows a decision.
 
-    A decision requires that the probability of one sign pattern is at most the level spent so far.
+    A decision after n pairs is possible if the probability 2^-n of a single sign pattern is at most `spent`.
     """
     return next((n for n in range(1, MOST_PAIRS + 1) if 2.0**-n <= spent(level, n, exponent)), MOST_PAIRS + 1)
 
@@ -127,8 +127,8 @@ class SequentialTest:
     def hopeless(self) -> bool:
         """True if no decision is expected within 20 pairs.
 
-        This is the case if there would be no decision even if all further differences were one standard deviation above
-        the mean so far, or all were one standard deviation below it.
+        This is the case if the test would remain undecided with all further differences one standard deviation above
+        the mean so far, and also with all of them one standard deviation below it.
         """
         if self.outcome != "undecided" or len(self.differences) < FEWEST_TO_STOP:
             return False
@@ -148,7 +148,7 @@ class SequentialTest:
         return self._low(self.better_level, 1.0), -self._low(self.worse_level, -1.0)
 
     def _low(self, level: float, sign: float) -> float:
-        """Returns the lower end of the interval for the differences multiplied by `sign`, computed by bisection."""
+        """Returns the lower end of the interval of `sign` times the mean difference, found by bisection."""
         own = [sign * d for d in self.differences]
         if len(own) < fewest_pairs(level, self.exponent):
             return -float("inf")

@@ -35,11 +35,11 @@ def evaluate_on_test(
     *,
     reevaluate_test: bool,
 ) -> TestEvaluated | None:
-    """Evaluates the winner, every baseline and the teachers on the test set. No choice may depend on the result.
+    """Evaluates the winner, every baseline and the teachers on the test set.
 
-    Temperatures are fitted on the validation set. The result is stored as an event. If the same students were already
-    evaluated, the stored event is returned. If other students were evaluated, the test set is evaluated again only if
-    `reevaluate_test` is True.
+    No selection of settings or students may depend on the result. Temperatures are fitted on the validation set. The
+    result is stored as an event. If the same students were already evaluated, the stored event is returned. If other
+    students were evaluated, the test set is evaluated again only if `reevaluate_test` is True.
 
     Args:
         progress: State of the study, to which the event is appended.
@@ -137,7 +137,7 @@ def write_confirmation(
         study: The settings.
         outcome: The outcome of the session, with at least one confirmed candidate.
         tested: Metrics on the test set.
-        earlier: Test metrics of other students, from earlier evaluations that are not repeated.
+        earlier: Test metrics of other students, one sequence for each earlier evaluation.
 
     Returns:
         The path of the file.

@@ -38,7 +38,7 @@ class Contender:
     config: Config
 
     def with_seed(self, seed: int) -> Config:
-        """Returns the settings with this seed for the student; the seeds of data and teachers stay the same."""
+        """Returns the settings with another seed for the student; the seeds of data and teachers do not change."""
         return self.config.model_copy(update={"seed": seed})
 
 
@@ -48,7 +48,7 @@ def contenders_of(
     """Returns the settings to compare, all with the same data and teachers.
 
     Args:
-        given: The contenders, each given as the name of a preset, a settings file, a study (its best trial),
+        given: The contenders, each given as a preset, a settings file, a study (which stands for its best trial),
             `STUDY:TRIAL`, or a config.
         studies: The folder of all studies.
         file: Settings or study file that sets data and teachers for all contenders, and model and training for presets.
@@ -100,7 +100,7 @@ def _found(given: Given, studies: Path) -> Config | str:
 
 
 def _common(file: Path) -> Config:
-    """Returns settings with the data and teachers of a file; for a study file, the settings of a baseline."""
+    """Returns the settings of a settings file, or the baseline settings of a study file."""
     if "search" in read_yaml(file):
         return load_study(file).baseline_config("kd")
     return load_config(file)

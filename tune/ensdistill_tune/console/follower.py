@@ -22,7 +22,7 @@ from ensdistill_tune.records.trial_progress import read_progress
 from ensdistill_tune.records.trial_record import UNDER_WAY, Trials, apply_event, require_trial
 from ensdistill_tune.study.study_config import StudyConfig
 
-TEACHERS = UNDER_WAY[0]  # a state in which no trial runs
+TEACHERS = UNDER_WAY[0]  # the state of a study that trains teachers; no trial runs
 TICK_SECONDS = 1.0  # time between two snapshots
 
 

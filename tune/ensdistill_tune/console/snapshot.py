@@ -24,8 +24,8 @@ class StudySnapshot:
         trials: All trials, in the order of their numbers.
         planned: Maximum number of replicates; 0 before it is known.
         paces: Recent number of trials per second and of epochs per second; None for a rate that is not known yet.
-        ended: The trials that ended most recently, if they are shown.
-        resume: The command that resumes the study, if it is shown.
+        ended: The trials that ended most recently; empty if they are not shown.
+        resume: The command that resumes the study; None if it is not shown.
         winner: Number of the trial that won the confirmation; None before the end of the confirmation, or if no
             candidate won.
         progress: Progress of running trials within a long epoch, keyed by trial number.

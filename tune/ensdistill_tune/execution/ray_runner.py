@@ -42,7 +42,7 @@ from ensdistill_tune.study.study_state import StudyState
 
 @contextlib.contextmanager
 def cluster(study: StudyConfig, home: Path) -> Iterator[None]:
-    """Provides Ray inside the block: the instance of this process, a new instance, or the cluster at RAY_ADDRESS.
+    """Makes Ray available inside the block: the instance of this process, a new one, or the cluster at RAY_ADDRESS.
 
     Args:
         study: The settings, whose resources and pieces are checked on the cluster.
@@ -127,7 +127,7 @@ def _tuner(reports: TrialReports, trainable: Any) -> tune.Tuner:
 
 @contextlib.contextmanager
 def _raising(reports: TrialReports) -> Iterator[None]:
-    """Raises the error of the study after the block, instead of the error that Ray raises as a consequence."""
+    """Raises the error of the study, if there is one, instead of the error that Ray raises as a consequence."""
     try:
         yield
     except Exception as error:
@@ -208,9 +208,9 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
         self.reports.begins(trial.config["number"])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Passes a report to the planner. Also stops a completed trial; Ray would detect its end only later."""
+        """Passes a report to the planner. Also stops a completed trial, whose end Ray would detect only later."""
         decision = self.reports.take(trial.config["number"], result)
-        result.pop(EPOCHS, None)  # otherwise Ray keeps these metrics of every trial
+        result.pop(EPOCHS, None)  # otherwise Ray would keep the metrics of all epochs
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
 
@@ -221,7 +221,7 @@ class _PlannerStopper(_NotPickled, Stopper):
         self.requests, self.reports, self._due = requests, reports, time.monotonic() + SLOTS_SECONDS
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Returns False, because `_PlannerScheduler` stops trials."""
+        """Returns False, because single trials are stopped by `_PlannerScheduler`."""
         return False
 
     def stop_all(self) -> bool:
@@ -245,11 +245,11 @@ class _PlannerCallback(_NotPickled, tune.Callback):
 
     def __init__(self, reports: TrialReports) -> None:
         self.reports, self.agenda = reports, reports.agenda
-        self._lost = Counter[int]()  # how often the process of each trial died before the trial started
+        self._lost = Counter[int]()  # number of processes that died before their trial started, keyed by trial
         self._replaced = set[str]()  # identifiers of Ray trials whose number another Ray trial has taken over
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Records failures for which Ray calls no callback: the actor has not released the previous trial."""
+        """Records failures for which Ray calls no callback: the actor was still busy with the previous trial."""
         for trial in trials:
             failed = trial.status == trial.ERROR and trial.trial_id not in self._replaced
             if failed and self._record(trial).state == "running":  # the error file is read once, not at every step
@@ -258,7 +258,7 @@ class _PlannerCallback(_NotPickled, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Removes the epochs, which the scheduler has recorded: Ray keeps the last result of each trial."""
+        """Removes the epochs, which are already recorded, because Ray keeps the last result of each trial."""
         result.pop(EPOCHS, None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

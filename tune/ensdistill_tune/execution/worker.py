@@ -24,7 +24,7 @@ from ensdistill_tune.search.pbt import CHECKPOINT_AFTER, Pbt
 from ensdistill_tune.study.study_config import StudyConfig
 
 Report = Callable[[dict[str, Any]], None]  # sends a message to the study; does not return if the trial is stopped
-REPORT_SECONDS = 1.0  # shorter epochs are grouped, because a report takes some milliseconds in each of two processes
+REPORT_SECONDS = 1.0  # minimum interval between reports; each takes milliseconds in the worker and in the study
 
 
 def run_trial(suggestion: dict[str, Any], inputs: SharedInputs, report: Report) -> None:
@@ -53,7 +53,7 @@ class _EpochReporter:
         self._seconds = 0.0
 
     def add(self, metrics: dict[str, float], seconds: float, *, at_once: bool) -> None:
-        """Adds an epoch that took `seconds`. Sends the buffer if `at_once` is True or its epochs took long enough."""
+        """Adds an epoch that took `seconds`. Sends the buffer if `at_once` is True or its epochs took over a second."""
         self._epochs.append(metrics)
         self._seconds += seconds
         if at_once or self._seconds > REPORT_SECONDS:
@@ -72,12 +72,12 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
     metadata = student_metadata(config, data, ensemble.identity)
     decision_epochs, costs, unsaved = study.scheduler.decision_epochs(study.epochs), None, 0.0
     distiller = _begin(config, inputs.teacher_logits, data, _checkpoint(suggestion, inputs.folder))
-    clear_progress(home)  # left by an interrupted epoch
+    clear_progress(home)  # removes the progress of an epoch that was interrupted
     distiller.on_progress = lambda now: write_progress(home, TrialProgress(**asdict(now)))
     for epoch in distiller:
         clear_progress(home)
         if config.schedule and suggestion["parent"] and epoch.number <= config.schedule[-1].after_epoch:
-            continue  # the parent has reported this epoch
+            continue  # already reported by the parent
         costs = costs or model_complexity(distiller.student(), data.train.images.shape[1:])
         if epoch.last:
             save_weights(home / STUDENT_FILE, distiller.student(), metadata)

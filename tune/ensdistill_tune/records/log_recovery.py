@@ -23,9 +23,9 @@ class LogExamination:
         path: Path of the log.
         format: Format number of the log.
         product: Version that created the log.
-        log: The intact records, and what follows them.
+        log: The intact records, and whether damaged or incomplete data follow them.
         events: The events of the intact records.
-        lost: Events after the damage that can still be read; their order and content are uncertain.
+        lost: Readable events after the damaged record; their order and content are uncertain.
     """
 
     path: Path
@@ -75,7 +75,7 @@ def recover(folder: StudyDirectory, last: int) -> Path:
         last: Sequence number of the last record to keep.
 
     Returns:
-        Path of the copy of the unchanged log.
+        Path of a copy of the log as it was before the removal.
 
     Raises:
         ConfigError: No intact record has this number.

@@ -70,7 +70,7 @@ class TrialIndex:
         return trial
 
     def interrupt(self) -> list[TrialRecord]:
-        """Marks all running trials as interrupted, because their process died without an event, and returns them."""
+        """Marks all running trials as interrupted and returns them; their process died without recording an event."""
         died = self.running
         for trial in died:
             trial.state = "interrupted"

@@ -215,7 +215,9 @@ def test_the_output_format_is_set_by_the_option_or_the_file_suffix(
     assert text.startswith(begins)
 
 
-def test_file_names_are_printed_unchanged(run: DistillationRun, model: Path, images: Path, tmp_path: Path) -> None:
+def test_file_names_with_markup_are_printed_unchanged(
+    run: DistillationRun, model: Path, images: Path, tmp_path: Path
+) -> None:
     odd = tmp_path / "[bold]a, :smile: b.png"
     shutil.copy(images / "even" / "00.png", odd)
     assert odd.name in call("ensdistill", "predict", model, odd).out
@@ -259,7 +261,7 @@ def test_listed_paths_that_cannot_be_read_are_counted_and_all_others_are_classif
     assert done.err.splitlines()[-1] == "5 of 6 images skipped"
 
 
-def test_standard_input_must_be_the_only_argument_and_contain_paths(
+def test_standard_input_is_refused_if_it_is_empty_or_other_arguments_are_given(
     model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given(monkeypatch, b"\n")
@@ -337,7 +339,7 @@ def test_a_damaged_model_is_reported_in_one_line(kind: str, model: Path, images:
         assert len(done.err.splitlines()) == 1
 
 
-def test_for_weights_that_the_predict_command_cannot_read_the_error_states_a_fix(images: Path, tmp_path: Path) -> None:
+def test_weights_not_written_by_export_are_refused_and_the_error_states_the_fix(images: Path, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "theirs.safetensors")
     done = call("ensdistill", "predict", tmp_path / "theirs.safetensors", images)
     assert (done.code, "export the student again with `ensdistill export`" in done.err) == (2, True)
@@ -380,7 +382,7 @@ def test_file_names_cannot_control_the_terminal(
     assert "\x1b" not in done.out + done.err
 
 
-def test_predictions_are_written_to_a_pipe_without_replacing_it_by_a_file(
+def test_writing_predictions_to_a_named_pipe_does_not_replace_the_pipe(
     model: Path, images: Path, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe")

@@ -113,7 +113,7 @@ def test_increasing_the_training_size_does_not_change_validation_and_test_images
     assert numbers_of(first.validation) == numbers_of(second.validation)
 
 
-def test_splits_may_contain_the_whole_pool_and_leave_no_unlabeled_images() -> None:
+def test_splits_may_use_the_whole_pool_so_that_no_image_is_unlabeled() -> None:
     data, _ = cut(train_size=180)
     assert len(data.train) == 180
     assert len(data.unlabeled) == 0
@@ -236,7 +236,7 @@ def test_digits_equal_the_scikit_learn_digits_scaled_to_bytes() -> None:
     assert pool.labels.tolist() == sklearn_digits().target.tolist()
 
 
-def test_separately_loaded_training_and_test_digits_come_from_one_split() -> None:
+def test_loading_training_and_test_digits_separately_gives_parts_of_the_same_split() -> None:
     settings = Digits()
     data, test = split_source(settings(), settings.sizes())
     assert load_data(settings).identity == data.identity
@@ -272,7 +272,7 @@ def test_the_standard_deviation_of_a_constant_channel_is_not_zero() -> None:
     assert std.item() > 0
 
 
-def test_the_size_true_is_rejected_and_the_error_does_not_contain_the_hint_for_the_size_1() -> None:
+def test_a_size_of_true_is_rejected_without_the_hint_for_a_size_of_1() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("kd", ["data.kind=image_folder", "data.path=x", "data.val_size=true"])
     assert "a count" in str(caught.value)

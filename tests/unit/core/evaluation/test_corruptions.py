@@ -81,7 +81,7 @@ def test_only_noise_depends_on_the_seed(name: str) -> None:
 
 
 @EVERY
-def test_input_is_neither_modified_nor_shared(name: str) -> None:
+def test_the_input_is_not_modified_and_shares_no_memory_with_the_output(name: str) -> None:
     images = smooth()
     kept = images.clone()
     corrupt(images, name, 5, 0).fill_(0)
@@ -127,7 +127,7 @@ def test_noise_has_zero_mean_and_the_given_standard_deviation(severity: int, sig
     assert abs(float(noise.std()) / sigma - 1) < 0.01
 
 
-def test_with_the_same_seed_noise_differs_between_severities_only_by_a_factor() -> None:
+def test_the_noise_of_different_severities_with_the_same_seed_is_proportional() -> None:
     images = torch.full((10, 3, 8, 8), 128, dtype=torch.uint8)
     mild, severe = (corrupt(images, "gaussian_noise", severity, 3).double() - 128 for severity in (1, 5))
     assert (mild * 0.10 / 0.04 - severe).abs().max() <= 0.5 + 0.5 * 2.5

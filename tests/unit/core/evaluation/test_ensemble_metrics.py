@@ -40,7 +40,7 @@ def windows_by_hand(members: int) -> dict[int, list[list[int]]]:
     return {1: [[0], [1], [2]], 2: [[0, 1], [1, 2], [2, 0]], 3: [[0, 1, 2]]}
 
 
-def test_the_ensemble_curve_is_the_mean_calibrated_nll_of_the_cyclic_windows() -> None:
+def test_the_ensemble_curve_is_the_calibrated_nll_averaged_over_all_cyclic_windows() -> None:
     log_p, labels = random_members(0, members=3)
     fit_log_p, fit_labels = random_members(1, members=3, images=80)
     expected = []

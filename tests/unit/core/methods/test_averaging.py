@@ -128,7 +128,7 @@ def test_without_averaging_the_state_of_the_average_is_empty() -> None:
     assert average.state_dict() == {}
 
 
-def test_the_average_of_a_network_equals_a_loop_over_its_parameters() -> None:
+def test_the_average_of_a_network_equals_the_average_of_each_parameter() -> None:
     generator = torch.Generator().manual_seed(0)
     student = Single()(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double())
     average = Ema(decay=0.8, debias=True)(student)
@@ -206,7 +206,7 @@ def test_steps_within_an_epoch_do_not_affect_epoch_averages(settings: Swa | Lawa
     assert weight(average, student) == before
 
 
-def test_the_mean_of_the_last_epochs_includes_batchnorm_statistics_and_keeps_the_last_counter() -> None:
+def test_the_mean_of_epochs_includes_batchnorm_statistics_and_the_last_batch_counter() -> None:
     student = Single()(nn.BatchNorm1d(1))
     average = Lawa(window=2)(student)
     for n, value in enumerate((1.0, 2.0, 7.0)):
@@ -246,7 +246,7 @@ def test_a_window_fraction_gives_the_mean_of_evenly_spaced_steps(
 
 
 @pytest.mark.parametrize("steps", [7, 60, 997, 10007])
-def test_floating_point_rounding_does_not_change_a_spacing_of_whole_steps(steps: int) -> None:
+def test_rounding_does_not_change_a_spacing_that_is_a_whole_number_of_steps(steps: int) -> None:
     found = lawa_of_steps([float(n + 1) for n in range(3 * steps)], window=3, window_fraction=1.0)
     assert found == 2.0 * steps
 
@@ -313,7 +313,7 @@ def test_the_soup_of_one_candidate_is_the_best_epoch() -> None:
     assert soup(lambda w: -abs(w - 9), VALUES, max_candidates=1) == 8
 
 
-def test_an_epoch_that_is_not_a_candidate_requires_one_validation_evaluation() -> None:
+def test_an_epoch_that_does_not_become_a_candidate_is_evaluated_only_once() -> None:
     student = scalar_student()
     average = GreedySoup(max_candidates=2)(student)
     end_epochs(average, student, [5.0, 4], judge_by(lambda w: w))

@@ -91,7 +91,7 @@ def test_the_evaluate_command_reads_the_test_split_only_on_request(studies: Path
     assert "validation" not in tested
 
 
-def test_a_stopped_run_resumes_from_its_checkpoint(studies: Path, tmp_path: Path) -> None:
+def test_a_completed_run_is_not_resumed_from_its_checkpoint(studies: Path, tmp_path: Path) -> None:
     short = call(
         "ensdistill", "distill", "latentbe", *SMALL, "--studies-dir", studies, "--json", "--out", tmp_path / "a"
     )

@@ -177,7 +177,7 @@ def test_a_study_that_crashes_repeatedly_ends_like_an_undisturbed_study(kind: st
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: " ".join([rule["kind"], *rule.get("group_by", [])]))
-def test_trials_whose_process_dies_before_they_start_run_in_another_process(
+def test_a_trial_whose_process_dies_before_the_trial_starts_runs_in_another_process(
     rule: dict[str, Any], tmp_path: Path
 ) -> None:
     of = study(scheduler=rule)
@@ -320,7 +320,7 @@ def test_every_event_except_an_epoch_report_is_synced_to_disk(tmp_path: Path, sy
     assert len(synced) == 3
 
 
-def test_an_event_log_that_cannot_be_written_causes_an_error_with_a_fix(
+def test_an_event_log_that_cannot_be_written_causes_an_error_that_states_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:

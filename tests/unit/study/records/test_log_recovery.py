@@ -188,7 +188,7 @@ def test_fsck_states_the_fix_for_a_damaged_header(study: StudyDirectory) -> None
 
 
 @pytest.mark.parametrize("last", ["-1", "2", "9"])
-def test_fsck_keeps_only_undamaged_records(last: str, study: StudyDirectory) -> None:
+def test_fsck_refuses_to_keep_records_from_the_damaged_record_on(last: str, study: StudyDirectory) -> None:
     damage(study, 3)
     before = study.journal.read_bytes()
     done = fsck(study, "--to", last)

@@ -25,7 +25,7 @@ def test_an_invalid_or_reserved_name_is_rejected(name: str, tmp_path: Path) -> N
     ("state", "fix"),
     [("interrupted", "resume mine.*` resumes it"), ("finished", "resume mine.* budget.trials=N.*` extends it")],
 )
-def test_a_requested_name_in_use_is_rejected_with_a_fix(state: str, fix: str, tmp_path: Path) -> None:
+def test_a_requested_name_in_use_is_rejected_and_the_error_states_the_fix(state: str, fix: str, tmp_path: Path) -> None:
     existing(tmp_path, "mine", state)
     with pytest.raises(ConfigError, match=rf"already exists \({state}\).*{fix}, or choose another name"):
         claim(tmp_path, "mine", "default", print)
@@ -52,7 +52,7 @@ def test_the_folder_of_a_failed_launch_is_reused(tmp_path: Path) -> None:
         claim(tmp_path, "mine", "default", print)
 
 
-def test_a_folder_that_cannot_be_written_causes_an_error_with_a_fix(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_causes_an_error_that_states_the_fix(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file: must be writable \(Not a directory\)\. Choose another folder\."):
         claim(tmp_path / "file", None, "default", print)

@@ -38,10 +38,10 @@ from ensdistill_tune.report.figures.style import (
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.objectives import axis_title
 
-SLICES, LINES = 4, 6  # maximum number of settings in a figure; more are unreadable
+SLICES, LINES = 4, 6  # maximum number of settings in a figure; more would be unreadable
 FEWEST = 4  # minimum number of finished trials for parallel coordinates
 NAMED = 8  # number of best and of worst trials whose lines are highlighted
-UNUSED = -0.12  # height of a trial's line at the axis of a setting that the trial does not have
+UNUSED = -0.12  # height at which the line of a trial crosses the axis of a setting that it does not have
 
 
 def importance(facts: StudyResults) -> go.Figure | None:
@@ -87,7 +87,7 @@ def slices(facts: StudyResults) -> go.Figure | None:
 
 
 def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale: Scale) -> Iterator[go.Scatter]:
-    """Yields the marks by state; marks of a categorical setting are shifted sideways, so that they do not overlap."""
+    """Yields one trace of marks per trial state; marks of a categorical setting are shifted to avoid overlaps."""
     axis = facts.study.search[name]
     for state, some in by_state(trials).items():
         x = [_beside(axis, place(axis, t.settings_at_last[name]), t.number) for t in some]
@@ -144,7 +144,7 @@ class _Dimension:
 
 
 def _setting(facts: StudyResults, name: str, trials: Sequence[TrialRecord]) -> _Dimension:
-    """Returns the axis of a searched setting; the lines of trials without this setting pass below its range."""
+    """Returns the axis of a searched setting; lines of trials without this setting cross the axis below its range."""
     axis = facts.study.search[name]
     ticks, words = setting_ticks(axis, 4)
     scale = math.log10 if axis.kind == "log_uniform" else float
