@@ -47,12 +47,12 @@ class BatchEnsemble(StudentPiece):
     )
     factor_std: float = setting(0.5, "Standard deviation of `normal` initial factors.", ge=0, le=2)
     factor_gradient: Literal["sum", "mean"] = setting(
-        "sum", "Loss that defines the gradient of a factor: the sum over subnetworks (K times larger), or the mean."
+        "sum", "Loss whose gradient updates the factors: the sum of the losses of all subnetworks, or their mean."
     )
     factor_lr: float = setting(
         1.0, "Learning rate of the factors, relative to that of the shared weights.", gt=0, le=100
     )
-    factor_decay: Literal["to_one", "none"] = setting("to_one", "Whether weight decay pulls factors towards one.")
+    factor_decay: Literal["to_one", "none"] = setting("to_one", "Whether weight decay pulls the factors towards one, or does not apply to them.")
     bias: Literal["shared", "per_member"] = setting(
         "shared", "One shared bias, scaled by s, or one unscaled bias per subnetwork."
     )
@@ -62,7 +62,7 @@ class BatchEnsemble(StudentPiece):
         "`mean_of_probabilities` does not merge weights but averages the predictions, at K times the cost.",
     )
     merge_after: float = setting(
-        1.0, "Fraction of training after which training continues with one merged network.", ge=0, le=1
+        1.0, "Fraction of training after which subnetworks are merged; the rest trains the merged network.", ge=0, le=1
     )
 
     @model_validator(mode="after")
@@ -88,5 +88,5 @@ class BatchEnsemble(StudentPiece):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether subnetworks are merged after a fraction of training."""
+        """Whether subnetworks are merged during training, after a fraction of its length."""
         return 0 < self.merge_after < 1
