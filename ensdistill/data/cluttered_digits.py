@@ -15,8 +15,8 @@ from ensdistill.data.splits import RawData, Split
 from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
 
-PARTS = ("train", "validation", "test", "unlabeled")  # the index of a split is also the number of its stream of random numbers
-SHARES = (0.4, 0.2, 0.25, 0.15)  # fraction of the original digits of each class that a split uses; independent of the split's size
+PARTS = ("train", "validation", "test", "unlabeled")  # the index of a split is also the number of its random stream
+SHARES = (0.4, 0.2, 0.25, 0.15)  # fraction of each class's original digits in each split; independent of its size
 
 DIGIT_PIXELS = 8
 TURN = 0.3  # largest rotation in radians, in either direction

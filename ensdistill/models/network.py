@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class NetworkPiece(Piece):
     """Base class of the settings of all networks; a subclass defines one architecture."""
 
-    # Default values are excluded from dumps, so that these settings do not change existing content hashes.
+    # Default values are excluded from dumps, so content hashes of settings without these fields stay valid.
     weights: str = setting(
         "",
         "Weights file from which training starts (.safetensors, or a torch file, read weights-only); empty for "
@@ -34,11 +34,11 @@ class NetworkPiece(Piece):
         "for the mean of the current training images.",
         exclude_if=operator.not_,
     )
-    std: Deviations = setting([], "Standard deviation of each channel; see mean.", exclude_if=operator.not_)
+    std: Deviations = setting([], "Standard deviation of each channel, used in the same way as `mean`.", exclude_if=operator.not_)
     freeze: list[str] = setting(
         [],
-        "Parts of the network that are not trained: names of modules or parameters, or patterns with *. BatchNorm "
-        "statistics of frozen layers are kept.",
+        "Parts of the network that are not trained: names of modules or parameters, or patterns with *. The BatchNorm "
+        "statistics of frozen layers do not change.",
         exclude_if=operator.not_,
     )
     body_lr: float = setting(

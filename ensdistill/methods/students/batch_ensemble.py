@@ -27,17 +27,17 @@ class BatchEnsemble(StudentPiece):
     """Converts the convolutional and linear layers of a network to rank-one ensembles.
 
     The defaults are those of LatentBE. Factors start at exactly one, so that all subnetworks are initially equal and
-    differ later only because their teachers differ. Factors decay towards one. The gradient of a factor is that of the
-    loss of its subnetwork, which is K times the gradient of the mean loss. At the end, the subnetworks are merged. Nam
-    et al. 2022, section 3, and their official code.
+    differ later only because their teachers differ. Weight decay pulls the factors towards one. The gradient of a
+    factor is that of the loss of its subnetwork, which is K times the gradient of the mean loss. At the end, the
+    subnetworks are merged. Nam et al. 2022, section 3, and their official code.
 
     Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ from these defaults:
     factors start at random values, do not decay, and use the gradient of the mean loss; each subnetwork has a separate
     bias, and the prediction is the mean over subnetworks.
 
-    The presets `latentbe` and `diversity` list the differences from the official code. One difference is in this
-    class: the bias of a merged layer is mean(s) * b, the exact fold. The notebook that produced the LatentBE
-    tables leaves b unscaled.
+    The presets `latentbe` and `diversity` list the differences from the official code. One of these
+    differences is implemented here: the bias of a merged layer is mean(s) * b, which is exact, whereas the notebook
+    that produced the LatentBE tables leaves b unscaled.
     """
 
     kind: Literal["batch_ensemble"] = "batch_ensemble"

@@ -26,7 +26,7 @@ NO_GPU = "latency is measured on one CPU thread, because the process that runs t
 
 
 class LatencyMeter:
-    """Latencies of exported networks: read from the event log, or measured if they are missing there."""
+    """Latencies of exported networks, read from the event log; missing ones are measured."""
 
     def __init__(self, state: StudyState, data: DataSplits) -> None:
         self._state, self._data = state, data

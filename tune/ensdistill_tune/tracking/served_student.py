@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode for each number of channels
 Image.init()
-FORMATS = [name for name in Image.ID if name != "EPS"]  # an EPS file is a program for Ghostscript
+FORMATS = [name for name in Image.ID if name != "EPS"]  # an EPS file contains a program, which Ghostscript would run
 
 
 class ServedStudent(PythonModel):
@@ -50,7 +50,7 @@ class ServedStudent(PythonModel):
         try:
             pixels = self._pixels(image)
         except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
-            unknown = isinstance(error, UnidentifiedImageError)  # its message contains a memory address
+            unknown = isinstance(error, UnidentifiedImageError)  # the message of this error contains a memory address
             cause = "it is not an image that Pillow can read" if unknown else error
             raise MlflowException.invalid_parameter_value(f"image {number}: cannot be read: {cause}") from error
         (probabilities,) = self._session.run(["probabilities"], {"images": pixels[None]})[0].astype(float)
@@ -78,7 +78,7 @@ class ServedStudent(PythonModel):
 
 def _stream(image: Any) -> Any:
     """Returns an image file that Pillow can open: a stream in memory, or a path."""
-    if isinstance(image, str):  # never a path: a request must not open files of the server
+    if isinstance(image, str):  # text is never a path, because a request must not open files on the server
         try:
             return io.BytesIO(base64.b64decode("".join(image.split()), validate=True))
         except binascii.Error as error:
