@@ -122,7 +122,7 @@ class HubItem:
 
     @property
     def stamp(self) -> str:
-        """Name of the image column; a hash of the files is not required, because the origin of the source contains one."""
+        """Name of the image column; the origin of the source already contains a hash of the files."""
         return self.column
 
     @property

@@ -34,7 +34,9 @@ class NetworkPiece(Piece):
         "for the mean of the current training images.",
         exclude_if=operator.not_,
     )
-    std: Deviations = setting([], "Standard deviation of each channel, used in the same way as `mean`.", exclude_if=operator.not_)
+    std: Deviations = setting(
+        [], "Standard deviation of each channel, used in the same way as `mean`.", exclude_if=operator.not_
+    )
     freeze: list[str] = setting(
         [],
         "Parts of the network that are not trained: names of modules or parameters, or patterns with *. The BatchNorm "

@@ -52,7 +52,9 @@ class BatchEnsemble(StudentPiece):
     factor_lr: float = setting(
         1.0, "Learning rate of the factors, relative to that of the shared weights.", gt=0, le=100
     )
-    factor_decay: Literal["to_one", "none"] = setting("to_one", "Whether weight decay pulls the factors towards one, or does not apply to them.")
+    factor_decay: Literal["to_one", "none"] = setting(
+        "to_one", "Whether weight decay pulls the factors towards one, or does not apply to them."
+    )
     bias: Literal["shared", "per_member"] = setting(
         "shared", "One shared bias, scaled by s, or one unscaled bias per subnetwork."
     )

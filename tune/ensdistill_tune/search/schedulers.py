@@ -132,7 +132,9 @@ class Median(EarlyStoppingSettings):
     kind: Literal["median"] = "median"
     grace_epochs: int = setting(5, "Epoch before which no trial is stopped.", ge=1)
     min_trials: int = setting(
-        3, "Number of other trials that must have reached an epoch before the rule can stop a trial at that epoch.", ge=1
+        3,
+        "Number of other trials that must have reached an epoch before the rule can stop a trial at that epoch.",
+        ge=1,
     )
 
     def decision_epochs(self, epochs: int) -> Collection[int]:

@@ -234,7 +234,7 @@ def test_wide_resnet_equals_an_explicit_computation_from_its_weights(width: int,
 
 
 @pytest.mark.parametrize("model", [ResNet(depth=14), WideResNet(depth=16)], ids=lambda model: model.kind)
-def test_the_units_of_a_residual_network_are_its_blocks_and_two_of_them_halve_the_resolution(model: Model) -> None:
+def test_a_residual_network_is_divided_into_blocks_and_two_of_them_halve_the_resolution(model: Model) -> None:
     units = list(_units(on_meta(model)))
     x, sides = torch.zeros(2, *RGB, device="meta"), []
     for unit in units:

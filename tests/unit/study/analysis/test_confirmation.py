@@ -74,7 +74,7 @@ def test_fewer_completed_trials_than_requested_candidates_cause_no_error() -> No
     assert {of.number for of in choose_candidates(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
-def test_equal_settings_are_repeated_only_once_and_a_baseline_takes_precedence() -> None:
+def test_of_trials_with_equal_settings_only_one_is_repeated_and_baselines_are_preferred() -> None:
     alike = [trial(1, 0.5, "kd"), trial(2, 0.3), trial(3, 0.3), trial(4, 0.5), trial(5, 0.6)]
     alike[2].config_hash, alike[3].config_hash = alike[1].config_hash, alike[0].config_hash
     assert {of.number for of in choose_candidates(alike, study(best=3))} == {1, 2, 5}
@@ -191,7 +191,7 @@ def test_a_failed_replicate_is_repeated_once_and_then_excludes_its_candidate() -
 # --- winner and verdict -----------------------------------------------------------------------------------------------
 
 
-def test_if_the_number_of_seeds_is_reduced_all_candidates_are_compared_on_the_remaining_seeds() -> None:
+def test_after_the_number_of_seeds_is_reduced_candidates_are_compared_on_the_remaining_seeds() -> None:
     again = replicates({3: [0.1, 0.2, 0.9], 5: [0.3, 0.3]})
     own = study(best=9, seeds=2)
     assert seeds_of(candidates(again, own, TRIALS[2:])) == {3: 2, 5: 2}
@@ -241,14 +241,14 @@ def test_without_searched_settings_the_verdict_contains_no_comparison() -> None:
     assert verdict(order, own).sentence == sentence
 
 
-def test_the_verdict_states_the_seeds_of_all_candidates() -> None:
+def test_the_verdict_states_the_numbers_of_seeds_of_all_candidates() -> None:
     values = {1: [0.1, 0.3, 0.1, 0.1], 2: [0.5] * 3, 3: [0.2, 0.2, 0.18, 0.4], 5: [0.4] * 3}
     own = study(best=2)
     order = run(values, own, TRIALS).candidates
     assert verdict(order, own).sentence == "no searched settings beat kd as published over 3 to 4 seeds"
 
 
-def test_the_number_of_seeds_for_a_decision_depends_on_the_number_of_candidates() -> None:
+def test_the_number_of_seeds_needed_for_a_decision_depends_on_the_number_of_candidates() -> None:
     # By hand: 2^-5 = .031 <= .05 (5/20)^(1/20) = .047; 2^-6 = .0156 <= .0235, <= .0157; 2^-7 = .0078 <= .0119.
     for among, seeds in ((1, 5), (2, 6), (3, 6), (4, 7)):
         outcomes = [PairedComparison((-1.0,) * n, "min", among).outcome for n in range(2, 9)]
@@ -327,7 +327,7 @@ def test_equal_candidates_with_skewed_noise_are_called_better_in_at_most_5_perce
 
 @pytest.mark.slow
 @pytest.mark.parametrize("effects", [(2.0, 0.0, 0.0), (2.0, 2.0, 2.0)])
-def test_the_power_for_two_standard_deviations_is_77_percent_at_a_cost_of_five_seeds(
+def test_a_difference_of_two_standard_deviations_is_detected_in_77_percent_of_studies(
     effects: tuple[float, ...],
 ) -> None:
     false, power, _, cost = Race((0.0,), effects, 6).report(np.random.default_rng(7), normal, 100)
