@@ -30,12 +30,12 @@ class NetworkPiece(Piece):
     )
     mean: Means = setting(
         [],
-        "Mean of each channel that was used to normalize images in [0,1] when the initial weights were trained; empty "
-        "for the mean of the current training images.",
+        "Channel means with which images in [0,1] were normalized when the initial weights were trained; empty for the "
+        "means of the current training images.",
         exclude_if=operator.not_,
     )
     std: Deviations = setting(
-        [], "Standard deviation of each channel, used in the same way as `mean`.", exclude_if=operator.not_
+        [], "Standard deviations of the channels, used in the same way as `mean`.", exclude_if=operator.not_
     )
     freeze: list[str] = setting(
         [],

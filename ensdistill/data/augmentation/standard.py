@@ -94,7 +94,7 @@ class StandardAugmentation(ImageAugmentation):
                 operations, and only for operations that are enabled.
 
         Returns:
-            uint8 (B,C,H,W) in new memory; the same object if all operations are disabled.
+            uint8 (B,C,H,W): a new tensor, or `images` itself if all operations are disabled.
         """
         if self.pad:
             images = pad_and_crop(images, self.pad, generator)

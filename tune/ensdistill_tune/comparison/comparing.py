@@ -53,7 +53,7 @@ def compare(
         first_seed: The first seed of the students.
         studies_dir: The folder of all results.
         device: `auto` or a torch device.
-        workers: Number of processes. With more than one, a script must guard its entry point with
+        workers: Number of processes. With more than one process, a script must guard its entry point with
             `if __name__ == "__main__":`.
         progress: `auto` prints one line per seed, `off` prints nothing. If a rich console is given, the lines are
             printed to that console.

@@ -47,7 +47,7 @@ def _remaining_of_search(snapshot: StudySnapshot) -> float:
 
 
 def _epochs_within_hours(snapshot: StudySnapshot, searched: HoursUsed, trained: int) -> Iterator[float]:
-    """Yields, for each budget of hours, the number of epochs that it still allows at the mean cost of a search epoch."""
+    """Yields the epochs that each budget of hours still allows, computed with the mean cost of a search epoch."""
     budget, used = snapshot.study.budget, HoursUsed.of(snapshot.trials)
     for limit, own, total in ((budget.cpu_hours, searched.cpu, used.cpu), (budget.gpu_hours, searched.gpu, used.gpu)):
         if limit is not None and own and trained:

@@ -55,7 +55,7 @@ class LatencyMeter:
         return self._known[self._architectures[settings]]
 
     def _measure(self, config: Config) -> str:
-        """Returns the architecture of a trial, after measuring its latencies if necessary."""
+        """Returns the architecture of a trial; measures its latencies if they are not known yet."""
         network = new_student(config, self._data).merged()
         architecture = architecture_of(network)
         if architecture not in self._known:

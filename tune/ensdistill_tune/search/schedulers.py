@@ -1,7 +1,7 @@
 """Early-stopping schedulers. To add a scheduler, write a class and list it in `Scheduler`.
 
 A rule receives every report of every search trial, in the order of the event log, and returns whether the trial
-continues. It has no other input, so a new rule that receives the same events makes the same decisions.
+continues. It has no other input, so the same decisions result if another instance receives the same events.
 """
 
 from __future__ import annotations
@@ -111,7 +111,10 @@ class Hyperband(EarlyStoppingSettings):
     seed: int = setting(0, "Seed of the assignment of trials to brackets.", ge=0)
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
-        """Returns the epochs after which the rule can stop a trial: the rungs of the first bracket include all others."""
+        """Returns the epochs after which the rule can stop a trial of `epochs` epochs: the rungs of the first bracket.
+
+        They include the rungs of all other brackets.
+        """
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:

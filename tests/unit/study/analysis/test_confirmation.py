@@ -123,14 +123,14 @@ def test_seeds_not_used_by_dropped_candidates_are_given_to_other_candidates_with
     assert more.stages[: len(found.stages)] == found.stages, "more budget continues the same confirmation"
 
 
-def test_a_confirmation_ends_once_only_baselines_are_left() -> None:
+def test_a_confirmation_ends_when_only_baselines_are_left() -> None:
     found = run({1: [0.1, 0.11, 0.1], 2: [0.5] * 3, 3: [0.3, 0.3, 0.3], 5: [0.4] * 3}, study(best=2), TRIALS)
     assert seeds_of(found.candidates) == {1: 3, 3: 3, 5: 3, 2: 3}
     said = verdict(found.candidates, study(best=2)).sentence
     assert said == "no searched settings beat kd as published over 3 seeds"
 
 
-def test_a_stage_is_evaluated_once_all_its_replicates_have_ended_regardless_of_their_order() -> None:
+def test_a_stage_is_evaluated_after_all_its_replicates_have_ended_regardless_of_their_order() -> None:
     own, every = study(best=2), run(CLEAR, study(best=2), TRIALS)
     done = [r for c in every.candidates for r in c.replicates]
     for left_out in done:
@@ -141,7 +141,7 @@ def test_a_stage_is_evaluated_once_all_its_replicates_have_ended_regardless_of_t
     assert confirmation_of(TRIALS, done[::-1], own) == every
 
 
-def test_without_a_baseline_a_confirmation_ends_once_a_single_candidate_is_left() -> None:
+def test_without_a_baseline_a_confirmation_ends_when_a_single_candidate_is_left() -> None:
     found = run({3: [0.1, 0.11, 0.1], 5: [0.4, 0.4, 0.4]}, study(best=2), TRIALS[2:])
     assert seeds_of(found.candidates) == {3: 3, 5: 3}
     assert (
@@ -179,7 +179,7 @@ def test_a_candidate_that_fails_after_its_first_stage_is_dropped_and_keeps_its_c
     assert verdict(found.candidates, own).sentence.startswith("003 is not distinguishable from kd as published")
 
 
-def test_a_failed_replicate_is_repeated_once_and_then_excludes_its_candidate() -> None:
+def test_a_candidate_is_excluded_if_one_of_its_replicates_fails_twice() -> None:
     own, again = study(best=2, seeds=3), replicates({3: [0.1, 0.1], 5: [0.4] * 3, 1: [0.5] * 3, 2: [0.5] * 3})
     lost = trial(200, 0.9, replicate_of=3, seed=3, state="failed")
     assert [(of.number, seed) for of, seed in confirmation_of(TRIALS, [*again, lost], own).todo] == [(3, 3)]
@@ -319,7 +319,7 @@ def test_the_verdict_states_that_a_better_baseline_violates_a_constraint() -> No
 
 
 @pytest.mark.slow
-def test_equal_candidates_with_skewed_noise_are_called_better_in_at_most_5_percent_of_studies() -> None:
+def test_with_skewed_noise_equal_candidates_are_called_better_in_at_most_5_percent_of_studies() -> None:
     for baselines in ((0.0,), (0.0, 0.0)):
         false, *_ = Race(baselines, (0.0, 0.0, 0.0), 6).report(np.random.default_rng(6), lognormal, 300)
         assert false <= 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
