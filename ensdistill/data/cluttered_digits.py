@@ -123,9 +123,10 @@ def _sampled(
     angle: np.ndarray,
     scale: np.ndarray,
 ) -> np.ndarray:
-    """Returns rotated and scaled digits (N,8,8) at the given rows (N,h) and columns (N,w) of the image: (N,h,w).
+    """Returns values of rotated and scaled digits (N,8,8) at rows (N,h) and columns (N,w) of the image: (N,h,w).
 
-    Values are interpolated bilinearly; points outside a digit are black. The point `center` (N,2) of the image is mapped to the point `inside` (N,2) of the digit.
+    Values are interpolated bilinearly; points outside a digit are black. The point `center` (N,2) of the image is
+    mapped to the point `inside` (N,2) of the digit.
     """
     y = (rows + 0.5 - center[:, :1])[:, :, None]
     x = (columns + 0.5 - center[:, 1:])[:, None, :]

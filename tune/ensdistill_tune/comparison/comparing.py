@@ -119,7 +119,7 @@ class _Comparison:
     def rounds(self) -> Iterator[str]:
         """Runs the seeds in order and yields one line for each seed.
 
-        A decision requires a minimum number of seeds; these first seeds run together.
+        A decision requires a minimum number of seeds, so these seeds run together first.
         """
         done, left = 0, list(self.contenders)
         while done < self.rules.seeds and len(left) > 1:
@@ -150,7 +150,7 @@ class _Comparison:
         return pair_of(self.rules.metric, self.rules.mode, self.contenders[0].name, other, self.values)
 
     def _line(self, n: int, left: Sequence[Contender]) -> str:
-        """Returns a line with the values of one seed; differences are those of the first settings from the others."""
+        """Returns a line with the values of a seed and, in parentheses, the first value minus each other value."""
         first, *others = (one.name for one in left)
         own = self.values[first][n]
         parts = [f"{first} {own:.4f}"]

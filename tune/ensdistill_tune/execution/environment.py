@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from ensdistill.runtime.allocator import disable_malloc_trim
 
 DEFAULTS = {
-    # Time in seconds that a stopped trial has to free its memory before the next trial starts in the same process; with
-    # Ray's default of 2 s, the next trial would fail. The worker reads this value after each trial.
+    # Time limit in seconds within which a stopped trial must free its memory, so that the next trial can start in the
+    # same process. With Ray's default of 2 s, the next trial would fail. The worker reads this value after each trial.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log replaces these loggers, which are slower
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune never saves its state, because the event log replaces it

@@ -165,8 +165,8 @@ def _about_the_confirmation(facts: StudyResults, among: int) -> str:
         "decided or the budget was spent. Candidates that were clearly behind were dropped. All metrics are computed "
         "on validation images. The column `minus` contains the mean difference in "
         f"{spoken(facts.study.objective)} over pairs with the same seed. Parentheses contain its 90 % confidence "
-        f"interval (5 % at each end, {correction(among)}); without an interval, there are too few seeds for a decision."
-        + (f" Omitted because a replicate failed: {out}." if out else "")
+        f"interval (5 % at each end, {correction(among)}). If the interval is missing, there are too few seeds for a "
+        "decision." + (f" Omitted because a replicate failed: {out}." if out else "")
     )
 
 

@@ -1,7 +1,7 @@
 """Early-stopping schedulers. To add a scheduler, write a class and list it in `Scheduler`.
 
 A rule receives every report of every search trial, in the order of the event log, and returns whether the trial
-continues. It has no other input, so the same decisions result if another instance receives the same events.
+continues. It has no other input, so any instance that receives the same events makes the same decisions.
 """
 
 from __future__ import annotations

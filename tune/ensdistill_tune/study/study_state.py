@@ -39,7 +39,7 @@ class EventObserver(Protocol):
 
 
 class StudyObserver(Protocol):
-    """Observer of the trials of a study, called after the records are updated; study.json may be a second older."""
+    """Observer of the trials of a study, called after the records are updated; study.json may follow a second later."""
 
     def trial_started(self, study: "StudyState", trial: TrialRecord) -> None:
         """Called when a trial has started, or resumed after an interruption."""

@@ -1,6 +1,7 @@
 """The code of a registered student: MLflow stores this file in the model and runs it wherever the model is loaded.
 
-It imports only MLflow, pandas, NumPy, ONNX Runtime and Pillow, because ensdistill need not be installed where the model is loaded.
+It imports only MLflow, pandas, NumPy, ONNX Runtime and Pillow, because ensdistill need not be installed where the model
+is loaded.
 """
 
 import base64
