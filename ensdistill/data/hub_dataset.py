@@ -95,7 +95,7 @@ class HubDataset(EntrySource):
             )
         names, values = self._class_names(table), list(table[self.label_column])
         if any(value is None or (names and not 0 <= value < len(names)) for value in values):
-            raise DataError(f"data.label_column: {self.label_column!r} has rows without a label; remove them")
+            raise DataError(f"data.label_column: {self.label_column!r} has rows without a label; remove these rows")
         return [names[value] if names else str(value) for value in values]
 
     def _left_out(self, tables: Mapping[str, Any]) -> list[ConfigIssue]:

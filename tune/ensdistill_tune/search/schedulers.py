@@ -41,7 +41,7 @@ class EarlyStoppingSettings(Settings):
     group_by: list[str] = setting(
         [],
         "Searched settings by which trials are grouped: a trial is compared only with trials that have the same "
-        "values. For example averaging.kind, because averaged weights look better early in training than at the end.",
+        "values. An example is averaging.kind, because averaged weights look better early in training than at the end.",
     )
 
 

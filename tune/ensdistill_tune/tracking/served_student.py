@@ -71,7 +71,9 @@ class ServedStudent(PythonModel):
                 raise ValueError(f"an array must be uint8 (H,W,{self._channels}), got {given}")
             return pixels
         if self._channels not in MODES:
-            raise ValueError(f"image files have 1 or 3 channels, the student requires {self._channels}; give an array")
+            raise ValueError(
+                f"image files have 1 or 3 channels, but the student requires {self._channels}; give an array"
+            )
         with Image.open(_stream(image), formats=FORMATS) as opened:
             opaque = _opaque(ImageOps.exif_transpose(opened))
         return np.asarray(opaque.convert(MODES[self._channels])).reshape(*opaque.size[::-1], self._channels)
