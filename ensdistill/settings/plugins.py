@@ -73,8 +73,8 @@ def load(entry: EntryPoint) -> Any:
 def import_object(path: str) -> Any:
     """Returns the object at a path `package.module:Name`.
 
-    The current folder is appended to `sys.path`, because the path of an installed command does not contain it. Because
-    it is the last entry, it never hides an installed module.
+    The current folder is appended to `sys.path`, because Python does not add it for installed commands. Because it is
+    the last entry, it never hides an installed module.
 
     Args:
         path: Module and qualified name, separated by a colon.
