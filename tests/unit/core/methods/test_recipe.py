@@ -219,7 +219,7 @@ def test_nesterov_is_ignored_without_momentum() -> None:
     assert not group["nesterov"]
 
 
-def test_gradients_whose_norm_exceeds_the_limit_are_scaled_to_the_limit_and_others_are_unchanged() -> None:
+def test_gradients_whose_norm_exceeds_the_limit_are_scaled_down_and_others_are_unchanged() -> None:
     student = Single()(nn.Linear(2, 1, bias=False))
     (weight,) = student.parameters()
     for gradient, limit, expected in (

@@ -91,7 +91,7 @@ CLEAR = {
 }
 
 
-def test_clearly_worse_candidates_are_dropped_after_three_seeds_and_others_continue_to_a_decision() -> None:
+def test_clearly_worse_candidates_are_dropped_after_three_seeds_and_others_continue() -> None:
     found = run(CLEAR, study(best=2), TRIALS)
     assert seeds_of(found.candidates) == {3: 6, 1: 6, 5: 3, 2: 3}, "2^-6 is the first below 5 % / 2"
     assert [c.dropped_for for c in found.candidates] == [None, None, 3, 1]
