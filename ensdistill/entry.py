@@ -59,7 +59,7 @@ def shadowing_files() -> list[str]:
         found, expected = PathFinder.find_spec(name), PathFinder.find_spec(name, installed)
         if not (found and expected and found.origin and expected.origin):
             continue
-        # Ray prepends a folder of bundled modules to sys.path; the user did not add these.
+        # Ray prepends a folder of bundled modules to sys.path; they are not files of the user.
         own = not found.origin.startswith(tuple(f"{folder}{os.sep}" for folder in installed))
         if own and found.origin != expected.origin:
             sentences.append(

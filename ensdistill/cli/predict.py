@@ -36,7 +36,7 @@ class ImagePrediction:
 
 
 Broken = Callable[[str], None]  # called with the error message for each unreadable image
-Remark = Callable[[str, str], None]  # called with a remark about an image and the path of the image
+Remark = Callable[[str, str], None]  # called with a remark about an image, and with the image's path
 
 
 def classify(
@@ -48,10 +48,10 @@ def classify(
         classifier: The classifier.
         files: The images.
         broken: Called with the error message for each image that cannot be read; the image is skipped.
-        remark: Called with a remark about an image and the path of the image.
+        remark: Called with a remark about an image, and with the image's path.
 
     Raises:
-        DataError: The images of the classifier are neither gray nor RGB.
+        DataError: The classifier requires images that are neither gray nor RGB.
     """
     if classifier.shape[0] not in MODES:
         raise DataError(

@@ -15,8 +15,8 @@ from ensdistill.data.splits import RawData, Split
 from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
 
-PARTS = ("train", "validation", "test", "unlabeled")  # the index of a split is the number of its random stream
-SHARES = (0.4, 0.2, 0.25, 0.15)  # fraction of each class's original digits that a split uses, whatever its size
+PARTS = ("train", "validation", "test", "unlabeled")  # the index of a split is also the number of its random stream
+SHARES = (0.4, 0.2, 0.25, 0.15)  # fraction of each class's original digits in each split; independent of its size
 
 DIGIT_PIXELS = 8
 TURN = 0.3  # largest rotation in radians, in either direction
@@ -123,9 +123,10 @@ def _sampled(
     angle: np.ndarray,
     scale: np.ndarray,
 ) -> np.ndarray:
-    """Returns digits (N,8,8), sampled bilinearly at rows (N,h) and columns (N,w), black outside: (N,h,w).
+    """Returns values of rotated and scaled digits (N,8,8) at rows (N,h) and columns (N,w) of the image: (N,h,w).
 
-    The point `center` (N,2) of the image is mapped to the point `inside` (N,2) of the digit.
+    Values are interpolated bilinearly; points outside a digit are black. The point `center` (N,2) of the image is
+    mapped to the point `inside` (N,2) of the digit.
     """
     y = (rows + 0.5 - center[:, :1])[:, :, None]
     x = (columns + 0.5 - center[:, 1:])[:, None, :]

@@ -57,7 +57,7 @@ class HubDataset(EntrySource):
         return FoundEntries(parts, tuple(classes), f"{folder.resolve()} {_stamp(folder)}", warnings)
 
     def _known(self, tables: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the table of each split; raises DataError if two tables are the same split."""
+        """Returns the table of each split; raises DataError if the names of two tables denote the same split."""
         names: dict[str, str] = {}
         for name in tables:
             part = part_of(name)
@@ -73,7 +73,7 @@ class HubDataset(EntrySource):
         if not isinstance(column, datasets.Image):
             raise DataError(
                 f"data.image_column: {self.image_column!r} of the {part} split must be a column of images; "
-                f"its columns are {listed(table.column_names)}"
+                f"the columns of the split are {listed(table.column_names)}"
             )
         undecoded = table.cast_column(self.image_column, datasets.Image(decode=False))
         if part == "unlabeled":
@@ -95,7 +95,7 @@ class HubDataset(EntrySource):
             )
         names, values = self._class_names(table), list(table[self.label_column])
         if any(value is None or (names and not 0 <= value < len(names)) for value in values):
-            raise DataError(f"data.label_column: {self.label_column!r} has rows without a label; remove them")
+            raise DataError(f"data.label_column: {self.label_column!r} has rows without a label; remove these rows")
         return [names[value] if names else str(value) for value in values]
 
     def _left_out(self, tables: Mapping[str, Any]) -> list[ConfigIssue]:
@@ -122,7 +122,7 @@ class HubItem:
 
     @property
     def stamp(self) -> str:
-        """Name of the image column; the origin of the source already identifies the files of the data set."""
+        """Name of the image column; the origin of the source already contains a hash of the files."""
         return self.column
 
     @property
@@ -134,7 +134,7 @@ class HubItem:
         """Returns the width and height of the image; (0, 0) if the image cannot be read."""
         try:
             return open_image(BytesIO(self._raw())).size
-        except Exception:  # reading the image reports the error
+        except Exception:  # `read` reports the error later
             return 0, 0
 
     def read(self, shape: tuple[int, int, int], resize: Resize) -> Read:

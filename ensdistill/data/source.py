@@ -25,7 +25,7 @@ class DataSource(Piece):
         """
         raise NotImplementedError
 
-    if TYPE_CHECKING:  # not at run time, where this method could hide SplitSizes.sizes
+    if TYPE_CHECKING:  # for type checkers only: at run time, this method could hide SplitSizes.sizes
 
         def sizes(self) -> SplitSizes:
             """Returns the sizes of the splits."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class NetworkPiece(Piece):
     """Base class of the settings of all networks; a subclass defines one architecture."""
 
-    # Default values are excluded from dumps, so that these settings do not change existing content hashes.
+    # Default values are excluded from dumps, so content hashes of settings without these fields stay valid.
     weights: str = setting(
         "",
         "Weights file from which training starts (.safetensors, or a torch file, read weights-only); empty for "
@@ -30,15 +30,17 @@ class NetworkPiece(Piece):
     )
     mean: Means = setting(
         [],
-        "Mean of each channel that was used to normalize images in [0,1] when the initial weights were trained; empty "
-        "for the mean of the current training images.",
+        "Channel means with which images in [0,1] were normalized when the initial weights were trained; empty for the "
+        "means of the current training images.",
         exclude_if=operator.not_,
     )
-    std: Deviations = setting([], "Standard deviation of each channel; see mean.", exclude_if=operator.not_)
+    std: Deviations = setting(
+        [], "Standard deviations of the channels, used in the same way as `mean`.", exclude_if=operator.not_
+    )
     freeze: list[str] = setting(
         [],
-        "Parts of the network that are not trained: names of modules or parameters, or patterns with *. BatchNorm "
-        "statistics of frozen layers are kept.",
+        "Parts of the network that are not trained: names of modules or parameters, or patterns with *. The BatchNorm "
+        "statistics of frozen layers do not change.",
         exclude_if=operator.not_,
     )
     body_lr: float = setting(

@@ -12,8 +12,8 @@ _NEVER = -1
 def disable_malloc_trim() -> None:
     """Configures glibc to keep freed memory for the lifetime of the process.
 
-    By default, glibc returns the memory of large tensors to the system, and each new tensor is mapped again page by
-    page. On a CPU, this mapping took a fifth of the time of a training step. On a GPU, torch caches freed memory
+    By default, glibc returns the memory of large tensors to the system, so the memory of each new tensor must be mapped
+    again, page by page. On a CPU, this took a fifth of the time of a training step. On a GPU, torch caches freed memory
     itself. With another C library, the function does nothing. Only commands and workers call it, because a library must
     not change the process of its caller.
     """

@@ -73,8 +73,8 @@ def load(entry: EntryPoint) -> Any:
 def import_object(path: str) -> Any:
     """Returns the object at a path `package.module:Name`.
 
-    The current folder is appended to `sys.path`, because the path of an installed command does not contain it. As the
-    last entry, it never hides an installed module.
+    The current folder is appended to `sys.path`, because Python does not add it for installed commands. Because it is
+    the last entry, it never hides an installed module.
 
     Args:
         path: Module and qualified name, separated by a colon.
@@ -102,8 +102,8 @@ def distribution_of(module: str) -> Distribution | None:
         module: Full name of an imported module.
 
     Returns:
-        The distribution; None if the module has no distribution, or if the distribution is editable. The code of an
-        editable distribution can change without a change of version.
+        The distribution; None if the module has no distribution, or if the distribution is editable, because its code
+        can then change while its version stays the same.
     """
     top = module.partition(".")[0]
     file = getattr(sys.modules.get(top), "__file__", None)

@@ -132,7 +132,7 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 
 def format_constraints(field: FieldInfo) -> str:
-    """Returns the range or the choices of a field as text, for a field with a plain value."""
+    """Returns the range or the choices of a field with a plain value, as text."""
     if get_origin(field.annotation) is Literal:
         return " | ".join(str(choice) for choice in get_args(field.annotation))
     bounds = [
@@ -188,7 +188,7 @@ def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails
 def _unknown(
     model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str], own: Iterable[type[Piece]]
 ) -> ConfigIssue:
-    """Returns the issue for an unknown setting, with the kinds or the section that has it, or with a similar name."""
+    """Returns the issue for an unknown setting, which suggests where the setting exists or what it may be called."""
     table = list(settings_table(model, own=list(own)))
     known = list(holder.model_fields) if holder else []
     rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")
@@ -246,11 +246,14 @@ def _kinds(holder: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
 def _locate(
     model: type[BaseModel], tree: Any, location: tuple[int | str, ...]
 ) -> tuple[list[str], type[BaseModel] | None]:
-    """Returns the path of an invalid setting, without pydantic's union-member names, and the class of the setting."""
+    """Returns the path of an invalid setting and the class that defines it.
+
+    Names of union members, which pydantic adds to the path, are removed.
+    """
     path: list[str] = []
     holder: type[BaseModel] | None = model
     options: list[type[BaseModel]] = []  # classes that the value at the current path can have
-    named = False  # whether the next part is a key of a mapping or an index of a list, and not a field
+    named = False  # whether the next part is a key of a mapping or an index of a list, instead of a field
     field: FieldInfo | None = None  # the last field of the path
     for part in location:
         is_key = isinstance(tree, Mapping) and part in tree

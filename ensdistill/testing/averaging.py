@@ -23,9 +23,9 @@ def student() -> Student:
 
 
 def move(pupil: Student, average: WeightAverage, steps: int, total: int = 6, first: int = 0) -> None:
-    """Changes a student by random steps, and updates the average after each step as if an epoch had ended.
+    """Changes a student by random steps; after each step, updates the average as at the end of an epoch.
 
-    Step n depends only on n, so that two consecutive calls make the same steps as a single call.
+    Step n depends only on n, so a sequence of steps can be divided into several calls.
 
     Args:
         pupil: The student to change in place.

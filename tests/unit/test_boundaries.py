@@ -60,7 +60,9 @@ def sources(package: str) -> list[Path]:
         ("ray", {f"{name}.py" for name in RAY_FILES}),
     ],
 )
-def test_each_library_for_studies_is_imported_only_in_its_designated_files(library: str, files: set[str]) -> None:
+def test_each_library_that_only_studies_use_is_imported_only_in_its_designated_files(
+    library: str, files: set[str]
+) -> None:
     users = {
         f.name for f in sources("tune/ensdistill_tune") if any(name.split(".")[0] == library for name in imports_of(f))
     }

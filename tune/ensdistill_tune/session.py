@@ -87,8 +87,8 @@ class StudySession:
         check_uri(uri)
         header, executor = self.header | {"tracking_uri": uri}, executor_of(self.executor)
         with self.place.folder.held(), contextlib.ExitStack() as stack:
-            self.place.folder.inbox.drop_stops()  # stop requests from an earlier session
-            scan_log(self.place.folder.journal)  # rejects an unreadable log before teachers are trained
+            self.place.folder.inbox.drop_stops()  # requests to stop an earlier session
+            scan_log(self.place.folder.journal)  # raises an error for an unreadable log before teachers are trained
             with self._marked_as_running(header):
                 stack.enter_context(executor.session(self.study, self.place.home))
                 context = self._prepare(header, executor)

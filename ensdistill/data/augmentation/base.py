@@ -19,7 +19,7 @@ class ImageAugmentation(Piece):
 
     @property
     def changes_images(self) -> bool:
-        """Whether the augmentation can change any image; if not, teacher logits are cached."""
+        """Whether the augmentation can change images; if not, teacher logits can be cached."""
         return True
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -52,7 +52,7 @@ class StandardAugmentation(ImageAugmentation):
         ge=1,
         le=10,
     )
-    flip: bool = setting(False, "Mirror each image horizontally with probability one half.")
+    flip: bool = setting(False, "Whether each image is mirrored horizontally with probability one half.")
     color_jitter: float = setting(
         0.0,
         "Largest relative change of brightness, contrast and saturation, which change independently; 0 for none.",
@@ -73,7 +73,7 @@ class StandardAugmentation(ImageAugmentation):
     )
     cutout: int = setting(
         0,
-        "Side in pixels of the square that is set to zero at a random position in each image; 0 for none.",
+        "Side in pixels of a square at a random position in each image, whose values are set to zero; 0 for none.",
         ge=0,
         le=1024,
     )
@@ -94,7 +94,7 @@ class StandardAugmentation(ImageAugmentation):
                 operations, and only for operations that are enabled.
 
         Returns:
-            uint8 (B,C,H,W) in new memory; the same object if all operations are disabled.
+            uint8 (B,C,H,W): a new tensor, or `images` itself if all operations are disabled.
         """
         if self.pad:
             images = pad_and_crop(images, self.pad, generator)

@@ -27,17 +27,17 @@ class BatchEnsemble(StudentPiece):
     """Converts the convolutional and linear layers of a network to rank-one ensembles.
 
     The defaults are those of LatentBE. Factors start at exactly one, so that all subnetworks are initially equal and
-    differ later only because their teachers differ. Factors decay towards one. The gradient of a factor is that of the
-    loss of its subnetwork, which is K times the gradient of the mean loss. At the end, the subnetworks are merged. Nam
-    et al. 2022, section 3, and their official code.
+    differ later only because their teachers differ. Weight decay pulls the factors towards one. The gradient of a
+    factor is that of the loss of its subnetwork, which is K times the gradient of the mean loss. At the end, the
+    subnetworks are merged. Nam et al. 2022, section 3, and their official code.
 
     Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ from these defaults:
     factors start at random values, do not decay, and use the gradient of the mean loss; each subnetwork has a separate
     bias, and the prediction is the mean over subnetworks.
 
-    The presets `latentbe` and `diversity` list the differences from the official code. One difference is in this
-    class: the bias of a merged layer is mean(s) * b, the exact fold. The notebook that produced the LatentBE
-    tables leaves b unscaled.
+    The presets `latentbe` and `diversity` list the differences from the official code. One of these
+    differences is implemented here: the bias of a merged layer is mean(s) * b, which is exact, whereas the notebook
+    that produced the LatentBE tables leaves b unscaled.
     """
 
     kind: Literal["batch_ensemble"] = "batch_ensemble"
@@ -47,12 +47,14 @@ class BatchEnsemble(StudentPiece):
     )
     factor_std: float = setting(0.5, "Standard deviation of `normal` initial factors.", ge=0, le=2)
     factor_gradient: Literal["sum", "mean"] = setting(
-        "sum", "Loss that defines the gradient of a factor: the sum over subnetworks (K times larger), or the mean."
+        "sum", "Loss whose gradient updates the factors: the sum of the losses of all subnetworks, or their mean."
     )
     factor_lr: float = setting(
         1.0, "Learning rate of the factors, relative to that of the shared weights.", gt=0, le=100
     )
-    factor_decay: Literal["to_one", "none"] = setting("to_one", "Whether weight decay pulls factors towards one.")
+    factor_decay: Literal["to_one", "none"] = setting(
+        "to_one", "Whether weight decay pulls the factors towards one, or does not apply to them."
+    )
     bias: Literal["shared", "per_member"] = setting(
         "shared", "One shared bias, scaled by s, or one unscaled bias per subnetwork."
     )
@@ -62,7 +64,7 @@ class BatchEnsemble(StudentPiece):
         "`mean_of_probabilities` does not merge weights but averages the predictions, at K times the cost.",
     )
     merge_after: float = setting(
-        1.0, "Fraction of training after which training continues with one merged network.", ge=0, le=1
+        1.0, "Fraction of training after which subnetworks are merged; the rest trains the merged network.", ge=0, le=1
     )
 
     @model_validator(mode="after")
@@ -88,5 +90,5 @@ class BatchEnsemble(StudentPiece):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether subnetworks are merged after a fraction of training."""
+        """Whether subnetworks are merged during training, after a fraction of its length."""
         return 0 < self.merge_after < 1

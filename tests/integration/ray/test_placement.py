@@ -171,7 +171,7 @@ def test_an_object_pickled_in_the_driver_is_equal_when_unpickled_in_a_worker() -
         ("cpu", "cpu", 0.5, 0),
     ],
 )
-def test_a_teacher_gets_the_gpu_share_of_a_trial_or_one_gpu_if_only_the_data_are_on_a_gpu(
+def test_a_teacher_has_the_gpu_share_of_trials_but_one_gpu_if_it_is_zero_and_data_are_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch, device: str, here: str, given: float, expected: float
 ) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})

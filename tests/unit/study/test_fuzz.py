@@ -28,6 +28,6 @@ def test_a_randomly_edited_input_is_accepted_or_refused_with_an_error_of_this_pr
         Done(0, "http://me:planted@h", ""),
     ],
 )
-def test_the_fuzz_test_fails_on_a_violated_property(done: Done) -> None:
+def test_the_fuzz_test_fails_if_a_property_is_violated(done: Done) -> None:
     with pytest.raises(AssertionError):
         fuzz._kept(fuzz.Case("study", 0, 0), done)

@@ -13,7 +13,7 @@ class TrialTimes:
 
     Attributes:
         began: Time of the first start.
-        ended: Time of the end; None while the trial runs, even if it was interrupted before and has resumed.
+        ended: Time of the end; None while the trial runs, including after it has resumed.
     """
 
     began: float

@@ -53,7 +53,7 @@ def compare(
         first_seed: The first seed of the students.
         studies_dir: The folder of all results.
         device: `auto` or a torch device.
-        workers: Number of processes. With more than one, a script must guard its entry point with
+        workers: Number of processes. With more than one process, a script must guard its entry point with
             `if __name__ == "__main__":`.
         progress: `auto` prints one line per seed, `off` prints nothing. If a rich console is given, the lines are
             printed to that console.
@@ -117,9 +117,9 @@ class _Comparison:
         self.values = {one.name: [] for one in self.contenders}
 
     def rounds(self) -> Iterator[str]:
-        """Runs the seeds in order and yields a line after each.
+        """Runs the seeds in order and yields one line for each seed.
 
-        The first seeds run together, up to the smallest number of seeds with which a decision is possible.
+        A decision requires a minimum number of seeds, so these seeds run together first.
         """
         done, left = 0, list(self.contenders)
         while done < self.rules.seeds and len(left) > 1:
@@ -140,7 +140,7 @@ class _Comparison:
         return metrics[name]
 
     def _undecided(self, left: Sequence[Contender]) -> list[Contender]:
-        """Returns the first contender and those that require more seeds; empty if the result is already decided."""
+        """Returns the contenders that require more seeds, including the first; empty if the result is decided."""
         pairs = {one.name: self._pair(one.name) for one in self.contenders[1:]}
         if any(pair.outcome == "worse" for pair in pairs.values()):
             return []
@@ -150,7 +150,7 @@ class _Comparison:
         return pair_of(self.rules.metric, self.rules.mode, self.contenders[0].name, other, self.values)
 
     def _line(self, n: int, left: Sequence[Contender]) -> str:
-        """Returns the values of one seed, with the value of the first settings minus each other value."""
+        """Returns a line with the values of a seed and, in parentheses, the first value minus each other value."""
         first, *others = (one.name for one in left)
         own = self.values[first][n]
         parts = [f"{first} {own:.4f}"]

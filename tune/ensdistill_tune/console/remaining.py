@@ -32,7 +32,7 @@ def remaining_epochs(snapshot: StudySnapshot) -> float:
 
 
 def _remaining_of_search(snapshot: StudySnapshot) -> float:
-    """Returns the remaining epochs of the search; new trials are expected to train as long as earlier ones."""
+    """Returns the remaining epochs of the search; new trials are assumed to train for as many epochs as ended ones."""
     own, budget = snapshot.search_trials, snapshot.study.budget
     trained = [epoch_of(trial) - first_epoch_of(trial) for trial in own]
     if isinstance(snapshot.study.scheduler, Pbt):  # a trial that is stopped is replaced by another one
@@ -47,7 +47,7 @@ def _remaining_of_search(snapshot: StudySnapshot) -> float:
 
 
 def _epochs_within_hours(snapshot: StudySnapshot, searched: HoursUsed, trained: int) -> Iterator[float]:
-    """Yields the number of epochs that each budget of hours still allows, at the mean cost of a search epoch."""
+    """Yields the epochs that each budget of hours still allows, computed with the mean cost of a search epoch."""
     budget, used = snapshot.study.budget, HoursUsed.of(snapshot.trials)
     for limit, own, total in ((budget.cpu_hours, searched.cpu, used.cpu), (budget.gpu_hours, searched.gpu, used.gpu)):
         if limit is not None and own and trained:

@@ -10,24 +10,24 @@ from collections.abc import Iterator
 from ensdistill.runtime.allocator import disable_malloc_trim
 
 DEFAULTS = {
-    # Time limit in seconds for a stopped trial to free its memory before the same process runs the next trial; with
-    # Ray's default of 2 s, the next trial would fail. The worker reads this value after each trial.
+    # Time limit in seconds within which a stopped trial must free its memory, so that the next trial can start in the
+    # same process. With Ray's default of 2 s, the next trial would fail. The worker reads this value after each trial.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log replaces these loggers and is faster
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune saves no state, for the same reason
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log replaces these loggers, which are slower
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune never saves its state, because the event log replaces it
     # Ray's memory monitor restarts killed tasks without limit, and when it kills a trial, Tune aborts the whole study.
     # Without the monitor, the operating system kills a single worker, because Ray's workers have a raised OOM score.
     "RAY_memory_monitor_refresh_ms": "0",
-    # Ray raises the niceness of its workers by 15: on a busy machine, each trial then gets a tenth of a core.
+    # By default, Ray raises the niceness of its workers by 15; on a busy machine, a trial then gets a tenth of a core.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_AIR_NEW_OUTPUT": "0",  # the console shows the progress of a study
-    "RAY_prestart_worker_first_driver": "0",  # no trial can use prestarted workers
+    "RAY_prestart_worker_first_driver": "0",  # trials cannot use workers that Ray starts in advance
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # hides all GPUs from trials that use none
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the console prints the addresses itself
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker retries, after checking what the server has received
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker retries itself: it first checks what the server has received
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
 }
 
@@ -36,7 +36,7 @@ def configure_process() -> None:
     """Sets the environment variables that Ray and MLflow read, and makes the allocator keep freed memory.
 
     Must run before Ray starts and before MLflow is imported. Variables that the user has set keep their values.
-    Workers on the same machine inherit the variables; workers on other machines of a cluster set them themselves.
+    Workers on the same machine inherit the variables; workers on other machines of a cluster call this function.
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

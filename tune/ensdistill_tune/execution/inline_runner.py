@@ -45,7 +45,7 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
             while not ends() and isinstance(suggestion := agenda.next(), dict):
                 _run(suggestion, inputs, reports, ends)
     finally:
-        gc.unfreeze()  # `memory_limit` exempts objects from garbage collection, but this process may run for longer
+        gc.unfreeze()  # undoes `gc.freeze` of `memory_limit`, because this process may outlive the study
     if reports.error:
         raise reports.error
     return outcome(agenda)
@@ -53,7 +53,7 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
 
 @dataclass(frozen=True)
 class _Ends:
-    """Whether the study must end: the time budget is spent, or a request or an error stops the study."""
+    """Whether the study must end: its time budget is spent, its end was requested, or an error occurred."""
 
     progress: StudyState
     requests: StudyRequests

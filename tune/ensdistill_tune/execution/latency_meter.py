@@ -26,7 +26,7 @@ NO_GPU = "latency is measured on one CPU thread, because the process that runs t
 
 
 class LatencyMeter:
-    """Latencies of exported networks: read from the event log, or measured if they are missing there."""
+    """Latencies of exported networks, read from the event log; missing ones are measured."""
 
     def __init__(self, state: StudyState, data: DataSplits) -> None:
         self._state, self._data = state, data
@@ -55,7 +55,7 @@ class LatencyMeter:
         return self._known[self._architectures[settings]]
 
     def _measure(self, config: Config) -> str:
-        """Returns the architecture of a trial, after measuring its latencies if necessary."""
+        """Returns the architecture of a trial; measures its latencies if they are not known yet."""
         network = new_student(config, self._data).merged()
         architecture = architecture_of(network)
         if architecture not in self._known:

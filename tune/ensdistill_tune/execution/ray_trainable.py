@@ -18,7 +18,7 @@ def run_in_worker(suggestion: dict[str, Any], inputs: SharedInputs, machine: Stu
     Args:
         suggestion: The trial, as `TrialPlanner.next` returns it.
         inputs: Settings, data and teachers, shared by all trials.
-        machine: Requirements for this machine.
+        machine: Requirements that this machine must meet.
     """
     configure_process()
     try:

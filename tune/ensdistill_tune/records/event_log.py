@@ -53,7 +53,7 @@ class EventLog:
         """Writes one event.
 
         All events survive a crash of this process. All events except reports survive a power failure; a lost report is
-        repeated, because its trial trains that epoch again. After an error, the log accepts no more events.
+        written again when its trial has repeated that epoch. After an error, the log accepts no more events.
 
         Args:
             event: The event.
@@ -68,7 +68,7 @@ class EventLog:
         try:
             if self._failed:
                 raise OSError(0, "an earlier record could not be written")
-            self._failed = True  # reset below, when the whole line is written
+            self._failed = True  # reset below, after the whole line has been written
             self._write_all(line)
             if durable:
                 os.fsync(self._file.fileno())
@@ -139,7 +139,7 @@ def answer_to(request: str, path: Path, start: int) -> Event | None:
     Args:
         request: Name of the request.
         path: The event log, to which another process may be writing.
-        start: Size of the log in bytes before the request was written.
+        start: Byte position from which the log is searched: its size before the request was sent.
     """
     if not path.exists():
         return None

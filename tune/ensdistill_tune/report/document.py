@@ -135,7 +135,7 @@ def _cell(name: str, rows: Sequence[Metrics]) -> str:
 
 
 def _confirmation(facts: StudyResults) -> str:
-    """Returns two tables: the candidates' means over seeds with differences from the best baseline, and the stages."""
+    """Returns two tables: one of candidates (means over seeds, differences from the best baseline), one of stages."""
     if not facts.confirmed:
         return ""
     baseline, among = best_baseline(facts.confirmed), searched_among(facts.confirmed)
@@ -163,10 +163,10 @@ def _about_the_confirmation(facts: StudyResults, among: int) -> str:
     return (
         "The best trials of the search and all baselines were trained again with fresh seeds until the verdict was "
         "decided or the budget was spent. Candidates that were clearly behind were dropped. All metrics are computed "
-        "on validation images. The `minus` column contains the mean difference in "
-        f"{spoken(facts.study.objective)} over pairs with the same seed, and its 90 % confidence interval (5 % at each "
-        f"end, {correction(among)}). If the interval is missing, there are too few seeds for a decision."
-        + (f" Omitted because a replicate failed: {out}." if out else "")
+        "on validation images. The column `minus` contains the mean difference in "
+        f"{spoken(facts.study.objective)} over pairs with the same seed. Parentheses contain its 90 % confidence "
+        f"interval (5 % at each end, {correction(among)}). If the interval is missing, there are too few seeds for a "
+        "decision." + (f" Omitted because a replicate failed: {out}." if out else "")
     )
 
 

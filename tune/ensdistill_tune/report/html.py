@@ -73,7 +73,7 @@ def _html(markdown: str) -> Markup:
 
 
 def _alone(one: ReportFigure) -> str:
-    """Returns one figure as an HTML page for MLflow; it is small, because Plotly is loaded from the network."""
+    """Returns one figure as an HTML page for MLflow; the page is small, because it loads Plotly from the network."""
     page: str = to_html(one.figure, include_plotlyjs="cdn", full_html=True)
     note = f"<p>{one.title}. Plotly is loaded from the network; report.html works offline.</p>"
     return page.replace("<body>", f"<body>{note}", 1)

@@ -1,7 +1,7 @@
 """Early-stopping schedulers. To add a scheduler, write a class and list it in `Scheduler`.
 
 A rule receives every report of every search trial, in the order of the event log, and returns whether the trial
-continues. It has no other input, so a new rule that receives the same events makes the same decisions.
+continues. It has no other input, so any instance that receives the same events makes the same decisions.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class EarlyStoppingSettings(Settings):
     group_by: list[str] = setting(
         [],
         "Searched settings by which trials are grouped: a trial is compared only with trials that have the same "
-        "values. For example averaging.kind, because averaged weights look better early in training than at the end.",
+        "values. An example is averaging.kind, because averaged weights look better early in training than at the end.",
     )
 
 
@@ -111,7 +111,10 @@ class Hyperband(EarlyStoppingSettings):
     seed: int = setting(0, "Seed of the assignment of trials to brackets.", ge=0)
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
-        """Returns the epochs after which the rule can stop a trial: the first bracket has the rungs of all brackets."""
+        """Returns the epochs after which the rule can stop a trial of `epochs` epochs: the rungs of the first bracket.
+
+        They include the rungs of all other brackets.
+        """
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
@@ -132,7 +135,9 @@ class Median(EarlyStoppingSettings):
     kind: Literal["median"] = "median"
     grace_epochs: int = setting(5, "Epoch before which no trial is stopped.", ge=1)
     min_trials: int = setting(
-        3, "Number of other trials that must have reached an epoch before a trial is stopped there.", ge=1
+        3,
+        "Number of other trials that must have reached an epoch before the rule can stop a trial at that epoch.",
+        ge=1,
     )
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
@@ -150,7 +155,7 @@ class _NeverStop:
 
 
 class _MedianRule:
-    """The median rule. Ray's rule is not used, because it pauses trials and slows down as reports accumulate."""
+    """The median rule. It replaces Ray's rule, which pauses trials and becomes slower with every report."""
 
     def __init__(self, grace: int, trials: int, sign: float) -> None:
         self._grace, self._trials, self._sign = grace, trials, sign
@@ -189,7 +194,7 @@ class _Trial:
 
 
 class _ParetoRule:
-    """The Pareto rule for minimized and maximized objectives."""
+    """The Pareto rule, for any mix of minimized and maximized objectives."""
 
     def __init__(self, rungs: ParetoRungs, modes: Sequence[str]) -> None:
         self._rungs, self._modes = rungs, modes

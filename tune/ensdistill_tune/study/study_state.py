@@ -39,7 +39,7 @@ class EventObserver(Protocol):
 
 
 class StudyObserver(Protocol):
-    """Observer of the trials of a study, called after the records are updated; study.json can lag by a second."""
+    """Observer of the trials of a study, called after the records are updated; study.json may follow a second later."""
 
     def trial_started(self, study: "StudyState", trial: TrialRecord) -> None:
         """Called when a trial has started, or resumed after an interruption."""
@@ -53,11 +53,11 @@ class StudyObserver(Protocol):
 
 FindWarnings = Callable[
     [StudyConfig, Sequence[TrialRecord], TrialRecord | None, Mapping[str, Any], int], tuple[ConfigIssue, ...]
-]  # arguments: study, trials, best trial, metrics of the teachers, number of classes
+]  # arguments of the function: study, trials, best trial, metrics of the teachers, number of classes
 
 
 SAVE_SECONDS = 1.0  # minimum time between two summaries while trials start and end
-SAVE_SHARE = 0.02  # maximum fraction of time spent on summaries, whose cost grows with the number of trials
+SAVE_SHARE = 0.02  # maximum fraction of the time spent on writing summaries, which takes longer with more trials
 
 
 @dataclass
@@ -75,7 +75,7 @@ class StudyState:
         observers: Observers of the trials.
         winner: The best replicate of the best settings; None before the confirmation.
         none_confirmed: Whether every confirmed candidate breaks a constraint, so that there is no winner.
-        replicates_planned: Number of replicates; until the confirmation ends, the maximum number.
+        replicates_planned: Number of replicates; an upper bound until the confirmation ends.
         state: State of the study, as in study.json.
         index: Records of the trials, with totals.
         past: The events that were written before this process started.
@@ -247,10 +247,10 @@ class StudyState:
         self._next_save = began + max(SAVE_SECONDS, took / SAVE_SHARE)
 
     def _save_soon(self) -> None:
-        """Writes study.json, unless it was written a moment ago; a later `flush` then writes it.
+        """Writes study.json if the next summary is due; otherwise, a later call of `flush` writes it.
 
-        Two summaries are at least `SAVE_SECONDS` apart. The interval is longer if writing them would otherwise take
-        more than the fraction `SAVE_SHARE` of the time. The event log is written without such a delay.
+        Two summaries are at least `SAVE_SECONDS` apart, and far enough apart that writing takes at most the fraction
+        `SAVE_SHARE` of the time. The event log is written without such a delay.
         """
         self._unsaved = True
         self.flush()

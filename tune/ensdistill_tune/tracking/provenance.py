@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 SOURCE = {"mlflow.source.name": "ensdistill-tune", "mlflow.source.type": "LOCAL"}
 COMMIT = "mlflow.source.git.commit"
-# MLflow 3.17 takes the kind of its pages from the link or the browser's last selection; other versions read this tag.
+# This tag sets the kind of the pages, except in MLflow 3.17, where the link or the browser's last selection does.
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
 DIGEST = 36  # maximum length of a digest in MLflow, in characters
 

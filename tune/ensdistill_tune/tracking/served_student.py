@@ -1,6 +1,7 @@
 """The code of a registered student: MLflow stores this file in the model and runs it wherever the model is loaded.
 
-It imports only MLflow, pandas, NumPy, ONNX Runtime and Pillow, because ensdistill is not installed there.
+It imports only MLflow, pandas, NumPy, ONNX Runtime and Pillow, because ensdistill need not be installed where the model
+is loaded.
 """
 
 import base64
@@ -20,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode for each number of channels
 Image.init()
-FORMATS = [name for name in Image.ID if name != "EPS"]  # an EPS file is a program for Ghostscript
+FORMATS = [name for name in Image.ID if name != "EPS"]  # an EPS file contains a program, which Ghostscript would run
 
 
 class ServedStudent(PythonModel):
@@ -50,7 +51,7 @@ class ServedStudent(PythonModel):
         try:
             pixels = self._pixels(image)
         except Exception as error:  # decoders raise a dozen different exceptions for a damaged file
-            unknown = isinstance(error, UnidentifiedImageError)  # its message contains a memory address
+            unknown = isinstance(error, UnidentifiedImageError)  # the message of this error contains a memory address
             cause = "it is not an image that Pillow can read" if unknown else error
             raise MlflowException.invalid_parameter_value(f"image {number}: cannot be read: {cause}") from error
         (probabilities,) = self._session.run(["probabilities"], {"images": pixels[None]})[0].astype(float)
@@ -70,7 +71,9 @@ class ServedStudent(PythonModel):
                 raise ValueError(f"an array must be uint8 (H,W,{self._channels}), got {given}")
             return pixels
         if self._channels not in MODES:
-            raise ValueError(f"image files have 1 or 3 channels, the student requires {self._channels}; give an array")
+            raise ValueError(
+                f"image files have 1 or 3 channels, but the student requires {self._channels}; give an array"
+            )
         with Image.open(_stream(image), formats=FORMATS) as opened:
             opaque = _opaque(ImageOps.exif_transpose(opened))
         return np.asarray(opaque.convert(MODES[self._channels])).reshape(*opaque.size[::-1], self._channels)
@@ -78,7 +81,7 @@ class ServedStudent(PythonModel):
 
 def _stream(image: Any) -> Any:
     """Returns an image file that Pillow can open: a stream in memory, or a path."""
-    if isinstance(image, str):  # never a path: a request must not open files of the server
+    if isinstance(image, str):  # text is never a path, because a request must not open files on the server
         try:
             return io.BytesIO(base64.b64decode("".join(image.split()), validate=True))
         except binascii.Error as error:

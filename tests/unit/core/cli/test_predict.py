@@ -464,7 +464,7 @@ def test_images_are_converted_to_the_input_shape_of_the_network_as_in_training(t
 
 def test_networks_without_one_or_three_input_channels_cannot_read_image_files(images: Path) -> None:
     strange = Classifier(Path("m"), (4, 8, 8), ("a", "b"), lambda batch: (batch, batch))
-    with pytest.raises(DataError, match="must have images of 1 or 3 channels"):
+    with pytest.raises(DataError, match="but image files have 1 or 3"):
         next(classify(strange, find_images([images]).files, pytest.fail))
 
 

@@ -91,7 +91,7 @@ def test_certain_and_wrong_predictions_have_the_worst_value_of_every_metric() ->
     assert all_metrics(log_p, torch.tensor([1])) == worst
 
 
-def test_confidence_rounded_to_a_value_above_one_is_in_the_last_bin() -> None:
+def test_a_confidence_rounded_to_a_value_above_one_is_in_the_last_bin() -> None:
     log_p = torch.tensor([[1e-15, -40.0]], dtype=torch.float64)
     assert ece(log_p, torch.tensor([0])) == pytest.approx(0, abs=1e-12)
 
@@ -102,7 +102,7 @@ EXACT = [k for k in range(6, 15) if EDGES[k].log().exp() == EDGES[k]]
 
 
 @pytest.mark.parametrize("k", EXACT)
-def test_confidence_on_a_bin_edge_is_in_the_lower_bin(k: int) -> None:
+def test_a_confidence_on_a_bin_edge_is_in_the_lower_bin(k: int) -> None:
     # A second image, whose confidence is in the bin below the edge, is misclassified. If both images are in the same
     # bin, the error is the gap of their means.
     edge = float(EDGES[k])
@@ -112,7 +112,7 @@ def test_confidence_on_a_bin_edge_is_in_the_lower_bin(k: int) -> None:
     assert ece(p.log(), torch.tensor([0, 1])) == pytest.approx(together, abs=1e-9)
 
 
-def test_confidence_one_half_is_in_the_middle_bin() -> None:
+def test_a_confidence_of_one_half_is_in_the_middle_bin() -> None:
     # 0.5 is inside (7/15, 8/15]; half correct and half wrong is perfectly calibrated there.
     log_p = torch.full((4, 2), 0.5, dtype=torch.float64).log()
     labels = torch.tensor([0, 1, 0, 1])  # argmax of a tie is the first class
@@ -191,7 +191,7 @@ def test_auroc_of_nan_predictions_is_nan_like_the_other_metrics() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_reliability_diagram_counts_every_image_once_and_gives_the_ece(seed: int) -> None:
+def test_the_reliability_diagram_counts_every_image_once_and_agrees_with_the_ece(seed: int) -> None:
     log_p, labels = random_case(seed)
     bins = reliability(log_p, labels)
     assert sum(images for _, _, images in bins) == len(labels)

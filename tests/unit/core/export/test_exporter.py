@@ -593,7 +593,7 @@ def test_if_the_teachers_are_missing_only_the_student_is_evaluated(studies: Path
     assert "ensemble │" not in done.out
 
 
-def test_a_run_is_opened_without_the_given_ensemble_if_it_was_trained_with_different_teachers(
+def test_a_given_ensemble_is_not_used_for_a_run_that_was_trained_with_different_teachers(
     studies: Path, ensemble: TeacherEnsemble
 ) -> None:
     config = load_config(studies / "run" / "config.yaml")

@@ -87,7 +87,7 @@ def test_the_linear_schedule_equals_the_published_function_of_the_epoch() -> Non
         assert DIVERSITY.lr_at(epoch - 1, 1) == pytest.approx(0.05 * share, abs=1e-12)
 
 
-def test_with_updates_per_step_the_linear_schedule_decays_from_half_to_nine_tenths_of_training() -> None:
+def test_with_updates_per_step_the_linear_schedule_decays_in_50_to_90_percent_of_training() -> None:
     training = Training(epochs=10, warmup_epochs=0, lr_schedule="linear", min_lr_ratio=0.2, optimizer=Sgd(lr=1.0))
     shares = {0: 1, 49: 1, 50: 1, 60: 0.8, 70: 0.6, 89: 0.22, 90: 0.2, 99: 0.2}
     assert {step: training.lr_at(step, 10) for step in shares} == pytest.approx(shares)
@@ -106,7 +106,7 @@ def test_the_multistep_schedule_has_the_published_milestones(lr_update: str) -> 
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
-def test_warm_up_begins_and_schedules_end_at_the_minimum_ratio(schedule: str) -> None:
+def test_warm_up_starts_and_all_schedules_end_at_the_minimum_learning_rate(schedule: str) -> None:
     training = Training(epochs=10, warmup_epochs=2, lr_schedule=schedule, min_lr_ratio=0.1, optimizer=Sgd(lr=0.5))
     assert training.lr_at(0, 1000) == pytest.approx(0.05)
     assert training.lr_at(1000, 1000) == pytest.approx(0.275)
@@ -116,7 +116,7 @@ def test_warm_up_begins_and_schedules_end_at_the_minimum_ratio(schedule: str) ->
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "multistep", "constant"])
-def test_a_rate_updated_per_epoch_is_the_same_at_all_steps_of_an_epoch(schedule: str) -> None:
+def test_a_learning_rate_updated_per_epoch_is_the_same_at_all_steps_of_an_epoch(schedule: str) -> None:
     training = Training(epochs=16, warmup_epochs=3, lr_schedule=schedule, lr_update="epoch", optimizer=Sgd(lr=0.5))
     for epoch in range(16):
         assert len({training.lr_at(epoch * 5 + step, 5) for step in range(5)}) == 1
@@ -134,7 +134,7 @@ def test_the_learning_rate_never_leaves_its_range(schedule: str, lr_update: str,
     assert max(rates) > 0
 
 
-def test_set_lr_multiplies_the_rate_by_the_ratio_of_each_group() -> None:
+def test_set_lr_multiplies_the_rate_by_the_lr_scale_of_each_group() -> None:
     student = BatchEnsemble(subnetworks=3, factor_lr=0.5)(nn.Linear(2, 2))
     optimizer = Training(optimizer=Sgd(lr=0.5)).new_optimizer(student)
     set_lr(optimizer, 0.2)
@@ -159,7 +159,7 @@ def test_factors_have_a_separate_parameter_group(factor_gradient: str, times: in
     assert factors["weight_decay"] == pytest.approx(0.03 / times)
 
 
-def test_with_the_diversity_preset_factors_have_half_the_learning_rate_and_no_decay() -> None:
+def test_with_the_diversity_preset_factors_have_half_the_usual_learning_rate_and_no_decay() -> None:
     # METHODS 2.1: factors have half the rate and no decay; biases of subnetworks are treated like all other weights
     config = load_config("diversity", ["training.optimizer.lr=0.1", "training.optimizer.weight_decay=5e-4"])
     student = config.student(nn.Linear(4, 2))
@@ -175,7 +175,7 @@ def test_with_the_diversity_preset_factors_have_half_the_learning_rate_and_no_de
 
 @pytest.mark.parametrize("factor_lr", [0.5, 2.0])
 @pytest.mark.parametrize(("factor_gradient", "times"), [("sum", 3), ("mean", 1)])
-def test_the_factor_rate_is_relative_to_that_of_the_shared_weights(
+def test_the_learning_rate_of_factors_is_relative_to_that_of_the_shared_weights(
     factor_gradient: str, times: int, factor_lr: float
 ) -> None:
     settings = BatchEnsemble(subnetworks=3, factor_gradient=factor_gradient, factor_lr=factor_lr)
@@ -219,7 +219,7 @@ def test_nesterov_is_ignored_without_momentum() -> None:
     assert not group["nesterov"]
 
 
-def test_gradients_whose_norm_exceeds_the_limit_are_scaled_to_the_limit_and_others_are_unchanged() -> None:
+def test_gradients_whose_norm_exceeds_the_limit_are_scaled_down_and_others_are_unchanged() -> None:
     student = Single()(nn.Linear(2, 1, bias=False))
     (weight,) = student.parameters()
     for gradient, limit, expected in (

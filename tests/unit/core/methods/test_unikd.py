@@ -135,7 +135,7 @@ def test_an_unlabeled_image_on_which_teachers_agree_has_weight_zero(
 @pytest.mark.parametrize("disagreement", DISAGREEMENTS)
 @pytest.mark.parametrize("teachers", [2, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_if_weights_are_normalized_images_on_which_all_teachers_agree_have_weight_zero(
+def test_with_normalized_weights_an_image_on_which_all_teachers_agree_has_weight_zero(
     disagreement: str, teachers: int, dtype: torch.dtype
 ) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -285,7 +285,7 @@ def test_teachers_with_label_probability_zero_have_equal_weights(teacher_weighti
 
 
 @pytest.mark.parametrize("teacher_weighting", ["probability", "inverse_loss", "others_losses"])
-def test_a_teacher_with_label_probability_zero_has_weight_zero_if_another_has_a_positive_one(
+def test_a_teacher_with_label_probability_zero_has_weight_zero_if_that_of_another_is_positive(
     teacher_weighting: str,
 ) -> None:
     teachers = torch.tensor([[[0.0, 0, 0]], [[0.0, -torch.inf, 0]]])

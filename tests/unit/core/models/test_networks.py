@@ -118,7 +118,7 @@ def test_every_architecture_can_be_selected_by_overrides(overrides: list[str], e
         (["model.kind=custom", "model.path=a:B", "model.arguments={c: .nan}"], "must be a finite number, not nan"),
     ],
 )
-def test_for_settings_that_cannot_build_a_network_the_error_states_a_fix(overrides: list[str], fault: str) -> None:
+def test_the_error_for_settings_that_cannot_build_a_network_suggests_a_fix(overrides: list[str], fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("kd", overrides)
     (line,) = [str(issue) for issue in caught.value.issues]
@@ -234,7 +234,7 @@ def test_wide_resnet_equals_an_explicit_computation_from_its_weights(width: int,
 
 
 @pytest.mark.parametrize("model", [ResNet(depth=14), WideResNet(depth=16)], ids=lambda model: model.kind)
-def test_the_units_of_a_residual_network_are_its_blocks_and_two_of_them_halve_the_resolution(model: Model) -> None:
+def test_a_residual_network_is_divided_into_blocks_and_two_of_them_halve_the_resolution(model: Model) -> None:
     units = list(_units(on_meta(model)))
     x, sides = torch.zeros(2, *RGB, device="meta"), []
     for unit in units:
@@ -287,7 +287,7 @@ def test_the_small_stem_preserves_the_resolution_but_the_original_stem_reduces_i
         ("regnet_y_400mf", "stem"),
     ],
 )
-def test_the_small_stem_of_every_family_keeps_the_image_size(name: str, layer: str) -> None:
+def test_the_small_stem_of_every_family_of_networks_keeps_the_image_size(name: str, layer: str) -> None:
     model = Torchvision(name=name)
     network = model(RGB, 10) if "regnet" in name else on_meta(model)  # RegNets compute their widths with tensors
     assert side_after(network, network.get_submodule(layer)) == 32
@@ -364,7 +364,7 @@ def test_maxvit_is_built_for_the_image_size() -> None:
         (Torchvision(name="vit_b_16", stem="original"), (3, 28, 28), "model.name: vit_b_16 on", "model.stem=small"),
     ],
 )
-def test_for_a_network_incompatible_with_the_images_the_error_states_a_fix(
+def test_the_error_for_a_network_incompatible_with_the_images_suggests_a_fix(
     model: Torchvision, shape: tuple[int, int, int], begins: str, holds: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -451,7 +451,7 @@ def test_old_parameter_names_of_published_densenets_are_converted(checkpoints: P
     assert different == {"features.conv0.weight", "classifier.weight", "classifier.bias"}
 
 
-def test_an_unknown_name_of_published_weights_is_refused_with_the_closest_name() -> None:
+def test_the_error_for_an_unknown_name_of_published_weights_suggests_the_closest_name() -> None:
     with pytest.raises(ConfigError, match=r"model.pretrained: 'IMAGENET1K_V9' is not one of .*mean IMAGENET1K_V1\?"):
         Torchvision(pretrained="IMAGENET1K_V9").published()
 
@@ -579,7 +579,7 @@ def test_probing_a_network_does_not_change_its_statistics() -> None:
         ("mine_of_user:Mine", {"in_channels": 1}, "model.path: mine", "fails (RuntimeError"),
     ],
 )
-def test_for_an_import_that_returns_no_network_the_error_states_a_fix(
+def test_the_error_for_an_import_that_returns_no_network_suggests_a_fix(
     path: str, arguments: dict[str, int], begins: str, holds: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

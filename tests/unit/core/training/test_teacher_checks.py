@@ -34,7 +34,7 @@ LABELS = torch.arange(300) % 10
 SKEWED = torch.tensor([0] * 270 + [1] * 20 + [2] * 10)
 
 
-def test_random_guesses_are_classified_as_at_chance_in_99_percent_of_cases() -> None:
+def test_random_guesses_are_recognized_as_random_in_99_percent_of_cases() -> None:
     chance = torch.Generator().manual_seed(0)
     draws = [predicting(torch.randint(10, (300,), generator=chance)) for _ in range(400)]
     assert sum(at_chance(draw, LABELS) for draw in draws) / 400 == pytest.approx(0.985, abs=0.015)
@@ -55,7 +55,7 @@ def test_a_network_that_detects_rare_classes_is_not_at_chance_despite_low_accura
 
 
 @pytest.mark.parametrize("right", [30, 40, 42, 44, 60, 300])
-def test_the_threshold_for_chance_is_that_of_a_binomial_test_at_the_1_percent_level(right: int) -> None:
+def test_a_network_is_at_chance_unless_a_binomial_test_at_the_1_percent_level_rejects_it(right: int) -> None:
     predicted = torch.cat([LABELS[:right], (LABELS[right:] + 1) % 10])
     by_chance = binom.sf(right - 1, 300, 0.1)
     assert at_chance(predicting(predicted), LABELS) == (by_chance > 0.01)
@@ -89,7 +89,7 @@ def members(*rows: tuple[float, float, float]) -> dict[str, Any]:
     return {"members": [{"accuracy": a, "nll": n, "at_chance": c} for a, n, c in rows]}
 
 
-def test_warnings_identify_teachers_at_chance_and_overconfident_teachers_by_number() -> None:
+def test_warnings_about_teachers_at_chance_or_overconfident_teachers_contain_their_numbers() -> None:
     good, guessing, misleading = (0.9, 0.4, 0.0), (0.1, 2.4, 1.0), (0.5, 3.1, 0.0)
     assert not teacher_warnings(members(good, good), 10)
     (one,) = teacher_warnings(members(good, guessing), 10)

@@ -74,7 +74,7 @@ def test_fewer_completed_trials_than_requested_candidates_cause_no_error() -> No
     assert {of.number for of in choose_candidates(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
-def test_equal_settings_are_repeated_only_once_and_a_baseline_takes_precedence() -> None:
+def test_of_trials_with_equal_settings_only_one_is_repeated_and_baselines_are_preferred() -> None:
     alike = [trial(1, 0.5, "kd"), trial(2, 0.3), trial(3, 0.3), trial(4, 0.5), trial(5, 0.6)]
     alike[2].config_hash, alike[3].config_hash = alike[1].config_hash, alike[0].config_hash
     assert {of.number for of in choose_candidates(alike, study(best=3))} == {1, 2, 5}
@@ -91,7 +91,7 @@ CLEAR = {
 }
 
 
-def test_clearly_worse_candidates_are_dropped_after_three_seeds_and_others_continue_to_a_decision() -> None:
+def test_clearly_worse_candidates_are_dropped_after_three_seeds_and_others_continue() -> None:
     found = run(CLEAR, study(best=2), TRIALS)
     assert seeds_of(found.candidates) == {3: 6, 1: 6, 5: 3, 2: 3}, "2^-6 is the first below 5 % / 2"
     assert [c.dropped_for for c in found.candidates] == [None, None, 3, 1]
@@ -123,14 +123,14 @@ def test_seeds_not_used_by_dropped_candidates_are_given_to_other_candidates_with
     assert more.stages[: len(found.stages)] == found.stages, "more budget continues the same confirmation"
 
 
-def test_a_confirmation_ends_once_only_baselines_are_left() -> None:
+def test_a_confirmation_ends_when_only_baselines_are_left() -> None:
     found = run({1: [0.1, 0.11, 0.1], 2: [0.5] * 3, 3: [0.3, 0.3, 0.3], 5: [0.4] * 3}, study(best=2), TRIALS)
     assert seeds_of(found.candidates) == {1: 3, 3: 3, 5: 3, 2: 3}
     said = verdict(found.candidates, study(best=2)).sentence
     assert said == "no searched settings beat kd as published over 3 seeds"
 
 
-def test_a_stage_is_evaluated_once_all_its_replicates_have_ended_regardless_of_their_order() -> None:
+def test_a_stage_is_evaluated_after_all_its_replicates_have_ended_regardless_of_their_order() -> None:
     own, every = study(best=2), run(CLEAR, study(best=2), TRIALS)
     done = [r for c in every.candidates for r in c.replicates]
     for left_out in done:
@@ -141,7 +141,7 @@ def test_a_stage_is_evaluated_once_all_its_replicates_have_ended_regardless_of_t
     assert confirmation_of(TRIALS, done[::-1], own) == every
 
 
-def test_without_a_baseline_a_confirmation_ends_once_a_single_candidate_is_left() -> None:
+def test_without_a_baseline_a_confirmation_ends_when_a_single_candidate_is_left() -> None:
     found = run({3: [0.1, 0.11, 0.1], 5: [0.4, 0.4, 0.4]}, study(best=2), TRIALS[2:])
     assert seeds_of(found.candidates) == {3: 3, 5: 3}
     assert (
@@ -179,7 +179,7 @@ def test_a_candidate_that_fails_after_its_first_stage_is_dropped_and_keeps_its_c
     assert verdict(found.candidates, own).sentence.startswith("003 is not distinguishable from kd as published")
 
 
-def test_a_failed_replicate_is_repeated_once_and_then_excludes_its_candidate() -> None:
+def test_a_candidate_is_excluded_if_one_of_its_replicates_fails_twice() -> None:
     own, again = study(best=2, seeds=3), replicates({3: [0.1, 0.1], 5: [0.4] * 3, 1: [0.5] * 3, 2: [0.5] * 3})
     lost = trial(200, 0.9, replicate_of=3, seed=3, state="failed")
     assert [(of.number, seed) for of, seed in confirmation_of(TRIALS, [*again, lost], own).todo] == [(3, 3)]
@@ -191,7 +191,7 @@ def test_a_failed_replicate_is_repeated_once_and_then_excludes_its_candidate() -
 # --- winner and verdict -----------------------------------------------------------------------------------------------
 
 
-def test_if_the_number_of_seeds_is_reduced_all_candidates_are_compared_on_the_remaining_seeds() -> None:
+def test_after_the_number_of_seeds_is_reduced_candidates_are_compared_on_the_remaining_seeds() -> None:
     again = replicates({3: [0.1, 0.2, 0.9], 5: [0.3, 0.3]})
     own = study(best=9, seeds=2)
     assert seeds_of(candidates(again, own, TRIALS[2:])) == {3: 2, 5: 2}
@@ -241,14 +241,14 @@ def test_without_searched_settings_the_verdict_contains_no_comparison() -> None:
     assert verdict(order, own).sentence == sentence
 
 
-def test_the_verdict_states_the_seeds_of_all_candidates() -> None:
+def test_the_verdict_states_the_numbers_of_seeds_of_all_candidates() -> None:
     values = {1: [0.1, 0.3, 0.1, 0.1], 2: [0.5] * 3, 3: [0.2, 0.2, 0.18, 0.4], 5: [0.4] * 3}
     own = study(best=2)
     order = run(values, own, TRIALS).candidates
     assert verdict(order, own).sentence == "no searched settings beat kd as published over 3 to 4 seeds"
 
 
-def test_the_number_of_seeds_for_a_decision_depends_on_the_number_of_candidates() -> None:
+def test_the_number_of_seeds_needed_for_a_decision_depends_on_the_number_of_candidates() -> None:
     # By hand: 2^-5 = .031 <= .05 (5/20)^(1/20) = .047; 2^-6 = .0156 <= .0235, <= .0157; 2^-7 = .0078 <= .0119.
     for among, seeds in ((1, 5), (2, 6), (3, 6), (4, 7)):
         outcomes = [PairedComparison((-1.0,) * n, "min", among).outcome for n in range(2, 9)]
@@ -319,7 +319,7 @@ def test_the_verdict_states_that_a_better_baseline_violates_a_constraint() -> No
 
 
 @pytest.mark.slow
-def test_equal_candidates_with_skewed_noise_are_called_better_in_at_most_5_percent_of_studies() -> None:
+def test_with_skewed_noise_equal_candidates_are_called_better_in_at_most_5_percent_of_studies() -> None:
     for baselines in ((0.0,), (0.0, 0.0)):
         false, *_ = Race(baselines, (0.0, 0.0, 0.0), 6).report(np.random.default_rng(6), lognormal, 300)
         assert false <= 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
@@ -327,7 +327,7 @@ def test_equal_candidates_with_skewed_noise_are_called_better_in_at_most_5_perce
 
 @pytest.mark.slow
 @pytest.mark.parametrize("effects", [(2.0, 0.0, 0.0), (2.0, 2.0, 2.0)])
-def test_the_power_for_two_standard_deviations_is_77_percent_at_a_cost_of_five_seeds(
+def test_a_difference_of_two_standard_deviations_is_detected_in_77_percent_of_studies(
     effects: tuple[float, ...],
 ) -> None:
     false, power, _, cost = Race((0.0,), effects, 6).report(np.random.default_rng(7), normal, 100)

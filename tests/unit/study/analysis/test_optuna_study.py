@@ -38,16 +38,16 @@ def study(known: StudyResults) -> optuna.Study:
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("name", PLOTS)
-def test_every_plot_for_one_objective_accepts_the_study(name: str, study: optuna.Study) -> None:
+def test_every_optuna_plot_for_a_single_objective_accepts_the_converted_study(name: str, study: optuna.Study) -> None:
     plot: Callable[[Any], Any] = getattr(visualization, name)
     assert plot(study).data
 
 
-def test_the_tested_plots_are_all_plots_of_optuna() -> None:
+def test_all_plots_of_optuna_are_tested() -> None:
     assert len(PLOTS) == 10
 
 
-def test_searched_trials_keep_their_states_values_and_settings_in_optuna(
+def test_search_trials_keep_their_states_values_and_settings_in_optuna(
     known: StudyResults, study: optuna.Study
 ) -> None:
     states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -81,7 +81,7 @@ def test_running_and_waiting_trials_have_no_value_in_optuna(known: StudyResults)
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_several_objectives_give_a_multi_objective_study() -> None:
+def test_a_study_with_several_objectives_becomes_a_multi_objective_optuna_study() -> None:
     known = results(secondary_objectives=["cost/flops"], costs=True, scheduler={"kind": "none"})
     study = known.to_optuna()
     assert [direction.name for direction in study.directions] == ["MINIMIZE", "MINIMIZE"]
@@ -91,7 +91,7 @@ def test_several_objectives_give_a_multi_objective_study() -> None:
     assert visualization.plot_hypervolume_history(study, [2.0, 1e6]).data
 
 
-def test_values_that_are_blocks_of_settings_become_choices_of_their_json_text() -> None:
+def test_values_that_are_blocks_of_settings_are_stored_in_optuna_as_json_text() -> None:
     blocks = [{"kind": "none"}, {"kind": "ema", "decay": 0.9}]
     known = results(8, seeds=0)
     axis = {"averaging": {"choice": blocks}}
@@ -104,7 +104,7 @@ def test_values_that_are_blocks_of_settings_become_choices_of_their_json_text() 
     }
 
 
-def test_a_stored_study_is_replaced_by_its_latest_copy_but_other_studies_are_not_replaced(tmp_path: Path) -> None:
+def test_a_stored_study_is_replaced_by_its_own_later_state_but_not_by_a_different_study(tmp_path: Path) -> None:
     storage, known = f"sqlite:///{tmp_path}/optuna.db", results(3, seeds=0)
     for count in (2, 3):
         replace(known, trials=known.search_trials[:count]).to_optuna(storage)

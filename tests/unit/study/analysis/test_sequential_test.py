@@ -40,7 +40,7 @@ def test_a_decision_agrees_with_the_enumeration_of_all_sign_patterns() -> None:
 
 
 @pytest.mark.parametrize("level", [0.05, 0.2])
-def test_over_all_sign_patterns_the_share_of_decisions_is_at_most_the_spent_level(level: float) -> None:
+def test_the_share_of_sign_patterns_that_give_a_decision_is_at_most_the_level_spent_so_far(level: float) -> None:
     every = list(itertools.product((1, -1), repeat=len(APART)))
     decided = [crossing([s * d for s, d in zip(signs, APART, strict=True)], level) for signs in every]
     for n in range(1, len(APART) + 1):
@@ -50,7 +50,9 @@ def test_over_all_sign_patterns_the_share_of_decisions_is_at_most_the_spent_leve
 
 
 @pytest.mark.parametrize(("level", "pairs"), [(0.05, 5), (0.025, 6), (0.05 / 3, 7)])
-def test_equal_signs_give_a_decision_once_their_probability_is_at_most_the_level(level: float, pairs: int) -> None:
+def test_pairs_with_equal_signs_give_a_decision_once_their_probability_is_at_most_the_level(
+    level: float, pairs: int
+) -> None:
     # By hand: 2^-5 = .0313 <= .05 (5/20)^(1/3) = .0315; 2^-6 = .0156 <= .0167; 2^-7 = .0078 <= .0117.
     assert fewest_pairs(level) == pairs
     assert crossing([0.1] * 8, level) == pairs
@@ -90,7 +92,7 @@ def test_equal_values_give_no_decision_and_end_the_comparison() -> None:
     assert (same.outcome, same.hopeless) == ("undecided", True)
 
 
-def test_a_comparison_with_a_clear_trend_is_continued() -> None:
+def test_a_comparison_without_a_decision_but_with_a_clear_trend_is_not_hopeless() -> None:
     assert not SequentialTest(APART[:4]).hopeless
 
 
@@ -100,6 +102,6 @@ def test_exchangeable_skewed_pairs_give_a_false_decision_in_at_most_5_percent_of
     assert sum(outcome != "undecided" for outcome in outcomes) <= 0.05 * 200 + 3 * (0.05 * 0.95 * 200) ** 0.5
 
 
-def test_a_difference_of_two_standard_deviations_is_found_with_a_power_of_80_percent() -> None:
+def test_a_difference_of_two_standard_deviations_is_detected_in_80_percent_of_comparisons() -> None:
     drawn = np.random.default_rng(5).normal(2, 1, (50, MOST_PAIRS))
     assert sum(SequentialTest(tuple(own)).outcome == "better" for own in drawn) >= 40

@@ -113,7 +113,7 @@ def test_an_entry_in_use_is_not_removed_and_the_exit_code_is_1(studies: Path) ->
     assert "in use" in done.out
 
 
-def test_a_study_is_listed_with_its_state_and_removed_only_by_its_name_while_no_process_runs_it(copy: Path) -> None:
+def test_a_study_is_listed_with_its_state_and_removed_only_if_it_is_named_and_not_running(copy: Path) -> None:
     (row,) = [row for row in clean(copy)[1] if str(row["name"]).startswith("studies/")]
     assert row["name"] == "studies/tiny"
     assert row["content"] == "finished study, 10 trials of 10"

@@ -173,7 +173,7 @@ def test_the_second_trial_is_stopped_only_if_the_first_dominates_it() -> None:
         assert rule.report(2, 5, values) is stopped
 
 
-def test_a_dominated_trial_continues_if_better_fronts_contain_less_than_the_promoted_share() -> None:
+def test_a_dominated_trial_continues_if_better_fronts_contain_less_than_a_third_of_the_trials() -> None:
     rule = ParetoRungs([5], 3)
     for number, (values, better, stopped) in enumerate(
         [
@@ -390,7 +390,7 @@ def test_no_trial_of_the_final_front_is_stopped_with_any_number_of_parallel_tria
         assert len(outcome.stopped) > 32
 
 
-def test_pareto_rungs_find_a_better_front_than_no_stopping_with_the_same_number_of_epochs(
+def test_with_the_same_number_of_epochs_pareto_rungs_find_a_better_front_than_no_stopping(
     studies: dict[str, list[Outcome]],
 ) -> None:
     volumes = {rule: [outcome.volume() for outcome in outcomes] for rule, outcomes in studies.items()}
