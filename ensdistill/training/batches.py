@@ -74,7 +74,7 @@ class Batches:
 
     @cached_property
     def _logits(self) -> Tensor | None:
-        """Teacher logits of all images; None if the images change at every step (in all epochs or in none)."""
+        """Teacher logits of all images, for all epochs; None if the images change at every step."""
         return self._cache.logits(self._data, self._config)
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> list[Tensor]:

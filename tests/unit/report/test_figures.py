@@ -241,7 +241,7 @@ def test_the_rung_figure_shows_the_rung_epochs_and_states_the_effect_of_early_st
     whole = facts(120)
     one = next(shown for shown in figures(whole) if shown.key == "rungs")
     assert tuple(one.figure.data[0].x) == RUNGS
-    assert "If early stopping was used" in one.caption
+    assert "Early stopping keeps the better trials" in one.caption
 
 
 def test_the_hover_text_contains_the_trial_number_and_the_settings(

@@ -261,7 +261,7 @@ def test_more_seeds_are_recommended_for_a_difference_that_may_be_due_to_chance()
     said = advice.certainty(known) or ""
     assert "`ensdistill-tune resume synthetic --set confirmation.seeds=10`" in said
     hopeless = confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))
-    assert "With 20 seeds, a difference below" in (advice.certainty(hopeless) or "")
+    assert "With 20 seeds, a mean difference below" in (advice.certainty(hopeless) or "")
 
 
 def test_a_wider_range_is_recommended_if_the_best_values_are_close_to_its_end() -> None:
@@ -303,7 +303,7 @@ def test_the_recommendation_for_a_setting_without_effect_is_a_constant_and_not_a
     assert advice.idle(enough, [IDLE]) is None
     few = replace(KNOWN, trials=KNOWN.trials[:20])
     assert advice.idle(few, [MATTERS, IDLE]) is None
-    assert "With fewer than 32 trials, some effects" in (findings.what_mattered(few, [IDLE]) or "")
+    assert "With fewer than 32 trials, an effect" in (findings.what_mattered(few, [IDLE]) or "")
 
 
 @pytest.mark.parametrize(("values", "told"), [([0.5 - 0.01 * n for n in range(30)], True), ([0.2] * 30, False)])

@@ -160,7 +160,7 @@ def _compare(program: Program) -> None:
     sub = program.add(
         RESULTS,
         "compare",
-        "Compare settings over paired seeds until a decision is reached; the exit code is the result.",
+        "Compare settings over paired seeds until a decision; the exit code is the result.",
         f"{COMPARISON}:compare",
         (f"{TUNE} compare latentbe kd", f"{TUNE} compare mine kd --config my.yaml --json"),
     )
@@ -245,7 +245,7 @@ def _clean(program: Program) -> None:
     sub = program.add(
         SET_UP,
         "clean",
-        "List decoded data sets, teachers and studies with their sizes; remove those that are named.",
+        "List data sets, teachers and studies with their sizes; remove those that are named.",
         f"{CLEANING}:clean",
         (f"{TUNE} clean", f"{TUNE} clean datasets teachers/0123456789abcdef studies/old --remove"),
     )

@@ -49,7 +49,8 @@ def cluster(study: StudyConfig, home: Path) -> Iterator[None]:
         home: The folder of the study, which every machine must have.
 
     Raises:
-        ConfigError: No machine of the cluster has enough resources for a trial, or a machine lacks a piece.
+        ConfigError: No machine of the cluster has enough resources for a trial, or a custom piece is not installed on a
+            machine.
         MachineError: A machine lacks the folder of the study, or has different versions.
         DataError: Ray cannot be started.
     """

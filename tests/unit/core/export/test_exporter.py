@@ -525,7 +525,7 @@ def test_the_export_command_prints_files_differences_and_costs_and_nothing_else(
         assert re.search(rf"{re.escape(name)} +│ +[\d.,]+ kB │ +\d\.\de[+-]\d\d", printed)
     assert re.search(r"│ ensemble +│ +[\d.]+ kB", printed)
     assert [line.split(":")[0] for line in lines[-2:]] == ["export", "try it"]
-    assert [line[:26] for line in lines if line[:1] == "r"] == ["resize: images of 451x300 "]
+    assert [line[:26] for line in lines if line[:1] == "r"] == ["resize: probabilities for "]
     assert all(line[:1] in "┏┃┡│└fclrte" for line in lines)
 
 

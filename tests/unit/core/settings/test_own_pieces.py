@@ -112,7 +112,7 @@ def test_settings_with_custom_pieces_can_be_pickled() -> None:
     assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301 - our own
 
 
-def test_a_subclass_of_a_built_in_piece_has_a_different_kind() -> None:
+def test_a_subclass_of_a_built_in_piece_does_not_have_the_kind_of_its_parent() -> None:
     class Twice(Averaged):
         pass
 
