@@ -31,6 +31,20 @@ budget: {trials: 8}
 confirmation: {top_k: 2, seeds: 2}
 resources: {max_retries: 2, max_concurrent: 1}
 """
+SHORT = """
+preset: kd
+config:
+  data: {kind: digits, train_size: 40, val_size: 40}
+  model: {width: 2}
+  teachers: {count: 1, model: {width: 2}, training: {epochs: 1}}
+  training: {epochs: 2, batch_size: 20}
+search: {loss.temperature: {log_uniform: [1, 10]}}
+searcher: {kind: random}
+scheduler: {kind: none}
+budget: {trials: 3}
+confirmation: {top_k: 0}
+resources: {checkpoint_interval_s: 0}
+"""
 
 
 @dataclass

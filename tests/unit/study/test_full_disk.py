@@ -11,21 +11,8 @@ from ensdistill.training.checkpoint import Checkpoint, write_checkpoint
 from ensdistill_tune.records.event_log import EventLog
 from ensdistill_tune.records.study_directory import StudyDirectory
 from tests.commands import call
+from tests.tiny import SHORT
 
-STUDY = """
-preset: kd
-config:
-  data: {kind: digits, train_size: 40, val_size: 40}
-  model: {width: 2}
-  teachers: {count: 1, model: {width: 2}, training: {epochs: 1}}
-  training: {epochs: 2, batch_size: 20}
-search: {loss.temperature: {log_uniform: [1, 10]}}
-searcher: {kind: random}
-scheduler: {kind: none}
-budget: {trials: 3}
-confirmation: {top_k: 0}
-resources: {checkpoint_interval_s: 0}
-"""
 FULL = OSError(28, "No space left on device")
 
 
@@ -50,7 +37,7 @@ def epochs(home: Path) -> list[Any]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     studies = tmp_path_factory.mktemp("undisturbed")
-    (studies / "full.yaml").write_text(STUDY)
+    (studies / "full.yaml").write_text(SHORT)
     done = call("ensdistill-tune", "launch", studies / "full.yaml", "--studies-dir", studies, "--executor", "inline")
     assert done.code == 0, done.err
     return epochs(studies / "full")
@@ -60,7 +47,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 def test_a_study_on_a_full_disk_ends_with_one_message_and_resumes_exactly(
     place: str, undisturbed: list[Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "full.yaml").write_text(STUDY)
+    (tmp_path / "full.yaml").write_text(SHORT)
     options = ("--studies-dir", tmp_path, "--executor", "inline")
     with pytest.MonkeyPatch.context() as patch:
         if place == "checkpoint":

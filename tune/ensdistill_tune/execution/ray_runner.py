@@ -211,7 +211,6 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Passes a report to the planner. Also stops a completed trial, whose end Ray would detect only later."""
         decision = self.reports.take(trial.config["number"], result)
-        result.pop(EPOCHS, None)  # otherwise Ray would keep the metrics of all epochs
         return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
 

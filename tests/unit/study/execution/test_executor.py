@@ -10,20 +10,9 @@ from ensdistill_tune.execution.executor import ALL_FAIL
 from ensdistill_tune.execution.worker import run_trial
 from ensdistill_tune.records.study_directory import StudyDirectory
 from tests.commands import call
+from tests.tiny import SHORT
 
-STUDY = """
-preset: kd
-config:
-  data: {kind: digits, train_size: 40, val_size: 40}
-  model: {width: 2}
-  teachers: {count: 1, model: {width: 2}, training: {epochs: 1}}
-  training: {epochs: 1, batch_size: 20}
-search: {loss.temperature: {log_uniform: [1, 10]}}
-searcher: {kind: random}
-scheduler: {kind: none}
-budget: {trials: 14}
-confirmation: {top_k: 0}
-"""
+STUDY = SHORT.replace("trials: 3", "trials: 14")
 
 
 @pytest.mark.parametrize("works", [[], [3]], ids=["no trial works", "one trial works"])
