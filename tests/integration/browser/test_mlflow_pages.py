@@ -29,7 +29,7 @@ def links(tiny: TinyStudy) -> Iterator[dict[str, str]]:
     serving = subprocess.Popen([sys.executable, "-m", "ensdistill_tune", *words], stdout=subprocess.PIPE, text=True)
     assert serving.stdout is not None
     try:
-        printed = dict(serving.stdout.readline().strip().split(": ", 1) for _ in range(3))
+        printed = dict(serving.stdout.readline().strip().split(": ", 1) for _ in range(4))
         wait_until(lambda: listens(port), "the server answers", 90)
         yield {"comparison": printed["compare tiny"], "study": printed["tiny itself"]}
     finally:
@@ -77,18 +77,17 @@ def test_the_table_of_runs_agrees_with_the_leaderboard(
     desk: Page, links: dict[str, str], ranked: list[dict[str, str]], tiny: TinyStudy
 ) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
-    values, names = column(desk, "metrics.`final/nll`"), column(desk, "attributes.`Run Name`")
-    expect(values.nth(len(ranked) - 1)).to_have_text(re.compile(r"^\d"))
-    shown = values.all_inner_texts()
-    assert [float(text) for text in shown[: len(ranked)]] == [float(row["val/nll"]) for row in ranked]
-    assert set(shown[len(ranked) :]) == {"-"}  # stopped early or failed
-    shown_names = names.all_inner_texts()  # after the color of the run
-    numbers = [re.search(r"(?<![#\w])\d{3}(?= )", text) for text in shown_names[: len(ranked)]]
-    assert [number and number[0] for number in numbers] == [f"{int(row['trial']):03d}" for row in ranked]
-    assert sum(" WINNER " in text for text in shown_names) == 1
+    means, names = column(desk, "metrics.`confirmed/mean_nll`"), column(desk, "attributes.`Run Name`")
+    expect(means.first).to_have_text(re.compile(r"^\d"))
+    shown_means, shown_names = means.all_inner_texts(), names.all_inner_texts()  # names after the color of the run
+    numbers = [int(number[0]) for text in shown_names if (number := re.search(r"(?<![#\w])\d{3}(?= )", text))]
     confirmed = json.loads((tiny.home / "confirmation.json").read_text())["candidates"]
-    means = column(desk, "metrics.`confirmed/mean_nll`").all_inner_texts()
-    assert sum(text != "-" for text in means) == len(confirmed)
+    assert numbers[: len(confirmed)] == [candidate["trial"] for candidate in confirmed]  # best first
+    assert [text != "-" for text in shown_means] == [n < len(confirmed) for n in range(len(numbers))]
+    assert [" WINNER " in text for text in shown_names] == [n == 0 for n in range(len(numbers))]
+    shown = dict(zip(numbers, column(desk, "metrics.`final/nll`").all_inner_texts(), strict=True))
+    values = {int(row["trial"]): float(row["val/nll"]) for row in ranked}
+    assert {number: float(text) for number, text in shown.items() if text != "-"} == values  # others were stopped
 
 
 def test_the_parent_run_states_the_result_of_the_study(desk: Page, links: dict[str, str], tiny: TinyStudy) -> None:

@@ -39,7 +39,7 @@ from ensdistill_tune.tracking.run_fields import (
     totals_of,
 )
 from ensdistill_tune.tracking.run_index import NAME, PARENT, RESULT, RunIndex
-from ensdistill_tune.tracking.standing import CONFIRMED, description, run_name
+from ensdistill_tune.tracking.standing import description, run_name
 from ensdistill_tune.tracking.target import MlflowTarget
 from ensdistill_tune.tracking.views import MlflowPages, views
 
@@ -177,25 +177,26 @@ class EventWriter:
                 self._metrics.add(self._runs[number], metrics, at)
 
     def _write_standings(self, update: RunUpdate) -> None:
-        """Marks the winner and the confirmed trials, removes older marks, and pins the winner in the saved view."""
-        here = {self._runs[number]: own for number, own in update.standings.items() if number in self._runs}
+        """Marks the winner and the confirmed trials, removes older marks, and sorts the saved view."""
+        here = {self._runs[number] for number in update.standings if number in self._runs}
         for number, run in list(self._runs.marked(self.client)):
             if run not in here:
                 self._mark(run, update.trials[number], "", description(update.trials[number]))
         for number, own in update.standings.items():
             if number in self._runs:
                 self._mark(self._runs[number], update.trials[number], own.result, own.sentence)
-        if values := {own.label: own.values for own in update.standings.values() if own.values}:
+        values = {own.label: own.values for own in update.standings.values() if own.values}
+        if values:
             self.client.log_text(self._runs[PARENT], confirmed_figure(self.study.objective, values), FIGURE)
-        self._write_views([run for run, own in here.items() if own.result != CONFIRMED])
+        self._write_views(confirmed=bool(values))
 
     def _mark(self, run: str, trial: TrialRecord, result: str, sentence: str) -> None:
         """Writes the standing of a trial to its run."""
         log_tags(self.client, run, {RESULT: result, NOTE: sentence})
         self.client.update_run(run, name=run_name(trial, result)[:NAME])
 
-    def _write_views(self, pinned: Sequence[str] = ()) -> None:
-        for tag, content in views(self.pages, self.study, pinned).items():
+    def _write_views(self, *, confirmed: bool = False) -> None:
+        for tag, content in views(self.pages, self.study, confirmed=confirmed).items():
             self.client.set_experiment_tag(self.pages.experiment, tag, content)
 
     def _write_files(self, note: str, files: Sequence[str]) -> None:

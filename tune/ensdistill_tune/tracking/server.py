@@ -49,6 +49,7 @@ def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: b
     else:
         _check_port(port)
         print(f"MLflow for {studies}: {address}   (available in a few seconds; stop with Ctrl-C)")
+        print('sidebar: select "Model training" once; otherwise MLflow opens single runs among its GenAI pages')
     for what, link in links:
         print(f"{what}: {link}", flush=True)
     page = links[0][1] if show else None

@@ -69,29 +69,30 @@ def studies_page(address: str, experiment: str) -> str:
     return _shared(address, experiment, STUDIES)
 
 
-def views(pages: MlflowPages, study: StudyConfig, pinned: Sequence[str] = ()) -> dict[str, str]:
+def views(pages: MlflowPages, study: StudyConfig, *, confirmed: bool = False) -> dict[str, str]:
     """Returns the saved views of a study, keyed by the experiment tags that store them.
 
     Args:
         pages: The pages of the study.
         study: The settings.
-        pinned: Ids of the runs that are pinned to the top (the run of the winner).
+        confirmed: Whether the candidates have means over fresh seeds. The trials are then sorted by this mean, so that
+            the winner is first; MLflow does not pin child runs.
     """
     return {
-        TAG + pages.view: _trials_view(pages.run, study, pinned),
+        TAG + pages.view: _trials_view(pages.run, study, confirmed=confirmed),
         f"{TAG}{pages.view}{SEEDS}": _seeds_view(pages.run, study),
         TAG + STUDIES: _studies_view(),
     }
 
 
-def _trials_view(parent: str, study: StudyConfig, pinned: Sequence[str]) -> str:
+def _trials_view(parent: str, study: StudyConfig, *, confirmed: bool) -> str:
     """Returns the view of trials, best first, with searched settings, parallel coordinates, curves and replicates."""
     final = final_metric(study.objective)
+    order = confirmed_metric(study.objective, "mean") if confirmed else final
     state = {
         "searchFilter": f"tags.`mlflow.parentRunId` = '{parent}' AND tags.kind = 'trial'",
-        "orderByKey": f"metrics.`{final}`",
+        "orderByKey": f"metrics.`{order}`",
         "orderByAsc": study.mode == "min",
-        "runsPinned": list(pinned),
         "selectedColumns": _columns(study),
         "compareRunCharts": _charts(study, final),
         "compareRunSections": [

@@ -90,14 +90,16 @@ def test_every_kind_of_trial_has_a_description() -> None:
     assert description(SEARCH[3]) == "Trial of the search, with one seed."
 
 
-def test_the_saved_views_pin_the_winner_and_group_replicates_by_candidate() -> None:
-    states = {tag.removeprefix(TAG): json.loads(text) for tag, text in views(PAGES, study(), ["best-run"]).items()}
+def test_the_saved_views_put_the_winner_first_and_group_replicates_by_candidate() -> None:
+    states = {tag.removeprefix(TAG): json.loads(text) for tag, text in views(PAGES, study(), confirmed=True).items()}
     assert set(states) == {"s-abc", "s-abc-seeds", "studies"}
-    assert states["s-abc"]["runsPinned"] == ["best-run"]
+    before = json.loads(views(PAGES, study())[f"{TAG}s-abc"])
+    assert (before["orderByKey"], before["orderByAsc"]) == ("metrics.`final/nll`", True)
+    assert (states["s-abc"]["orderByKey"], states["s-abc"]["orderByAsc"]) == ("metrics.`confirmed/mean_nll`", True)
     assert "tags.`result`" in states["s-abc"]["selectedColumns"]
     assert [chart["metricKey"] for chart in states["s-abc"]["compareRunCharts"][1:]] == ["val/nll", "replicates/nll"]
     assert states["s-abc-seeds"]["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "candidate"}]
-    assert all(len(text) < 5000 for text in views(PAGES, study(), ["best-run"]).values())
+    assert all(len(text) < 5000 for text in views(PAGES, study()).values())
 
 
 def test_the_charts_of_a_view_have_distinct_identifiers() -> None:
