@@ -23,9 +23,14 @@ has the following values, with 95 % intervals over paired benchmark seeds:
 import argparse
 import json
 import math
+import multiprocessing
+import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,17 +88,33 @@ def judge(story: Story, table: CurveTable, seed: int, trials: int) -> Outcome:
 Outcomes = dict[str, list[Outcome]]  # outcomes of each searcher, in the order of the seeds
 
 
-def measure(table: CurveTable, who: Iterable[str], peers: Iterable[str], trials: int, seeds: range) -> Outcomes:
-    """Returns the outcomes of all searches of a task."""
+def measure(table: CurveTable, who: Iterable[str], python: Path | None, trials: int, seeds: range) -> Outcomes:
+    """Returns the outcomes of all searches of a task; one search per core runs at a time.
+
+    Args:
+        table: The learning curves.
+        who: Names of the searchers of this package.
+        python: Interpreter in which the peers are installed, or None to leave them out.
+        trials: Number of trials of random search.
+        seeds: The benchmark seeds.
+    """
     stories = {RANDOM: [random_search(table, seed, trials) for seed in seeds]}
-    for name in who:
-        stories[name] = [search(WAYS[name], table, seed, trials) for seed in seeds]
-        print(f"{table.task.name}: {name}", flush=True)
-    if peers:
-        with environment() as python:
-            for name in peers:
-                stories[name] = run(python, name, table, trials, seeds)
-                print(f"{table.task.name}: {name}", flush=True)
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        for name in who:
+            stories[name] = list(pool.map(partial(search, WAYS[name], table, trials=trials), seeds))
+            print(f"{table.task.name}: {name}", flush=True)
+    cores = os.cpu_count() or 1
+    parts = [seeds[n::cores] for n in range(cores)]
+    with ThreadPoolExecutor() as threads:
+        for name in PEERS if python else ():
+            runs = threads.map(partial(run, python, name, table, trials), parts)
+            by_seed = {
+                seed: story
+                for part, ran in zip(parts, runs, strict=True)
+                for seed, story in zip(part, ran, strict=True)
+            }
+            stories[name] = [by_seed[seed] for seed in seeds]
+            print(f"{table.task.name}: {name}", flush=True)
     found = {
         name: [judge(story, table, seed, trials) for story, seed in zip(runs, seeds, strict=True)]
         for name, runs in stories.items()
@@ -163,12 +184,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to which the outcomes are also written")
     options = parser.parse_args()
     seeds, found = range(options.first, options.first + options.seeds), dict[str, Outcomes]()
-    for name in options.tasks:
-        table = CurveTable(Task(name), options.metric)
-        trials = len(table.settings) // SHARE[name]
-        found[name] = measure(table, options.who, PEERS if options.peers else (), trials, seeds)
-        print(f"\n{name}: {table}; random search of {trials} trials; {options.seeds} benchmark seeds\n")
-        print(table_of(found[name]), flush=True)
+    with environment() if options.peers else nullcontext() as python:
+        for name in options.tasks:
+            table = CurveTable(Task(name), options.metric)
+            trials = len(table.settings) // SHARE[name]
+            found[name] = measure(table, options.who, python, trials, seeds)
+            print(f"\n{name}: {table}; random search of {trials} trials; {options.seeds} benchmark seeds\n")
+            print(table_of(found[name]), flush=True)
     if len(found) > 1:
         print(f"\nmean over tasks\n\n{table_of(pooled(found))}")
     if options.peers:
