@@ -1,12 +1,14 @@
 """How the end of a trial in Ray is passed to the planner, with simulated trials and without Ray."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ray.tune.utils.object_cache import _ObjectCache
 
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.execution.executor import TrialReports
-from ensdistill_tune.execution.ray_runner import _PlannerCallback, _worker_error
+from ensdistill_tune.execution.ray_runner import _keep_workers, _PlannerCallback, _worker_error
 from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.study.study_config import StudyConfig
@@ -71,3 +73,12 @@ def test_a_ray_error_is_reported_in_plain_words(line: str, words: str, tmp_path:
     trial.error_file = tmp_path / "error.txt"
     trial.error_file.write_text(f"Traceback\n  somewhere\n{line}\n\n")
     assert words in _worker_error(trial)
+
+
+def test_tune_keeps_the_processes_of_all_trials_that_end_at_the_same_time() -> None:
+    cache, trial = _ObjectCache(may_keep_one=True), SimpleNamespace(placement_group_factory="one CPU")
+    assert [cache.cache_object("one CPU", number) for number in range(3)] == [True, False, False]
+    _keep_workers(SimpleNamespace(_actor_cache=cache), trial)
+    assert all(cache.cache_object("one CPU", number) for number in range(1, 3))
+    assert list(cache.flush_cached_objects()) == []
+    _keep_workers(SimpleNamespace(), trial)  # another version of Ray
