@@ -1,4 +1,4 @@
-# The first target that runs sets up the environment in .venv. A newcomer needs only `make study` and `make test`.
+# The first target that runs sets up the environment in .venv. New users need only `make study` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -16,13 +16,13 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 study: $(READY)
 	$(BIN)/ensdistill-tune launch search_spaces/cluttered_digits.yaml $(if $(NAME),--name $(NAME))
 
-# Checks style and types, and runs the unit tests, which start no process, no Ray and no server. Takes less than five
+# Checks style and types, and runs the unit tests, which start no processes, Ray or servers. Takes less than five
 # minutes on two cores.
 test: lint
 	$(PYTEST) -m "unit and not slow"
 
-# Runs all other tests: the documentation, all combinations of components, then the tests with Ray, MLflow servers,
-# PostgreSQL, Chromium, killed processes and terminals.
+# Builds the documentation and runs all other tests: all combinations of components, then the tests that use Ray, MLflow
+# servers, PostgreSQL, Chromium, killed processes and terminals.
 test-rest: docs
 	$(PYTEST) -m "unit and slow"
 	$(PYTEST) -m "not unit" --dist loadfile
@@ -36,36 +36,37 @@ docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going -E -a -q -b html -d build/doctrees docs build/docs
 	@echo "documentation: build/docs/index.html"
 
-# Builds the wheel of a source tree (by default this one) in dist/.
+# Builds a wheel from a source tree (by default this one) and writes it to dist/.
 wheel: $(READY)
 	rm -rf $(SOURCE)/build
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir $(DIST) $(SOURCE)
 
-# Records the files of tests/golden again; the commit must state the reason.
+# Records the golden files in tests/golden again; the commit must state the reason.
 golden: $(READY)
 	$(BIN)/python -m tests.golden.record
 
-# Kills the driver, workers or all processes of running studies twenty times; then simulates a thousand studies with a
-# faulty disk and a faulty MLflow; then runs 300 random sequences of launch, kill, resume, extend, enqueue, stop, move,
-# report and sync. Takes 25 minutes.
+# Kills the driver, workers or all processes of running studies twenty times. Then simulates a thousand studies with a
+# faulty disk and a faulty MLflow server. Finally, runs 300 random sequences of launch, kill, resume, extend, enqueue,
+# stop, move, report and sync. Takes 25 minutes.
 chaos: $(READY)
 	$(BIN)/python -m tests.end_to_end.chaos --kills 20
 	$(BIN)/python -m tests.simulation --seeds 1000
 	$(BIN)/python -m tests.study_machine --examples 300
 
 # Loads and checks 500 random edits of each kind of input (study files, settings, checkpoints, environments, npz files,
-# zip files, folders), and distills 20 of each kind. Each must be accepted or refused with a clear error.
+# zip files, folders), and trains a student with 20 of each kind. Each edit must be accepted, or refused with a clear
+# error.
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --count 500 --distill 20
 	$(BIN)/python -m tests.fuzz_data --count 500 --distill 20
 
-# Measures the speed of training steps and of studies, and compares it with the targets. The tables are kept in
+# Measures the speed of training steps and of studies, and compares both with the targets. The tables are kept in
 # studies/bench. Takes 20 minutes on two cores that are otherwise idle.
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench
 
-# Measures memory, decoding and batches with 50,000 images of 224 px, and compares them with the targets. Takes 15
-# minutes and 9 GB of disk.
+# Measures memory use, decoding and the delivery of batches with 50,000 images of 224 px, and compares them with the
+# targets. Takes 15 minutes and 9 GB of disk.
 bench-data: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_data
 

@@ -39,10 +39,10 @@ def settings_of(given: Any) -> Any:
     """Returns the settings that represent an in-memory object; other values are returned unchanged.
 
     Args:
-        given: An object with a method `as_settings`, or any other value.
+        given: An object with an `as_settings` method, or any other value.
 
     Returns:
-        The result of `as_settings()`; a value without this method is returned unchanged.
+        The result of `as_settings()`, or the given value.
     """
     as_settings = getattr(given, "as_settings", None)
     return as_settings() if callable(as_settings) else given
@@ -68,8 +68,8 @@ class Teachers(Settings):
     predictions: str = setting(
         "",
         "A .npz file with predictions for every image, for teachers that are not torch networks. It contains an array "
-        "train_logits or train_probabilities (M,N,classes). For each further split of the data, it contains a similar "
-        "array, whose name begins with validation, test or unlabeled.",
+        "named train_logits or train_probabilities (M,N,classes). The arrays for the other splits are named in the "
+        "same way, with validation, test or unlabeled instead of train.",
         file=True,
         exclude_if=operator.not_,
     )
@@ -148,7 +148,7 @@ class Config(Settings):
         trained: list[tuple[tuple[str, ...], Training]] = [(("training",), self.training)]
         trained += [(("teachers", "training"), self.teachers.training)] if self.teachers.count else []
         size = getattr(self.data, "train_size", None)
-        known = size if isinstance(size, int) else None  # a share is converted once the images are loaded
+        known = size if isinstance(size, int) else None  # a fraction is converted once the images are loaded
         for path, training in trained:
             if known is not None and training.batch_size > known:
                 rule = f"{{value}} is more than the {known} training images"
@@ -223,7 +223,7 @@ class Config(Settings):
     def hash(self) -> str:
         """Hash of all settings except file paths, and of the code of user-defined pieces; 16 hexadecimal digits.
 
-        For a file of initial weights, the content is hashed instead of the path.
+        For a file with initial weights, the content is hashed instead of the path.
         """
         plugins = self.plugins
         files = files_in(Config, self) if plugins else file_settings(Config)
@@ -235,7 +235,7 @@ class Config(Settings):
 
     @property
     def _weights(self) -> dict[str, str]:
-        """Content hashes of the files of initial weights, keyed by the dotted name of the model setting."""
+        """Content hashes of files with initial weights, keyed by the dotted name of the model setting."""
         own = self.teachers
         models = {"model": self.model} | ({"teachers.model": own.model} if own.count and not own.models else {})
         models |= {f"teachers.models.{n}": model for n, model in enumerate(own.models) if own.count}
@@ -245,7 +245,7 @@ class Config(Settings):
         """Returns the settings that apply in one epoch, with an empty schedule.
 
         Args:
-            epoch: Number of the epoch; the first is 1.
+            epoch: Epoch number, from 1.
         """
         new = {name: value for change in self.prefix_until(epoch).schedule for name, value in change.set.items()}
         return self._override(new) if new else self.prefix_until(0)
@@ -254,18 +254,18 @@ class Config(Settings):
         """Returns the settings that determine all epochs up to the given one, without changes for later epochs.
 
         Args:
-            epoch: Number of the epoch; the first is 1.
+            epoch: Epoch number, from 1.
         """
         return self.model_copy(update={"schedule": [change for change in self.schedule if change.after_epoch < epoch]})
 
     def hash_until(self, epoch: int) -> str:
         """Returns the hash of the settings that determine the result of all epochs up to the given one.
 
-        If no epoch depends on the total number of epochs, the hash excludes this number, so that a checkpoint of the
-        run can be continued to more epochs.
+        If these results do not depend on the total number of epochs, the hash excludes this number, so that a
+        checkpoint can be resumed with more epochs.
 
         Args:
-            epoch: Number of the epoch; the first is 1.
+            epoch: Epoch number, from 1.
         """
         prefix = self.prefix_until(epoch)
         if any(piece.depends_on_length for piece in (self.training, self.averaging, self.student)):
@@ -351,7 +351,7 @@ def resolve(tree: Mapping[str, Any], dotted: Mapping[str, Any] | None = None) ->
         dotted: Settings keyed by dotted name.
 
     Raises:
-        ConfigError: The file is a search space, the preset does not exist, or a setting is given twice.
+        ConfigError: The settings define a search space, the preset does not exist, or a setting is given twice.
     """
     own = nest(tree)
     if "search" in own:
@@ -397,7 +397,7 @@ def _parse_preset(name: str) -> YamlDict:
 
 
 def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlDict:
-    """Returns the base settings with the changes merged into them, also inside nested mappings.
+    """Returns the base settings with changes merged into all levels of nested mappings.
 
     Args:
         base: Nested settings.

@@ -1,6 +1,6 @@
 """Entry point of the commands: imports a command and reports a failed import in one line.
 
-This module imports only the standard library, so that the import of a command can fail with a readable message.
+This module imports only the standard library, so it can print a readable message if a command cannot be imported.
 """
 
 import importlib
@@ -14,7 +14,7 @@ TRACEBACK = "ENSDISTILL_TRACEBACK"  # environment variable; if set, the tracebac
 
 
 def run(module: str) -> int:
-    """Imports a module and runs its function `main`.
+    """Imports a module and runs its `main` function.
 
     Args:
         module: Full name of the module.
@@ -48,7 +48,7 @@ def shadowing_files() -> list[str]:
     names = set(sys.stdlib_module_names)
     try:
         from importlib.metadata import (
-            packages_distributions,  # imported here, because it imports modules that may be hidden as well
+            packages_distributions,  # imported here, because it loads modules that a user's file may also hide
         )
 
         names |= packages_distributions().keys()
@@ -59,11 +59,11 @@ def shadowing_files() -> list[str]:
         found, expected = PathFinder.find_spec(name), PathFinder.find_spec(name, installed)
         if not (found and expected and found.origin and expected.origin):
             continue
-        # Ray prepends a folder of bundled modules to sys.path; they are not files of the user.
+        # Ray prepends a folder of bundled modules to sys.path; these are not the user's files.
         own = not found.origin.startswith(tuple(f"{folder}{os.sep}" for folder in installed))
         if own and found.origin != expected.origin:
             sentences.append(
                 f"{found.origin}: has the same name as the module {name} and is imported instead of it."
-                " Rename it, or remove its folder from PYTHONPATH."
+                " Rename this file, or remove its folder from PYTHONPATH."
             )
     return sentences

@@ -1,4 +1,4 @@
-"""Exceptions of this project; each message states the broken rule, the value and the fix."""
+"""Exceptions of this project; each message states the violated rule, the value and the fix."""
 
 import math
 import reprlib
@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 
-class _NoValue(Enum):  # an enum, because an unpickled member is the same object
+class _NoValue(Enum):  # an enum, because unpickling a member returns the same object
     NO_VALUE = "no value"
 
 
@@ -21,17 +21,17 @@ _short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxoth
 class ConfigIssue:
     """An error or a warning about one setting or file.
 
-    Code uses the fields; the text that `str` returns is only for people. Two issues are equal if their `repr` is equal:
-    1, 1.0 and true are three different values.
+    Code uses the fields; the text that `str` returns is only for people. Compare issues by `repr`, which distinguishes
+    the values 1, 1.0 and true; `==` does not.
 
     Attributes:
         path: Parts of the dotted name of the setting, for example ("data", "path"); empty for the whole file.
-        rule: The broken rule or the problem, without the name of the setting: "must be at most 1". In the text, the
-            value replaces `{value}` or follows the rule.
+        rule: The violated rule or the problem, without the name of the setting: "must be at most 1". In the text, the
+            value replaces `{value}` or, if there is no such placeholder, follows the rule.
         value: The given value; `NO_VALUE` if the message contains no value.
         hint: The fix as a sentence without a full stop, or None.
         code: Kind of the issue, for code that must not depend on the wording.
-        given: Names and values of the settings with which the issue occurs; the text starts with these instead of the
+        given: Names and values of the settings that cause the issue together; the text starts with these instead of the
             name.
         cause: The underlying issue.
         origin: Prefix of the text: the file and the line, or the command-line option.
@@ -71,7 +71,7 @@ class ConfigIssue:
         """Returns the issue with a prefix added to its path.
 
         Args:
-            parts: Path of the subtree to which the path of this issue is relative.
+            parts: The prefix: path of the subtree that contains the setting.
         """
         return replace(self, path=(*parts, *self.path))
 
@@ -181,8 +181,8 @@ class DivergedError(EnsdistillError):
     """A training loss that became NaN or infinite.
 
     Attributes:
-        epoch: Number of the epoch, from 1.
-        step: Number of the step in the epoch, from 1.
+        epoch: Epoch number, from 1.
+        step: Step number within the epoch, from 1.
         loss: The loss, NaN or infinite.
         teacher: Index of the teacher, from 0; None for the student.
     """

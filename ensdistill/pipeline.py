@@ -104,7 +104,7 @@ def metric_warnings(data: DataSplits, student: Metrics, teachers: Mapping[str, A
 
 @contextlib.contextmanager
 def _removed_if_refused(folder: Path) -> Iterator[None]:
-    """Removes an empty folder that the block created, if the block raises an error."""
+    """Removes the folder if the block creates it, raises an error, and leaves it empty."""
     existed = folder.exists()
     try:
         yield
@@ -148,7 +148,7 @@ def distill_to_directory(
         out: Folder of the run; by default `<studies>/runs/<hash of the settings>`.
         studies: Folder of all results; its subfolder `teachers` stores the teachers.
         device: `auto`, or the name of a torch device.
-        resume: Checkpoint of the same run from which to resume.
+        resume: Checkpoint to resume from; it must belong to the same run.
         on_interrupt: Called with the path of the checkpoint if training is interrupted after its first epoch.
 
     Returns:

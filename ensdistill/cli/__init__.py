@@ -1,1 +1,1 @@
-"""The command `ensdistill`."""
+"""The `ensdistill` command."""

@@ -157,8 +157,8 @@ def _images(options: argparse.Namespace, log: PredictionLog) -> tuple[Iterable[I
 
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:
-    """Returns the evaluated split of the data set `--ood`, converted to the image shape of the split `like`."""
-    without_training = ["training.batch_size=1", "teachers.training.batch_size=1"]  # accepts any number of images
+    """Returns the validation or test split of the data set given by `--ood`, in the image shape of `like`."""
+    without_training = ["training.batch_size=1", "teachers.training.batch_size=1"]  # batches of 1 allow any number
     settings = load_config(options.ood, without_training).data
     where = options.studies_dir
     images = load_data(settings, where).validation if options.split == "validation" else load_test(settings, where)
@@ -174,7 +174,7 @@ def _print(
     last: str,
     config: Config,
 ) -> None:
-    """Prints the result as one JSON object, or prints its rows as a table followed by the text `last`."""
+    """Prints the result as one JSON object, or prints `rows` as a table followed by the text `last`."""
     if options.json:
         print(json.dumps(result, allow_nan=False))
         return

@@ -1,4 +1,4 @@
-"""The command `ensdistill`: trains one ensemble and one student, without a study."""
+"""The `ensdistill` command: trains one ensemble and one student, without a study."""
 
 import argparse
 import pkgutil
@@ -23,15 +23,15 @@ exit code:
   0  every image has a prediction
   1  some images could not be read; they are listed on standard error and counted
   2  invalid input, such as a missing model or path"""
-TRAIN, USE = "train and evaluate", "use a student"  # tasks, in the order of the help
+TRAIN, USE = "train and evaluate", "use a student"  # groups of commands in the help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit code: 0 for success, 1 if the training failed or images could not be read, 2 for invalid
-        input, 130 if interrupted.
+        The exit code: 0 for success, 1 if training failed or images could not be read, 2 for invalid input,
+        130 if interrupted.
     """
 
     def work() -> int:
@@ -55,7 +55,7 @@ def _teachers(program: Program) -> None:
     sub = program.add(
         TRAIN,
         "teachers",
-        "Train the teacher ensemble, or load it, and print its metrics.",
+        "Train or load the teacher ensemble, and print its metrics.",
         f"{COMMANDS}:teachers",
         ("ensdistill teachers kd", "ensdistill teachers my.yaml --set teachers.count=8"),
     )
@@ -93,7 +93,7 @@ def _evaluate(program: Program) -> None:
         "--split", choices=["validation", "test"], default="validation", help="split to evaluate on (validation)"
     )
     group.add_argument(
-        "--ood", metavar="CONFIG", help="AUROC for distinguishing the evaluated images from those of CONFIG"
+        "--ood", metavar="CONFIG", help="AUROC for distinguishing the evaluated images from the images in CONFIG"
     )
     group.add_argument(
         "--corruptions", action="store_true", help="accuracy and NLL under corruptions of severity 1 to 5"
@@ -134,14 +134,15 @@ def _predict(program: Program) -> None:
     sub.add_argument(
         "model",
         metavar="MODEL",
-        help="a .safetensors, .onnx or .pt2 file written by `ensdistill export`, or the folder with these files (loads "
-        "the .safetensors file); load a .pt2 file only if you trust its source, because torch may run code in it",
+        help="a .safetensors, .onnx or .pt2 file written by `ensdistill export`, or the folder that contains these "
+        "files (the .safetensors file is used); use a .pt2 file only if you trust its source, because it may contain "
+        "code that torch runs",
     )
     sub.add_argument(
         "images",
         nargs="+",
         metavar="IMAGES",
-        help="image files, folders (recursively), zip files; - reads their paths from standard input, one per line",
+        help="image files, folders (searched recursively) or zip files; - reads paths from standard input",
     )
     group = sub.group("output")
     group.add_argument(
@@ -153,13 +154,13 @@ def _predict(program: Program) -> None:
     group.add_argument(
         "--format",
         choices=list(WRITERS),
-        help="format of the predictions (given by the suffix of FILE, otherwise table)",
+        help="format of the predictions (determined by the suffix of FILE, otherwise table)",
     )
     group.add_argument("--out", metavar="FILE", help="file to which the predictions are written")
 
 
 def _add_config(sub: HelpParser, *, of_run: bool = False) -> None:
-    """Adds the options for settings; for a run, also adds the options for its student."""
+    """Adds the options for settings; for commands that accept the folder of a run, also adds `--student`."""
     sub.epilog_of = partial(settings_help, Config, "settings (for --set and YAML files):")
     sub.completions = {"CONFIG": presets, "NAME=VALUE": partial(setting_names, Config)}
     where = " or the folder of a run" if of_run else ""

@@ -1,4 +1,4 @@
-"""Classification of image files, read one batch at a time, so that memory does not depend on the number of files."""
+"""Classifies image files one batch at a time, so that memory use does not depend on the number of files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ImagePrediction:
 
 
 Broken = Callable[[str], None]  # called with the error message for each unreadable image
-Remark = Callable[[str, str], None]  # called with a remark about an image, and with the image's path
+Remark = Callable[[str, str], None]  # called with a remark about an image and the path of the image
 
 
 def classify(
@@ -48,7 +48,7 @@ def classify(
         classifier: The classifier.
         files: The images.
         broken: Called with the error message for each image that cannot be read; the image is skipped.
-        remark: Called with a remark about an image, and with the image's path.
+        remark: Called with a remark about an image and the path of the image.
 
     Raises:
         DataError: The classifier requires images that are neither gray nor RGB.

@@ -17,8 +17,8 @@ from ensdistill.errors import ConfigError, DataError
 from ensdistill.runtime.progress_bar import progress
 from ensdistill.runtime.text import SHOWN, counted, printable
 
-STDIN = "-"  # argument instead of images: the paths of the images are read from standard input
-MANY = 1000  # minimum number of images for a progress bar, which would otherwise disappear too soon
+STDIN = "-"  # as the only argument: image paths are read from standard input
+MANY = 1000  # up to this number of images, a progress bar would disappear too soon to be useful
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _add(images: Images, found: FoundFiles) -> None:
 
 
 def _why_missing(place: Path) -> str | None:
-    """Returns the reason why a path cannot be used; None if it exists."""
+    """Returns the reason why a path cannot be used; None if the path exists."""
     try:
         place.stat()
     except FileNotFoundError:
@@ -131,10 +131,10 @@ def _why_missing(place: Path) -> str | None:
 
 
 def images_in_list(lines: Iterable[bytes], log: PredictionLog) -> Iterator[ImageFile]:
-    """Yields the images of the files, folders and zip files in `lines`; processes each line when it arrives.
+    """Yields the images found at the listed paths; processes each line as soon as it arrives.
 
     Args:
-        lines: One path per line, for example the standard input.
+        lines: Paths of files, folders and zip files, one per line, for example from standard input.
         log: Receives messages about files that are left out. A path that does not exist counts as an unreadable image.
 
     Raises:
@@ -155,7 +155,7 @@ def images_in_list(lines: Iterable[bytes], log: PredictionLog) -> Iterator[Image
             log.skip(problem)
         yield from images.files
     if not paths:
-        raise DataError("standard input: no images found; give paths of images, one per line")
+        raise DataError("standard input: no images found; give one image path per line")
 
 
 def protect(out: Path | None, *inputs: Path) -> None:
@@ -165,7 +165,7 @@ def protect(out: Path | None, *inputs: Path) -> None:
 
 
 def protected(out: Path | None, files: Iterable[ImageFile]) -> Iterator[ImageFile]:
-    """Yields the files; raises ConfigError if one of them is the predictions file `out`."""
+    """Yields the files; raises ConfigError if one of them is `out`, the file for the predictions."""
     if out is None or not out.is_file():
         yield from files
         return
@@ -180,7 +180,7 @@ def _is_archive(place: Path) -> bool:
 
 
 def watched(files: Iterable[ImageFile], total: int | None, log: PredictionLog) -> Iterator[ImageFile]:
-    """Yields the files and counts them, with a progress bar if there are many.
+    """Yields and counts the files, and shows a progress bar if there are many.
 
     Args:
         files: The images.

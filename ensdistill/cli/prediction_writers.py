@@ -28,7 +28,7 @@ IN_TABLE = 2  # number of classes per image in a table
 def write_csv(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int | None, to: IO[str]) -> None:
     """Writes one line per image: the file, the class, its probability, and then the probability of every class.
 
-    With `top`, only the next most likely classes follow, in descending order: `class_2`, `probability_2`, ...
+    With `top`, only the next most likely classes follow, the most likely first: `class_2`, `probability_2`, ...
     """
     lines = csv.writer(to, lineterminator="\n")
     further = range(2, min(top or 1, len(class_names)) + 1)
@@ -44,7 +44,7 @@ def write_csv(answers: Iterable[ImagePrediction], class_names: Sequence[str], to
 def write_json(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int | None, to: IO[str]) -> None:
     """Writes a list with one line per image: `file`, `class`, `probability`, and `probabilities` keyed by class.
 
-    With `top`, `probabilities` contains only the most likely classes, in descending order.
+    With `top`, `probabilities` contains only the most likely classes, in descending order of probability.
     """
     to.write("[")
     for n, answer in enumerate(answers):
@@ -60,7 +60,7 @@ def write_table(answers: Iterable[ImagePrediction], class_names: Sequence[str], 
     """Writes tables of up to BLOCK rows, one row per image: the most likely classes with their probabilities."""
     count, rows = min(top or IN_TABLE, len(class_names)), iter(answers)
     width = None if to.isatty() else WIDE
-    screen = Console(file=to, width=width, highlight=False, markup=False, emoji=False)  # no markup in names
+    screen = Console(file=to, width=width, highlight=False, markup=False, emoji=False)  # names may look like markup
     first = True
     while (block := list(islice(rows, BLOCK))) or first:
         screen.print(_table(block, class_names, count))
@@ -88,7 +88,7 @@ def write_predictions(
     Args:
         answers: The predictions.
         classifier: The classifier, which provides the class names.
-        form: Name from WRITERS; None selects the format by the suffix of the file, or a table.
+        form: Key of WRITERS; if None, the suffix .csv or .json determines the format, and the default is a table.
         top: Number of most likely classes per image; None for all classes, or two in a table.
         out: The file; None for standard output.
     """

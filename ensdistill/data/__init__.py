@@ -1,4 +1,4 @@
-"""Images and labels. To add a data source, add one class to a module of this folder.
+"""Images and labels. To add a data source, add a class to a module in this folder.
 
 `load_data` returns the splits that training may use. Only `load_test` returns the test split. Only the final evaluation
 calls `load_test`, after all decisions have been made.
@@ -37,12 +37,12 @@ def load_data(settings: DataSource, studies: str | Path = "studies") -> DataSpli
 
     Args:
         settings: The data source.
-        studies: Folder of all results. Decoded images of large data sets are stored in its subfolder `datasets`, or in
+        studies: Folder of all results. Decoded images of large data sets are stored in its `datasets` subfolder, or in
             the folder named by the environment variable ENSDISTILL_DATASETS.
 
     Raises:
         DataError: The images cannot be read.
-        ConfigError: There are fewer images than the sizes require.
+        ConfigError: There are fewer images than the split sizes require.
     """
     return split_source(*read(settings, studies))[0]
 
@@ -54,12 +54,12 @@ def load_test(settings: DataSource, studies: str | Path = "studies") -> Split:
 
     Args:
         settings: The data source.
-        studies: Folder of all results. Decoded images of large data sets are stored in its subfolder `datasets`, or in
+        studies: Folder of all results. Decoded images of large data sets are stored in its `datasets` subfolder, or in
             the folder named by the environment variable ENSDISTILL_DATASETS.
 
     Raises:
         DataError: The images cannot be read, or the source has no test images.
-        ConfigError: There are fewer images than the sizes require.
+        ConfigError: There are fewer images than the split sizes require.
     """
     test = split_source(*read(settings, studies))[1]
     if not len(test):

@@ -30,7 +30,7 @@ def raw_data_of(arrays: dict[str, np.ndarray], pairs: Mapping[str, Pair]) -> Raw
 
     Args:
         arrays: The arrays, keyed by name; `class_names` is optional.
-        pairs: Names of the image array and the label array, keyed by split. The split `train` is required;
+        pairs: Names of the image array and the label array, keyed by split. The `train` split is required;
             `validation`, `test` and `unlabeled` are optional.
 
     Returns:
@@ -84,7 +84,7 @@ def check_part(split: Split, own: tuple[str, str], pool: Split, others: tuple[st
         classes: Number of classes.
 
     Raises:
-        DataError: The shape of the images differs, or a label is not below the number of classes.
+        DataError: The image shapes differ, or a label is equal to or above the number of classes.
     """
     if split.images.shape[1:] != pool.images.shape[1:]:
         shapes = f"{tuple(split.images.shape[1:])} and {tuple(pool.images.shape[1:])} {CHANNELS}"
@@ -156,7 +156,7 @@ def class_names_of(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> 
     last, found = int(labels.max()), len(np.unique(labels.numpy()))
     given = arrays.get(NAMES)
     if given is None and found != last + 1:
-        fix = f"number them without gaps, or give the array {NAMES}"
+        fix = f"number them without gaps, or give an array {NAMES}"
         raise DataError(f"{name} has {found} classes, but the largest label is {last}; {fix}")
     if given is not None and (given.ndim != 1 or given.dtype.kind != "U" or len(given) <= last):
         what = f"{given.dtype} of shape {given.shape}"

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 NAMES = {"train": "training", "validation": "validation", "unlabeled": "unlabeled", "test": "test"}
 ORDER = ("train", "unlabeled", "validation", "test")
-BLACK = 1  # of 255: an image without a larger value counts as black
-DARK = 31  # of 255: if no value in a split is larger, its images probably have another scale
+BLACK = 1  # of 255; an image with no value above this counts as black
+DARK = 31  # of 255; a split with no value above this probably uses another scale
 
 
 class Part(Protocol):
@@ -63,8 +63,9 @@ def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequen
     """Yields a warning for each implausible property of a data set.
 
     Args:
-        parts: Images and labels of the splits `train`, `validation` and `test`, and of `unlabeled` if it exists.
-        drawn: Names of the splits that were drawn from the labeled images; warnings about these suggest a larger split.
+        parts: Images and labels of the `train`, `validation` and `test` splits, and of `unlabeled` if it exists.
+        drawn: Names of the splits that were drawn from the labeled images; if one lacks a class, the warning also
+            suggests a larger size.
         names: Name of each class.
 
     Raises:
@@ -83,7 +84,7 @@ def implausible(parts: Mapping[str, Part], drawn: Collection[str], names: Sequen
 def _without_images(part: str, labels: Tensor, drawn: bool, names: Sequence[str]) -> Iterator[ConfigIssue]:
     counts = torch.bincount(labels, minlength=len(names))
     if len(labels) and (missing := [name for name, n in zip(names, counts, strict=True) if not n]):
-        rule = f"no {NAMES[part]} image of {counted(len(missing), 'class')}: {listed(missing)}"
+        rule = f"{counted(len(missing), 'class')} without {NAMES[part]} images: {listed(missing)}"
         hint = f"add images, or raise data.{SETTING_OF[part]}" if drawn else "add images"
         yield ConfigIssue(("data", SETTING_OF[part] if drawn else part), rule, hint=hint)
 
@@ -101,7 +102,7 @@ def _dark(part: str, largest: Tensor) -> Iterator[ConfigIssue]:
 
 
 def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
-    """Yields warnings about images in two splits, except in train and unlabeled, because these bias no metric."""
+    """Yields warnings about images that two splits share; train and unlabeled may overlap without biasing metrics."""
     for one, other in combinations([part for part in ORDER if part in hashes], 2):
         if (one, other) == ("train", "unlabeled"):
             continue
@@ -109,7 +110,7 @@ def _in_two_parts(hashes: Mapping[str, list[bytes]]) -> Iterator[ConfigIssue]:
         if same := sum(content in seen for content in hashes[other]):
             which = f"{same} of {len(hashes[other])} {NAMES[other]} images {verb(same)}"
             rule = f"{which} also in the {NAMES[one]} split (same pixels)"
-            yield ConfigIssue(("data",), rule, hint="remove them from one split, otherwise metrics are too optimistic")
+            yield ConfigIssue(("data",), rule, hint="remove them from one split; otherwise, metrics are too optimistic")
 
 
 def _with_two_labels(hashes: list[bytes], labels: Tensor) -> Iterator[ConfigIssue]:

@@ -16,7 +16,7 @@ from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
 
 PARTS = ("train", "validation", "test", "unlabeled")  # the index of a split is also the number of its random stream
-SHARES = (0.4, 0.2, 0.25, 0.15)  # fraction of each class's original digits in each split; independent of its size
+SHARES = (0.4, 0.2, 0.25, 0.15)  # fraction of each class's original digits in each split, for any split size
 
 DIGIT_PIXELS = 8
 TURN = 0.3  # largest rotation in radians, in either direction
@@ -28,8 +28,8 @@ PIECE = 4  # side of a fragment, in pixels of the image
 class ClutteredDigits(SplitSizes, DataSource):
     """Digits that are randomly rotated and scaled, placed among fragments of other digits, and overlaid with noise.
 
-    The images are a pure function of the settings. Each original digit is used in only one split, both as a digit and
-    as clutter. Classes are balanced. If the size of a split is increased, the existing images do not change.
+    The images are a pure function of the settings. Each original digit is used in only one split, whether as a digit
+    or as clutter. Classes are balanced. Increasing the size of a split does not change its existing images.
 
     References:
         Mnih et al. 2014, Recurrent models of visual attention, section 4.1 (cluttered translated MNIST).
@@ -99,7 +99,7 @@ def _placed(digits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
 
 
 def _add_fragment(images: np.ndarray, digits: np.ndarray, u: np.ndarray) -> None:
-    """Draws a fragment of a digit (N,8,8) on each image (N,size,size) by pixelwise maximum; u is (N,7) in [0,1)."""
+    """Draws a fragment of a digit (N,8,8) on each image (N,size,size) as a pixelwise maximum; u is (N,7) in [0,1)."""
     angle, scale, ink = _looks(u)
     corner = (u[:, 3:5] * (images.shape[-1] - PIECE + 1)).astype(int)
     rows, columns = (corner[:, axis, None] + np.arange(PIECE) for axis in (0, 1))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64  # number of images that a thread decodes in one task
 MANY = 5000  # largest number of images for which no progress is shown
-_HINTS = {FRAMES: "save each frame as a file to use all of them", SHALLOW: "save them with 8 bits"}
+_HINTS = {FRAMES: "save each frame as a separate file to use all frames", SHALLOW: "save them with 8 bits"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def decode(entries: Sequence[Entry], form: ImageForm, write: Write) -> Findings:
     Args:
         entries: The images.
         form: Shape of the decoded images, and how they are resized.
-        write: Function that is called with the number and the pixels uint8 (C,H,W) of an image, from several threads.
+        write: Called from several threads with the number and the pixels, uint8 (C,H,W), of each image.
 
     Returns:
         The problems, in the order of the images. `write` is not called for unreadable images.
@@ -104,7 +104,7 @@ def _no_progress(done: int, words: str) -> None:
 
 
 def _decode_one(entry: Entry, form: ImageForm, number: int, write: Write) -> Iterator[tuple[str, str, str]]:
-    """Writes one image; for each problem, yields a field of `Findings`, the cause or remark, and the image name."""
+    """Writes one image; for each problem, yields a field name of `Findings`, the cause or remark, and the image."""
     try:
         read = entry.read(form.shape, form.resize)
     except ImageError as error:

@@ -12,7 +12,7 @@ from ensdistill.errors import ConfigIssue
 if TYPE_CHECKING:
     from ensdistill.data.image_files import Read, Resize
 
-PARTS = tuple(PART_NAMES)  # the order of the images in a store
+PARTS = tuple(PART_NAMES)  # the order of the splits in a store
 
 
 class Entry(Protocol):
@@ -30,7 +30,7 @@ class Entry(Protocol):
         """Returns the width and height of the image; (0, 0) if they are unknown."""
 
     def read(self, shape: tuple[int, int, int], resize: Resize) -> Read:
-        """Returns the pixels as uint8 with the given shape (C,H,W); several threads call this method.
+        """Returns the pixels as uint8 with the given shape (C,H,W); may be called from several threads.
 
         Raises:
             ImageError: The image cannot be read.
@@ -62,7 +62,7 @@ class FoundEntries:
     Attributes:
         parts: The images, keyed by split; `train` always exists.
         class_names: Name of each class.
-        origin: Path or other name of the source; part of the content that is hashed for the name of a store.
+        origin: Path or other name of the source; one of the inputs to the hash that names a store.
         warnings: Warnings about files that are not used.
     """
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ensdistill.data.shared_images import SharedImages
 
 SIZES = (224, 192, 160, 128, 96, 64, 32)  # usual side lengths of network inputs, in pixels
-SAMPLE = 256  # number of training images that determine the default size
+SAMPLE = 256  # maximum number of training images from which the default size is derived
 
 
 class EntrySource(OwnSizes, DataSource):

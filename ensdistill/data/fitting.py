@@ -1,4 +1,4 @@
-"""Conversion of the images of one data set to the input shape of a network that was trained on another data set."""
+"""Converts images to the input shape of a network that was trained on another data set."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CHUNK = 1024  # number of images converted at a time, to save memory: floats are
 def fit_images(split: Split, shape: tuple[int, int, int]) -> Split:
     """Returns a split with images of a given shape; labels are unchanged.
 
-    Gray images are repeated to form RGB, and RGB images are converted to gray by the ITU-R BT.601 luma. Images of a
-    different size are resized by antialiased bilinear interpolation, separately for each side; the width of the
-    triangular filter is proportional to the scale. Values are rounded once, at the end.
+    Gray images are copied to all three channels of RGB, and RGB images are converted to gray by the ITU-R BT.601 luma.
+    Images of a different size are resized by antialiased bilinear interpolation, separately for each side; the width of
+    the triangular filter is proportional to the scale. Values are rounded once, at the end.
 
     Args:
         split: Images uint8 (N,C,H,W) and labels (N,).

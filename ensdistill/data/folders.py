@@ -1,4 +1,4 @@
-"""Location of the folder of decoded images."""
+"""Location of the folder that contains decoded images."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ VARIABLE = "ENSDISTILL_DATASETS"
 
 
 def datasets_folder(studies: str | Path = "studies") -> Path:
-    """Returns the folder of all stores: the value of ENSDISTILL_DATASETS in the environment, or `<studies>/datasets`.
+    """Returns the folder of all stores: the environment variable ENSDISTILL_DATASETS, or `<studies>/datasets`.
 
     Args:
         studies: Folder of all results.

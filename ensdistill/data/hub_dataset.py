@@ -1,4 +1,4 @@
-"""A data set that was saved on disk by the Hugging Face library `datasets`."""
+"""A data set that the Hugging Face library `datasets` saved to disk."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class HubItem:
 
     @property
     def stamp(self) -> str:
-        """Name of the image column; the origin of the source already contains a hash of the files."""
+        """Name of the image column; changes to the files are detected by the hash in the origin of the source."""
         return self.column
 
     @property

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HASH_BYTES = 16
-CHUNK = 1 << 24  # number of values converted at a time, because as int64 they require eight times as much memory
+CHUNK = 1 << 24  # number of values converted at a time; int64 requires eight times as much memory as uint8
 
 
 def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:
@@ -28,14 +28,14 @@ def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:
     """
     pixels = np.ascontiguousarray(pixels)
     sums = pixels.reshape(len(pixels), -1).sum(1, dtype=np.uint32)
-    wide = pixels.astype(np.uint32)  # holds the sum of the squares of a row, and is twice as fast as int64
+    wide = pixels.astype(np.uint32)  # large enough for the squares of one row, and twice as fast as int64
     squares = np.einsum("chw,chw->ch", wide, wide).sum(1, dtype=np.int64)
     levels = np.concatenate([sums.astype(np.int64), squares, [pixels.max()]])
     return sha256(pixels.data).digest()[:HASH_BYTES], levels
 
 
 def image_hashes(images: Tensor | SharedImages) -> list[bytes]:
-    """Returns the hash of the pixels of each image in uint8 (N,C,H,W)."""
+    """Returns a hash of the pixels of each image; images are uint8 (N,C,H,W)."""
     if isinstance(images, SharedImages):
         return images.hashes()
     return [sha256(image.data).digest()[:HASH_BYTES] for image in images.contiguous().cpu().numpy()]
@@ -49,7 +49,7 @@ def largest_values(images: Tensor | SharedImages) -> Tensor:
 
 
 def channel_sums(images: Tensor | SharedImages) -> tuple[Tensor, Tensor]:
-    """Returns exact sums of values and squared values per channel, int64 (C,), identical for any kind of storage."""
+    """Returns exact sums of values and of squared values per channel, int64 (C,), the same for tensors and stores."""
     if isinstance(images, SharedImages):
         sums = torch.from_numpy(images.levels()[:, :-1].sum(0))
         first, second = sums.to(images.device).chunk(2)

@@ -26,7 +26,7 @@ Resize = Literal["center_crop", "squash", "pad"]
 
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode, keyed by number of channels; L is the ITU-R BT.601 luma
 
-# Files with these suffixes must be images. For other files, the content decides.
+# Files with these suffixes must be images. Other files are identified by their content.
 SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".webp", ".avif", ".gif", ".tif", ".tiff"),
     *(".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"),
@@ -41,7 +41,7 @@ _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _DEPTHS = {"L;2": 85, "L;4": 17}  # factor by which Pillow multiplies the gray values of a PNG
 _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
-LARGEST_FILE = 1 << 28  # bytes; limits memory, because a zip entry can expand to a thousand times its size
+LARGEST_FILE = 1 << 28  # bytes; limits memory use: a zip entry can expand to a thousand times its compressed size
 
 FRAMES = "several frames; only the first is read"
 SHALLOW = "16 bits, but no value above 255, which is nearly black on the 16-bit scale"
@@ -72,7 +72,7 @@ class ImageFile:
         root: The folder or zip file that contains the image file.
         name: Path of the file relative to the root, with `/` as the separator.
         archive: The opened zip file, or None for a folder.
-        entry: The entry in the zip file, whose name can be encoded differently from `name`.
+        entry: The entry in the zip file; its name can be encoded differently from `name`.
     """
 
     root: Path
@@ -98,7 +98,7 @@ class ImageFile:
         try:
             status = (self.root / self.name).stat()
         except OSError as error:
-            return f"{error.strerror}"  # reading it reports the error
+            return f"{error.strerror}"  # reading the file reports the error
         return f"{status.st_size} {status.st_mtime_ns}"
 
     def sides(self) -> tuple[int, int]:
@@ -170,8 +170,8 @@ def open_image(stream: IO[bytes], name: str | None = None) -> Image.Image:
 
     Args:
         stream: The file.
-        name: Name of the file. If it is given, Pillow tries only the formats with a signature and the format of the
-            suffix, because its tests for some other formats are so weak that they accept text files.
+        name: Name of the file. If it is given, Pillow tries only formats with a signature and the format of the suffix.
+            Pillow's tests for some other formats are so weak that they accept text files.
 
     Raises:
         UnidentifiedImageError: Pillow cannot read this format.
@@ -276,7 +276,7 @@ def _readable() -> list[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppresses Pillow's warnings, which do not name the file, inside the block; this affects all threads."""
+    """Suppresses Pillow's warnings inside the block, because they do not name the file; affects all threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -318,7 +318,7 @@ def _from_floats(pixels: np.ndarray) -> Image.Image:
 
 
 def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
-    """Returns 16-bit gray values rounded to 8 bits; 32-bit values remain unchanged if none is above 255."""
+    """Returns gray values scaled from 16 to 8 bits; 32-bit values are not scaled if none is above 255."""
     if pixels.min() < 0 or pixels.max() > 65535:
         raise _RefusedError("some of its integer values are outside 0 to 65535; save it with 8 or 16 bits")
     shallow = pixels.dtype.itemsize == 4 and pixels.max() <= 255
@@ -346,7 +346,7 @@ class _RefusedError(ValueError):
 
 
 def _cause(error: Exception) -> str:
-    """Returns the reason why a file cannot be read; the text is identical for all files with the same cause."""
+    """Returns the reason why a file cannot be read; the message is identical for all files with the same cause."""
     if isinstance(error, _RefusedError):
         return str(error)
     if isinstance(error, PermissionError):

@@ -53,7 +53,7 @@ def _about_files(found: FoundFiles, layout: Layout) -> Iterator[ConfigIssue]:
     for sentence in by_reason(layout.left_out):
         yield _issue(sentence)
     if found.renamed:
-        rule = f"names of {len(found.renamed)} entries of the zip file are in an unknown encoding and read as cp437"
+        rule = f"names of {len(found.renamed)} zip entries have an unknown encoding and are read as cp437"
         yield _issue(f"{rule}: {listed(found.renamed)}", "if they are wrong, zip the folder again with UTF-8 names")
     if shared := shared_folders(found, layout):
         classes = listed(sorted(layout.parts["train"].classes))

@@ -55,7 +55,7 @@ class Data(OwnSizes, DataSource):
             test: Test images and labels; by default, `test_size` of the images are drawn.
             unlabeled: Images without labels.
             class_names: Name of each class; by default, the labels themselves.
-            sizes: The settings `train_size`, `val_size`, `test_size` and `seed`, as for all data sources.
+            sizes: The `train_size`, `val_size`, `test_size` and `seed` settings, as for all data sources.
 
         Raises:
             DataError: Images or labels are invalid; the message begins with the name of the array.
@@ -96,13 +96,13 @@ class Data(OwnSizes, DataSource):
             test: Test dataset; by default, `test_size` of the images are drawn.
             unlabeled: A dataset of images, or of pairs whose labels are ignored.
             class_names: Name of each class; by default, `dataset.classes`, or the labels themselves.
-            sizes: The settings `train_size`, `val_size`, `test_size` and `seed`, as for all data sources.
+            sizes: The `train_size`, `val_size`, `test_size` and `seed` settings, as for all data sources.
 
         Raises:
-            DataError: An item is not such a pair, or images or labels are invalid.
+            DataError: An item is not a pair of an image and a label, or images or labels are invalid.
             ConfigError: A size is out of range.
         """
-        from ensdistill.data.datasets import read_dataset, read_images  # imported here, because it imports torch
+        from ensdistill.data.datasets import read_dataset, read_images  # here, because this module imports torch
 
         images, labels = read_dataset(dataset, "dataset")
         parts = {"validation": validation, "test": test}
@@ -149,4 +149,4 @@ def _array(values: Any) -> np.ndarray:
         values = [_array(value) for value in values]
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
-    return np.array(values)  # a copy, so that later changes of the original have no effect
+    return np.array(values)  # a copy, so that later changes to the original have no effect

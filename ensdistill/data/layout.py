@@ -14,7 +14,7 @@ from ensdistill.errors import DataError
 from ensdistill.runtime.text import counted, listed, printable
 from ensdistill.settings.validation import closest_match
 
-_STEMS = ("train", "val", "test")  # prefixes of other names that probably denote a split: test_set, train2017
+_STEMS = ("train", "val", "test")  # prefixes of unusual names that probably denote a split: test_set, train2017
 
 NO_CLASS = "not in a class folder"
 NO_PART = "in a folder next to train/ other than val/, test/ and unlabeled/"
@@ -51,8 +51,8 @@ class Layout:
 def arrange(found: FoundFiles) -> Layout:
     """Returns the splits in a folder or zip file that contains `<class>/...`, or `train/<class>/...` and other splits.
 
-    Outer folders that contain everything else are ignored. All images below a class folder, at any depth, are images
-    of this class.
+    Outer folders that contain everything else are ignored. All images below a class folder, at any depth, belong to
+    this class.
 
     Args:
         found: The files of the folder or zip file.
@@ -194,7 +194,7 @@ def _unknown(part: Part, train: Part) -> Iterator[str]:
         folder, other = printable(part.folder), printable(train.folder)
         near = closest_match(unknown[0], train.classes)
         hint = f"did you mean {printable(near)}?" if near else f"add them to {other}/ or remove them"
-        yield f"{counted(len(unknown), 'class')} of {folder}/ missing in {other}/: {listed(unknown)}; {hint}"
+        yield f"{counted(len(unknown), 'class')} in {folder}/ missing from {other}/: {listed(unknown)}; {hint}"
 
 
 def _unreadable(found: FoundFiles) -> Iterator[str]:

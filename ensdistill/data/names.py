@@ -19,7 +19,7 @@ def is_text(name: str) -> bool:
 
 
 def own_path(text: str) -> Path:
-    """Returns the path of the setting `data.path`, with `~` expanded.
+    """Returns the path in the `data.path` setting, with `~` expanded.
 
     Args:
         text: Value of the setting.

@@ -48,11 +48,11 @@ class Npz(OwnSizes, DataSource):
     path: str = setting(..., "Path of the .npz file.", file=True, min_length=1)
 
     def __call__(self) -> RawData:
-        """Returns images uint8 (N,C,H,W), and warnings about unused arrays; unpickles nothing.
+        """Returns images uint8 (N,C,H,W), and warnings about unused arrays; nothing is unpickled.
 
         Raises:
-            DataError: The file cannot be read, or an array is invalid; the message states the array and the broken
-                rule.
+            DataError: The file cannot be read, or an array is invalid; the message names the array and states
+                the violated rule.
         """
         with _opened(own_path(self.path)) as archive:
             found = _pairs(archive.files)
@@ -113,7 +113,7 @@ def _opened(path: Path) -> Iterator[NpzFile]:
 
 def _check_size(archive: NpzFile) -> None:
     """Raises MemoryError if the arrays are larger than the memory of this machine, even if the file is small."""
-    size = sum(entry.file_size for entry in archive.zip.infolist()) if archive.zip else 0  # upper bound for zipfile
+    size = sum(entry.file_size for entry in archive.zip.infolist()) if archive.zip else 0  # zipfile never reads more
     if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         raise MemoryError
 

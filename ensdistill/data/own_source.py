@@ -25,7 +25,7 @@ def read(source: DataSource, studies: str | Path = "studies") -> tuple[RawData, 
 
     Args:
         source: The data source, built-in or user-defined.
-        studies: Folder of all results; decoded images are stored in its subfolder `datasets`.
+        studies: Folder of all results; decoded images are stored in its `datasets` subfolder.
 
     Raises:
         DataError: The images cannot be read, or a user-defined source raises an exception or returns invalid data.
@@ -45,7 +45,7 @@ def read(source: DataSource, studies: str | Path = "studies") -> tuple[RawData, 
 
 
 def _broken(raw: Any, sizes: Any) -> list[str]:
-    """Returns the broken rules; only the first rule is reported."""
+    """Returns the violated rules, of which only the first is reported."""
     if not isinstance(raw, RawData):
         return [f"must return RawData, not a {type(raw).__name__}"]
     if not isinstance(sizes, SplitSizes):

@@ -16,7 +16,7 @@ def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
 
     An image is multiplied by a weight matrix on each side, x' = R x C^T, and each product is rounded, as in Pillow.
     Some versions of Pillow process the longer side of a tall image first, so results can differ by one gray level.
-    Sizes are tensors, because torch.export would treat numbers as constants.
+    Sizes are tensors, because torch.export would treat Python numbers as constants.
 
     Args:
         images: Images (N,C,H,W).
@@ -29,7 +29,7 @@ def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
     """
     rows, columns = (torch.arange(n, dtype=torch.float64, device=images.device) for n in images.shape[2:])
     old, new = (rows[-1] + 1, columns[-1] + 1), [torch.full_like(rows[-1], side) for side in size]
-    used, shown = list(old), list(new)  # sides of the used part of the old image, and of this part in the new one
+    used, shown = list(old), list(new)  # side lengths of the used part: before and after resizing
     for side, other in ((0, 1), (1, 0)):
         if kind == "center_crop":
             used[side] = torch.minimum(old[side], new[side] / new[other] * old[other])

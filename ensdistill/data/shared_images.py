@@ -1,4 +1,4 @@
-"""Images in a file that all processes of a machine read through the page cache, without a private copy."""
+"""Images in a file that all processes on a machine read through the page cache, without a private copy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Index = Tensor | np.ndarray | slice | int
 
-IMAGES, HASHES, LEVELS = "images.npy", "hashes.npy", "levels.npy"  # files of a store; each is a plain NumPy array
+IMAGES, HASHES, LEVELS = "images.npy", "hashes.npy", "levels.npy"  # files of a store, each with one NumPy array
 GPU_SHARE = 4  # images are copied to a GPU if they require at most 1/GPU_SHARE of its free memory
 
 
@@ -24,7 +24,7 @@ class StoreFile:
     """The images of one store, opened by this process.
 
     While the file is open, the process holds a shared lock, so that `ensdistill-tune clean` does not remove the store.
-    A process that receives a pickled object opens the file when it reads the first image.
+    A process that unpickles this object opens the file when it reads the first image.
 
     Attributes:
         folder: Folder of the store.
@@ -50,7 +50,7 @@ class StoreFile:
         """Reads one image.
 
         Args:
-            row: Array that receives the pixels, uint8 (C H W,).
+            row: Array that receives the pixels, uint8 (C*H*W,).
             number: Number of the image in the store.
         """
         if os.preadv(self._descriptor, [row.data], self._start + number * row.nbytes) != row.nbytes:
@@ -78,8 +78,8 @@ class SharedImages:
     """Images uint8 (N,C,H,W) that are selected from a store, in any order; they are not copied.
 
     The images are read at their positions in the file, not through a memory map. As with a memory map, processes share
-    the page cache. Unlike mapped pages, these pages do not count as memory of the process. There are no page faults, so
-    that reading a batch of 64 images of 224 px takes a quarter of the time that it takes with a memory map.
+    the page cache. Unlike mapped pages, cached pages do not count as memory of a process. Because there are no page
+    faults, a batch of 64 images of 224 px is read in a quarter of the time that a memory map requires.
 
     Attributes:
         file: The store.
@@ -147,7 +147,7 @@ class SharedImages:
         return SharedImages(self.file, self.index[_on_host(chosen)], self._device)
 
     def to(self, device: torch.device | str) -> Tensor | SharedImages:
-        """Returns the images for another device: a copy in the memory of a GPU if it fits, otherwise this selection.
+        """Returns the images for a device: a copy in GPU memory if it fits, otherwise the selection without a copy.
 
         Args:
             device: The device.
@@ -169,13 +169,13 @@ class SharedImages:
         return [row.tobytes() for row in np.load(self.file.folder / HASHES, mmap_mode="r")[self.index]]
 
     def levels(self) -> np.ndarray:
-        """Returns the sums and the largest value of each image, int64 (N,2C+1); see `image_facts`."""
+        """Returns the channel sums and the largest value of each image, int64 (N,2C+1); see `image_facts`."""
         levels: np.ndarray = np.load(self.file.folder / LEVELS, mmap_mode="r")[self.index]
         return levels
 
 
 def joined(parts: list[Tensor | SharedImages]) -> Tensor | SharedImages:
-    """Returns the images of several splits as one object; does not copy them if all are in one store."""
+    """Returns the images of several splits as one object; does not copy them if all are in the same store."""
     shared = [part for part in parts if isinstance(part, SharedImages)]
     if len(shared) == len(parts) and len({part.file.folder for part in shared}) == 1:
         return SharedImages(shared[0].file, np.concatenate([part.index for part in shared]), str(shared[0].device))

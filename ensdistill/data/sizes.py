@@ -8,7 +8,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from ensdistill.errors import ConfigIssue
 from ensdistill.settings.base import Settings, setting
 
-SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # setting of each split's size
+SETTING_OF = {"train": "train_size", "validation": "val_size", "test": "test_size"}  # size setting of each split
 _RULE = "must be a whole number of at least 1 (a count) or a number strictly between 0 and 1 (a share)"
 
 
@@ -56,7 +56,7 @@ class SplitSizes(Settings):
 
 
 class OwnSizes(SplitSizes):
-    """Sizes with defaults for data sets of any size, which may already contain validation and test splits."""
+    """Split sizes for data sets with any number of images, which may already contain validation and test splits."""
 
     train_size: Size | None = setting(
         None,
@@ -75,8 +75,8 @@ class OwnSizes(SplitSizes):
         """Yields a warning for each size that is set but has no effect.
 
         Args:
-            own: The splits that the source contains, keyed by name: folder or array (for messages) and number of
-                images.
+            own: Folder or array (for messages) and number of images of each split that the source contains, keyed by
+                the name of the split.
         """
         for part, name in (("validation", "val_size"), ("test", "test_size")):
             value = getattr(self, name)

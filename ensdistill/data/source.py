@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class DataSource(Piece):
     """Base class of the settings of all data sources.
 
-    A source also inherits from `SplitSizes` or `OwnSizes`, which define the method `sizes`.
+    A source also inherits from `SplitSizes` or `OwnSizes`, which define the `sizes` method.
     """
 
     def __call__(self) -> RawData:

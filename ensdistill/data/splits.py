@@ -25,7 +25,7 @@ Shape = tuple[int, int, int]  # channels, height, width of an image
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one split; never modify the tensors, because other processes can share their memory.
+    """Images and labels of one split; never modify the tensors, because other processes may share their memory.
 
     Attributes:
         images: uint8 (N,C,H,W), as a tensor or in a file that several processes read; both can be indexed.
@@ -69,7 +69,7 @@ class Split:
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance per channel in float64; cached, because every network for these images uses them."""
+        """Mean and variance per channel in float64; cached, because every network for these images needs them."""
         sums, squares = (total.double() for total in channel_sums(self.images))
         pixels = max(1, len(self)) * self.images.shape[2] * self.images.shape[3]
         mean = sums / (255 * pixels)
@@ -127,7 +127,7 @@ class RawData:
     warnings: tuple[ConfigIssue, ...] = ()
 
     def own_parts(self, places: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-        """Returns the name and the number of images of each existing split of the source.
+        """Returns, for each split that the source contains, its name in messages and its number of images.
 
         Args:
             places: Names to use for the splits in messages, for example their folders.
@@ -156,7 +156,7 @@ def split_source(source: RawData, sizes: SplitSizes) -> tuple[DataSplits, Split]
         The splits for training, and the test split.
 
     Raises:
-        ConfigError: The pool has fewer images than the sizes require; the message states possible sizes.
+        ConfigError: The pool has fewer images than the split sizes require; the message states possible sizes.
     """
     pool = _Pool(source.pool, source.class_names, sizes.seed)
     test = pool.draw("test", sizes.test_size) if source.test is None else source.test
@@ -214,7 +214,7 @@ class _Pool:
         return self.split.take(self.rest)
 
     def _alone(self) -> np.ndarray:
-        """Returns the indices of images that are the last remaining image of their class."""
+        """Returns the index of each image that is the last remaining image of its class."""
         counts = np.bincount(self.labels[self.rest], minlength=1)
         alone: np.ndarray = self.rest[counts[self.labels[self.rest]] == 1]
         return alone

@@ -1,6 +1,6 @@
-"""Decoded images of a data set: small sets in memory, larger ones in a file that all processes of a machine read.
+"""Decoded images of a data set: small sets in memory, larger sets in a file that all processes on a machine read.
 
-A store is a folder with three plain NumPy arrays (images, their hashes, sums of their values) and a manifest. The name
+A store is a folder with a manifest and three NumPy arrays: the images, their hashes, and sums of their values. The name
 of a store is a hash of the names, sizes and modification times of all files, and of the shape of the decoded images. A
 changed, added or removed file therefore results in a different store. A store is written under a temporary name and
 then renamed, so it is either complete or missing.
@@ -65,7 +65,7 @@ def decoded(found: FoundEntries, form: ImageForm, datasets: Path) -> tuple[Tenso
                 _build(entries, form, found.origin, folder)
     images = SharedImages(StoreFile(folder))
     with suppress(OSError):  # another user may own the store
-        os.utime(folder)  # the time of the last use, which `ensdistill-tune clean` shows
+        os.utime(folder)  # records the time of last use, which `ensdistill-tune clean` shows
     return images, Findings(remarks=read_manifest(folder)["remarks"])
 
 
@@ -103,7 +103,7 @@ def _key(entries: Sequence[Entry], form: ImageForm, origin: str) -> str:
 
 
 def _build(entries: Sequence[Entry], form: ImageForm, origin: str, folder: Path) -> None:
-    """Decodes the images into a new store. The caller holds the lock of the store."""
+    """Decodes the images into a new store. The caller must hold the lock of the store."""
     for left in folder.parent.glob(f".{folder.name}.writing-*"):  # left by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     _check_space(entries, form, folder.parent)

@@ -1,4 +1,4 @@
-"""Lists and removes the stores of decoded images on disk, and returns their sizes and whether they are in use."""
+"""Lists and removes stores of decoded images, and returns the size of a store and whether it is in use."""
 
 import fcntl
 import os

@@ -25,8 +25,9 @@ Row = tuple[str, str, str]  # path, label, split
 class Table(EntrySource):
     """Image files listed in a CSV or Parquet file; each row has a path, a label and, optionally, a split.
 
-    `split_column` contains the usual names of splits (train, val, test, unlabeled, ...), and each split contains all of
-    its rows; without this column, splits are drawn from all labeled rows. Rows without a label are unlabeled images.
+    The column that `split_column` names contains the usual names of splits (train, val, test, unlabeled, ...), and each
+    row belongs to the split in this column. Without this column, splits are drawn from all labeled rows. Rows without a
+    label are unlabeled images.
     """
 
     kind: Literal["table"] = "table"
@@ -39,7 +40,7 @@ class Table(EntrySource):
     )
 
     def entries(self) -> FoundEntries:
-        """Returns the image files that the rows list.
+        """Returns the image files that the table lists.
 
         Raises:
             DataError: The table cannot be read, a column is missing, or a value is invalid.

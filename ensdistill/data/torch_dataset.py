@@ -23,14 +23,14 @@ from ensdistill.runtime.text import counted
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.plugins import PluginError, import_object
 
-SAMPLE = 16  # the pixels of 17 items of each split are part of the name of a store; 16 equal intervals separate them
+SAMPLE = 16  # number of equal intervals between the 17 items per split whose pixels determine the name of a store
 
 
 class DatasetCall(Settings):
-    """A class or function that returns a torch Dataset, and its arguments."""
+    """A class or function that returns a torch Dataset, and the arguments of the call."""
 
     path: str = setting(
-        ..., "`package.module:Name` of a class or function that is executed to create the dataset.", min_length=1
+        ..., "`package.module:Name` of a class or function that is called to create the dataset.", min_length=1
     )
     arguments: dict[str, JsonValue] = setting({}, "Keyword arguments of the class or function.")
 
@@ -39,9 +39,8 @@ class TorchDataset(EntrySource):
     """Torch datasets, one for each split, selected by import path, such as `torchvision.datasets:Flowers102`.
 
     An item is a pair of an image and a label. An image is a PIL image, or a tensor or array (C,H,W) or (H,W), uint8 or
-    floats in [0,1]. Items are read by one thread at a time. Decoded images are reused as long as the path, the
-    arguments, the code, the number of items and the pixels of 17 evenly spaced items of each split are the same. Other
-    changes are not detected.
+    floats in [0,1]. Items are read by one thread at a time. Decoded images are reused until the path, the arguments,
+    the code, the number of items or the pixels of 17 evenly spaced items per split change. No other change is detected.
     """
 
     kind: Literal["torch_dataset"] = "torch_dataset"
@@ -53,7 +52,7 @@ class TorchDataset(EntrySource):
     def entries(self) -> FoundEntries:
         """Returns the items of all splits.
 
-        A dataset without an attribute `targets` or `labels` is read completely to collect the labels.
+        A dataset without a `targets` or `labels` attribute is read in full to collect the labels.
 
         Raises:
             DataError: A dataset cannot be created or read, or its labels are invalid.

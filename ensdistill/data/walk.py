@@ -29,7 +29,7 @@ REPLACED = "replaced by a later entry with the same name"
 DENIED = "permission denied"
 TOO_DEEP = "nested in more than 100 folders"
 _DEEPEST = 100
-_MOST, _TIMES = 100_000, 10  # a path is refused if its other files exceed both limits (total, per image)
+_MOST, _TIMES = 100_000, 10  # limits for non-image files: in total, per image; exceeding both is an error
 BOTH = "a file with the same name as a folder"
 HARMLESS = frozenset({NO_IMAGE, HIDDEN})  # reasons that do not indicate a missing image
 
@@ -98,7 +98,7 @@ def by_reason(left_out: Iterable[LeftOut]) -> Iterator[str]:
 
 
 def find_files(path: Path) -> FoundFiles:
-    """Returns all images of a folder or zip file at any depth, and the skipped files.
+    """Returns all images in a folder or zip file, at any depth, and the skipped files.
 
     Links are followed. An image is a file that Pillow recognizes, with any suffix. A file with an image suffix always
     counts as an image, so that a damaged image causes an error when it is read.
@@ -107,7 +107,7 @@ def find_files(path: Path) -> FoundFiles:
         path: The folder or zip file.
 
     Raises:
-        DataError: The path is neither a folder nor a readable zip file, or nearly none of its files are images.
+        DataError: The path is neither a folder nor a readable zip file, or almost none of its files are images.
     """
     found = FoundFiles(path)
     if path.is_dir():

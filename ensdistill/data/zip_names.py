@@ -1,4 +1,4 @@
-"""Decoding of names in zip files, which often do not declare their encoding."""
+"""Decodes the names of zip entries, because zip files often do not declare the encoding."""
 
 import struct
 import zipfile
@@ -11,9 +11,9 @@ _UNICODE_PATH = 0x7075  # Info-ZIP's extra field: version, CRC-32 of the origina
 def readable_name(entry: zipfile.ZipInfo) -> tuple[str, bool]:
     """Returns the name of an entry, and whether its encoding is known.
 
-    A name is read as UTF-8 if the entry has the UTF-8 flag or Info-ZIP's Unicode field. A valid UTF-8 name is also read
-    as UTF-8, because macOS and old versions of Info-ZIP did not set the flag. Any other name is read as cp437, as the
-    zip specification requires, although most programs use a local code page.
+    A name is read as UTF-8 if the entry has the UTF-8 flag or Info-ZIP's Unicode field. Without either, a name that is
+    valid UTF-8 is also read as UTF-8, because macOS and old versions of Info-ZIP did not set the flag. Any other name
+    is read as cp437, as the zip specification requires, although most programs use a local code page.
 
     Args:
         entry: The entry of a zip file.

@@ -1,7 +1,7 @@
 """Metrics after temperature scaling, so that networks are compared independently of over- or under-confidence.
 
 All metrics are computed in float64 on the CPU from log-probabilities (N,c): softmax(log p / tau) = softmax(logits /
-tau), because a constant that is added to all logits does not change the softmax.
+tau), because adding a constant to all logits does not change the softmax.
 """
 
 import math
@@ -33,10 +33,10 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
     NLL is convex in beta = 1/tau; tau is the root of the derivative of NLL, sum_n (sum_k q_nk log p_nk - log p_n(y_n))
     with q = softmax(beta log p).
 
-    The temperature is not identified in two cases. If every label is the most likely class of its image, NLL decreases
-    as tau decreases, or is constant. There is then no root, and the temperature is 1. If the network is no better than
-    chance, or the root is outside the bounds, the temperature is the nearer bound. A zero probability stays zero at
-    every temperature, so an image whose label has zero probability does not influence tau.
+    The temperature is not identified in two cases. First, if every label is the most likely class of its image, NLL
+    decreases as tau decreases, or is constant; the derivative has no root, and the returned temperature is 1. Second,
+    if the network is no better than chance or the root is outside the bounds, the nearer bound is returned. An image
+    whose label has zero probability does not influence tau, because zero probabilities stay zero at every temperature.
 
     Args:
         log_p: Log-probabilities (N,c); for several members, the logarithm of their mean probability.
@@ -66,7 +66,7 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
 
 
 def fit_temperature(log_p: Tensor, labels: Tensor) -> float:
-    """Returns the temperature from `fit`, without the flag `identified`."""
+    """Returns the temperature from `fit`, without the `identified` flag."""
     return fit(log_p, labels).temperature
 
 
@@ -98,11 +98,10 @@ def calibrated_metrics(log_p: Tensor, labels: Tensor, temperature: float) -> dic
 
 
 def calibrated_nll(log_p: Tensor, labels: Tensor, fit_log_p: Tensor, fit_labels: Tensor) -> float:
-    """Returns the calibrated NLL in nats, at the temperature fitted on other images.
+    """Returns the calibrated NLL in nats, at the temperature fitted on a second set of images.
 
-    If both sets of images are the same, the result is the lowest NLL at any temperature. This value is
-    sufficient to rank trials, but it is optimistic by about 1/N nats, the gain from one parameter fitted on N
-    images. Never report it as a result.
+    If both sets are the same, the value is the lowest NLL over all temperatures. It is sufficient to rank trials, but
+    optimistic by about 1/N nats, the gain from fitting one parameter on N images. Never report it as a result.
 
     Args:
         log_p: Log-probabilities (N,c) of the evaluated images.

@@ -19,7 +19,7 @@ PIXELS = 48  # longest side of a thumbnail in pixels
 
 
 def confusion_matrix(log_p: Tensor, labels: Tensor) -> Tensor:
-    """Returns the number of images by true class (rows) and predicted class (columns), int64 (c,c).
+    """Returns the number of images for each true class (row) and predicted class (column), int64 (c,c).
 
     Args:
         log_p: Log-probabilities, (N,c).
@@ -47,7 +47,7 @@ def most_confused(confusions: Sequence[Tensor]) -> list[int]:
 
 
 def part_of(confusion: Tensor, classes: Sequence[int]) -> list[list[int]]:
-    """Returns the rows of these classes; the columns are the same classes, then the sum of all other predictions."""
+    """Returns the rows of these classes; the columns are the same classes, then the sum over all other classes."""
     rows = confusion[list(classes)]
     shown = rows[:, list(classes)]
     others = rows.sum(1, keepdim=True) - shown.sum(1, keepdim=True)
@@ -101,8 +101,8 @@ def thumbnail(image: Tensor) -> str:
     """Returns an image as a PNG data URI; the longest side has at most `PIXELS` pixels.
 
     Args:
-        image: uint8 (C,H,W). Three channels are interpreted as RGB; otherwise, the mean of the
-            channels is drawn in gray.
+        image: uint8 (C,H,W). Three channels are interpreted as RGB; otherwise, the mean of the channels is drawn in
+            gray.
     """
     from PIL import Image  # imported here, because few commands draw images
 

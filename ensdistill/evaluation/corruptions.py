@@ -1,7 +1,7 @@
 """Image corruptions, computed on demand, to measure the robustness of a network.
 
 This is a small set of corruptions, after Hendrycks and Dietterich 2019 (Benchmarking neural network robustness to
-common corruptions and perturbations). Noise, brightness and contrast use the constants of CIFAR-10-C from this paper.
+common corruptions and perturbations). Noise, brightness and contrast use the paper's constants for CIFAR-10-C.
 The strengths of blur and pixelation are relative to the image side, so that they apply to images of any size. The set
 is NOT CIFAR-10-C, and results are not comparable with results on CIFAR-10-C.
 """
@@ -27,8 +27,8 @@ class Corruption:
     """A corruption and its strengths.
 
     Attributes:
-        apply: Images (B,C,H,W) in [0,1], strength, generator -> images, to be clipped to [0,1].
-        strengths: Strengths for the severities 1 to 5.
+        apply: Images (B,C,H,W) in [0,1], strength, generator -> images, which `corrupt` clips to [0,1].
+        strengths: Strength at each severity from 1 to 5.
     """
 
     apply: Callable[[Tensor, float, torch.Generator], Tensor]
@@ -64,9 +64,9 @@ def gaussian_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tenso
 
 
 def gaussian_blur(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Returns the convolution with a Gaussian, truncated at 4 sigma; sigma is a fraction of the smaller side.
+    """Convolves images with a Gaussian, truncated at 4 sigma, where sigma is the fraction `share` of the smaller side.
 
-    The image is padded with copies of its border pixels.
+    Each image is padded with copies of its border pixels.
     """
     sigma = share * min(x.shape[2:])
     radius = math.ceil(4 * sigma)
@@ -93,7 +93,7 @@ def contrast(x: Tensor, factor: float, generator: torch.Generator) -> Tensor:
 
 
 def pixelate(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Replaces the image with a coarser grid of squares, each with the mean of its pixels.
+    """Divides each image into a grid of squares, and fills each square with the mean of its pixels.
 
     `share` is the number of squares divided by the number of pixels along each axis. A pixel on the border between two
     squares is a mixture of both squares, weighted by area.
@@ -103,7 +103,7 @@ def pixelate(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 
 def _coarse(side: int, cells: int, like: Tensor) -> Tensor:
-    """Returns a symmetric matrix (side,side) that averages the pixels of each of `cells` cells; its rows sum to one."""
+    """Returns a symmetric matrix (side,side) that averages the pixels in each of the `cells` cells; rows sum to one."""
     pixel = torch.arange(side, device=like.device, dtype=like.dtype)
     edge = torch.arange(cells + 1, device=like.device, dtype=like.dtype)[:, None] * side / cells
     overlap = (torch.minimum(edge[1:], pixel + 1) - torch.maximum(edge[:-1], pixel)).clamp(min=0)  # (cells,side)

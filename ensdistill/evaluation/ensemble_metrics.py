@@ -1,7 +1,7 @@
 """Metrics of ensembles: deep-ensemble equivalent, diversity of members, and fidelity of a student to its ensemble.
 
-All metrics are computed in float64 on the CPU from log-probabilities: (M,N,c) for members, (N,c) for
-an ensemble or a student.
+All metrics are computed in float64 on the CPU from log-probabilities: (M,N,c) for members, (N,c) for an ensemble or a
+student.
 """
 
 import math
@@ -20,17 +20,17 @@ def ensemble_curve(member_log_p: Tensor, labels: Tensor, fit_member_log_p: Tenso
     """Returns the calibrated NLL of ensembles of 1, 2, ..., M members.
 
     Each value is the mean over the M cyclic windows of consecutive members (one window for all M), so that all members
-    have equal weight at every size. A separate temperature is fitted for each window, M^2 - M + 1 in total.
+    have equal weight at every size. A separate temperature is fitted for each of the M^2 - M + 1 windows.
 
     Args:
         member_log_p: Log-probabilities (M,N,c) on the evaluated images.
         labels: Class indices (N,).
         fit_member_log_p: Log-probabilities (M,N',c) of the same members, in the same order, on the validation images
-            that determine the temperatures; these images can be the evaluated images.
+            that determine the temperatures; these may also be the evaluated images.
         fit_labels: Class indices (N',).
 
     Returns:
-        M numbers, in nats; the first number is for one member.
+        M values in nats, in order of ensemble size.
 
     References:
         Ashukha et al. 2020.
@@ -52,9 +52,9 @@ def _cyclic_windows(members: int, size: int) -> list[list[int]]:
 
 
 def deep_ensemble_equivalent(cnll: float, curve: Sequence[float]) -> float:
-    """Returns the DEE: the size of the ensemble with the same calibrated NLL, by linear interpolation of the curve.
+    """Returns the DEE: the size of an ensemble with the same calibrated NLL, by linear interpolation on the curve.
 
-    The result saturates at 1 for students that are worse than one member, and at M for students that are better than
+    The result is 1 for a student that is worse than one member, and M for a student that is better than the ensemble of
     all M members. If the curve rises because of noise, its running minimum is used. On a flat part of the curve, the
     smallest size is returned.
 
@@ -74,7 +74,7 @@ def deep_ensemble_equivalent(cnll: float, curve: Sequence[float]) -> float:
     if cnll >= best[0]:
         return 1.0
     for size, (worse, better) in enumerate(pairwise(best), start=1):
-        if cnll >= better:  # cnll < worse, because otherwise a smaller size has been returned
+        if cnll >= better:  # cnll < worse, because otherwise a smaller size would have been returned
             return size + (worse - cnll) / (worse - better)
     return float(len(best))
 
@@ -86,8 +86,8 @@ def pairwise_kl(member_log_p: Tensor) -> float:
         member_log_p: Log-probabilities (M,N,c).
 
     Returns:
-        A number; 0 for equal members or a single member, and infinite if a class has probability 0 for one
-        member but not for another.
+        A number; 0 for equal members or a single member, and infinite if a class has probability 0 for one member but
+        not for another.
 
     References:
         Nam et al. 2021.

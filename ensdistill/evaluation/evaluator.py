@@ -78,7 +78,7 @@ class Evaluator:
         )
 
     def student(self, network: nn.Module) -> Metrics:
-        """Returns the metrics and the cost of a merged student, including comparisons with any available teachers."""
+        """Returns the metrics and the cost of a merged student; with teachers, also compares it with their ensemble."""
         on_validation, log_p = self._both(lambda part: predict(network, part))
         row = self._metrics(on_validation, log_p)
         if self.on_split is not None:
@@ -93,7 +93,7 @@ class Evaluator:
         return row | model_complexity(network, self.shape)
 
     def teachers(self) -> dict[str, Any]:
-        """Returns the metrics of the teachers; an empty dictionary without teachers.
+        """Returns the metrics of the teachers; without teachers, the dictionary is empty.
 
         Returns:
             `ensemble`: metrics and diversity of the ensemble; `members`: metrics of each teacher; `curve`: calibrated
@@ -114,8 +114,8 @@ class Evaluator:
     def diagnostics(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
         """Returns the data for the report's calibration and disagreement figures, computed on the split.
 
-        The images are sorted by the disagreement of the teachers, lowest first, and divided into ten parts; without
-        teachers there are no parts.
+        The images are sorted by teacher disagreement in ascending order and divided into ten parts. Without teachers,
+        there are no parts.
 
         Args:
             networks: Each maps images (B,C,H,W) in [0,1] to logits (B,classes).
@@ -125,8 +125,8 @@ class Evaluator:
             and the mean `entropy` in each part, in nats. `ensemble`: the same data for the ensemble, or None.
             `teachers`: mean mutual information of the teachers in each part, in nats. `class_names`: names of the
             classes. `confused`: the classes with the most errors. `wrong` and `disputed`: images on which the first
-            network fails (see `class_diagnostics`). Each entry of `networks` also contains `class_accuracy` of all
-            classes, and `confusion`, the confusion matrix of the `confused` classes.
+            network fails (see `class_diagnostics`). Each entry of `networks` also contains `class_accuracy`, the
+            accuracy of each class, and `confusion`, the confusion matrix of the `confused` classes.
         """
         predictions = [predict(network, self.split).cpu() for network in networks]
         apart, tenths = torch.empty(0), list[Tensor]()
@@ -165,7 +165,7 @@ class Evaluator:
         return ensemble_curve(self.on_split, self.split.labels.cpu(), self.on_validation, self.validation.labels.cpu())
 
     def _both(self, compute: Callable[[Split], T]) -> tuple[T, T]:
-        """Applies `compute` to the validation split and the evaluated split; only once if they are the same object."""
+        """Applies `compute` to the validation and evaluated splits; calls it only once if both are the same object."""
         on_validation = compute(self.validation)
         return on_validation, on_validation if self.split is self.validation else compute(self.split)
 
@@ -228,7 +228,7 @@ def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Met
 
 
 def ood_auroc_of(network: nn.Module, split: Split, other: Split) -> float:
-    """Returns the AUROC for the detection of out-of-distribution images by the entropy of the predictions.
+    """Returns the AUROC for detecting out-of-distribution images by prediction entropy.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).

@@ -1,4 +1,4 @@
-"""Inference cost of networks: size of the weights, number of operations, and latency."""
+"""Inference cost of networks: weight size, number of operations, and latency."""
 
 import hashlib
 import platform
@@ -20,8 +20,8 @@ from ensdistill.runtime.randomness import deterministic
 
 BATCHES = (1, 128)
 PHOTO = (375, 500)  # height and width of the image in `resizing_price`
-WITH_RESIZE = f"student, {PHOTO[1]}x{PHOTO[0]} image"  # table row of a student that resizes a PHOTO
-LEAST, MOST, SECONDS = 5, 50, 3.0  # LEAST runs per network, then more until MOST runs or SECONDS are reached
+WITH_RESIZE = f"student, {PHOTO[1]}x{PHOTO[0]} image"  # table row for a student that resizes images of size PHOTO
+LEAST, MOST, SECONDS = 5, 50, 3.0  # LEAST to MOST runs per network; after LEAST, stops once SECONDS have passed
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class InferenceCost:
     milliseconds: dict[int, float]
 
     def in_words(self) -> list[str]:
-        """Returns the weights, parameters, operations and times as text, one string per column."""
+        """Returns one string per table column: weight size, parameters, operations, and times."""
         times = [f"{self.milliseconds[b]:,.3g}" if b in self.milliseconds else "" for b in BATCHES]
         return [file_size(self.bytes), f"{self.parameters:,.0f}", in_millions(self.flops), *times]
 
@@ -66,10 +66,10 @@ def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device
 
 
 def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, device: torch.device) -> InferenceCost:
-    """Returns the cost of a network with preprocessing: the time for one uint8 image of size PHOTO.
+    """Returns the cost of a network with preprocessing, timed on one uint8 image of size PHOTO.
 
     Args:
-        bare: Cost of the network alone; the result has the same size and operations, because a resize is not counted.
+        bare: Cost of the network alone; the result has the same size and operations, because the resize is not counted.
         classifier: Images uint8 (N,H,W,C) of any size -> any outputs.
         channels: Number of channels of an image.
         device: Device on which times are measured.
@@ -81,7 +81,7 @@ def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, de
 def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
     """Returns the time in milliseconds for one image on one thread, with the network in its inference form.
 
-    The result is the time of the fastest of up to 50 runs, because this run is disturbed least by other processes.
+    The result is the shortest time of up to 50 runs, because other processes disturb the fastest run least.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -114,7 +114,7 @@ def architecture_of(network: nn.Module) -> str:
 
 
 def machine_name(device: torch.device) -> str:
-    """Returns the model name of the GPU, or the model name of the CPU with the number of threads."""
+    """Returns the model name of the GPU, or that of the CPU followed by the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -126,7 +126,7 @@ def machine_name(device: torch.device) -> str:
 
 
 def _photo_times(classifier: nn.Module, channels: int, device: torch.device) -> list[float]:
-    """Returns the seconds of each run of a classifier on one uint8 image of size PHOTO."""
+    """Returns the time of each run of a classifier on one uint8 image of size PHOTO, in seconds."""
     images = torch.full((1, *PHOTO, channels), 128, dtype=torch.uint8, device=device)
     with deterministic(threads=1), torch.no_grad():
         return _run_times({"": classifier.to(device)}, images)[""]
@@ -138,7 +138,7 @@ def _milliseconds(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str
 
 
 def _run_times(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, list[float]]:
-    """Returns the seconds of each run, keyed by network; networks take turns, so that other load slows all equally."""
+    """Returns the seconds per run for each network; networks take turns, so that other processes slow all equally."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     begun = time.perf_counter()
     for turn in range(MOST + 1):
@@ -150,7 +150,7 @@ def _run_times(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, l
 
 
 def _seconds(network: nn.Module, images: Tensor) -> float:
-    """Returns the seconds of one forward pass."""
+    """Returns the time of one forward pass in seconds."""
     wait: Callable[[], None] = torch.cuda.synchronize if images.is_cuda else lambda: None
     with evaluating(network):
         wait()

@@ -45,7 +45,7 @@ def brier(log_p: Tensor, labels: Tensor) -> float:
 
 
 def ece(log_p: Tensor, labels: Tensor) -> float:
-    """Returns the expected calibration error, in [0, 1], with 15 equal bins (lo, hi] of the largest probability.
+    """Returns the expected calibration error, in [0, 1], over 15 equal bins (lo, hi] of the largest probability.
 
     References:
         Guo et al. 2017.
@@ -65,7 +65,7 @@ def reliability(log_p: Tensor, labels: Tensor) -> list[tuple[float, float, int]]
 
 
 def _binned(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the sum of confidences and the numbers of correct predictions and images per bin, (15,) float64 each."""
+    """Returns three sums per bin, (15,) float64 each: confidence, correct predictions, and number of images."""
     confidence, predicted = log_p.double().exp().max(-1)
     edges = torch.linspace(0, 1, ECE_BINS + 1, dtype=torch.float64, device=log_p.device)
     bins = torch.bucketize(confidence.clamp(max=1), edges[1:-1])
@@ -120,7 +120,7 @@ def _recalls(log_p: Tensor, labels: Tensor) -> Tensor:
 
 
 def _counts(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the numbers of correct predictions, labels and predictions per class, (c,) float64 each."""
+    """Returns three counts per class, (c,) float64 each: correct predictions, labels, and predictions."""
     predicted, classes = log_p.argmax(-1), log_p.shape[-1]
     parts = (labels[predicted == labels], labels, predicted)
     right, labeled, guessed = (torch.bincount(part, minlength=classes).double() for part in parts)
@@ -133,7 +133,7 @@ class Metric:
 
     Attributes:
         name: Name in files and settings; `val/<name>` for validation images.
-        label: Name in sentences.
+        label: Name to use in sentences.
         higher_is_better: Whether the metric is maximized as an objective.
         compute: Log-probabilities (B,c) and labels (B,) -> value; None if the metric depends on other inputs.
         min_classes: Minimum number of classes; with fewer classes, the metric is meaningless and omitted.
@@ -179,7 +179,7 @@ def all_metrics(log_p: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def at_chance(log_p: Tensor, labels: Tensor) -> bool:
-    """Returns whether the accuracy is not significantly better than that of random guesses.
+    """Returns whether the accuracy is not significantly better than that of random guessing.
 
     The guesses have the same class frequencies as the predictions, and are correct with probability
     p = sum_k share_k(predictions) share_k(labels). Predictions that do not depend on the image, such as a constant

@@ -19,7 +19,7 @@ OTHERS |= {"temperature", "temperature_identified", "at_chance", "parameters", "
 
 
 def metric_directions(config: Config) -> dict[str, bool]:
-    """Returns whether a higher value is better, for each user-defined metric, keyed by name."""
+    """Returns a mapping from the name of each user-defined metric to whether higher values are better."""
     return {metric.name: metric.higher_is_better for metric in config.metrics}
 
 
@@ -60,12 +60,12 @@ def check_metrics(metrics: Sequence[Metric], classes: int) -> None:
 
 
 def _value(metric: Metric, log_p: Tensor, labels: Tensor) -> float:
-    """Returns the value of a metric; raises ConfigError if it fails or is not finite."""
+    """Returns the value of a metric; raises ConfigError if the metric fails or its value is not finite."""
     if rule := misfit(metric, log_p, labels):
         raise ConfigError(ConfigIssue(("metrics",), rule, hint="fix this metric"))
     try:
         number = float(metric(log_p, labels))
-    except Exception as error:  # user code raises any kind of error
+    except Exception as error:  # user code can raise any exception
         rule = f"{metric.kind} fails on predictions of shape {tuple(log_p.shape)} ({cause_of(error)})"
         raise ConfigError(ConfigIssue(("metrics",), rule, hint="fix this metric")) from error
     if not math.isfinite(number):

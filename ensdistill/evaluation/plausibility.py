@@ -1,4 +1,4 @@
-"""Warnings about trained networks, computed from their metrics.
+"""Warnings about trained networks, based on their metrics.
 
 To add a rule, write one function and add its name to `TEACHER_RULES` or `STUDENT_RULES`.
 """
@@ -36,8 +36,8 @@ def is_shown(name: str, *rows: Metrics) -> bool:
 def is_identified(row: Metrics) -> bool:
     """Returns whether the validation images determine the temperature of a network's predictions.
 
-    The validation metrics in a trial record do not contain `temperature_identified`. Their temperature counts as
-    identified unless all validation images are classified correctly.
+    The validation metrics in a trial record do not contain `temperature_identified`. For these metrics, the
+    temperature counts as identified unless all validation images are classified correctly.
     """
     return row.get("temperature_identified", float(row.get("accuracy", 0.0) < 1)) == 1
 
@@ -67,7 +67,10 @@ def _teachers_that_mislead(teachers: TeacherMetrics, classes: int) -> ConfigIssu
     nll = listed((f"{rows[m]['nll']:.4g}" for m in misleading), VALUES)
     whose = "its" if len(misleading) == 1 else "their"
     uniform = f"{math.log(max(2, classes)):.4g}"
-    rule = f"NLL of {_numbered(misleading)} on validation images is {nll}, worse than {uniform} for uniform predictions"
+    rule = (
+        f"NLL of {_numbered(misleading)} on validation images is {nll}, worse than the NLL of uniform predictions "
+        f"({uniform})"
+    )
     fix = "check mean and std of networks from files, or raise teachers.training.optimizer.weight_decay"
     hint = f"{whose} probabilities are strongly overconfident: {fix}"
     return ConfigIssue(("teachers",), rule, hint=hint)

@@ -24,7 +24,7 @@ class TeacherSummary:
     Attributes:
         teachers: Number of teachers M.
         ensemble: Metrics of the ensemble.
-        mean: Mean metrics of single teachers.
+        mean: Metrics averaged over the teachers.
     """
 
     teachers: int
@@ -39,7 +39,7 @@ def summarize_teachers(metrics: Mapping[str, Any]) -> TeacherSummary | None:
 
 
 def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
-    """Returns the rows for the ensemble and for the mean of single teachers, keyed by label; empty without teachers.
+    """Returns the rows for the ensemble and the mean over its teachers, keyed by label; empty without teachers.
 
     Args:
         metrics: Result of `Evaluator.teachers`.
@@ -49,7 +49,7 @@ def teacher_rows(metrics: Mapping[str, Any]) -> dict[str, Metrics]:
 
 
 def teachers_in_words(metrics: Mapping[str, Any]) -> str:
-    """Returns a text with the calibrated NLL of 1, 2, ..., M teachers and the diversity of the ensemble.
+    """Returns two lines of text: the calibrated NLL of 1, 2, ..., M teachers, and the diversity of the ensemble.
 
     Args:
         metrics: Result of `Evaluator.teachers`.
@@ -64,7 +64,7 @@ def teachers_in_words(metrics: Mapping[str, Any]) -> str:
 
 
 def student_in_words(metrics: Metrics) -> str:
-    """Returns a text with the cost of a student and, if it has several subnetworks, their diversity.
+    """Returns one line of text: the cost of a student and, if it has several subnetworks, their diversity.
 
     Args:
         metrics: Result of `Evaluator.student`.
@@ -98,7 +98,7 @@ def metrics_table(split: str, rows: Mapping[str, Metrics], own: Sequence[str] = 
 
 
 def corruption_table(worse: Mapping[str, Mapping[str, Sequence[Metrics]]]) -> Table:
-    """Returns a table with one row for each corruption, and one for their mean, for each network.
+    """Returns a table that has, for each network, one row per corruption and one row for the mean.
 
     Args:
         worse: Results of `evaluate_corruptions`, keyed by the label of the network.
@@ -152,5 +152,5 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: Co
 
 
 def as_text(words: str) -> str:
-    """Returns untrusted text, such as a file name, as one line of Markdown without active markup."""
+    """Returns untrusted text, such as a file name, as one line of Markdown with all markup escaped."""
     return re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", " ".join(words.split()))

@@ -32,7 +32,7 @@ class Classifier:
         shape: Channels, height and width of the network's input images; images of a different size are resized.
         class_names: Names of the classes in the order of the outputs.
         answer: Images uint8 (N,H,W,C) from 0 to 255 -> logits and probabilities.
-        resize: Method by which images with a different aspect ratio were fitted to the input shape in training.
+        resize: How images with a different aspect ratio were resized to the input shape in training.
     """
 
     path: Path
@@ -61,8 +61,9 @@ class Classifier:
 
 
 def open_classifier(path: str | Path) -> Classifier:
-    """Opens an exported file, or the first that a folder contains of student.safetensors, student.onnx and student.pt2.
+    """Opens an exported file, or the exported file in a folder.
 
+    If the folder contains several, student.safetensors is preferred to student.onnx, and student.onnx to student.pt2.
     Safetensors and ONNX files are safe to open from any source. torch can execute code from a .pt2 file.
 
     Args:
@@ -139,7 +140,7 @@ def quietly() -> Iterator[None]:
 
 
 def _by_torch(network: torch.nn.Module) -> Callable[[np.ndarray], ClassifierOutput]:
-    """Returns a function on NumPy arrays that runs a torch network."""
+    """Returns a function that runs a torch network on NumPy arrays."""
 
     def answer(images: np.ndarray) -> ClassifierOutput:
         with torch.no_grad():

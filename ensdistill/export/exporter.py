@@ -33,7 +33,7 @@ class ExportResult:
         sizes: Size of each file in bytes.
         differences: Largest difference from the student's logits, for each file that contains a network.
         resized: Largest difference from the student's probabilities on images that the exported networks must resize.
-        checked: Number of validation images in the comparison.
+        checked: Number of validation images on which the logits were compared.
         metrics: Metrics on validation images, keyed by network.
         prices: Inference cost of `student`, `WITH_RESIZE` and, if available, `ensemble`.
         device: Device on which times were measured.
@@ -51,7 +51,7 @@ class ExportResult:
     warnings: list[dict[str, Any]]
 
     def in_words(self) -> str:
-        """Returns a text that states the conditions of the measurements."""
+        """Returns the measurement conditions as text."""
         sizes = " and ".join(f"{width}x{height}" for height, width in PHOTOS)
         return (
             f"logits: compared on {self.checked} validation images, in batches of {', '.join(map(str, BATCHES))}\n"
@@ -72,7 +72,7 @@ def export_student(
 
     Args:
         run: The student, its settings and its data.
-        out: Folder of the export.
+        out: Folder to which the student is exported.
         weights_license: License of the weights, as an SPDX identifier; empty if not stated.
         findings: Information from a study, for the model card.
         formats: Names from FORMATS.
@@ -125,7 +125,7 @@ def _warnings(
 
 
 def _settings(run: DistillationRun) -> str:
-    """Returns the settings file with a comment that states how to reproduce the student."""
+    """Returns the text of the settings file, with a comment that states how to reproduce the student."""
     heading = (
         f"To reproduce this student: ensdistill distill {CONFIG_FILE}\n"
         f"Hashes: settings {run.config.hash}, data {run.data.identity}, ensemble {run.learnt_from}"

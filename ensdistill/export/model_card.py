@@ -25,7 +25,7 @@ Rows = Mapping[str, Mapping[str, float | Sequence[float]]]  # metrics keyed by n
 
 @dataclass(frozen=True)
 class StudyContext:
-    """What a study adds to a model card, in addition to the validation metrics of the student.
+    """Information from a study for a model card, beyond the student's validation metrics.
 
     Attributes:
         study: Name of the study.
@@ -56,7 +56,7 @@ def model_card(
 
     Args:
         run: The student, its settings and its data.
-        metrics: Metrics on validation images, keyed by network; the key of the student is `student`.
+        metrics: Metrics on validation images, keyed by network; the student has the key `student`.
         costs: Inference cost, keyed by network.
         differences: Largest difference from the student's logits, keyed by file.
         resized: Largest difference from the student's probabilities on images that the exported networks must resize.
@@ -202,12 +202,12 @@ def _settings(run: DistillationRun) -> str:
 
 
 def _start(config: Config) -> str:
-    """Returns the end of a clause that states the initial weights of the training."""
+    """Returns the words about the initial weights that end a sentence; empty if the settings name no weights."""
     return f" and the initial weights with SHA-256 `{config.model.weights_hash}`" if config.model.weights else ""
 
 
 def _plugins(config: Config) -> str:
-    """Returns the end of a paragraph that states the required code outside of this package."""
+    """Returns a sentence that lists the required code outside this package; empty if none is required."""
     code = [f"`{name}` ({as_text(what)})" for name, what in config.plugins.items()]
     return f" It requires code outside of ensdistill: {', '.join(code)}." if code else ""
 
@@ -273,7 +273,7 @@ def _table(rows: Rows, own: Iterable[str]) -> str:
 
 
 def _own_metrics(own: Mapping[str, bool]) -> str:
-    """Returns the end of a paragraph that lists the user-defined metrics."""
+    """Returns a sentence that lists the user-defined metrics; empty if there are none."""
     listed = [f"`{name}` ({'higher' if higher else 'lower'} is better)" for name, higher in own.items()]
     return f" User-defined metrics: {', '.join(listed)}." if listed else ""
 

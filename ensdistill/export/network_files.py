@@ -38,12 +38,12 @@ def write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -
         formats: Names from FORMATS.
 
     Returns:
-        First, keyed by file name, the maximum difference between the logits of the file and of the student on
-        validation images. Second, the maximum difference between the probabilities of any file and of the student on
-        enlarged validation images; the exported networks resize these images to their input size.
+        Two values. The first maps each file name to the largest difference between the logits of the file and those of
+        the student on validation images. The second is the largest difference between the probabilities of any file and
+        those of the student on enlarged validation images, which the exported networks resize to their input size.
 
     Raises:
-        ExportError: A file cannot be written, or differs by more than LIMIT or RESIZED_LIMIT.
+        ExportError: A file cannot be written, or differs from the student by more than LIMIT or RESIZED_LIMIT.
     """
     student = run.deployable
     program: Any = _program(student, run) if {"pt2", "onnx"} & set(formats) else None
@@ -127,7 +127,7 @@ def _checked_resized(student: DeployableClassifier, file: Classifier, images: Te
 
 
 def _enlarged(images: Tensor, height: int, width: int) -> Tensor:
-    """Returns images (N,C,H,W), enlarged by repeating pixels, as (N,height,width,C)."""
+    """Enlarges images (N,C,H,W) by repeating pixels; returns them as (N,height,width,C)."""
     rows, columns = (torch.arange(n) * old // n for n, old in zip((height, width), images.shape[2:], strict=True))
     return images[:, :, rows][:, :, :, columns].permute(0, 2, 3, 1)
 

@@ -22,7 +22,7 @@ class LocatedRun:
     Attributes:
         run: The run.
         student: Weights file of the student.
-        alone: Message about the metrics that are missing without the ensemble; empty if it is available.
+        alone: Message about the metrics that are missing without the ensemble; empty if the ensemble is available.
     """
 
     run: DistillationRun
@@ -31,7 +31,7 @@ class LocatedRun:
 
 
 def locate_run(options: argparse.Namespace) -> LocatedRun:
-    """Returns the run that a command line specifies; trains nothing.
+    """Returns the run that a command line specifies; no network is trained.
 
     Args:
         options: Options with `config`, `set`, `device`, `student` and `studies_dir`.
@@ -56,8 +56,8 @@ def locate_run(options: argparse.Namespace) -> LocatedRun:
 def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
     """Returns the default folder of a run: `<studies>/runs/<hash of the settings>`.
 
-    The hash does not include paths. If the folder contains a student that was trained on other images, a hash
-    of the images is appended.
+    The hash does not depend on paths. If the folder contains a student that was trained on other images, a hash of the
+    images is appended to the folder name.
 
     Args:
         studies: Folder of all results.
@@ -74,7 +74,7 @@ def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
 
 
 def next_command(name: str, options: argparse.Namespace, *more: Option) -> str:
-    """Returns the command line that runs another command with the same settings and the same results folder."""
+    """Returns the command line that runs another command with the same settings and results folder."""
     changes = [("--set", change) for change in options.set]
     return command_line("ensdistill", name, options.config, options=[*changes, *more], studies=options.studies_dir)
 

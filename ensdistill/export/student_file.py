@@ -30,7 +30,7 @@ from ensdistill.version import __version__
 
 CONFIG_FILE = "config.yaml"  # settings file of a student, next to the weights file
 HEAD, NO_HEAD = "head", "none"  # metadata entry of a student whose user-defined loss adds no head
-HASHES = ("settings", "data", "ensemble")  # hashes of the training inputs in the metadata of a student
+HASHES = ("settings", "data", "ensemble")  # hashes that identify the training inputs in a student's metadata
 LARGEST = 1 << 28  # maximum number of values in an image; limits the memory that an untrusted file can allocate
 _Side = Annotated[int, Field(strict=True, ge=1)]
 DEFAULT_RESIZE: Resize = "squash"  # for students whose data source does not resize images
@@ -81,7 +81,9 @@ class DistillationRun:
 
 
 def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict[str, str]:
-    """Returns the metadata for a weights file: hashes of the inputs, and everything required for use, as JSON.
+    """Returns the metadata for a weights file: hashes of the inputs, and everything required to use the student.
+
+    Values that are not plain strings are encoded as JSON.
 
     Args:
         config: Settings of the student.
@@ -107,7 +109,7 @@ def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path]
 
     Args:
         folder: Folder of the files.
-        mine: Metadata of the student, as far as they are known.
+        mine: The known metadata of the student.
         its_own: Function that returns whether an existing settings file describes this student.
 
     Raises:
@@ -135,7 +137,7 @@ def load_run(config: Config, data: DataSplits, weights: Path, found: TeacherEnse
         config: Settings of the student.
         data: The images.
         weights: Weights file of the student.
-        found: Available teachers; they are part of the run only if the student was trained with them.
+        found: Available teachers; the run includes them only if the student was trained with them.
 
     Raises:
         DataError: The student does not exist, or was trained with other settings or images.
@@ -214,7 +216,7 @@ def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tupl
     """Returns the image shape and the class names that are stored in metadata.
 
     Args:
-        path: The file, for the message.
+        path: The file, which error messages name.
         metadata: Metadata of the file.
 
     Raises:
@@ -241,7 +243,7 @@ def resize_in(path: Path, metadata: Mapping[str, str]) -> Resize:
     """Returns how images with a different aspect ratio were resized during training.
 
     Args:
-        path: The file, for the message.
+        path: The file, which error messages name.
         metadata: Metadata of the file.
 
     Raises:
@@ -271,7 +273,7 @@ def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> C
 
 
 def _check_size(path: Path, config: Config, shape: Shape, class_names: tuple[str, ...]) -> None:
-    """Raises DataError if the network in the settings has more values than the file; does not allocate the network."""
+    """Raises DataError if the settings describe a network with more values than the file; does not allocate it."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         described = sum(value.numel() for value in config.model(shape, len(class_names)).state_dict().values())
@@ -295,7 +297,7 @@ def _needed(tree: Any, head: bool) -> Any:
 
 
 def _empty_network(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Module:
-    """Returns the merged network for these settings, without weights; requires neither images nor published weights."""
+    """Returns the merged network for these settings, untrained; requires neither images nor published weights."""
     nothing = Split(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.long))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # these warnings were already issued during training

@@ -1,4 +1,4 @@
-"""Assignment of M teachers to K subnetworks; all code uses the assignment that this module defines.
+"""Assignment of M teachers to K subnetworks, defined only in this module.
 
 Teacher m teaches subnetwork m mod K. If K < M, a subnetwork learns from the mean of its teachers. If K > M, teachers
 are reused in order: subnetwork k learns from teacher k mod M.
@@ -44,8 +44,8 @@ def subnetwork_targets(teachers: Tensor, subnetworks: int) -> Tensor:
 def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns a uniformly random ordered pair of different teachers, and the pair of subnetworks that they teach.
 
-    If K = M, both pairs contain the same two indices. If K < M, the two subnetworks can coincide. If K > M, one
-    of the subnetworks that a teacher teaches is drawn at random for each of the two teachers.
+    If K = M, both pairs contain the same two indices. If K < M, the two subnetworks can coincide. If K > M, a teacher
+    can teach several subnetworks; for each of the two teachers, one of these subnetworks is drawn at random.
 
     Args:
         teachers: Number of teachers M, at least 2.

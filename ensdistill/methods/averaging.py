@@ -1,8 +1,8 @@
 """Fourth component of a method: the weights that are evaluated and exported.
 
-To add an average, add one settings class to this file. An instance, called with the student, returns a `WeightAverage`,
-which is updated after every step and every epoch, and which returns the averaged student. `Student.merged` then turns
-the subnetworks into one network.
+To add an average, add one settings class to this file. Calling an instance with the student returns a `WeightAverage`,
+which is updated after every step and every epoch and provides the averaged student. `Student.merged` then turns the
+subnetworks into one network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ensdistill.methods.students.base import Student
 
     Weights = dict[str, Tensor]  # a state dict
-    # Returns the validation metrics of a student in the form in which it would be exported.
+    # A function that returns the validation metrics of a student, computed from its exported form.
     Validator = Callable[[Student], Mapping[str, float]]
 
 
@@ -154,7 +154,7 @@ class Lawa(AveragingSettings):
     window: int = setting(6, "Number of states k.", ge=1, le=1000)
     window_fraction: float | None = setting(
         None,
-        "Length of the window as a fraction of all training steps; by default, the last k epochs.",
+        "Length of the window as a fraction of all training steps; by default, the window covers the last k epochs.",
         gt=0,
         le=1,
     )
@@ -174,8 +174,8 @@ class Lawa(AveragingSettings):
 class GreedySoup(AveragingSettings):
     """Greedy soup: the mean of the weights at the end of selected epochs.
 
-    The best epochs are tried in the order of their validation metric; an epoch is added to the mean if the mean does
-    not get worse. Wortsman et al. 2022 (Model soups), recipe 1, applied to the epochs of one run.
+    The best epochs are tried in order of their validation metric; an epoch is added to the mean if this does not worsen
+    the metric of the mean. Wortsman et al. 2022 (Model soups), recipe 1, applied to the epochs of one run.
 
     The selection uses the validation images, so the validation metrics of a soup are slightly optimistic.
     """
@@ -338,7 +338,7 @@ class _GreedySoupAverage(_NoAverage):
 
 
 def _copy(student: Student) -> Weights:
-    """Returns a detached copy of the state dict of the student."""
+    """Returns a detached copy of the student's state dict."""
     return {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
 
 

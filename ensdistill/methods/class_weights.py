@@ -34,7 +34,7 @@ ClassWeights = Annotated[str | list[float], PlainValidator(_class_weights), With
 
 
 def weights_of_classes(setting: str | list[float], labels: Tensor, names: Sequence[str]) -> Tensor | None:
-    """Returns the weight of each class in the label term, (c,), on the device of the labels; None without weights.
+    """Returns the weight of each class in the label term, (c,), on the device of the labels; None for `none`.
 
     `balanced` gives class k the weight N / (c n_k), where n_k of the N training images belong to class k. The mean
     weight of the training images is then 1.

@@ -17,7 +17,7 @@ from ensdistill.models.stored_predictions import StoredTeacher
 
 
 class MultiClassifier(nn.Module):
-    """Several classifiers with one input: images (B,C,H,W) in [0,1] -> logits (members,B,classes).
+    """Several classifiers that share one input: images (B,C,H,W) in [0,1] -> logits (members,B,classes).
 
     `len()` returns the number of members. Logits have the data type of the images, even under autocast.
     """
@@ -38,7 +38,7 @@ class MultiClassifier(nn.Module):
         raise NotImplementedError
 
     def for_images(self, part: slice) -> "MultiClassifier":
-        """Returns the classifiers for a part of a batch: `self`, or the stored outputs of this part."""
+        """Returns the classifiers to use for a part of a batch: `self`, or the outputs stored for this part."""
         return self
 
 
@@ -51,7 +51,7 @@ class TeacherEnsemble(MultiClassifier):
         networks: Inference-optimized copies; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
         classes: Number of classes; set only for an ensemble without networks.
         warnings: Issues found in these teachers.
-        given: Whether the networks were passed in Python without a hash; they have then not been checked yet.
+        given: Whether the networks were passed in Python without a hash; such networks have not been checked yet.
         identity: Content hash of the networks (16 hexadecimal digits), or the hash that the caller passed.
     """
 
@@ -72,9 +72,9 @@ class TeacherEnsemble(MultiClassifier):
             classes: Number of classes; needed only for an ensemble without networks.
             identity: Hash of everything that determines the networks; by default, the hash of the networks themselves.
             warnings: Issues found in these teachers.
-            mean: Mean of each channel, in [0,1], that was used to normalize the training images of the networks.
-                Required only for networks that do not normalize their input.
-            std: Standard deviation of each channel; required in the same case as `mean`.
+            mean: Channel means, in [0,1], with which the training images of the networks were normalized. Required only
+                for networks that do not normalize their input.
+            std: Standard deviation of each channel; required if `mean` is given.
 
         Raises:
             ValueError: Only one of mean and std is given.
@@ -98,7 +98,7 @@ class TeacherEnsemble(MultiClassifier):
         return self
 
     def as_settings(self) -> dict[str, Any]:
-        """Returns settings for `Config(teachers=...)` that refer to these networks, which stay in this process."""
+        """Returns settings for `Config(teachers=...)` that refer to these networks, which stay in memory."""
         networks = [InMemoryTeacher.of(network).model_dump() for network in self.networks]
         return {"count": 0, "networks": networks}
 
@@ -123,7 +123,7 @@ def _identity(contents: Iterable[str]) -> str:
 
 
 class CombinedClassifier(nn.Module):
-    """Several classifiers as one network: images (B,C,H,W) -> logits (B,classes), with the cost of all members."""
+    """Several classifiers combined into one network, which runs all of them: images (B,C,H,W) -> logits (B,classes)."""
 
     def __init__(self, members: MultiClassifier, how: str) -> None:
         """Wraps a `MultiClassifier`; `how` has the same meaning as in `combine_members`."""
@@ -141,7 +141,7 @@ def combine_members(logits: Tensor, how: str, temperature: float = 1.0) -> Tenso
     Args:
         logits: Logits (members,B,c).
         how: `mean_of_logits`, `sum_of_logits` or `mean_of_probabilities`.
-        temperature: Temperature T that divides the logits, above 0.
+        temperature: Temperature T, above 0, by which the logits are divided.
 
     Returns:
         Logits (B,c); log-probabilities with `mean_of_probabilities`.

@@ -1,4 +1,4 @@
-"""User-defined metrics: they supplement the built-in metrics and use the predictions of students and teachers."""
+"""User-defined metrics, computed from the predictions of students and teachers in addition to the built-in metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Metric(Piece):
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
     def __call__(self, log_p: Tensor, labels: Tensor) -> float:
-        """Returns the metric for the predictions on one split, a finite number.
+        """Returns the metric, a finite number, for the predictions on one split.
 
         Args:
             log_p: Log-probabilities (N,c), float64, on the CPU.

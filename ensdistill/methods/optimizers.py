@@ -1,6 +1,6 @@
 """Optimizers: settings classes that return a torch optimizer for the parameter groups of a student.
 
-To add an optimizer, add one class to this file. Every optimizer in `torch.optim` can also be selected by name; see
+To add an optimizer, add one class to this file. Other optimizers in `torch.optim` can be selected by name; see
 `TorchOptim`.
 """
 
@@ -63,7 +63,7 @@ class Sgd(OptimizerPiece):
 
         The `grad_scale` K of a group is folded into its learning rate and decay, which saves a pass over the
         gradients: the learning rate is multiplied by K, and the decay is divided by K. With or without momentum, the
-        steps are the same as with a gradient that is multiplied by K.
+        steps are the same as if the gradient were multiplied by K.
         """
         nesterov = self.nesterov and self.momentum > 0
         folded = [_folded(group) for group in groups]
@@ -165,7 +165,7 @@ class TorchOptim(OptimizerPiece):
     kind: Literal["torch_optim"] = "torch_optim"
     name: str = setting("Adamax", "Name of the class, such as Adamax, Adagrad or Adafactor.", min_length=1)
     arguments: dict[str, JsonValue] = setting(
-        {}, "Further keyword arguments of the class, except lr and weight_decay, which are separate settings."
+        {}, "Further keyword arguments of the class, except lr and weight_decay, which have separate settings."
     )
 
     def __call__(self, groups: Groups) -> Optimizer:
@@ -196,7 +196,7 @@ class TorchOptim(OptimizerPiece):
         return known[self.name]
 
     def _unknown_argument(self, name: str, takes: Any) -> ConfigError:
-        """Returns the error for an argument that the class does not accept, or for which a separate setting exists."""
+        """Returns the error for an argument that the class does not accept or that has a separate setting."""
         known = [one for one in takes if one not in _SET_ELSEWHERE]
         if name in _SET_ELSEWHERE:
             return _issue("arguments", f"{name} is a separate setting", hint=f"set training.optimizer.{name}")

@@ -1,4 +1,4 @@
-"""Parameter groups of a student's optimizer: learning rate of each weight, and which weights decay or are frozen."""
+"""Parameter groups of a student's optimizer: learning rate and weight decay of each parameter that is not frozen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parameter_groups(student: Student, optimizer: OptimizerPiece) -> list[dict[s
     Returns:
         Groups with `params`, `weight_decay`, `lr_scale` and `grad_scale`.
     """
-    # a module may have the attribute `lr_scale`: the learning rate of its direct parameters, relative to the others
+    # The optional attribute `lr_scale` of a module multiplies the learning rate of the module's direct parameters.
     scales = {
         id(p): getattr(module, "lr_scale", 1.0)
         for module in student.modules()
@@ -40,7 +40,7 @@ def parameter_groups(student: Student, optimizer: OptimizerPiece) -> list[dict[s
 
 
 def _norms_and_biases(network: nn.Module) -> set[int]:
-    """Returns the ids of all biases, vectors and scalars, such as the gains of normalization layers."""
+    """Returns the ids of all biases and of all other vectors and scalars, such as the gains of normalization layers."""
     return {id(p) for name, p in network.named_parameters() if p.ndim < 2 or name.endswith("bias")}
 
 

@@ -38,7 +38,7 @@ class Training(Settings):
     )
     optimizer: OptimizerSetting = setting(Sgd(), "Optimizer that updates the weights.")
     max_grad_norm: float | None = setting(
-        None, "Maximum L2 norm of the gradient over all parameters; a larger gradient is scaled down to it.", gt=0
+        None, "Maximum L2 norm of the gradient over all parameters; a larger gradient is scaled to this norm.", gt=0
     )
     lr_schedule: Literal["cosine", "linear", "multistep", "constant"] = setting(
         "cosine",
@@ -61,7 +61,7 @@ class Training(Settings):
     label_smoothing: float = setting(
         0.0,
         "Probability that is distributed equally over all classes in the targets of the label term; the distillation "
-        "term is unchanged.",
+        "term is not affected.",
         ge=0,
         lt=1,
         exclude_if=operator.not_,
@@ -78,9 +78,9 @@ class Training(Settings):
     augmentation: Augmentation = setting(StandardAugmentation(), "Random augmentation of each batch of images.")
     precision: Literal["float32", "bfloat16", "float16", "auto"] = setting(
         "float32",
-        "Compute precision of the training step. `float16` uses a gradient scaler and applies only to GPUs; `auto` is "
-        "bfloat16 on devices with hardware support for it, and float32 on all others. Weights, losses and all "
-        "evaluation stay in float32.",
+        "Compute precision of the training step. `float16` uses a gradient scaler and has an effect only on GPUs; "
+        "`auto` is bfloat16 on devices with hardware support for it, and float32 on all others. Weights, losses and "
+        "all evaluation stay in float32.",
         exclude_if=lambda precision: precision == "float32",
     )
     select_epoch: Literal["last", "best_nll", "best_accuracy"] = setting(
@@ -130,8 +130,8 @@ class Training(Settings):
 
         Args:
             device: Device of the step.
-            scaled: Whether the gradients in the context are scaled; float16 is used only with scaled gradients,
-                because unscaled gradients underflow.
+            scaled: Whether the gradients computed in the context are scaled; float16 is used only with scaled
+                gradients, because unscaled gradients can underflow.
         """
         if self.scales_gradients(device):
             return torch.autocast(device.type, torch.float16, enabled=scaled, cache_enabled=False)
@@ -159,7 +159,7 @@ class Training(Settings):
         """Returns a phrase that names the epoch from which a student's weights are taken.
 
         Args:
-            number: Number of the epoch, if it is known.
+            number: Epoch number, if known.
         """
         metric = {"best_nll": "NLL", "best_accuracy": "accuracy"}.get(self.select_epoch)
         if number is None:
@@ -177,12 +177,12 @@ class Training(Settings):
         """Returns the learning rate of one step: a linear warm-up, then `lr_schedule` until the end.
 
         Args:
-            step: Index of the step over all of training: 0, 1, ...
+            step: Step index, counted from the start of training: 0, 1, ...
             steps_per_epoch: Number of steps in one epoch.
 
         References:
-            Nam et al. 2022, official code: warm-up of 5 of 200 epochs from 0, then `cosine` to 0, updated every step.
-            Nam et al. 2021, official code: warm-up of 5 of 300 epochs from 1 %, then `linear` to 1 %, updated every
+            Nam et al. 2022, official code: 5 of 200 epochs of warm-up from 0, then `cosine` to 0, updated every step.
+            Nam et al. 2021, official code: 5 of 300 epochs of warm-up from 1 %, then `linear` to 1 %, updated every
             epoch, with the peak in the fifth epoch.
         """
         if self.lr_update == "step":
@@ -220,6 +220,6 @@ def fast_in_bfloat16(device: torch.device) -> bool:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of every parameter group to `lr` times the `lr_scale` of the group."""
+    """Sets the learning rate of every parameter group to `lr` times the group's `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]

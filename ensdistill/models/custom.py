@@ -19,7 +19,7 @@ from ensdistill.settings.plugins import PluginError, import_object
 
 
 class CustomModel(NetworkPiece):
-    """A class or function that is imported by its path and called with the given arguments.
+    """A class or function that is imported by path and called with the given arguments.
 
     The number of classes is passed as `num_classes` or `classes`. The image's `shape` (channels, height, width) and
     `in_channels` are also passed if the signature has parameters with these names. Values in `arguments` take
@@ -28,7 +28,7 @@ class CustomModel(NetworkPiece):
 
     kind: Literal["custom"] = "custom"
     path: str = setting(
-        ..., "`package.module:Name` of a class or function that is executed to create the network.", min_length=1
+        ..., "`package.module:Name` of the class or function that is called to create the network.", min_length=1
     )
     arguments: dict[str, JsonValue] = setting({}, "Keyword arguments of the class or function.")
 
@@ -40,7 +40,7 @@ class CustomModel(NetworkPiece):
             classes: Number of classes.
 
         Raises:
-            ConfigError: The path cannot be imported or called, or the network does not return such logits.
+            ConfigError: The class or function cannot be imported or called, or the network does not return such logits.
         """
         make = self._import()
         arguments = self._arguments(make, shape, classes)

@@ -27,9 +27,9 @@ NETWORK = 1  # index of the network in the result of `build`; index 0 is its nor
 
 
 def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) -> None:
-    """Loads initial weights, and marks the parts that are frozen or have a separate learning rate; in place.
+    """Loads initial weights in place, and marks the parts that are frozen or have a separate learning rate.
 
-    If the classifier does not fit the weights, it keeps its random weights, and a warning is issued.
+    If the weights do not fit the classifier, the classifier keeps its random weights, and a warning is issued.
 
     Args:
         network: Result of `build`.
@@ -38,7 +38,7 @@ def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) 
 
     Raises:
         DataError: The weights are missing or damaged, or they are the weights of another network.
-        ConfigError: A pattern of `freeze` matches nothing, or nothing is left to train.
+        ConfigError: A pattern in `freeze` matches nothing, or nothing is left to train.
     """
     inner = network[NETWORK]
     if model.mean or model.std:
@@ -84,7 +84,7 @@ def _load(network: nn.Sequential, model: NetworkPiece, classifier: str) -> None:
 
 
 def _replaced(path: Path, classifier: str) -> ConfigIssue:
-    """Returns the warning about a classifier whose weights do not come from the file."""
+    """Returns the warning about a classifier whose weights are not taken from the file."""
     rule = f"the classifier ({classifier}) starts from random weights, because {path.name} is for other classes"
     return ConfigIssue(("model", "weights"), rule)
 
@@ -99,7 +99,7 @@ def _warn_of_random(names: Collection[str]) -> None:
 
 
 def _classifier(network: nn.Module, classes: int) -> str:
-    """Returns the name of the classifier: the last layer with one output for each class; empty if there is none."""
+    """Returns the name of the classifier: the last layer with one output per class; empty if there is none."""
     outputs = {name: getattr(m, "out_features", getattr(m, "out_channels", 0)) for name, m in _layers(network)}
     return next((name for name in reversed(outputs) if outputs[name] == classes), "")
 
@@ -148,7 +148,7 @@ def _ancestors(name: str) -> Iterator[str]:
 
 
 def _freeze(network: nn.Module, frozen: Collection[str]) -> None:
-    """Freezes parameters, and the statistics of normalization layers that are completely frozen; in place."""
+    """Freezes, in place, parameters and the statistics of completely frozen normalization layers."""
     for name, p in network.named_parameters():
         p.requires_grad_(name not in frozen)
     for prefix, module in network.named_modules():

@@ -27,7 +27,7 @@ class Torchvision(NetworkPiece):
     The small stem replaces a strided first convolution with a 3x3 convolution of stride 1, and removes max pooling
     before the second convolution. In a vision transformer, the small stem reduces the patch size, so that an image has
     at least eight patches along each side. Published weights are copied into all layers whose shape is unchanged. A
-    changed stem, and a classifier with a different number of classes, keep random weights.
+    changed stem keeps its random weights, as does a classifier with a different number of classes.
     """
 
     kind: Literal["torchvision"] = "torchvision"
@@ -115,7 +115,7 @@ def _torchvision_models() -> ModuleType:
 
 
 def _vision_transformer(models: ModuleType, name: str, sides: list[int], classes: int, small: bool) -> nn.Module:
-    """Returns a transformer with the published depth and width, for this image size; `small` reduces the patches."""
+    """Returns a transformer for this image size, with the published depth and width; `small` shrinks the patches."""
     side = sides[0]
     if side != sides[1]:
         raise ConfigError(f"model.name: {name} requires square images, not {side}x{sides[1]}; use another network")

@@ -11,9 +11,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def inference_form(network: nn.Module) -> nn.Module:
-    """Returns a copy in evaluation mode with BatchNorm folded into the preceding convolution.
+    """Returns a copy in evaluation mode, in which each BatchNorm is folded into the preceding convolution if possible.
 
-    The copy returns the same outputs up to rounding. Networks with data-dependent control flow keep BatchNorm layers.
+    The copy returns the same outputs up to rounding. Networks with data-dependent control flow keep their BatchNorm
+    layers.
 
     Args:
         network: A trained network; it is not changed.
@@ -27,7 +28,7 @@ def inference_form(network: nn.Module) -> nn.Module:
 
 
 def _foldable(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yields the names of a convolution that runs once and of the BatchNorm that is the only user of its output."""
+    """Yields pairs of names: a convolution that runs once, and a BatchNorm layer that alone uses its output."""
     try:
         nodes = _Tracer().trace(deepcopy(network)).nodes  # a copy, because a call can change state
     except Exception:  # tracing a user-defined network can raise any exception

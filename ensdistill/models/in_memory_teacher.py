@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class InMemoryTeacher(Settings):
     """A network that a Python program passed (see `ensdistill.TeacherEnsemble`); the settings contain its hash."""
 
-    content: str = setting(..., "Hash of a network that a Python program passes.", min_length=1)
+    content: str = setting(..., "Hash of a network passed by a Python program.", min_length=1)
 
     @classmethod
     def of(cls, network: nn.Module) -> InMemoryTeacher:

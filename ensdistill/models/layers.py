@@ -11,7 +11,7 @@ Block = Callable[[int, int, int], nn.Module]  # (channels in, channels out, stri
 class Conv2d(nn.Conv2d):
     """A convolution with Kaiming normal initialization (fan-in, ReLU) and zero bias.
 
-    The initialization is in `reset_parameters`, so that a later reset of the layer uses the same initialization.
+    The initialization is in `reset_parameters`, so that it is used again if the layer is reset later.
 
     References:
         He et al. 2015 (Delving deep into rectifiers), section 2.2.

@@ -1,4 +1,4 @@
-"""Base class of the settings of all networks."""
+"""Base class of all network settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NetworkPiece(Piece):
-    """Base class of the settings of all networks; a subclass defines one architecture."""
+    """Base class of all network settings; each subclass defines one architecture."""
 
     # Default values are excluded from dumps, so content hashes of settings without these fields stay valid.
     weights: str = setting(

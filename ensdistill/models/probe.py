@@ -68,7 +68,7 @@ def one_line_error(error: Exception) -> str:
 
 
 def _logits(network: nn.Module, shape: tuple[int, int, int]) -> Any:
-    """Returns the outputs for a black image and a gradient image, in evaluation mode to keep BatchNorm statistics."""
+    """Returns the outputs for a black image and a brightness ramp; evaluation mode preserves BatchNorm statistics."""
     black, shades = torch.zeros(shape), torch.linspace(0, 1, math.prod(shape)).view(shape)
     network.eval()
     with torch.no_grad():

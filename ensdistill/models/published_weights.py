@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def fill_matching(network: nn.Module, published: Mapping[str, Tensor]) -> list[str]:
     """Copies every published tensor whose name and shape match a tensor of the network; other tensors are unchanged.
 
-    Published tensors that contain NaN or infinite values are skipped, such as the classifier of a feature extractor.
+    Published tensors with NaN or infinite values, such as the classifier of a feature extractor, are skipped.
 
     Args:
         network: Network to change in place.
@@ -40,7 +40,7 @@ def fill_matching(network: nn.Module, published: Mapping[str, Tensor]) -> list[s
 
 
 def options(name: str, sides: Sequence[int]) -> dict[str, Any]:
-    """Returns the arguments that the constructor of a torchvision network requires; most require none.
+    """Returns the arguments that the constructor of a torchvision network requires; most networks require none.
 
     Args:
         name: Name of the network.

@@ -107,7 +107,7 @@ def _wanted(arrays: dict[str, np.ndarray], name: str) -> bool:
 
 
 def _table(every: Tensor, keys: list[bytes]) -> PredictionTable:
-    """Returns the table of logits (M,N,classes) for images with these N hashes; equal images have one entry.
+    """Returns the table of logits (M,N,classes) for images with these N hashes; equal images share one entry.
 
     Raises:
         DataError: Equal images have different logits.

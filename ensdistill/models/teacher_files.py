@@ -45,10 +45,10 @@ class TeacherFile(Settings):
     model: Model = setting(Convnet(), "Architecture of the network.")
     mean: Means = setting(
         [],
-        "Mean of each channel that was used to normalize images in [0,1] when the network was trained; empty for the "
-        "mean of the current training images.",
+        "Channel means with which images in [0,1] were normalized when the network was trained; empty for the means of "
+        "the current training images.",
     )
-    std: Deviations = setting([], "Standard deviation of each channel; see mean.")
+    std: Deviations = setting([], "Standard deviations of the channels, used in the same way as `mean`.")
     # Excluded if empty, so that these settings do not affect content hashes by default.
     key: str = setting(
         "",
@@ -82,7 +82,7 @@ class TeacherFile(Settings):
         path = user_path(self.path)
         content = read_checkpoint_file(path)
         network = build(self.model, data, seed=0)
-        # weights from this project include the normalization network[0]; others fit network[1] alone
+        # weights from this project include the normalization network[0]; other weights fit network[1] alone
         fit = first_fit(content, ((network, ()), (network[1], ())), self.key, self.prefix)
         if not fit.weights:
             hint = "; a published first layer requires model.stem: original" if self.model.kind == "torchvision" else ""
@@ -114,7 +114,7 @@ class TeacherFile(Settings):
         return (ConfigIssue(("teachers", "checkpoints"), f"{rule}; using the weights at {found[0]}", hint=hint),)
 
     def _normalize(self, data: DataSplits) -> nn.Module:
-        """Returns a normalization with mean and std from the settings or the training images; checks the settings."""
+        """Returns a normalization layer with mean and std from the (checked) settings or from the training images."""
         from ensdistill.models.normalization import Normalize  # imported here, because it imports torch
 
         name = f"teachers.checkpoints: mean and std of {self.path}"

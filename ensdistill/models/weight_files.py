@@ -1,4 +1,4 @@
-"""Checkpoints of other projects: finds the weights of one network under any wrapper keys and name prefixes."""
+"""Reads checkpoints of other projects, and finds a network's weights under any wrapper key or name prefix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Keys under which training scripts store the network's weights; preferred over averaged weights and other keys.
 _WRAPPERS = ("", "state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
 _PREFIXES = {"module", "_orig_mod", "model", "net", "network"}  # prefixes that network wrappers add
-_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # also added inside names
+_WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # can also occur inside names
 _COUNTER = "num_batches_tracked"  # counter of BatchNorm; no effect in evaluation mode
 _LEFT_BEHIND = (_COUNTER, "total_ops", "total_params", "n_averaged")  # tensors that profilers and averaging tools add
 _DEEPEST = 4  # maximum nesting of mappings
@@ -33,7 +33,7 @@ _RUNS_CODE = ("builtins.", "__builtin__.", "subprocess.", "shutil.", "importlib.
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights from a file that fit a network, keyed by the tensor names of the network.
+    """One set of weights that was found in a file and fits a network, keyed by the network's tensor names.
 
     Attributes:
         state: Tensors, keyed by name.
@@ -52,11 +52,11 @@ class Weights:
 
 
 class Fit(NamedTuple):
-    """A network, and the weights of a file that fit it.
+    """A network, and the sets of weights in a file that match its tensors.
 
     Attributes:
         network: The network.
-        weights: The weights, most likely first; empty if none fit.
+        weights: The sets of weights that fit, most likely first; can be empty.
         replaced: Names of the network's tensors that the weights do not include.
         reason: If no weights fit, the reason why the closest match does not fit.
     """
@@ -68,7 +68,7 @@ class Fit(NamedTuple):
 
 
 class _Ignored:
-    """Inert placeholder for any object in a file that is not a tensor."""
+    """Inert placeholder for any object in a file other than a tensor."""
 
     def __new__(cls, *_: Any, **__: Any) -> _Ignored:
         return super().__new__(cls)
@@ -112,18 +112,18 @@ def read_checkpoint_file(path: Path, setting: str = "teachers.checkpoints") -> M
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Returns whether a file starts like a safetensors file: eight bytes with a length, then JSON."""
+    """Returns whether a file starts like a safetensors file: eight bytes that contain a length, then JSON."""
     with path.open("rb") as opened:
         head = opened.read(9)
     return head[8:] == b"{" or (path.suffix.lower() == ".safetensors" and head[:2] != b"PK")
 
 
 def _read_torch(path: Path) -> Any:
-    """Returns the content of a torch file. Unknown objects become `_Ignored`, unless one of them can run code."""
+    """Returns the content of a torch file. Unknown objects become `_Ignored`, unless any of them can run code."""
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # instead, this module raises errors about files of other projects
+        warnings.simplefilter("ignore")  # this module reports problems with such files as errors
         try:
             objects = get_unsafe_globals_in_checkpoint(path)
         except Exception:  # torch's older format, or a damaged file
@@ -143,8 +143,8 @@ def find_weights(
 ) -> tuple[list[Weights], str]:
     """Returns all weights in a file that fit a network.
 
-    Several sets of weights can be equally likely, for example with the prefixes `student.` and `teacher.`; see
-    `unclear`.
+    Several sets of weights can be equally likely, for example if a file uses the prefixes `student.` and `teacher.`;
+    see `unclear`.
 
     Args:
         content: Result of `read_checkpoint_file`.
@@ -175,11 +175,11 @@ def find_weights(
 def first_fit(
     content: Mapping[str, Any], candidates: Iterable[tuple[nn.Module, Collection[str]]], key: str = "", prefix: str = ""
 ) -> Fit:
-    """Returns the first candidate network that fits weights in the file; the last candidate if no weights fit.
+    """Returns the first candidate network for which the file has fitting weights, or the last candidate if none has.
 
     Args:
         content: Result of `read_checkpoint_file`.
-        candidates: One or more networks, each with the argument `replaced` of `find_weights`.
+        candidates: One or more networks, each paired with the argument `replaced` for `find_weights`.
         key: As in `find_weights`.
         prefix: As in `find_weights`.
     """
@@ -218,7 +218,7 @@ def unclear(found: list[Weights]) -> bool:
 
 
 def _unlikeliness(weights: Weights) -> tuple[int, int, int]:
-    """Returns a sort key that ranks weights of the network itself before averaged weights and other networks."""
+    """Returns a sort key that ranks the network's own weights before averaged weights and those of other networks."""
     parts = weights.place.split(".")
     place = _WRAPPERS.index(parts[-1]) if parts[-1] in _WRAPPERS else len(_WRAPPERS)
     place += len(_WRAPPERS) * any("ema" in part.lower() or "averag" in part.lower() for part in parts)
@@ -245,7 +245,7 @@ def _fitting(
 ) -> tuple[list[tuple[str, dict[str, Tensor]]], int, str]:
     """Returns the prefixes whose removal makes a state dict fit the network, each with the resulting weights.
 
-    The other results are the largest number of matching names, and the reason why the closest match does not fit.
+    Also returns the largest number of matching names, and the reason why the closest match does not fit.
     """
     fitting: list[tuple[str, dict[str, Tensor]]] = []
     best = (-1, "it has none of the network's parameter names")

@@ -11,7 +11,7 @@ from ensdistill.models.resnet import refuse_depth_unless_6n_plus
 from ensdistill.runtime.lazy import nn
 from ensdistill.settings.base import setting
 
-STEM = 16  # number of channels of the first convolution, for every widening factor
+STEM = 16  # number of channels of the first convolution, the same for every widening factor
 
 
 class WideResNet(NetworkPiece):

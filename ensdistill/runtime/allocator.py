@@ -14,8 +14,8 @@ def disable_malloc_trim() -> None:
 
     By default, glibc returns the memory of large tensors to the system, so the memory of each new tensor must be mapped
     again, page by page. On a CPU, this took a fifth of the time of a training step. On a GPU, torch caches freed memory
-    itself. With another C library, the function does nothing. Only commands and workers call it, because a library must
-    not change the process of its caller.
+    itself. With any other C library, the function does nothing. Only commands and workers call it, because a library
+    must not change the process of its caller.
     """
     with suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Boundary of a command: filters its output and converts every exception to one line and an exit code."""
+"""Boundary of a command: filters its output and converts every exception to error lines and an exit code."""
 
 import contextlib
 import os
@@ -17,16 +17,16 @@ def run_command(work: Callable[[], int], failure: int = 1) -> int:
     """Runs a command and returns its exit code.
 
     Each issue in an error raised by this project is printed on a separate line of standard error. An exception raised
-    by another library is printed on one line, with its cause. Passwords are hidden in all output, and characters that
-    the stream cannot encode are escaped.
+    by another library is reduced to one line that states the cause. Passwords are hidden in all output, and characters
+    that the stream cannot encode are escaped.
 
     Args:
-        work: The command, including the parsing of its arguments; returns the exit code.
-        failure: Exit code after a failed training or an unexpected error.
+        work: Function that parses the arguments, runs the command and returns the exit code.
+        failure: Exit code after a failed training run or an unexpected error.
 
     Returns:
-        The exit code of the command; `failure` after a failed training or an unexpected error, 2 for invalid input or a
-        module that cannot be imported, 130 after an interruption.
+        The exit code of the command; `failure` after a failed training run or an unexpected error, 2 for invalid input
+        or a module that cannot be imported, 130 after an interruption.
     """
     _ignore_invalid_terminal_size()
     with _streams():
@@ -59,7 +59,7 @@ def cause_of(error: BaseException) -> str:
         The path and the reason for a file system error; `out of memory` if memory is exhausted; otherwise the type of
         the exception and the first line of its message.
     """
-    cause = getattr(error, "cause", None)  # set by errors of Ray, whose message is a traceback
+    cause = getattr(error, "cause", None)  # set by Ray's errors, whose message is a traceback
     if isinstance(cause, BaseException) and cause is not error:
         return cause_of(cause)
     if isinstance(error, MemoryError):
@@ -73,7 +73,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def _ignore_invalid_terminal_size() -> None:
-    """Unsets COLUMNS and LINES if they contain digits that `int` rejects, such as superscript 2; Rich fails on them."""
+    """Unsets COLUMNS and LINES if they contain digits that `int` rejects, such as superscript 2; Rich would fail."""
     for name in ("COLUMNS", "LINES"):
         if os.environ.get(name, "").isdigit() and not os.environ[name].isdecimal():
             del os.environ[name]
@@ -98,7 +98,7 @@ def _print_lines(text: str) -> None:
 
 @contextlib.contextmanager
 def _streams() -> Iterator[None]:
-    """Replaces standard output and error with filtered streams inside the block; prints each warning as one line."""
+    """Filters standard output and standard error inside the block; prints each warning once, on one line."""
     before = sys.stdout, sys.stderr, warnings.showwarning
     out, err = (_Outgoing(stream or _nowhere()) for stream in before[:2])  # None if the parent process closed it
     sys.stdout, sys.stderr = out, err
@@ -139,7 +139,7 @@ class _Outgoing:
             self.write(line)
 
     def discard_unwritten(self) -> None:
-        """Discards text that cannot be written; otherwise Python tries again at exit and prints a traceback."""
+        """Discards text that cannot be written; otherwise Python would try again at exit and print a traceback."""
         try:
             self._stream.flush()
         except (OSError, ValueError):

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-STUDIES = "studies"  # default of --studies-dir, the folder of all results
+STUDIES = "studies"  # default of --studies-dir, the folder that contains all results
 
 Option = tuple[str, "str | Path"]
 
@@ -19,7 +19,7 @@ def command_line(
         program: `ensdistill` or `ensdistill-tune`.
         words: Subcommand and positional arguments.
         options: Names and values of options, in order; an option may occur several times.
-        studies: The folder of all results; `--studies-dir` is omitted for the default.
+        studies: Folder that contains all results; `--studies-dir` is omitted for the default folder.
 
     Returns:
         The command on one line.

@@ -1,4 +1,4 @@
-"""Shell completion for bash and zsh: a script generated from the parsers. It completes words without Python.
+"""Shell completion for bash and zsh, by a script that is generated from the parsers and does not start Python.
 
 Examples:
     eval "$(ensdistill-tune completion bash)"    # in ~/.bashrc
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from ensdistill.runtime.command_line import STUDIES
 from ensdistill.runtime.help_parser import HelpParser
 
-FILES = ("FILE", "DIR", "IMAGES", "MODEL", "CONFIG")  # metavars of files and folders
-STUDY, SETTING = "STUDY", "NAME=VALUE"  # metavars of a study name and of a setting
+FILES = ("FILE", "DIR", "IMAGES", "MODEL", "CONFIG")  # metavars that denote files and folders
+STUDY, SETTING = "STUDY", "NAME=VALUE"  # metavars that denote a study name and a setting
 ZSH = "autoload -U +X compinit bashcompinit && compinit -u && bashcompinit\n"
 
 SCRIPT = """\
@@ -27,7 +27,7 @@ SCRIPT = """\
             {commands}) [ -n "$command" ] || command="${{COMP_WORDS[at]}}" ;;
         esac
     done
-    # bash makes three words of --OPTION=VALUE, zsh one
+    # bash splits --OPTION=VALUE into three words, zsh keeps it as one
     case "$previous$current" in
         =*) previous="${{COMP_WORDS[COMP_CWORD-2]}}"; [ "${{previous#--}}" != "$previous" ] || return 0 ;;
         --*=) [ "$current" != = ] || current="" ;;
@@ -84,7 +84,7 @@ def script(parser: HelpParser, shell: str) -> str:
 
 
 def _values(name: str, command: HelpParser) -> Iterator[str]:
-    """Yields a shell case for each option with a value; the case completes choices, files, study names or nothing."""
+    """Yields one shell case per option that takes a value; it completes choices, files, study names or nothing."""
     for action in command.actions:
         if action.option_strings and action.nargs != 0:
             given = "|".join(f'"{name} {option}"' for option in action.option_strings)
@@ -99,7 +99,7 @@ def _value(action: argparse.Action, command: HelpParser) -> str:
 
 
 def _words(command: HelpParser) -> str:
-    """Returns the shell assignment that defines what may follow a command: options and values of its arguments."""
+    """Returns the shell assignment that defines what may follow a command: its options and argument values."""
     positional = [action for action in command.actions if not action.option_strings]
     values = [word for action in positional for word in _completions(action, command)]
     words = f"words={shlex.quote(' '.join([*values, *_options(command)]))}"

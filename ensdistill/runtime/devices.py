@@ -10,8 +10,8 @@ def pick_device(name: str) -> torch.device:
     """Returns a torch device.
 
     Args:
-        name: Name of a device, for example `cpu` or `cuda:1`; `auto` selects the first GPU, or the
-            CPU if there is no GPU.
+        name: Name of a device, for example `cpu` or `cuda:1`; `auto` selects the first GPU, or the CPU if there is no
+            GPU.
 
     Raises:
         ConfigError: torch cannot use the device on this machine.

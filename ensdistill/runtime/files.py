@@ -15,18 +15,18 @@ from ensdistill.runtime.secrets import cleaned
 
 
 def user_path(name: str) -> Path:
-    """Returns the path that a user entered, with `~` expanded; `~name` is kept if there is no user with this name."""
+    """Returns the path that a user entered, with `~` expanded; `~name` is kept if no user has this name."""
     return Path(os.path.expanduser(name))
 
 
 def stand_in(head: bytes) -> str:
-    """Returns a description of the placeholder that a file contains instead of its real content, with the fix.
+    """Describes the placeholder that a file contains instead of its real content, and states the fix.
 
     Args:
-        head: First bytes of the file, at least 100.
+        head: The first 100 or more bytes of the file.
 
     Returns:
-        The description of a Git LFS pointer or a web page; empty for any other content.
+        Description and fix if the content is a Git LFS pointer or a web page; otherwise empty.
     """
     text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if text.startswith(b"version https://git-lfs.github.com/"):
@@ -45,7 +45,7 @@ def head_of(path: Path) -> bytes:
 def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
     """Writes a file atomically: writes a temporary file in the same folder, then renames it.
 
-    An existing pipe or device, such as /dev/stdout, is written directly.
+    An existing pipe or device, such as /dev/stdout, is written to directly.
 
     Args:
         path: The file; missing folders are created.
@@ -64,7 +64,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
         write(temporary)
         synchronize(temporary)  # otherwise the renamed file could be incomplete after a power failure
         os.replace(temporary, path)
-        sync_directory(path.parent)  # otherwise the renaming could be lost in a power failure
+        sync_directory(path.parent)  # otherwise a power failure could undo the renaming
     except OSError as error:
         raise write_error(path, error) from error
     finally:
@@ -80,7 +80,7 @@ def write_error(path: str | Path, error: OSError, fix: str = "") -> DataError:
         fix: Fix to state in the message, unless the disk is full.
 
     Returns:
-        A `MachineError` if the disk is full or a quota is reached.
+        A `MachineError` if the disk is full or a quota is reached, otherwise a plain `DataError`.
     """
     rule = f"{path}: cannot be written ({error.strerror or error})"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -109,7 +109,7 @@ def sync_directory(folder: Path) -> None:
 
 @contextmanager
 def atomic_directory_update(folder: Path) -> Iterator[Path]:
-    """Provides a temporary folder whose files are moved into a folder at the end of the block.
+    """Provides a temporary folder whose files are moved into `folder` at the end of the block.
 
     If the block raises an exception, no file is moved.
 
@@ -136,12 +136,12 @@ def atomic_directory_update(folder: Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file in UTF-8, atomically."""
+    """Writes a UTF-8 text file atomically."""
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes a JSON file with its secrets masked, atomically; NaN and infinity raise ValueError."""
+    """Writes a JSON file atomically, with secrets masked; raises ValueError for NaN and infinity."""
     write_text(path, json.dumps(cleaned(value), indent=2, allow_nan=False) + "\n")
 
 

@@ -22,11 +22,11 @@ def in_millions(count: float) -> str:
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """Returns a share as a percentage, as text.
+    """Returns a share formatted as a percentage.
 
     Args:
         share: The share; 1 corresponds to 100 %.
-        digits: Number of decimal places; 0.034 is `3 %` with 0 and `3.4 %` with 1.
+        digits: Number of decimal places; for 0.034, 0 gives `3 %` and 1 gives `3.4 %`.
     """
     return f"{100 * share:.{digits}f} %"
 
@@ -35,7 +35,7 @@ def mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
     """Returns the mean and the standard deviation as text: `0.1039 +- 0.0038`.
 
     Args:
-        values: At least one value; for a single value only the mean is returned.
+        values: At least one value; if there is only one, the standard deviation is omitted.
         digits: Number of decimal places.
     """
     return f"{fmean(values):.{digits}f}" + (f" +- {stdev(values):.{digits}f}" if len(values) > 1 else "")

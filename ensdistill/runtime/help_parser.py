@@ -1,4 +1,4 @@
-"""Command-line parsers; their help contains option groups, examples and settings, and lists commands by task."""
+"""Command-line parsers whose help groups the options, lists commands by task, and shows examples and settings."""
 
 import argparse
 from collections.abc import Callable, Iterable
@@ -17,8 +17,8 @@ class HelpParser(argparse.ArgumentParser):
         epilog_of: Function that returns the help text below the examples. It is called only when help is printed,
             because listing the settings imports all plugins.
         commands: Parsers of a program's commands, keyed by name.
-        completions: Functions that return the possible values of an argument for shell completion,
-            keyed by its metavar.
+        completions: Functions that return the possible values of an argument for shell completion, keyed by the metavar
+            of the argument.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -52,7 +52,7 @@ class Program:
 
     Attributes:
         parser: The parser of the program.
-        tasks: Names of the commands for each task, keyed by the title of the task.
+        tasks: Lists of command names, keyed by the title of the task to which the commands belong.
     """
 
     def __init__(self, name: str, description: str, version: str) -> None:
@@ -69,7 +69,7 @@ class Program:
             task: Title under which the program's help lists the command.
             name: Name of the command.
             sentence: What the command does, in one sentence.
-            function: `MODULE:NAME` of the function to run; it is imported only if the command runs.
+            function: `MODULE:NAME` of the function to run; the module is imported only if the command runs.
             examples: Complete command lines.
 
         Returns:

@@ -1,7 +1,7 @@
-"""Objects that a Python program passes instead of files; this process stores them by content hash.
+"""Objects that a Python program passes instead of files, stored in this process by content hash.
 
 Settings are plain values, so that they can be stored, compared and searched. A setting that refers to an object in
-memory contains a hash of its content; this module maps the hash to the object.
+memory contains the hash of the object's content; this module maps the hash to the object.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ def keep(content: str, value: Any) -> None:
     """Stores an object.
 
     Args:
-        content: Hash of the object's content. If this hash already has a stored object, the new object is ignored.
+        content: Hash of the object's content. If an object is already stored under this hash, the new one is ignored.
         value: The object.
     """
     _KEPT.setdefault(content, value)

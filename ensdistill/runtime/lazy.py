@@ -1,6 +1,7 @@
-"""Lazy import of torch and NumPy, for modules with both settings and mathematics.
+"""Lazy import of torch and NumPy, for modules that contain both settings and computations.
 
-Reading settings requires neither library, and torch alone takes two seconds to import. A module with both begins with
+Reading settings requires neither library, and torch alone takes two seconds to import. A module that contains both
+settings and computations begins with
 
     from __future__ import annotations
     from ensdistill.runtime.lazy import torch

@@ -11,7 +11,7 @@ def need(name: str, extra: str = "export", otherwise: str = "") -> Any:
 
     Args:
         name: Name of the module.
-        extra: Name of the extra that installs it.
+        extra: Name of the extra that installs the module.
         otherwise: An alternative fix to append to the message.
 
     Raises:
@@ -19,6 +19,6 @@ def need(name: str, extra: str = "export", otherwise: str = "") -> Any:
     """
     try:
         return import_module(name)
-    except (ImportError, RuntimeError, OSError) as error:  # a library that does not match its dependencies
+    except (ImportError, RuntimeError, OSError) as error:  # a dependency can have the wrong version
         cause, fix = " ".join(str(error).split()), f"run `pip install 'ensdistill[{extra}]'`{otherwise}"
         raise ConfigError(f"{name} cannot be imported ({cause}); {fix}") from error

@@ -60,7 +60,7 @@ def _console(stderr: bool, width: int | None = None) -> Console:
 
 
 def note(words: str) -> None:
-    """Prints one line to standard error, unless this thread is silent or the process has printed the line before."""
+    """Prints one line to standard error, unless this thread is silent or the process has already printed it."""
     if not is_silent() and words not in _NOTES:
         _NOTES.add(words)
         console(stderr=True).print(words, soft_wrap=True)

@@ -33,8 +33,8 @@ class RandomStreams:
 
         Args:
             seed: Seed of the run.
-            purpose: Name of the use, for example `perturbation`.
-            epoch: Number of the epoch.
+            purpose: What the random numbers are used for, for example `perturbation`.
+            epoch: Epoch number.
             device: Device of the images.
         """
         host = torch.Generator().manual_seed(derive_seed(seed, f"{purpose}/host", epoch))
@@ -43,12 +43,12 @@ class RandomStreams:
 
 
 def derive_seed(seed: int, purpose: str, epoch: int = 0) -> int:
-    """Returns a 63-bit seed that is derived from the SHA-256 hash of (seed, purpose, epoch).
+    """Returns a 63-bit seed derived from the SHA-256 hash of (seed, purpose, epoch).
 
     Args:
         seed: Seed of the run.
-        purpose: Name of the use.
-        epoch: Number of the epoch.
+        purpose: What the random numbers are used for.
+        epoch: Epoch number.
     """
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
@@ -60,7 +60,7 @@ def temporary_seed(seed: int, device: torch.device) -> Iterator[None]:
 
     Args:
         seed: The seed.
-        device: Device whose generator is seeded in addition to that of the CPU.
+        device: Device whose generator is seeded in addition to the CPU generator.
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -1,8 +1,8 @@
 """Removal of passwords and tokens from text.
 
 All text that is printed, logged, written to the files of a study or sent to MLflow passes through `without_secrets`.
-Three kinds of secrets are hidden: credentials in any URI of the text, secrets registered with `register`, and values of
-environment variables such as MLFLOW_TRACKING_TOKEN.
+It hides credentials in URIs, values that follow a name such as `password`, tokens in known formats, secrets registered
+with `register`, and the values of environment variables such as MLFLOW_TRACKING_TOKEN.
 """
 
 import base64
@@ -17,13 +17,13 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 T = TypeVar("T")
 
 HIDDEN = "***"
-ANYWHERE, SHORTEST = 6, 4  # minimum lengths of secrets: hidden also inside longer words, hidden at all
+ANYWHERE, SHORTEST = 6, 4  # minimum lengths of secrets: to be hidden even inside longer words; to be hidden at all
 _PLAIN = frozenset(  # common words, which are hidden only inside URIs
     """true false none null token default local auto password user root admin test train data model student teacher
     mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - a list would have one word per line
 ) | {HIDDEN}
 
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded: a search in a million letters would take minutes
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded, because searching a million letters would take minutes
 _FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # a character of a URI, unless the next URI starts there
 _URI = re.compile(rf"{_SCHEME}://{_FOLLOWED}+")
 _NAMES = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|api_?key|access_?key|auth|credentials?|sig(?:nature)?)"
@@ -32,7 +32,7 @@ _ODBC = re.compile(r"([?&]odbc_connect=)([^&#\s]+)", re.IGNORECASE)
 _WORDS = r"\b[\w-]{0,30}(?:password|passwd|pwd|passphrase|token|secret|api[_-]?key|access[_-]?key)"
 _QUOTED = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
 _BARE = r"[^\s&;,\"'<>(){}\[\]]+"
-_PAIRS = [  # in a DSN, shell or call; as a string in JSON and Python; in YAML and HTTP
+_PAIRS = [  # one pattern each: for DSNs, shells and calls; for strings in JSON and Python; for YAML and HTTP
     re.compile(rf"({_WORDS} ?= ?)({_QUOTED}|{_BARE})", re.IGNORECASE),
     re.compile(rf"({_WORDS}[\"']: ?)({_QUOTED})", re.IGNORECASE),
     re.compile(rf"(\b[\w-]{{0,30}}(?:password|passwd|api-?key): )({_QUOTED}|{_BARE})", re.IGNORECASE),
@@ -75,7 +75,7 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 def cleaned(value: T) -> T:
-    """Returns a tree of JSON values with secrets hidden in strings; numbers and keys are unchanged."""
+    """Returns a tree of JSON values in which secrets in strings are hidden; numbers and keys are unchanged."""
     if isinstance(value, str):
         return without_secrets(value)  # type: ignore[return-value]
     if isinstance(value, Mapping):
@@ -117,7 +117,7 @@ def userinfo(scheme: str, rest: str) -> str | None:
 
 
 def secrets_of(uri: str) -> set[str]:
-    """Returns the passwords and tokens in a URI, decoded and in the forms in which other programs would write them."""
+    """Returns the passwords and tokens in a URI, decoded and as other programs would write them."""
     scheme, colon, rest = uri.partition("://")
     if not colon:
         return set()
@@ -125,7 +125,7 @@ def secrets_of(uri: str) -> set[str]:
     if user is not None:
         name, with_password, password = user.partition(":")
         found += [password] if password else []
-        # The user name is a token if it stands alone, with an empty password, or with a fixed word as the password.
+        # The user name is a token if the password is missing, empty, or a fixed word.
         found += [name] if _is_http(scheme) and (not with_password or password in ("", "x-oauth-basic")) else []
         found += [base64.b64encode(unquote(user).encode()).decode()] if with_password and password else []
     found += [value for _, value in _PARAMETER.findall(rest)]

@@ -28,7 +28,7 @@ def printable_lines(text: str) -> str:
 
 
 def listed(names: Iterable[str], most: int = SHOWN) -> str:
-    """Returns the first names and the number of the remaining ones, for example `a, b and 3 more`.
+    """Returns a list of names as text; names beyond the first `most` are only counted: `a, b and 3 more`.
 
     Args:
         names: The names.

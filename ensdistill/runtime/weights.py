@@ -48,13 +48,13 @@ def load_weights(path: str | Path, network: nn.Module, device: torch.device | st
     Args:
         path: The file.
         network: The network.
-        device: Device on which the file is read.
+        device: Device onto which the tensors in the file are loaded.
 
     Returns:
         The metadata of the file.
 
     Raises:
-        DataError: The file is missing, damaged, or made for another network.
+        DataError: The file is missing or damaged, or was made for another network.
     """
     from safetensors.torch import load_file
 
@@ -84,7 +84,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def count_values(path: str | Path) -> int:
-    """Returns the number of values of all tensors in a weights file, from its header.
+    """Returns the total number of values in the tensors of a weights file, as stated in the file header.
 
     Args:
         path: The file.
@@ -122,7 +122,7 @@ def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Returns the SHA-256 hash of a file's content, 64 hexadecimal digits."""
+    """Returns the SHA-256 hash of a file's content as 64 hexadecimal digits."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 

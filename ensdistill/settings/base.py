@@ -11,7 +11,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
 
-FILE = "path"  # format of settings that name a file, also in the JSON schema
+FILE = "path"  # `format` of settings that name a file or folder, also in the JSON schema
 
 
 def setting(default: Any, sentence: str, *, file: bool = False, **limits: Any) -> Any:

@@ -47,7 +47,7 @@ class PieceFamily:
     """All pieces that one setting accepts.
 
     Attributes:
-        group: The group of entry points.
+        group: The entry-point group.
         base: The class from which every piece inherits.
         default: Kind to use if the settings do not name a kind; empty if a kind is required.
     """
@@ -57,14 +57,14 @@ class PieceFamily:
     ) -> None:
         """Creates a family.
 
-        The built-in pieces of the family are the subclasses of `base` in this package, including those in the modules
-        that this constructor imports.
+        The built-in pieces are the subclasses of `base` in this package. This constructor imports the modules that
+        define them.
 
         Args:
             name: Last part of the entry-point group, for example `losses`.
             base: The class from which every piece inherits.
             package: Package whose modules are imported to define the pieces; empty for none.
-            skip: Name patterns of modules without pieces, which are not imported because they import torch.
+            skip: Name patterns of modules that are not imported, because they define no piece and import torch.
             default: Kind to use if the settings do not name a kind; empty if a kind is required.
         """
         self.group, self.base, self.default = f"{PACKAGE}.{name}", base, default
@@ -102,7 +102,7 @@ class PieceFamily:
             kind: A built-in kind, the name of an entry point, or `module:Name`.
 
         Raises:
-            SettingError: No piece has this kind, or its plugin cannot be used.
+            SettingError: No piece has this kind, or the plugin with this name cannot be used.
         """
         name = kind if isinstance(kind, str) else ""
         if name in self.built_in:

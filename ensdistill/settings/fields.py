@@ -19,7 +19,7 @@ def pieces_of(field: FieldInfo, own: Collection[type[Piece]] = ()) -> list[type[
 
     Args:
         field: A field of a settings class.
-        own: User-defined pieces; those that belong to the piece family of the field are included.
+        own: User-defined pieces; the result includes those that belong to the field's family.
     """
     if family := family_of(field):
         return [*family.built_in.values(), *(piece for piece in own if issubclass(piece, family.base))]
@@ -84,7 +84,7 @@ def own_kinds(model: type[BaseModel], tree: Mapping[str, Any]) -> dict[Path, str
 
 
 def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo, Any]]:
-    """Yields the path, field and value of each field that contains settings; a list yields one entry per item."""
+    """Yields the path, definition and value of each field that contains settings, or of each item if it is a list."""
     for name, field, is_list in _fields(model):
         value = tree.get(name) if isinstance(tree, Mapping) else getattr(tree, name, None)
         if isinstance(value, list) and is_list:
@@ -95,7 +95,7 @@ def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo
 
 @cache
 def _fields(model: type[BaseModel]) -> tuple[tuple[str, FieldInfo, bool], ...]:
-    """Returns the name and field of each field that contains settings, and whether the field is a list."""
+    """Returns the name and definition of each field that contains settings, and whether the field is a list."""
     return tuple(
         (name, field, get_origin(field.annotation) is list)
         for name, field in model.model_fields.items()

@@ -18,7 +18,7 @@ _IN_MEMORY = (":memory:", "file:")
 
 @cache
 def file_settings(model: type[BaseModel], prefix: str = "") -> frozenset[str]:
-    """Returns the dotted names of those settings of a settings class whose value is a file path.
+    """Returns the dotted names of all settings in a settings class that are file paths.
 
     Args:
         model: The settings class.
@@ -40,7 +40,7 @@ def _file_settings(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def files_in(model: type[BaseModel], tree: Any, prefix: str = "") -> frozenset[str]:
-    """Returns the dotted names of all settings whose value is a file path, including those of user-defined pieces.
+    """Returns the dotted names of all settings that are file paths, including settings of user-defined pieces.
 
     Args:
         model: The settings class.
@@ -102,6 +102,6 @@ def _absolute(value: str, folder: str | Path) -> str:
 
 
 def _tidy(path: str) -> str:
-    """Returns the path without `.` and `..`; unchanged if a link makes the shorter path refer to another file."""
+    """Returns the path without `.` and `..`, or unchanged if links would make the shorter path name another file."""
     tidy = os.path.normpath(path)
     return tidy if os.path.realpath(tidy) == os.path.realpath(path) else path

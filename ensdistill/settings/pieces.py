@@ -31,7 +31,7 @@ class Piece(Settings):
 
     kind: str = ""
     piece_group: ClassVar[str] = ""  # entry-point group; set by the family
-    piece_source_hash: ClassVar[str] = ""  # stored on the class, so that it survives pickling the class by value
+    piece_source_hash: ClassVar[str] = ""  # stored on the class, so that it is kept when the class is pickled by value
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -41,7 +41,7 @@ class Piece(Settings):
         declared = inspect.get_annotations(cls)
         if "kind" in declared:
             raise TypeError(
-                f"{path_of(cls)}: must not declare kind; remove it; the kind is the name of the entry point or "
+                f"{path_of(cls)}: must not declare kind; remove it, because the kind is the name of the entry point or "
                 "module:Name"
             )
         cls.__annotations__ = declared | {"kind": str}
@@ -74,7 +74,7 @@ def built_in_pieces(group: str) -> dict[str, type[Piece]]:
 
 
 def unreachable_piece(path: str) -> type[Piece] | None:
-    """Returns the class that this process defined under a path that cannot be imported; None if there is none.
+    """Returns the class at a path that cannot be imported, if this process has defined it; otherwise None.
 
     Args:
         path: `module:QualName` of the class.
@@ -93,7 +93,7 @@ def path_of(piece: type) -> str:
 
 
 def is_unreachable(piece: type) -> bool:
-    """Returns whether other processes cannot import a class, because a script, notebook or function defines it."""
+    """Returns whether a class is defined in a script, notebook or function, so that no other process can import it."""
     return piece.__module__ == MAIN or "<locals>" in piece.__qualname__
 
 

@@ -26,7 +26,7 @@ MAIN = "__main__"
 
 
 class PluginError(Exception):
-    """The error for code that cannot be imported; the message is the reason."""
+    """Raised if code cannot be imported; the message states the reason."""
 
 
 @cache
@@ -37,7 +37,7 @@ def group_of(group: str) -> dict[str, tuple[EntryPoint, ...]]:
         group: Name of the group, for example `ensdistill.losses`.
 
     Returns:
-        The entry points of each name, in a fixed order; several distributions can use the same name.
+        The entry points with each name, in a fixed order; several distributions can use the same name.
     """
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value, owner(entry))):
@@ -73,8 +73,8 @@ def load(entry: EntryPoint) -> Any:
 def import_object(path: str) -> Any:
     """Returns the object at a path `package.module:Name`.
 
-    The current folder is appended to `sys.path`, because Python does not add it for installed commands. Because it is
-    the last entry, it never hides an installed module.
+    The current folder is appended to `sys.path`, because Python does not add it for installed commands. As the last
+    entry, it never hides an installed module.
 
     Args:
         path: Module and qualified name, separated by a colon.
@@ -102,8 +102,8 @@ def distribution_of(module: str) -> Distribution | None:
         module: Full name of an imported module.
 
     Returns:
-        The distribution; None if the module has no distribution, or if the distribution is editable, because its code
-        can then change while its version stays the same.
+        The distribution; None if the module has no distribution or an editable one, whose code can change while its
+        version stays the same.
     """
     top = module.partition(".")[0]
     file = getattr(sys.modules.get(top), "__file__", None)

@@ -110,7 +110,7 @@ def settings_table(model: type[BaseModel], prefix: str = "", own: Collection[typ
 
 
 def settings_help(model: type[BaseModel], title: str) -> str:
-    """Returns a text that lists every setting in a settings class, with its default, range and description.
+    """Returns text that lists every setting in a settings class, with its default, range and description.
 
     Settings of installed plugins are included; a plugin that cannot be used causes a warning.
 
@@ -188,7 +188,7 @@ def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails
 def _unknown(
     model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str], own: Iterable[type[Piece]]
 ) -> ConfigIssue:
-    """Returns the issue for an unknown setting, which suggests where the setting exists or what it may be called."""
+    """Returns the issue for an unknown setting; the issue suggests the place or the name that may be meant."""
     table = list(settings_table(model, own=list(own)))
     known = list(holder.model_fields) if holder else []
     rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")
@@ -211,7 +211,7 @@ def _unknown(
 
 
 def same_name_elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | None:
-    """Returns the dotted name of a setting whose last part equals the last part of a path.
+    """Returns the dotted name of a setting with the same last part as a path.
 
     Args:
         model: The settings class.

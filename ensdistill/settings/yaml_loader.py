@@ -1,4 +1,4 @@
-"""Parses YAML 1.2 to plain values: executes nothing, rejects duplicate names, reports errors with line numbers."""
+"""Parses YAML 1.2 into plain values: executes nothing, rejects duplicate names, reports errors with line numbers."""
 
 import io
 import re
@@ -20,7 +20,7 @@ YamlDict = dict[str, Any]
 
 _CORE = "tag:yaml.org,2002:"
 _MERGE = f"{_CORE}merge"
-_MAX_VALUES = 100_000  # maximum number of values in one file; an alias adds the number of values that it repeats
+_MAX_VALUES = 100_000  # maximum number of values in one file; an alias counts as all values that it repeats
 _PLAIN = {"str": "text", "int": "number", "float": "number", "bool": "truth value"}
 
 
@@ -32,9 +32,9 @@ def _float(text: str) -> float:
     return float(text.replace(".", "", 1) if text.lower().endswith((".inf", ".nan")) else text)
 
 
-# The core schema of YAML 1.2 (section 10.3.2): conversion of unquoted text to values. YAML 1.1 converts some
-# texts differently: 010 to 8, 1:30 to 90, yes to true, 2020-01-01 to a date. Here, 010 is the decimal number 10, and
-# the others remain text. Merge keys (<<) are supported as in YAML 1.1.
+# The core schema of YAML 1.2 (section 10.3.2) defines how unquoted text is converted to values. YAML 1.1 has other
+# rules: it converts 010 to 8, 1:30 to 90, yes to true, and 2020-01-01 to a date. Here, 010 becomes 10, and the other
+# three remain text. Merge keys (<<) are supported as in YAML 1.1.
 _SCALARS: dict[str, tuple[str, Callable[[str], Any]]] = {
     f"{_CORE}null": (r"null|Null|NULL|~|", lambda text: None),
     f"{_CORE}bool": (r"true|True|TRUE|false|False|FALSE", lambda text: {"true": True, "false": False}[text.lower()]),
@@ -53,15 +53,15 @@ _YAML_1_1 = re.compile(
     r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF|=|[-+]?[0-9.][0-9_.:xXbBoOa-fA-F+-]*|\d{4}-\d\d?-\d\d?.*"
 )
 
-# Patterns of the parser's messages, and their replacements. {0} is the first group of the pattern, {line} the first
-# line of the invalid construct.
+# Replacements for parser messages, keyed by a pattern that matches the message. {0} is the first group of the pattern,
+# and {line} is the first line of the invalid construct.
 _HELP = {
     r"found character '\\t'|found a tab character": "a tab; indent with spaces",
     r"found character ('.+') that cannot start": "text cannot begin with {0}; put it in quotes",
     r"mapping values are not allowed": "`name: value` is not allowed; check the indentation, or put text that "
     "contains ': ' in quotes",
     r"could not find expected ':'": "the name in line {line} has no ': value'",
-    r"expected <block end>": "the indentation differs from the lines above",
+    r"expected <block end>": "the indentation differs from that of the lines above",
     r"expected ',' or '(.)'": "the bracket in line {line} is not closed by {0}",
     r"found unexpected end of stream": "the quote in line {line} is not closed",
     r"found undefined alias '(.+)'": "the alias *{0} is not defined; put text that begins with * in quotes",
@@ -92,7 +92,7 @@ class _Resolver(BaseResolver):
 
 
 class _WritingResolver(_Resolver):
-    """Resolver that gives a separate tag to text that YAML 1.1 would convert; the emitter then writes it in quotes."""
+    """Resolver that gives a separate tag to text that YAML 1.1 would convert, so that the emitter quotes this text."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         """Returns the tag of a node."""
@@ -207,7 +207,7 @@ class LineIndex:
         """Creates the index of a text.
 
         Args:
-            text: A YAML text that `parse_yaml` accepts.
+            text: YAML text that `parse_yaml` accepts.
         """
         self._root = _compose(text)
 
@@ -218,8 +218,8 @@ class LineIndex:
             name: Dotted name; `a.0` is the first value of the list `a`. The YAML text may also contain dotted names.
 
         Returns:
-            Number of the line, from 1, that contains the setting or the longest existing prefix of its name; None if
-            there is no such prefix.
+            Line number, from 1, of the setting or, if it does not exist, of the longest prefix of its name that exists;
+            None if no prefix exists.
         """
         line, node, parts = None, self._root, name.split(".")
         while parts and (found := _find(node, parts)):
@@ -228,7 +228,7 @@ class LineIndex:
 
 
 def _find(node: Node | None, parts: list[str]) -> tuple[int, Node, list[str]] | None:
-    """Returns the line and value at the longest prefix of a path that exists in a node, and the rest of the path."""
+    """Finds the longest existing prefix of a path in a node; returns its line, its value, and the rest of the path."""
     if isinstance(node, SequenceNode) and parts[0].isdigit() and int(parts[0]) < len(node.value):
         value = node.value[int(parts[0])]
         return _line(value.start_mark), value, parts[1:]

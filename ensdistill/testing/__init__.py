@@ -5,7 +5,7 @@
     class TestFocal(LossContract):
         pieces = [Focal(), Focal(gamma=0.5)]
 
-Each test runs once per piece. Instead of `pieces`, a class can define a fixture `piece`.
+Each test runs once per piece. Instead of `pieces`, a class can define a `piece` fixture.
 """
 
 import pytest

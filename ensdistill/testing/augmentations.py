@@ -1,4 +1,4 @@
-"""Contract for augmentations: uint8 images of the same shape, and no side effects."""
+"""Contract for augmentations: they return uint8 images of the same shape and have no side effects."""
 
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ class AugmentationContract(Contract):
     """Tests for augmentations.
 
     Attributes:
-        without_chance: Kinds of augmentations that draw no random numbers.
+        without_chance: Augmentation kinds that draw no random numbers.
     """
 
     without_chance: ClassVar[tuple[str, ...]] = ()

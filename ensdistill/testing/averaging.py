@@ -1,4 +1,4 @@
-"""Contract for averages: an average returns a student for evaluation and does not change the student in training."""
+"""Contract for averages: an average returns a student for evaluation and leaves the trained student unchanged."""
 
 import copy
 import io
@@ -23,7 +23,7 @@ def student() -> Student:
 
 
 def move(pupil: Student, average: WeightAverage, steps: int, total: int = 6, first: int = 0) -> None:
-    """Changes a student by random steps; after each step, updates the average as at the end of an epoch.
+    """Changes a student by random steps; updates the average after each step, as at the end of an epoch.
 
     Step n depends only on n, so a sequence of steps can be divided into several calls.
 
@@ -31,7 +31,7 @@ def move(pupil: Student, average: WeightAverage, steps: int, total: int = 6, fir
         pupil: The student to change in place.
         average: Average of the student.
         steps: Number of steps to make.
-        total: Number of steps in the whole training.
+        total: Total number of training steps.
         first: Index of the first step.
     """
     for n in range(first, first + steps):

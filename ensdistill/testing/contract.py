@@ -14,13 +14,13 @@ class Contract:
     """Base class of all contract suites.
 
     Attributes:
-        pieces: Instances to test. If empty, the class must define a fixture `piece`.
+        pieces: Instances to test. If empty, the class must define a `piece` fixture.
     """
 
     pieces: ClassVar[Sequence[Any]] = ()
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Parametrizes each test that has an argument `piece` over all pieces."""
+        """Parametrizes each test that has a `piece` argument over all pieces."""
         if self.pieces and "piece" in metafunc.fixturenames:
             metafunc.parametrize("piece", self.pieces, ids=_id)
 

@@ -1,4 +1,4 @@
-"""Contract for losses: a finite scalar, differentiable in the student's logits, for any K, any M and any labels."""
+"""Contract for losses: a finite scalar, differentiable in the student's logits, for any K, M and labels."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from ensdistill.testing.contract import Contract
 
-SIZES = [(1, 3), (3, 2)]  # (subnetworks, teachers), with fewer and with more subnetworks than teachers
+SIZES = [(1, 3), (3, 2)]  # (subnetworks, teachers): first fewer, then more subnetworks than teachers
 OTHER_SIZES = [(1, 1), (2, 3), (3, 3), (4, 1)]
 every_size = pytest.mark.parametrize(("subnetworks", "teachers"), [*SIZES, *OTHER_SIZES])
 two_sizes = pytest.mark.parametrize(("subnetworks", "teachers"), SIZES)
@@ -32,8 +32,8 @@ class LossContract(Contract):
     """Tests for losses.
 
     Attributes:
-        constant_weights: Loss classes that treat their weights as constants in the gradient, so that the
-            gradient differs from finite differences.
+        constant_weights: Loss classes that treat their weights as constants in the gradient, so that the gradient
+            differs from finite differences.
         densities: Loss classes that can be negative and depend on more than the differences between logits.
         pairs: Loss classes that assign a separate teacher to each subnetwork, so that the order of teachers matters.
     """

@@ -24,7 +24,7 @@ def start(piece: OptimizerPiece) -> tuple[Student, Optimizer]:
 
 
 def move(student: Student, optimizer: Optimizer, first: int, steps: int, lr: float = 0.01) -> None:
-    """Makes optimizer steps with random gradients; the gradients of step n are a function of n."""
+    """Makes optimizer steps with random gradients; the gradients of step n depend only on n."""
     for n in range(first, first + steps):
         generator = torch.Generator().manual_seed(n)
         set_lr(optimizer, lr)

@@ -1,4 +1,4 @@
-"""Contract for perturbations: images of the same shape, type and range, and no side effects."""
+"""Contract for perturbations: they preserve the shape, type and range of images and have no side effects."""
 
 import copy
 from typing import Any, ClassVar
@@ -30,7 +30,7 @@ class PerturbationContract(Contract):
     """Tests for perturbations.
 
     Attributes:
-        without_chance: Classes of perturbations that draw no random numbers.
+        without_chance: Perturbation classes that draw no random numbers.
     """
 
     without_chance: ClassVar[tuple[type, ...]] = ()

@@ -16,7 +16,7 @@ MODEL = Convnet(width=4, blocks=2)
 
 
 def toy_data(images: int = 24) -> DataSplits:
-    """Returns random 1x8x8 images of five classes for training, and ten validation images.
+    """Returns random 1x8x8 images of five classes: training images, and ten validation images.
 
     Args:
         images: Number of training images.
@@ -31,7 +31,7 @@ def toy_data(images: int = 24) -> DataSplits:
 
 
 def toy_ensemble(data: DataSplits, teachers: int = 2) -> TeacherEnsemble:
-    """Returns untrained teachers."""
+    """Returns an ensemble of untrained teachers."""
     return TeacherEnsemble([build(MODEL, data, 50 + m) for m in range(teachers)], CLASSES, "toy")
 
 

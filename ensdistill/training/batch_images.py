@@ -1,4 +1,4 @@
-"""Images of batches; a thread reads images from a store ahead of time, so that training does not wait."""
+"""Loads the images of each batch; images in a store are read ahead by a thread, so that training does not wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ensdistill.data.shared_images import SharedImages
 
-AHEAD = 2  # number of batches that are read ahead
+AHEAD = 2  # number of batches to read ahead
 
 Images = Tensor | SharedImages
 
@@ -22,7 +22,8 @@ def batch_images(parts: Sequence[Images], orders: Sequence[Sequence[Tensor]]) ->
 
     Args:
         parts: Images of each part (labeled, unlabeled), all on one device.
-        orders: For each part, one tensor of image indices (n,) per batch. A batch contains the images of all parts.
+        orders: For each part, one tensor of image indices (n,) per batch. A batch is the concatenation of the
+            images from all parts.
     """
     batches = list(zip(*orders, strict=True))
     if not any(isinstance(part, SharedImages) for part in parts):

@@ -1,4 +1,4 @@
-"""Training batches: their order, their augmentation, and the teachers or cached logits for each batch."""
+"""Training batches: order, augmentation, and the teachers or cached teacher logits for each batch."""
 
 import math
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from ensdistill.runtime.randomness import RandomStreams
 from ensdistill.training.batch_images import batch_images
 from ensdistill.training.teacher_logits import CachedTeachers, TeacherLogitCache
 
-UNLABELED_STREAM = "unlabelled"  # part of the seed of the order; another value would change all results
+UNLABELED_STREAM = "unlabelled"  # part of the shuffling seed; a different string would change all results
 
 
 class Batch(NamedTuple):
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Batches of one run; the batches of an epoch are a function of the settings, the data and the epoch number.
+    """Batches of one run; the batches of an epoch depend only on the settings, the data and the epoch number.
 
     Attributes:
         steps: Number of batches in an epoch.
@@ -46,7 +46,7 @@ class Batches:
         self._device = data.train.images.device
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Yields the shuffled and augmented batches of an epoch; the first epoch has number 1."""
+        """Yields the shuffled and augmented batches of an epoch; epochs are numbered from 1."""
         training, data = self._config.training, self._data
         labeled = self._order("order", number, len(data.train), training.batch_size)
         unlabeled = self._order(UNLABELED_STREAM, number, len(data.unlabeled), training.unlabeled_batch_size)
@@ -78,7 +78,7 @@ class Batches:
         return self._cache.logits(self._data, self._config)
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> list[Tensor]:
-        """Returns the indices of each batch of an epoch; once all images have been used, they are shuffled again."""
+        """Returns the image indices of each batch in an epoch; once all images have been used, they are reshuffled."""
         shuffle = RandomStreams.of(self._config.seed, purpose, epoch, self._device).host
         rounds = math.ceil(self.steps * size / max(1, images))
         order = [torch.randperm(images, generator=shuffle) for _ in range(rounds)]

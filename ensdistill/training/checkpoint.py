@@ -1,4 +1,4 @@
-"""Checkpoints of a run: files of plain values and tensors, read without executing code."""
+"""Checkpoints of a run: files with plain values and tensors, which are read without executing code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,16 +13,16 @@ from ensdistill.runtime.files import atomic_write
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Complete state of a run between two epochs; random streams depend only on seed and epoch and have no state.
+    """Complete state of a run between two epochs; random streams are derived from seed and epoch, not stored.
 
     Attributes:
         identity: Hashes of the settings, the ensemble and the data that determined the completed epochs.
         epoch: Number of completed epochs.
-        student: State of the network in training; after a merge, the state of the merged network.
-        optimizer: State of the optimizer.
+        student: State of the network being trained, which is the merged network after a merge.
+        optimizer: Optimizer state.
         average: State of the weight average.
         merged: Whether the subnetworks have been merged.
-        scaler: State of the gradient scaler; empty except in float16.
+        scaler: State of the gradient scaler; empty unless gradients are scaled (float16).
         selection: State of the epoch selection.
     """
 
@@ -64,29 +64,29 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
         DataError: The file is missing or damaged.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such checkpoint; correct the path, or start again without it")
+        raise DataError(f"{path}: no such checkpoint; correct the path, or start again without a checkpoint")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         return Checkpoint(**{field.name: state[field.name] for field in fields(Checkpoint)})
     except Exception as error:  # torch raises a dozen different errors for a damaged file
-        raise DataError(f"{path}: damaged, or not a checkpoint of ensdistill; start again without it") from error
+        raise DataError(f"{path}: damaged, or not an ensdistill checkpoint; start again without it") from error
 
 
 def check_identity(path: Path, checkpoint: Checkpoint, mine: Mapping[str, str]) -> None:
-    """Checks that a checkpoint was written by a given run.
+    """Checks that a checkpoint was written with the settings, teachers and data of a given run.
 
     Args:
-        path: The file, for the message.
-        checkpoint: Content of the file.
+        path: Path of the checkpoint, for the error message.
+        checkpoint: Content of the checkpoint.
         mine: Hashes of settings, ensemble and data of the run.
 
     Raises:
-        ConfigError: The checkpoint was written with other settings, teachers or images.
+        ConfigError: The settings, teachers or data differ from those of the run.
     """
     for what, own in mine.items():
         if (theirs := checkpoint.identity.get(what)) != own:
             name = "teachers" if what == "ensemble" else what
             raise ConfigError(
                 f"{path}: this checkpoint was made with different {name} ({theirs}, now {own}); "
-                f"resume with the {name} of the checkpoint, or start again without it"
+                f"resume with the original {name}, or start again without the checkpoint"
             )

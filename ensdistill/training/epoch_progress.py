@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-INTERVAL_S = 2.0  # seconds between reports, and before the first one; no report if the epoch is shorter
+INTERVAL_S = 2.0  # seconds between reports and before the first report; shorter epochs are not reported
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,10 @@ class EpochProgress:
     """State of an unfinished epoch.
 
     Attributes:
-        epoch: Number of the epoch; 1 is the first.
+        epoch: Epoch number, from 1.
         share: Fraction of completed steps, in (0, 1].
         loss: Mean training loss of the completed steps.
-        images_per_second: Images per second in the completed steps, including unlabeled images.
+        images_per_second: Mean number of images per second in the completed steps; unlabeled images are counted too.
     """
 
     epoch: int
@@ -34,11 +34,11 @@ class EpochWatch:
     """Reports the progress of one epoch every few seconds; each report reads the losses and synchronizes the device."""
 
     def __init__(self, report: OnProgress | None, epoch: int, steps: int, images: int) -> None:
-        """Starts the clock of an epoch.
+        """Starts timing an epoch.
 
         Args:
             report: Called with the progress; None disables reports.
-            epoch: Number of the epoch; 1 is the first.
+            epoch: Epoch number, from 1.
             steps: Number of steps in the epoch.
             images: Number of images per step.
         """

@@ -1,4 +1,4 @@
-"""Distillation of one student from one ensemble: the loop over epochs, evaluation, and resumption from a checkpoint."""
+"""Distills one student from one ensemble: training loop, evaluation, and resuming from a checkpoint."""
 
 import math
 import time
@@ -41,15 +41,15 @@ class EpochResult:
     """Metrics of one epoch.
 
     Attributes:
-        number: Number of the epoch; 1 is the first.
-        epochs: Total number of epochs of the training.
+        number: Epoch number, from 1.
+        epochs: Total number of epochs.
         loss: Mean training loss.
-        val: Validation metrics of the merged student in the selected epoch. `cnll` uses the temperature with the lowest
-            NLL on the validation images; `at_chance` is 1 if the student is at chance level, otherwise 0.
-        subnetworks: Validation metrics of the probabilities averaged over subnetworks.
-        seconds: Duration of training and evaluation in this epoch.
-        selected: Number of the selected epoch: this epoch, or the best epoch so far (`training.select_epoch`).
-        last: Whether this is the last epoch: all epochs are completed, or training stopped early (`training.patience`).
+        val: Validation metrics of the merged student from the selected epoch. `cnll` is the NLL at the temperature that
+            minimizes it on these images; `at_chance` is 1 if the student is at chance level, otherwise 0.
+        subnetworks: Validation metrics of the prediction averaged over the subnetworks.
+        seconds: Time for training and evaluation in this epoch.
+        selected: Number of the selected epoch: this one or the best so far, depending on `training.select_epoch`.
+        last: Whether training ends with this epoch: all epochs are completed, or `training.patience` is reached.
     """
 
     number: int
@@ -101,15 +101,15 @@ class Distiller(Iterator[EpochResult]):
             resume: A checkpoint that `save_checkpoint` wrote in a run with the same teachers and data, and with the
                 same settings up to the epoch of the checkpoint. The remaining epochs equal those of an uninterrupted
                 run (bit for bit on the CPU).
-            cache: Logits of these teachers, shared with other runs. The cache saves time and does not affect results.
+            cache: Logits of these teachers, shared with other runs. It saves time without affecting results.
 
         Raises:
             ConfigError: The settings are incompatible with the data, or the checkpoint was written by another run.
             DataError: The checkpoint is missing or damaged.
-            ValueError: The cache contains the logits of another ensemble.
+            ValueError: The cache belongs to another ensemble.
         """
         if cache is not None and cache.ensemble is not teachers:
-            raise ValueError("cache: contains the logits of another ensemble; create one for these teachers")
+            raise ValueError("cache: contains the logits of another ensemble; create a cache for these teachers")
         check_data(config, data)
         check_given(teachers, data)
         self.config, self.ensemble, self.data = config, teachers, data
@@ -142,7 +142,7 @@ class Distiller(Iterator[EpochResult]):
             raise
 
     def student(self) -> nn.Module:
-        """Returns a copy of the network of the selected epoch: images (B,C,H,W) in [0,1] -> logits (B,classes)."""
+        """Returns a copy of the network from the selected epoch: images (B,C,H,W) in [0,1] -> logits (B,classes)."""
         with deterministic(self.config.training.threads):
             if not self._selection.weights:
                 return self._current()
@@ -230,7 +230,7 @@ class Distiller(Iterator[EpochResult]):
         self._selection.add(number, val, subnetworks, network)
 
     def _train(self, number: int) -> float:
-        """Trains one epoch and returns the mean loss; synchronizes the device once, unless `on_progress` is set."""
+        """Trains one epoch and returns the mean loss; without `on_progress`, synchronizes the device only once."""
         config, steps = self.config.at_epoch(number), self._batches.steps
         streams = RandomStreams.of(config.seed, "perturbation", number, self.device)
         state = (self._student, self._optimizer, self._average)
@@ -252,7 +252,7 @@ class Distiller(Iterator[EpochResult]):
             raise
 
     def _current(self) -> nn.Module:
-        """Returns a copy of the averaged student of the last epoch, in its exported form."""
+        """Returns a copy of the averaged student after the latest epoch, in its exported form."""
         return self._shipped(self._average.averaged(self._student)).eval()
 
     def _validate_shipped(self, network: nn.Module) -> dict[str, float]:
@@ -275,7 +275,7 @@ class Distiller(Iterator[EpochResult]):
         return _contiguous(self._refreshed(student.merged()))
 
     def _refreshed(self, network: nn.Module) -> nn.Module:
-        """Returns a copy with BatchNorm statistics recomputed on the training images if `refresh_batchnorm` is set."""
+        """If `refresh_batchnorm` is set, returns a copy with BatchNorm statistics recomputed on the training images."""
         if not self.config.averaging.refresh_batchnorm:
             return network
         network = deepcopy(network)
@@ -285,7 +285,7 @@ class Distiller(Iterator[EpochResult]):
 
 
 def _contiguous(network: nn.Module) -> nn.Module:
-    """Makes all tensors of a network contiguous in place, as if it were read from a file, and returns the network."""
+    """Makes all tensors of a network contiguous in place, as after loading from a file, and returns the network."""
     for tensor in chain(network.parameters(), network.buffers()):  # `to` would not change tensors with one channel
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     return network

@@ -1,4 +1,4 @@
-"""Construction of a new student, and checks that the data and the network are suitable for training."""
+"""Builds a new student, and checks that the data and the network are suitable for training."""
 
 import warnings
 
@@ -43,17 +43,17 @@ def new_student(config: Config, data: DataSplits, start: bool = False) -> Studen
 
 
 def check_data(config: Config, data: DataSplits) -> None:
-    """Checks that the data contain enough images to train the student.
+    """Checks that the data fit the student's training settings: batch sizes, class weights and unlabeled images.
 
     Raises:
-        ConfigError: A batch is larger than the training split, class weights are given but not one for each class,
-            or batches require unlabeled images and there are none.
+        ConfigError: A batch is larger than the training split; the number of class weights differs from the number of
+            classes; or batches require unlabeled images, but there are none.
     """
     _check_batch("training", config.training.batch_size, data)
     _check_class_weights("training", config.training, data)
     if config.training.unlabeled_batch_size and not len(data.unlabeled):
         raise ConfigError(
-            "training.unlabeled_batch_size: there are no unlabeled images; lower data.train_size, or use the value 0"
+            "training.unlabeled_batch_size: there are no unlabeled images; lower data.train_size, or set this to 0"
         )
 
 
@@ -65,7 +65,7 @@ def _check_batch(name: str, batch_size: int, data: DataSplits) -> None:
 
 
 def _check_class_weights(name: str, training: Training, data: DataSplits) -> None:
-    """Raises ConfigError if class weights are given, but not exactly one for each class."""
+    """Raises ConfigError if class weights are given, but not exactly one per class."""
     try:
         weights_of_classes(training.class_weights, data.train.labels, data.class_names)
     except ConfigError as error:
@@ -77,7 +77,7 @@ def warn_of_unused(config: Config, data: DataSplits) -> None:
     training, device = config.training, data.train.images.device
     found = []
     if training.precision == "float16" and not training.scales_gradients(device):
-        rule = f"float16 requires a GPU; this training on {device} is computed in float32"
+        rule = f"float16 requires a GPU; training on {device} uses float32"
         found.append(ConfigIssue(("training", "precision"), rule))
     names = [name for name in ("label_smoothing", "class_weights") if name in training.model_dump()]
     if names and not _has_label_term(config, len(data.class_names)):
@@ -88,7 +88,7 @@ def warn_of_unused(config: Config, data: DataSplits) -> None:
 
 
 def _has_label_term(config: Config, classes: int) -> bool:
-    """Returns whether label smoothing changes the loss of random logits."""
+    """Returns whether label smoothing changes the loss for random logits."""
     generator = torch.Generator().manual_seed(0)
     student, teachers = (torch.randn(2, 4, classes, generator=generator) for _ in range(2))
     labels = torch.arange(4) % classes
@@ -103,8 +103,8 @@ def check_student(config: Config, data: DataSplits) -> None:
     """Checks that a student can be built and trained with these data, without training it.
 
     Raises:
-        ConfigError: There are too few images, the network cannot be used in this kind of student,
-            or a piece violates a rule.
+        ConfigError: There are too few images, the network cannot be used in this kind of student, or a piece violates a
+            rule.
     """
     check_data(config, data)
     if config.teachers.count:

@@ -1,7 +1,7 @@
-"""Checks user-defined pieces: each is called once with a few images, before teachers are trained.
+"""Checks user-defined pieces by calling each of them with a few images, before teachers are trained.
 
 Built-in pieces are not checked, because the contracts in `ensdistill.testing` cover them. A piece that passes can still
-fail later. In that case, the error is also a single line, but training time is lost.
+fail during training. The error is then also a single line, but the training time is lost.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from ensdistill.settings.calls import misfit
 from ensdistill.settings.pieces import Piece, is_own
 
 T = TypeVar("T")
-TEACHERS = 2  # number of teachers in a check, which are copies of the student
+TEACHERS = 2  # number of teachers in a check; each is a copy of the student
 
 
 def called(section: str, piece: Piece, *arguments: Any) -> Any:
-    """Calls a piece; if it is user-defined, also checks its arguments, and raises its exceptions as ConfigError.
+    """Calls a piece; for a user-defined piece, checks the signature first and converts exceptions to ConfigError.
 
     Args:
         section: Name of the setting, such as `loss`.
@@ -91,7 +91,7 @@ def _pieces_of(config: Config) -> tuple[Piece, ...]:
 
 
 def _check_augmentation(piece: ImageAugmentation, images: Tensor) -> None:
-    """Checks the augmented images (B,C,H,W), and that the original images are unchanged."""
+    """Checks that the augmented images (B,C,H,W) are valid and that the original images are unchanged."""
     section, given = "training.augmentation", images.clone()
     generator = RandomStreams.of(0, "check", 1, images.device).device
     augmented = called(section, piece, given, generator)
@@ -104,7 +104,7 @@ def _check_augmentation(piece: ImageAugmentation, images: Tensor) -> None:
 
 
 def _check_student(kind: str, student: Any, images: Tensor, classes: int) -> None:
-    """Checks the logits of a student and of its merged network."""
+    """Checks the logits of a student and those of the merged network."""
     expected = (len(student), len(images), classes)
     _check_tensor("student", f"{kind}: logits of the student", student(images), expected)
     merged = student.merged()
@@ -115,7 +115,7 @@ def _check_student(kind: str, student: Any, images: Tensor, classes: int) -> Non
 
 
 def _check_perturbation(config: Config, images: Tensor, student: Student, classes: int) -> None:
-    """Checks the perturbed images, and that the original images are unchanged."""
+    """Checks that the perturbed images are valid and that the original images are unchanged."""
     piece, before = config.perturbation, images.clone()
     teachers = TeacherEnsemble([student.merged() for _ in range(TEACHERS)], classes, "stand-ins")
     streams = RandomStreams.of(0, "check", 1, images.device)
@@ -182,8 +182,8 @@ def _run(section: str, piece: Piece, work: Callable[[], T]) -> T:
         return work()
     except EnsdistillError:
         raise
-    except Exception as error:  # user code raises any kind of error
-        raise _issue(section, f"{piece.kind} fails on a few images ({cause_of(error)})") from error
+    except Exception as error:  # user code can raise any exception
+        raise _issue(section, f"{piece.kind} fails on a small batch of images ({cause_of(error)})") from error
 
 
 def _issue(section: str, rule: str) -> ConfigError:

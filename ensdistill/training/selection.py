@@ -1,4 +1,4 @@
-"""Early stopping, and selection of the epoch whose weights are evaluated and exported, on the validation images."""
+"""Early stopping, and selection of the epoch to evaluate and export; both are based on validation metrics."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class EpochSelection:
         epoch: Number of the selected epoch; 0 before the first epoch.
         val: Validation metrics of the selected epoch.
         subnetworks: Validation metrics of the subnetworks in the selected epoch.
-        weights: State dict of the exported network of the selected epoch; empty if the last epoch is always selected.
+        weights: State dict of the network to export; empty if the last epoch is always selected.
     """
 
     def __init__(self, training: Training) -> None:
@@ -33,17 +33,17 @@ class EpochSelection:
         return self._patience is not None and self._done - self._best_epoch >= self._patience
 
     def selects(self, val: Mapping[str, float]) -> bool:
-        """Returns whether an epoch with these metrics replaces the selected epoch; a tie keeps the selected epoch."""
+        """Returns whether an epoch with these metrics replaces the selected epoch; on a tie, it does not."""
         return self._select == "last" or self._score(val) > self._best
 
     def add(self, epoch: int, val: Metrics, subnetworks: Metrics, network: nn.Module) -> None:
         """Adds an epoch to the selection.
 
         Args:
-            epoch: Number of the epoch.
+            epoch: Epoch number, from 1.
             val: Validation metrics of the epoch.
             subnetworks: Validation metrics of the subnetworks; used only if the epoch is selected.
-            network: Exported network of the epoch.
+            network: Network of the epoch, in its exported form.
         """
         if self.selects(val):
             self.epoch, self.val, self.subnetworks = epoch, val, subnetworks
@@ -54,7 +54,7 @@ class EpochSelection:
         self._done = epoch
 
     def _score(self, val: Mapping[str, float]) -> float:
-        """Returns the validation metric, negated if lower is better."""
+        """Returns the metric that selects the epoch, negated if lower is better."""
         return val["accuracy"] if self._select == "best_accuracy" else -val["nll"]
 
     def state_dict(self) -> dict[str, Any]:

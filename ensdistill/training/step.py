@@ -80,7 +80,7 @@ def distill_step(
 def _parts(
     count: int, teachers: MultiClassifier, images: Tensor, labels: Tensor
 ) -> Iterator[tuple[MultiClassifier, Tensor, Tensor]]:
-    """Yields `count` parts of a batch; images are assigned in turn, so that labeled images are divided equally."""
+    """Yields `count` parts of a batch, each with every `count`-th image, so that labeled images are divided equally."""
     if count == 1:
         yield teachers, images, labels
         return
@@ -90,7 +90,7 @@ def _parts(
 
 
 def _loss(context: StepContext, teachers: MultiClassifier, images: Tensor, labels: Tensor) -> Tensor:
-    """Returns the loss of the student on images (B,C,H,W), a scalar; for the arguments, see `distill_step`."""
+    """Returns the student's loss on images (B,C,H,W) as a scalar; for the arguments, see `distill_step`."""
     config, student = context.config, context.student
     with config.training.autocast(images.device, scaled=False):
         shown, mixed = config.perturbation.with_labels(images, labels, teachers, student, context.streams)

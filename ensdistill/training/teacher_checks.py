@@ -12,7 +12,7 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.models.probe import are_probabilities, one_line_error
 from ensdistill.runtime.modes import evaluating
 
-IMAGES = 256  # number of images per split; evenly spaced, because image folders are sorted by class
+IMAGES = 256  # number of images to check per split; evenly spaced, because image folders are sorted by class
 ABSURD = 100.0  # nats; above this NLL, the geometric mean of p(label) is below e^-100
 
 
@@ -39,7 +39,7 @@ def check_given(ensemble: TeacherEnsemble, data: DataSplits) -> None:
     """Checks teachers that the caller supplied as networks, and emits a Python warning for each issue.
 
     Raises:
-        DataError: In the same cases as in `check_teachers`.
+        DataError: As in `check_teachers`.
     """
     if ensemble.given and len(ensemble):
         for issue in check_teachers(list(ensemble.networks), list(map(teacher_name, range(len(ensemble)))), data):
@@ -81,10 +81,10 @@ def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
     if nll > ABSURD:
         raise DataError(
             f"{name}: its NLL on real images must be at most {ABSURD:.0f} nats, but is {nll:,.0f}; check mean and std "
-            "if it comes from a file, or train it again with a lower teachers.training.optimizer.lr"
+            "of a teacher from a file, or train it again with a lower teachers.training.optimizer.lr"
         )
     if len(outputs) > 1 and bool(((outputs >= 0) & (outputs <= 1)).all()):
-        rule = f"outputs of {name} are all from 0 to 1, as after a sigmoid, but are used as logits"
+        rule = f"outputs of {name} are all between 0 and 1, as after a sigmoid, but are used as logits"
         return ConfigIssue(("teachers",), rule, hint="remove the last activation of the network")
     return None
 
@@ -129,5 +129,5 @@ def _are_numbers(outputs: Tensor) -> bool:
 
 
 def _rows_of_numbers(outputs: Tensor) -> Tensor:
-    """Returns the mask (N,) of images with a valid softmax: some, but not all, logits of an image can be -inf."""
+    """Returns the mask (N,) of images with a valid softmax; some logits of an image may be -inf, but not all."""
     return ~outputs.log_softmax(-1).isnan().any(-1)

@@ -35,9 +35,9 @@ class CachedTeachers(MultiClassifier):
 class TeacherLogitCache:
     """Logits of one ensemble for all training images, shared by all runs that use the ensemble.
 
-    The cache can be pickled, so that workers receive the logits that were computed before they started. Whether a run
-    uses the cache depends only on the settings of the run, and logits are always computed in the same way (float32,
-    fixed batches). Results therefore do not depend on which run filled the cache.
+    The cache can be pickled, so a new worker receives all logits that have already been computed. Whether a run uses
+    the cache depends only on the settings of the run, and logits are always computed in the same way (float32, fixed
+    batches). Results therefore do not depend on which run filled the cache.
 
     Attributes:
         ensemble: The teachers.
@@ -50,11 +50,11 @@ class TeacherLogitCache:
         self.arrays: dict[tuple[str, ...], np.ndarray] = {}
 
     def logits(self, data: DataSplits, config: Config) -> Tensor | None:
-        """Returns the teacher logits for all training images, followed by those for unlabeled images if these are used.
+        """Returns teacher logits for all training images, followed by all unlabeled images if the run uses them.
 
         Args:
             data: The images.
-            config: Settings of the training.
+            config: Settings of the run.
 
         Returns:
             Logits (M,N,classes) on the device of the data; never write to them. None if there are no teachers, or if a

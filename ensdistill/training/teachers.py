@@ -46,9 +46,8 @@ ProgressCallback = Callable[
 ]  # (teacher, completed epochs); called once, with the total, for a cached teacher
 Trainer = Callable[[Config, DataSplits, Path, ProgressCallback | None], None]  # adds the missing teachers to the store
 
-# Increase this by one whenever the same settings give other teacher weights than before, even if only in the last
-# digit: this number is part of the hash of stored teachers. A test compares the weights of one teacher with stored
-# values.
+# Increase this by one whenever a code change alters the weights of trained teachers, even if only in the last digit.
+# The number is part of the hash of stored teachers. A test compares the weights of one teacher with stored values.
 TEACHER_RECIPE_VERSION = 1
 
 
@@ -111,7 +110,7 @@ def open_teacher_files(
     Args:
         config: Settings of the run.
         data: The images.
-        studies: Folder of all results, which contains the decoded images.
+        studies: Folder of all results, including the decoded images.
 
     Raises:
         DataError: A file is missing, is damaged or contains a different network; a network object does not exist in
@@ -138,9 +137,9 @@ def file_warnings(config: Config, data: DataSplits) -> list[ConfigIssue]:
         return []
     rule = (
         f"pretrained teachers may have been trained on the {len(data.validation)} validation images, which are drawn "
-        "from the training split; in that case, the selection of settings, calibration and DEE are biased"
+        "from the training split; in that case, calibration, DEE and the selection of settings are biased"
     )
-    hint = "provide validation images that they were not trained on: val/ next to train/, or x_val in a .npz file"
+    hint = "provide validation images that no teacher was trained on: val/ next to train/, or x_val in a .npz file"
     return [ConfigIssue(("teachers",), rule, hint=hint)]
 
 
@@ -159,7 +158,7 @@ def missing_teachers(config: Config, data: DataSplits, store: Path) -> list[int]
 
 
 def teacher_config(config: Config, teacher: int) -> Config:
-    """Returns the settings with which one teacher is trained; the seed is independent of the seeds of students."""
+    """Returns the training settings of one teacher; its seed is independent of the seeds of students."""
     return config.model_copy(
         update={
             "seed": derive_seed(config.teachers.seed + teacher, "teacher"),
@@ -176,11 +175,11 @@ def teacher_config(config: Config, teacher: int) -> Config:
 
 
 def check_trained_teachers(config: Config, data: DataSplits) -> None:
-    """Checks, once for each architecture, that the teachers can be built and trained with these data; trains nothing.
+    """Checks once per architecture that the teachers can be built and trained with these data; trains nothing.
 
     Raises:
-        ConfigError: Settings are incompatible with the images; the error adds the prefix `teachers` to their names.
-        DataError: A file of initial weights is missing or damaged.
+        ConfigError: Settings are incompatible with the images; the message adds the prefix `teachers` to each name.
+        DataError: A file with initial weights is missing or damaged.
     """
     for teacher in range(min(config.teachers.count, max(1, len(config.teachers.models)))):
         try:
@@ -193,13 +192,13 @@ def check_trained_teachers(config: Config, data: DataSplits) -> None:
 
 
 def _of_teachers(issue: ConfigIssue) -> ConfigIssue:
-    """Returns a copy of an issue with a teacher's settings; the copy has the prefix `teachers` before the setting."""
+    """Returns an issue in a teacher's settings with the prefix `teachers` added to the name of the setting."""
     return issue.below("teachers") if issue.path else replace(issue, origin="teachers.")
 
 
 @contextmanager
 def _warnings_of_teachers() -> Iterator[None]:
-    """In warnings, replaces the names of a teacher's settings with the corresponding names in the settings of a run."""
+    """Adds the prefix `teachers` to the names of settings in the warnings that the block issues."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         yield
@@ -220,14 +219,14 @@ def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
     pieces: dict[str, Settings] = {"augmentation": own.training.augmentation, "optimizer": own.training.optimizer}
     made_by |= {name: code for name, piece in pieces.items() if (code := piece_code(type(piece)))}
     made_by |= {"weights": own.model.weights_hash} if own.model.weights else {}
-    model = own.model.model_dump(exclude={"weights"})  # the path of the file does not matter
+    model = own.model.model_dump(exclude={"weights"})  # weights are identified by content, not by path
     return content_hash({**made_by, "model": model, "training": own.training.model_dump()})
 
 
 def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -> Generator[int, None, None]:
     """Trains one teacher and stores it, unless the store already contains it.
 
-    The generator holds the lock of the teacher until the generator is exhausted or closed.
+    The lock of the teacher is held until the generator is exhausted or closed.
 
     Args:
         config: Settings of the run.
@@ -251,13 +250,13 @@ def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -
 
 
 def _load(config: Config, teacher: int, data: DataSplits, store: Path) -> tuple[nn.Module, str]:
-    """Returns the network of a stored teacher and its identity: the hashes of its inputs and of its weights."""
+    """Returns the network and the identity of a stored teacher; the identity joins the hashes of inputs and weights."""
     home = store / teacher_hash(config, teacher, data)
     weights = _intact(home)
     if weights is None:
         raise DataError(
             f"{home}: {teacher_name(teacher)} was trained, but its files are missing; all machines of a cluster must "
-            "share one folder of studies and run the same version of ensdistill"
+            "share one studies folder and run the same version of ensdistill"
         )
     own = teacher_config(config, teacher)
     network = build(own.model, data, own.seed)

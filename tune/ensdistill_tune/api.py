@@ -1,4 +1,4 @@
-"""Python API of studies: launch, resume, read results, export, send events to MLflow, write the report."""
+"""Python API for studies: launch, resume, read results, export, send events to MLflow, write the report."""
 
 import contextlib
 import shutil
@@ -54,14 +54,14 @@ def launch(
     """Runs a study and returns its results.
 
     The function works in a script, in a notebook and in any thread; a process can run only one study at a time.
-    Environment variables and signal handlers are restored on return. If this process has already started Ray, Ray keeps
-    running.
+    Environment variables and signal handlers are restored on return. If Ray was already running in this process, it
+    keeps running.
 
     Args:
         study: The settings.
         name: Name of the study and of its folder in `studies_dir`; must not be in use yet. If None, `default_name` is
             used, followed by a number if that name is already in use.
-        studies_dir: The folder of all studies, created if it is missing.
+        studies_dir: The folder that contains all studies, created if it is missing.
         executor: `ray`, or `inline` to train teachers and students in this process, one after the other.
         callbacks: Objects that define one or more methods of `Callback`.
         progress: `auto` prints the same output as `ensdistill-tune launch`: a live panel on a terminal, plain lines
@@ -126,7 +126,7 @@ def resume(
 
     Raises:
         DataError: Files of the study are missing or damaged, or its data or teachers have changed.
-        ConfigError: With the overrides, the trials would not be comparable.
+        ConfigError: An override would make the trials incomparable.
     """
     with _session(executor, callbacks, progress) as (screen, observer):
         place = location_of(path, device)
@@ -166,15 +166,15 @@ def export(
 
     Args:
         path: The folder of the study, such as `studies/mine`.
-        out: Folder with one subfolder for each student; by default `export` in the folder of the study.
-        trial: Number of one trial or replicate to export; None for the best `top` students.
+        out: Folder that receives one subfolder per student; by default, `export` in the folder of the study.
+        trial: Number of the one trial or replicate to export; None to export the `top` best students.
         top: Number of best students to export.
-        formats: Formats to write, from `safetensors`, `onnx` and `pt2`.
+        formats: Formats to write: any of `safetensors`, `onnx` and `pt2`.
         weights_license: License of the weights for the model card, as an SPDX identifier.
         device: Device on which the exported files are verified and timed.
 
     Returns:
-        One result for each student, starting with the winner; `folder` of a result contains the exported files.
+        One result per student, the winner first; the `folder` of a result contains the exported files.
 
     Raises:
         ConfigError: The student does not exist, or a library is missing.
@@ -243,8 +243,8 @@ def _changed(place: StudyLocation, before: StudyConfig, overrides: Overrides) ->
             )
     if study.measures_latency and not before.measures_latency:
         raise ConfigError(
-            f"--set constraints: must not bound the latency, because the latency of the trials of {place.name} was "
-            "not measured; launch a new study"
+            f"--set constraints: must not bound the latency, because no latency was measured in {place.name}; launch a "
+            "new study"
         )
     kept = before.resources.num_to_keep
     if study.constraints != before.constraints and kept is not None:
@@ -257,7 +257,7 @@ def _changed(place: StudyLocation, before: StudyConfig, overrides: Overrides) ->
 
 
 def _decisive(study: StudyConfig, name: str) -> Any:
-    """Returns a setting for comparison, without the paths of files, because files may be moved."""
+    """Returns a setting for comparison; file paths are left out, because files may be moved."""
     return without_files(study.model_dump(mode="json", include={name}), study_files(study.config))
 
 

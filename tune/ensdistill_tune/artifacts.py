@@ -24,7 +24,7 @@ def write_artifacts(
     Args:
         progress: State of the study.
         teachers: Metrics of the ensemble and of a single teacher, keyed by label.
-        confirmed: The confirmed candidates, best first; empty without a confirmation.
+        confirmed: The confirmed candidates, best first; empty if there was no confirmation.
 
     Returns:
         The paths of the files, except those in `pareto/`.

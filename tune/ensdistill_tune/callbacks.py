@@ -16,7 +16,7 @@ HOOKS = ("on_trial_start", "on_epoch", "on_trial_end", "on_study_end")
 class Callback:
     """Base class of callbacks. Any other object with at least one of these methods is also accepted.
 
-    The thread that runs the study calls the methods and waits until they return. They must not change the study.
+    The thread that runs the study calls the methods and waits until they return. A callback must not change the study.
     """
 
     def on_trial_start(self, study: StudyState, trial: TrialRecord) -> None:
@@ -37,7 +37,7 @@ class CallbackWarning(UserWarning):
 
 
 class CallbackObserver:
-    """Calls the callbacks of a study. The first exception of each callback is reported as a warning."""
+    """Calls the callbacks of a study. The first exception that each callback raises is reported as a warning."""
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
         """Checks the callbacks.
@@ -51,8 +51,8 @@ class CallbackObserver:
         for callback in callbacks:
             if isinstance(callback, type) or not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
                 raise ConfigError(
-                    f"callbacks: each must be an object with a method {', '.join(HOOKS[:-1])} or {HOOKS[-1]}, got "
-                    f"{format_value(callback)}. Inherit from ensdistill_tune.Callback."
+                    f"callbacks: each must be an object with at least one of the methods {', '.join(HOOKS[:-1])} and "
+                    f"{HOOKS[-1]}, got {format_value(callback)}. Inherit from ensdistill_tune.Callback."
                 )
         self._callbacks, self._reported = list(callbacks), set[int]()
 

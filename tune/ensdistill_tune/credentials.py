@@ -1,7 +1,7 @@
-"""Credentials of MLflow stores: kept in the memory of this process, never in a study.
+"""Credentials for MLflow stores, kept only in the memory of this process and never written to a study.
 
-The files of a study contain the URI of its store with `***` in place of the credentials. `whole` inserts the
-credentials for a connection. Any other process must be given the credentials again, with --tracking-uri or in the
+The files of a study contain the URI of its store with `***` in place of the credentials. `whole` puts the credentials
+back when a connection is opened. Any other process must be given the credentials again, with --tracking-uri or in the
 environment.
 """
 
@@ -14,14 +14,14 @@ from ensdistill.runtime.secrets import HIDDEN, register, userinfo, without_crede
 
 _known: dict[str, str] = {}  # complete URIs, keyed by the URI without credentials
 _SAFE = "%!$&'()*+,;="  # characters that are not percent-encoded in the user and password of a URI
-_PASSWORDS = {"postgresql": ("PGPASSWORD", "PGPASSFILE"), "mysql": ("MYSQL_PWD",)}  # for the database drivers
+_PASSWORDS = {"postgresql": ("PGPASSWORD", "PGPASSFILE"), "mysql": ("MYSQL_PWD",)}  # read by the database drivers
 _LOGIN, _TOKEN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), ("MLFLOW_TRACKING_TOKEN",)
 
 
 def public(uri: str) -> str:
     """Returns a URI without its credentials.
 
-    The credentials are kept in this process: `whole` inserts them again, and they are masked in all output.
+    The credentials stay in the memory of this process, and `whole` puts them back. They are masked in all output.
 
     Args:
         uri: URI of a store, with or without credentials.
@@ -34,7 +34,7 @@ def public(uri: str) -> str:
 
 
 def give_credentials(uri: str, given: str) -> None:
-    """Stores the credentials of a study's store in the memory of this process.
+    """Keeps the credentials for a study's MLflow store in the memory of this process.
 
     Args:
         uri: URI of the store, without credentials.
@@ -57,7 +57,7 @@ def whole(uri: str) -> str:
         uri: URI of a store, without credentials.
 
     Raises:
-        ConfigError: The credentials are known neither from a URI given earlier nor from the environment.
+        ConfigError: Neither a URI given earlier nor the environment contains the credentials.
     """
     given = _known.get(uri) or _in_environment(uri)
     if given is None:
@@ -96,7 +96,7 @@ def _fix(uri: str) -> str:
 
 
 def _quoted(uri: str) -> str:
-    """Returns the URI with percent-encoded user and password, which all URI parsers read in the same way."""
+    """Percent-encodes the user and password of a URI, so that all URI parsers read the URI in the same way."""
     scheme, _, rest = uri.partition("://")
     user = userinfo(scheme, rest)
     if not user:

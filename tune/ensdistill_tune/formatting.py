@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WIDTH = 100  # columns of tables and of wrapped lines
+WIDTH = 100  # maximum width of tables and wrapped lines, in columns
 
 
 def short_name(setting: str) -> str:
@@ -18,7 +18,7 @@ def short_name(setting: str) -> str:
 def short_value(value: Any) -> str:
     """Returns a value as a short string, such as `0.0123`, `ema`, or `resnet(depth=8)` for a block.
 
-    A file in a block is shown without its folder.
+    A file path inside a block is shortened to the file name.
     """
     if value is None or isinstance(value, bool):
         return json.dumps(value)

@@ -1,4 +1,4 @@
-"""Phases of a session after its preparation: begin, search, confirm, ship, test, diagnose, finish."""
+"""Phases of a prepared session: begin, search, confirm, ship, test, diagnose, finish."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -69,7 +69,7 @@ def begin(context: SessionContext) -> None:
 
 
 def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Runs all remaining trials, including replicates. If no trial has completed, the study has failed."""
+    """Runs all remaining trials, including replicates. If no trial completes, the study fails."""
     state, inputs = context.state, context.inputs
     with live(context.observer, state):
         ended = context.executor.run_trials(state, inputs.data, inputs.ensemble, inputs.metrics["curve"])
@@ -78,7 +78,7 @@ def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 
 
 def confirm(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Ranks the candidates after the confirmation; the best replicate of the winner is exported.
+    """Ranks the candidates after the confirmation, and selects the best replicate of the winner for export.
 
     No student is exported if the mean metrics of every candidate violate a constraint.
     """
@@ -102,7 +102,7 @@ def ship(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 def test(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
     """Evaluates the confirmed candidates on the test set, and writes confirmation.json.
 
-    Without a winner the test set is not evaluated.
+    If there is no winner, the test set is not evaluated.
     """
     if not outcome.confirmed:
         return outcome
@@ -122,7 +122,7 @@ def test(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
 
 
 def diagnose(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
-    """Writes diagnostics.json for the figures; without a test evaluation, it is computed on the validation images."""
+    """Writes diagnostics.json for the figures, from the validation images if the test set was not evaluated."""
     state, inputs, home = context.state, context.inputs, context.state.folder.path
     if state.best and (outcome.confirmed or not (home / "confirmation.json").exists()):
         diagnostics = outcome.diagnostics or diagnostics_on_validation(
@@ -188,7 +188,7 @@ def _write_report(context: SessionContext, ended: str) -> tuple[list[Path], str]
 
 
 def names_within(home: Path, files: Sequence[Path]) -> list[str]:
-    """Returns the names of files, relative to the folder of the study if they are in it.
+    """Returns the names of files; inside the folder of the study, names are relative to that folder.
 
     Args:
         home: The folder of the study.

@@ -39,7 +39,7 @@ def open_study(
         followers: Additional observers of the event log.
 
     Returns:
-        The state read from the event log, and the tracker that follows the log. The tracker sends nothing before
+        The state read from the event log, and the tracker that follows the log. The tracker sends nothing until
         `start` is called.
     """
     state = StudyState(study, place.folder, header, trial_warnings, observers=observers)
@@ -61,7 +61,7 @@ class StudySession:
         place: Location of the study.
         header: Constant part of study.json.
         console: Console for all output.
-        executor: Name of the executor that runs teachers and trials.
+        executor: Name of the executor that trains teachers and runs trials.
         before: Previous content of study.json if the study is resumed.
         reevaluate_test: Whether the test set is evaluated again if it was already evaluated for other students.
         observers: Additional observers of the trials.
@@ -87,8 +87,8 @@ class StudySession:
         check_uri(uri)
         header, executor = self.header | {"tracking_uri": uri}, executor_of(self.executor)
         with self.place.folder.held(), contextlib.ExitStack() as stack:
-            self.place.folder.inbox.drop_stops()  # requests to stop an earlier session
-            scan_log(self.place.folder.journal)  # raises an error for an unreadable log before teachers are trained
+            self.place.folder.inbox.drop_stops()  # these requests were meant for an earlier session
+            scan_log(self.place.folder.journal)  # an unreadable log must raise its error before teachers are trained
             with self._marked_as_running(header):
                 stack.enter_context(executor.session(self.study, self.place.home))
                 context = self._prepare(header, executor)
@@ -115,7 +115,7 @@ class StudySession:
 
 
 def executor_of(name: Name) -> Executor:
-    """Returns the executor with this name. Ray is imported only for the executor `ray`."""
+    """Returns the executor with this name. Ray is imported only for the `ray` executor."""
     if name == "inline":
         from ensdistill_tune.execution.inline_runner import INLINE
 

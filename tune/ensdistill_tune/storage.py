@@ -1,4 +1,4 @@
-"""Decoded images, trained teachers and studies: sizes and removal."""
+"""Lists decoded images, trained teachers and studies with their sizes, and removes them."""
 
 import shutil
 from collections.abc import Sequence
@@ -24,7 +24,8 @@ class StoredItem:
         name: `datasets/<hash>`, `teachers/<hash>` or `studies/<name>`.
         folder: Folder of the item.
         size: Size on disk in bytes.
-        used: Time of the last use, in seconds since 1970: last change of the folder or, for a study, of its event log.
+        used: Time of the last use, in seconds since 1970; this is the time of the last change of the folder or, for a
+            study, of its event log.
         in_use: Whether a process is using the item.
         content: Description of the content.
     """
@@ -43,7 +44,7 @@ def stored_items(studies: Path, datasets: Path) -> list[StoredItem]:
     A teacher is in use while it is being trained, and while any study in the folder is running.
 
     Args:
-        studies: The folder of all studies.
+        studies: The folder that contains all studies.
         datasets: The folder of decoded images.
     """
     items = [_item(DATASETS, folder, is_used(folder), describe(folder)) for folder in stored_sets(datasets)]
@@ -54,15 +55,15 @@ def stored_items(studies: Path, datasets: Path) -> list[StoredItem]:
 
 
 def select(items: Sequence[StoredItem], names: Sequence[str]) -> list[StoredItem]:
-    """Returns the items with these names, without repetition.
+    """Returns the items with these names, each of them once.
 
     Args:
         items: All items.
-        names: Names of items; `datasets` and `teachers` select all items of that kind. Studies must be named
+        names: Names of items; `datasets` or `teachers` selects all items of that kind. Studies must be named
             individually, because they cannot be recreated.
 
     Raises:
-        ConfigError: A name does not exist.
+        ConfigError: One of the names matches no item.
     """
     known = {DATASETS, TEACHERS, *(item.name for item in items)}
     if unknown := [name for name in names if name.rstrip("/") not in known]:
@@ -96,7 +97,7 @@ def _item(kind: str, folder: Path, in_use: bool, content: str) -> StoredItem:
 
 
 def _study(folder: Path) -> StoredItem:
-    """Returns the item of a study, even if study.json is damaged, so that the study can be removed."""
+    """Returns the item for a study. A study with a damaged study.json also has an item, so that it can be removed."""
     try:
         summary = StudyDirectory(folder).read_summary()
         state, trials = summary["state"], sum(summary.get("counts", {}).values())

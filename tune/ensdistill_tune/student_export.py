@@ -33,7 +33,7 @@ class ExportItem:
     Attributes:
         folder: Name of the folder in `export/`.
         trial: The trial that trained the student; for a confirmed candidate, the best replicate.
-        candidate: The confirmed candidate; None without a confirmation.
+        candidate: The confirmed candidate; None if there was no confirmation.
     """
 
     folder: str
@@ -101,12 +101,12 @@ def export_students(home: Path, wanted: ExportRequest, tell: OnExported) -> None
 def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem]:
     """Returns the students of the best settings, or the student of one trial.
 
-    For confirmed settings, this is the student of the best replicate.
+    For a confirmed candidate, the student of the best replicate is returned.
 
     Args:
         facts: Results of the study.
         top: Number of best students to return.
-        number: Number of the single trial to return instead; None for the best students.
+        number: Number of the one trial whose student is returned instead; None for the best students.
 
     Raises:
         ConfigError: The student does not exist, or there is no winner.
@@ -151,7 +151,7 @@ def _open(home: Path, facts: StudyResults, trial: TrialRecord, device: str) -> D
 
 
 def findings(facts: StudyResults, choice: ExportItem) -> StudyContext:
-    """Returns the results of the study for the model card of a student.
+    """Returns the study results that the model card of a student contains.
 
     Args:
         facts: Results of the study.
@@ -191,7 +191,7 @@ def rows_on_test(facts: StudyResults) -> Rows:
 def _register(
     home: Path, facts: StudyResults, choice: ExportItem, run: DistillationRun, done: ExportResult, wanted: ExportRequest
 ) -> int:
-    """Registers a student in MLflow's model registry, linked to the run of its trial, and returns the version."""
+    """Registers a student in MLflow's model registry, links it to the run of its trial, and returns the version."""
     from ensdistill_tune.tracking.logged_model import ExportedModel  # imported here, because it is slow
     from ensdistill_tune.tracking.model_registry import register, run_of
 
@@ -214,7 +214,7 @@ def _register(
 
 
 def _on_test(facts: StudyResults, choice: ExportItem) -> Metrics:
-    """Returns the test metrics of a student that is a replicate of a candidate; empty if it was not evaluated."""
+    """Returns the test metrics of the student of a replicate; empty if this student was not evaluated."""
     if choice.candidate is None:
         return {}
     numbers = [replicate.number for replicate in choice.candidate.replicates]

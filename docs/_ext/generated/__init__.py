@@ -39,7 +39,7 @@ DIRECTIVES: dict[str, Callable[[str], str]] = {
 
 
 def directive(generate: Callable[[str], str]) -> type[SphinxDirective]:
-    """Returns a directive that inserts the Markdown returned by a function for the argument of the directive."""
+    """Returns a directive that passes its argument to a function and inserts the returned Markdown."""
 
     class Generated(SphinxDirective):
         optional_arguments = 1

@@ -1,4 +1,4 @@
-"""The reference of commands, generated from their parsers."""
+"""The command reference, generated from the parsers of the commands."""
 
 import argparse
 

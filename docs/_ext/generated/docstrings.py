@@ -18,13 +18,13 @@ def paragraphs(doc: str) -> list[str]:
 
 
 def is_preformatted(paragraph: str) -> bool:
-    """Returns whether a paragraph is an equation or another text whose line breaks must be kept."""
+    """Returns whether a paragraph is an equation or other text whose line breaks must be kept."""
     lines = paragraph.splitlines()
     return bool(EQUATION.match(lines[0].strip())) or any(line.startswith("  ") for line in lines)
 
 
 def summary(thing: Any) -> str:
-    """Returns the first paragraph of a docstring as one line, or an empty string without a docstring."""
+    """Returns the first paragraph of a docstring as one line, or an empty string if there is none."""
     doc = thing.__dict__.get("__doc__") if isinstance(thing, type) else thing.__doc__
     return " ".join(paragraphs(doc)[0].split()) if doc else ""
 
@@ -70,5 +70,5 @@ def _process(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines:
 
 
 def setup(app: Sphinx) -> None:
-    """Converts docstrings before napoleon reads their sections."""
+    """Registers the conversion of docstrings, which must run before napoleon reads their sections."""
     app.connect("autodoc-process-docstring", _process, priority=100)

@@ -11,7 +11,7 @@ from matplotlib.textpath import text_to_path
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
-SIZE = 10.0  # font size in points; 1 em equals this number of units of a drawing
+SIZE = 10.0  # font size in points; 1 em equals this number of drawing units
 LETTERS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}  # SVG path commands, keyed by matplotlib's path codes
 POINTS = {"M": 1, "L": 1, "Q": 2, "C": 3, "Z": 1}
 
@@ -21,7 +21,7 @@ def svg(formula: str) -> str:
     """Returns an SVG drawing in the color of the text, aligned with the baseline of the text.
 
     Raises:
-        ValueError: The mathtext of matplotlib does not support a command of the formula.
+        ValueError: The formula contains a command that matplotlib's mathtext does not support.
     """
     text = "$" + " ".join(formula.split()) + "$"
     font = FontProperties(size=SIZE)
@@ -41,7 +41,7 @@ def svg(formula: str) -> str:
 
 
 def outline(vertices: np.ndarray, codes: list[int]) -> str:
-    """Returns the attribute `d` of an SVG path from points (N,2) and the matplotlib codes of these points."""
+    """Returns the `d` attribute of an SVG path, built from points (N,2) and their matplotlib codes."""
     parts: list[str] = []
     n = 0
     while n < len(codes):

@@ -12,7 +12,7 @@ SKIP = (nodes.reference, nodes.title, nodes.term, toctree)
 
 
 def targets() -> dict[str, tuple[str, str]]:
-    """Returns the page and the anchor of each link, keyed by the text of the inline code."""
+    """Returns the page and the anchor to which inline code is linked, keyed by the text of the code."""
     found = settings.pages() | commands.pages()
     return found | {name: (f"methods/{name}", "") for name in presets()}
 
@@ -36,7 +36,7 @@ def _link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 
 def _keep_spreads_whole(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Prevents line breaks within `+- 0.010` in table cells."""
+    """Prevents line breaks after the sign in spreads such as `+- 0.010` in table cells."""
     for entry in doctree.findall(nodes.entry):
         for text in list(entry.findall(nodes.Text)):
             if "+- " in text:
@@ -52,6 +52,6 @@ def _may_link(node: nodes.Node) -> bool:
 
 
 def setup(app: Sphinx) -> None:
-    """Changes each page when it is written."""
+    """Registers both changes, which are applied to each page when it is written."""
     app.connect("doctree-resolved", _link)
     app.connect("doctree-resolved", _keep_spreads_whole)

@@ -15,7 +15,7 @@ def code(text: str) -> str:
 
 
 def block(text: str, language: str = "text") -> str:
-    """Returns the text as a block of code."""
+    """Returns the text as a code block."""
     return f"```{language}\n{text}\n```"
 
 

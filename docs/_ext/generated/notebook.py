@@ -1,4 +1,4 @@
-"""Notebooks as pages, with the outputs stored in their files; no cell is executed."""
+"""Notebooks as pages, with the outputs that are stored in the notebook files; no cell is executed."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 
 
 def to_markdown(text: str) -> str:
-    """Returns the JSON of a notebook as Markdown: text, code, and outputs as text, HTML or images."""
+    """Converts the JSON of a notebook to Markdown: text, code, and outputs as text, HTML or images."""
     return "\n\n".join(part for cell in json.loads(text)["cells"] for part in _cell(cell) if part.strip())
 
 
@@ -49,7 +49,7 @@ class NotebookParser(MystParser):
     supported = ("ipynb",)
 
     def parse(self, inputstring: str, document: nodes.document) -> None:
-        """Fills the document."""
+        """Parses the converted notebook into the document."""
         super().parse(to_markdown(inputstring), document)
 
 

@@ -29,7 +29,7 @@ def piece(name: str) -> str:
 
 
 def other_pieces(section: str) -> str:
-    """Returns a generated section for each piece of a component without a section on any page."""
+    """Returns a generated section for each piece of a component that has no section on any page."""
     pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted(METHODS.glob("*.md")))
     shown = set(re.findall(rf"^```{{piece}} {section}\.(\w+)$", pages, re.MULTILINE))
     others = [kind for kind in pieces(section) if kind not in shown]
@@ -38,6 +38,6 @@ def other_pieces(section: str) -> str:
 
 def preset(name: str) -> str:
     """Returns the settings of a preset, as written in its file."""
-    read_preset(name)  # raises for an unknown name
+    read_preset(name)  # raises an error if the name is unknown
     text = (files("ensdistill.presets") / f"{name}.yaml").read_text(encoding="utf-8")
     return block(re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).strip(), "yaml")

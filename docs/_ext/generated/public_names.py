@@ -1,4 +1,4 @@
-"""The reference of the Python interface, which documents the public names of a package with autodoc."""
+"""The Python API reference, which documents the public names of a package with autodoc."""
 
 import importlib
 import inspect

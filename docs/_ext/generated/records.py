@@ -1,4 +1,4 @@
-"""The lists of the events of a study and of the metrics of a network, generated from their classes and functions."""
+"""Descriptions of study events and network metrics, generated from the event classes and the metric functions."""
 
 from typing import get_args
 
@@ -13,7 +13,7 @@ from ensdistill_tune.records.events import Event
 from generated.docstrings import summary
 from generated.markdown import code, escaped, table
 
-DESCRIBED_BY = {  # metrics whose names differ from that of the function whose summary describes them
+DESCRIBED_BY = {  # functions whose summaries describe metrics with other names
     "temperature": calibration.fit,
     "temperature_identified": calibration.fit,
     "dee": ensemble_metrics.deep_ensemble_equivalent,
@@ -26,7 +26,7 @@ DESCRIBED_BY = {  # metrics whose names differ from that of the function whose s
 
 
 def measured() -> list[str]:
-    """Returns the names of all metrics, from the evaluation of a very small ensemble and of its mean."""
+    """Returns the names of all metrics, found by evaluating a very small ensemble and one of its networks."""
     networks = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)) for _ in range(2)]
     split = Split(torch.arange(0, 240, dtype=torch.uint8).reshape(15, 1, 4, 4), torch.arange(15) % 3)
     data = DataSplits(split, split, split, ("a", "b", "c"), "")
@@ -36,7 +36,7 @@ def measured() -> list[str]:
 
 
 def description(name: str) -> str:
-    """Returns the summary of the function that computes a metric; calibrated metrics share one summary per group.
+    """Returns the summary of the function that computes a metric; calibrated metrics share one summary.
 
     Raises:
         KeyError: No function has the name of this metric; add the metric to DESCRIBED_BY.
@@ -48,7 +48,7 @@ def description(name: str) -> str:
             return summary(function)
     if name.startswith("c") and hasattr(plain, name[1:]):
         return summary(calibration.calibrated_metrics)
-    raise KeyError(f"{name}: no function has the name of this metric; enter it in DESCRIBED_BY")
+    raise KeyError(f"{name}: no function has the name of this metric; add it to DESCRIBED_BY")
 
 
 def metrics(_: str = "") -> str:

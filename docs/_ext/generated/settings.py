@@ -1,4 +1,4 @@
-"""The reference of settings, generated from the fields of the settings classes."""
+"""The settings reference, generated from the fields of the settings classes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ OWN_SECTION = (
     "teachers.training.optimizer",
     "teachers.model",
     "teachers.training",
-)  # sections of a section
+)  # nested sections that have a separate heading
 GENERAL = "general"
 
 
@@ -37,7 +37,7 @@ def pages() -> dict[str, tuple[str, str]]:
 
 
 def markdown(which: str) -> str:
-    """Returns the sections of the settings of one student (`student`) or of a study (`study`)."""
+    """Returns the sections that describe the settings of one student (`student`) or of a study (`study`)."""
     model = MODELS[which]
     classes, defaults = dict(_classes(model)), _defaults(model)
     parts: list[str] = []
@@ -53,7 +53,7 @@ def markdown(which: str) -> str:
 
 
 def rows_of(model: type[BaseModel], section: str, kind: str) -> str:
-    """Returns the table of the settings of one piece, without anchors."""
+    """Returns a table that describes the settings of one piece, without anchors."""
     rows = [row for row in settings_table(model) if row.name.startswith(f"{section}.") and row.kind == kind]
     cells = [[code(row.name), code(row.default), escaped(row.limits), escaped(row.sentence)] for row in rows]
     return table(["setting", "default", "range", "meaning"], cells) if cells else ""
@@ -65,7 +65,7 @@ def parts_named(parts: list[str]) -> set[str]:
 
 
 def _grouped(model: type[BaseModel]) -> dict[tuple[str, str], list[SettingDoc]]:
-    """Returns the rows by section and kind, in the order of the fields; single settings first."""
+    """Returns the rows, keyed by section and kind, in the order of the fields; settings without a section are first."""
     groups: dict[tuple[str, str], list[SettingDoc]] = {(GENERAL, ""): []}
     for row in settings_table(model):
         section = next((own for own in OWN_SECTION if row.name.startswith(f"{own}.")), row.name.split(".")[0])
@@ -75,7 +75,7 @@ def _grouped(model: type[BaseModel]) -> dict[tuple[str, str], list[SettingDoc]]:
 
 
 def _row(row: SettingDoc, defaults: Mapping[str, Any], seen: set[str]) -> list[str]:
-    """Returns the cells of a row; only the first row of a name contains the anchor."""
+    """Returns the cells of a row; if several rows have the same name, only the first one contains the anchor."""
     name = code(row.name)
     if row.name not in seen:
         name = f"[{name}]{{#{anchor(row.name)}}}"

@@ -1,6 +1,6 @@
 """Random augmentation of whole batches, on the device of the images.
 
-To add an augmentation, add one class to a module of this folder.
+To add an augmentation, add a class to a module in this folder.
 """
 
 from typing import Annotated

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 class ImageAugmentation(Piece):
-    """Base class of all augmentations: random changes to training images, identical for teachers and student.
+    """Base class of all augmentations: random changes to training images.
 
-    Validation, testing and the computation of BatchNorm statistics use images without augmentation.
+    During distillation, teachers and student receive the same augmented images. Validation, testing and the computation
+    of BatchNorm statistics use images without augmentation.
     """
 
     @property

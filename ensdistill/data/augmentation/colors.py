@@ -38,7 +38,7 @@ def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tenso
 
 
 def brightness(pixels: Tensor, factor: Tensor) -> Tensor:
-    """Returns the pixels multiplied by the factor, clipped: (B,C,H,W) in [0,255], factor (B,)."""
+    """Multiplies pixels (B,C,H,W) by the factor (B,) of their image and clips the result to [0,255]."""
     return (pixels * factor[:, None, None, None]).clamp_(0, 255)
 
 
@@ -53,7 +53,7 @@ def saturation(pixels: Tensor, factor: Tensor) -> Tensor:
 
 
 def sharpness(pixels: Tensor, factor: Tensor) -> Tensor:
-    """Multiplies the distance of each pixel from a smoothed image by the factor; the border is unchanged."""
+    """Multiplies the distance of each pixel from its smoothed value by the factor; border pixels are unchanged."""
     height, width = pixels.shape[2:]
     if min(height, width) < 3:
         return pixels

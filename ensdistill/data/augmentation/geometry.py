@@ -30,14 +30,14 @@ class Boxes(NamedTuple):
 
 
 def random_boxes(images: Tensor, area: tuple[float, float], ratio: float, generator: torch.Generator) -> Boxes:
-    """Returns a random rectangle in each image, with a uniform position and area and a log-uniform aspect ratio.
+    """Returns a random rectangle in each image; position and area are uniform, the aspect ratio is log-uniform.
 
     Ten sizes are drawn for each image, and the first size that fits into the image is used.
 
     Args:
         images: Images (B,C,H,W).
         area: Smallest and largest area, as fractions of the image area.
-        ratio: Largest aspect ratio; width / height is from 1 / ratio to ratio.
+        ratio: Largest aspect ratio; width / height lies between 1 / ratio and ratio.
         generator: Random generator on the device of the images.
     """
     count, height, width = len(images), *images.shape[2:]
@@ -81,11 +81,11 @@ def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
     """Returns a crop of each image, resized to the size of the image by bilinear interpolation.
 
     A crop is never larger than the image, so resizing never shrinks it, and antialiasing would have no effect. Pixels
-    outside of the crop do not affect the result.
+    outside the crop do not affect the result.
 
     Args:
         images: uint8 (B,C,H,W).
-        boxes: The crops; a box without pixels represents the whole image.
+        boxes: The crops; an empty box represents the whole image.
 
     Returns:
         uint8 (B,C,H,W), rounded to the nearest integer.
@@ -105,7 +105,7 @@ def _centers(start: Tensor, size: Tensor, length: int) -> Tensor:
 
 
 def pad_and_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
-    """Returns, for each zero-padded image, one of its (2 pad + 1)^2 crops with equal probability: uint8 (B,C,H,W)."""
+    """Pads each image with zeros and returns one of its (2 pad + 1)^2 crops, chosen uniformly: uint8 (B,C,H,W)."""
     count, _, height, width = images.shape
     windows = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view of all crops
     top, left = torch.randint(2 * pad + 1, (2, count), generator=generator, device=images.device)

@@ -1,7 +1,7 @@
 """RandAugment: random operations on each image, all with the same magnitude.
 
-torchvision and kornia draw the operations once per batch. Here, operations are drawn for each image, and all images in
-a batch with the same operation are processed together.
+torchvision and kornia draw the operations once per batch. Here, operations are drawn separately for each image, and
+all images in a batch with the same operation are processed together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def rand_augment(images: Tensor, operations: int, magnitude: float, generator: torch.Generator) -> Tensor:
-    """Applies random operations to each image; they are drawn from `OPERATIONS` with equal probability.
+    """Applies random operations, drawn uniformly from `OPERATIONS`, to each image.
 
     Args:
         images: uint8 (B,C,H,W).
@@ -31,7 +31,7 @@ def rand_augment(images: Tensor, operations: int, magnitude: float, generator: t
     References:
         Cubuk et al. 2020, RandAugment: Practical automated data augmentation with a reduced search space, section 3;
         operations and ranges as in torchvision. Images are rotated and sheared about their center, with bilinear
-        interpolation; pixels outside of the image are black.
+        interpolation; pixels outside the image are black.
     """
     shape, device = (operations, len(images)), images.device
     kinds = torch.randint(len(OPERATIONS), shape, generator=generator, device=device)
@@ -42,7 +42,7 @@ def rand_augment(images: Tensor, operations: int, magnitude: float, generator: t
 
 
 def _apply(images: Tensor, kinds: Tensor, strengths: Tensor) -> Tensor:
-    """Applies to each image (B,C,H,W) the operation with index `kinds` (B,), at strength `strengths` (B,) in [-1,1]."""
+    """Applies one operation to each image (B,C,H,W); `kinds` (B,) are indices, `strengths` (B,) are in [-1,1]."""
     changed = images.clone()
     order, counts = kinds.argsort(stable=True), kinds.bincount(minlength=len(OPERATIONS)).tolist()
     for operation, chosen in zip(OPERATIONS, torch.split(order, counts), strict=True):
@@ -131,7 +131,7 @@ def posterize(images: Tensor, strength: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, strength: Tensor) -> Tensor:
-    """Inverts pixels at or above a threshold, which decreases from 255 to 0 with the strength."""
+    """Inverts pixels at or above a threshold, which decreases from 255 to 0 as the strength increases."""
     threshold = 255 * (1 - strength.abs())[:, None, None, None]
     return torch.where(images >= threshold, 255 - images, images)
 

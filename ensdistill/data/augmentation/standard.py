@@ -55,7 +55,7 @@ class StandardAugmentation(ImageAugmentation):
     flip: bool = setting(False, "Whether each image is mirrored horizontally with probability one half.")
     color_jitter: float = setting(
         0.0,
-        "Largest relative change of brightness, contrast and saturation, which change independently; 0 for none.",
+        "Largest relative change of brightness, contrast and saturation, drawn independently; 0 for none.",
         ge=0,
         le=1,
     )
@@ -73,7 +73,7 @@ class StandardAugmentation(ImageAugmentation):
     )
     cutout: int = setting(
         0,
-        "Side in pixels of a square at a random position in each image, whose values are set to zero; 0 for none.",
+        "Side in pixels of a square that is set to zero at a random position in each image; 0 for none.",
         ge=0,
         le=1024,
     )

@@ -20,9 +20,9 @@ class AeKd(TeacherWeightedLoss):
     w = argmin |sum_m w_m g_m|  with  sum w = 1,  0 <= w_m <= C,   g_m = d KD_m / ds averaged over the batch.
 
     g_m has the closed form (T/B) mean_b (softmax(s_b/T) - softmax(t_mb/T)), so no additional backward pass is required.
-    At every step, the problem for w is solved exactly and separately for each subnetwork; no gradient flows
-    through w. The CPU computes w from M x M numbers per subnetwork; a step waits for the device only to copy these
-    numbers. With C = 1/M, the loss is the mean over teachers.
+    At every step, w is computed exactly, separately for each subnetwork; no gradient flows through w. The computation
+    runs on the CPU and needs only M x M numbers per subnetwork. Copying these numbers is the only synchronization with
+    the device. With C = 1/M, the loss is the mean over teachers.
 
     Du et al. 2020 (AE-KD), equations 9 to 11, and their official code. If gradients are small, the official solver
     stops at its starting point; here, the weights do not depend on the scale of the gradients. The official code has

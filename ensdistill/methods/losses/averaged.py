@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class Averaged(WeightedDistillationLoss):
-    """Every subnetwork matches the average of all teachers.
+    """Every subnetwork learns from the average of all teachers.
 
     L = (1 - alpha) CE(labels, student) + alpha T^2 KL(average teacher || student)
 
     The averages `tempered_probabilities` and `losses` give the same gradient; the values of their distillation terms
-    differ by T^2 times the Jensen-Shannon divergence of the teachers. The other averages define different targets.
+    differ by T^2 times the Jensen-Shannon divergence of the teachers. The other two averages define different targets.
     Hinton et al. 2015, section 2.
     """
 

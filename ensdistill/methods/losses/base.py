@@ -19,7 +19,8 @@ class DistillationLoss(Piece):
     def head(self) -> nn.Module | None:
         """Returns a module to append to the network of the student; None if the loss requires no such module.
 
-        The module maps outputs (B,classes) to logits (B,classes); their softmax is the prediction of the student.
+        The module maps the network's outputs (B,classes) to logits (B,classes), whose softmax is the student's
+        prediction.
         """
         return None
 
@@ -41,7 +42,7 @@ class WeightedDistillationLoss(DistillationLoss):
 
     With `logit_standardization`, the distillation term uses (z - mean(z)) / sd(z) instead of the logits z of each image
     and network. The scale of the student's logits is then arbitrary, so only calibrated metrics are comparable. Sun et
-    al. 2024 (CVPR); the official code also multiplies the weight of the term by 9.
+    al. 2024 (CVPR); the official code also multiplies the weight of this term by 9.
     """
 
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)

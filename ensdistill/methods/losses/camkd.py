@@ -1,4 +1,4 @@
-"""Teacher weights that depend on the confidence of each teacher in the label of each image."""
+"""Teacher weights based on how confidently each teacher predicts the label of an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class CaMkd(TeacherWeightedLoss):
-    """Teachers that predict the label of an image better have a larger weight for this image.
+    """For each image, teachers that predict its label better have larger weights.
 
     L = a CE(y, s) + b mean_b sum_m w_mb T^2 KL(teacher_m || s),   w_mb = (1 - softmax_m(CE(y_b, t_mb))) / (M - 1)
 

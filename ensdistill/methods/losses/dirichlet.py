@@ -22,8 +22,8 @@ class End2(WeightedDistillationLoss):
 
     L = (1 - alpha) CE(labels, student) - alpha mean_m log Dir(p_m; alpha),   p_m = softmax(t_m / T), smoothed
 
-    The predictive mean alpha / sum alpha equals softmax(logits / T). T is constant here, and annealed from 10 to 1 in
-    the paper. Unlike in the paper, ln alpha is clipped to [-30, 30], and clipped values have no gradient. Outside that
+    The predictive mean alpha / sum alpha equals softmax(logits / T). Here, T is constant; the paper anneals it from 10
+    to 1. Unlike in the paper, ln alpha is clipped to [-30, 30], and clipped values have no gradient. Outside that
     range, rounding would remove all significant digits of the loss. Malinin, Mlodozeniec and Gales 2020 (Ensemble
     Distribution Distillation), section 3.
     """
@@ -34,7 +34,7 @@ class End2(WeightedDistillationLoss):
         1.0, "Weight alpha of the distillation term; the weight of the label term is 1 - alpha.", ge=0, le=1
     )
     smoothing: float = setting(
-        1e-4, "Weight of the uniform distribution in the probabilities of each teacher.", ge=0, le=1
+        1e-4, "Weight of the uniform distribution that is mixed into each teacher's probabilities.", ge=0, le=1
     )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class ProxyEnd2(WeightedDistillationLoss):
         alpha = _alpha(student)
         log_p = (teachers.double() / self.temperature).log_softmax(-1)
         p = log_p.exp().mean(0)
-        terms = torch.where(p > 0, p * (safe_log(p) - log_p), 0.0)  # 0 where a class has probability 0 for all teachers
+        terms = torch.where(p > 0, p * (safe_log(p) - log_p), 0.0)  # 0 where all teachers give a class probability 0
         divergence = terms.sum(-1).mean(0).clamp(min=CLOSEST)
         precision = ((p.shape[-1] - 1) / (2 * divergence)).unsqueeze(-1)
         if self.divergence == "proxy":

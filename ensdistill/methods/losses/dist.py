@@ -11,21 +11,22 @@ from ensdistill.settings.base import setting
 if TYPE_CHECKING:
     from torch import Tensor
 
-EPSILON = 1e-8  # gives a constant row or column the correlation 0, as in the official code
+EPSILON = 1e-8  # gives constant rows and columns a correlation of 0, as in the official code
 
 
 class Dist(WeightedDistillationLoss):
-    """Maximizes the correlation of student and average teacher probabilities instead of matching the probabilities.
+    """Maximizes the correlation between student and averaged teacher probabilities instead of matching their values.
 
     L = (1 - alpha) CE(labels, student) + alpha T^2 (beta (1 - mean_b r_b) + gamma (1 - mean_c r_c))
 
-    r_b is Pearson's correlation between the probabilities of student and teacher over the classes of image b (relation
-    between classes). r_c is the correlation over the images of the batch for class c (relation within a class).
-    Teachers are averaged at temperature T. Correlations do not determine the scale of the logits, so only calibrated
-    metrics are comparable. The second relation depends on the batch and is not defined for a batch with one image.
+    r_b is Pearson's correlation between student and teacher probabilities, taken over the classes for image b (relation
+    between classes). r_c is the same correlation, taken over the images of the batch for class c (relation within a
+    class). Teachers are averaged at temperature T. Correlations do not determine the scale of the logits, so only
+    calibrated metrics are comparable. The second relation depends on the batch and is not defined for a batch with one
+    image.
 
     Huang et al. 2022 (DIST, NeurIPS) and their official code. The official code uses one teacher, weight 1 for the
-    labels and weight 2 for each relation; with the defaults here, the ratio of these weights is the same.
+    labels and weight 2 for each relation; the default weights here have the same ratio.
     """
 
     kind: Literal["dist"] = "dist"

@@ -72,7 +72,7 @@ def label_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
 
 
 def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:
-    """Returns sum_i w_i term_i; terms with weight 0 are not computed and contribute nothing, even if infinite.
+    """Returns sum_i w_i term_i; terms with weight 0 are not computed, so they contribute nothing even if infinite.
 
     Args:
         *terms: Pairs of a weight and a function that returns a scalar.
@@ -149,7 +149,7 @@ def teacher_losses(teachers: Tensor, labels: Tensor) -> Tensor:
 
 
 def others_losses_weights(losses: Tensor) -> Tensor:
-    """Returns teacher weights (M,B): the share of the other teachers in the sum of exp(loss), divided by M - 1.
+    """Returns teacher weights (M,B), each the other teachers' share of the sum of exp(loss), divided by M - 1.
 
     Args:
         losses: Losses (M,B) of the teachers in nats.

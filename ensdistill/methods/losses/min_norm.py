@@ -13,12 +13,12 @@ def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
     The unknowns are b_m = a_m |g_m| / min |g|, and the cosines between the g_m replace G. The lengths of the g_m can
     then differ by any factor: for a long vector, a_m is tiny but b_m is not. With G itself, short vectors would vanish
     in rounding errors. The solver is a primal active-set method. It starts at equal weights, moves towards the
-    minimum over the free weights, and stops at the first bound. At a minimum, it frees the weight with the largest
-    violation of the multiplier condition.
+    minimum over the free weights, and stops at the first bound. At a minimum, it frees the weight that most violates
+    the multiplier condition.
 
     Args:
         gram: G_mn = g_m . g_n, (M,M), positive semidefinite, of any scale.
-        cap: Upper bound C; at or below 1/M all weights are equal.
+        cap: Upper bound C; if it is at most 1/M, all weights are equal.
 
     Returns:
         Weights a, (M,); equal weights if G is zero or not finite. The weights are invariant to the scale of G. If the
@@ -32,7 +32,7 @@ def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
     if not 0 < total < np.inf or cap <= (1 + TINY) / m:
         return equal
     lengths = np.sqrt(gram.diagonal())
-    if not lengths.all():  # a zero vector gets any positive length, so that no division by 0 occurs
+    if not lengths.all():  # zero vectors get an arbitrary positive length, which avoids division by 0
         lengths = np.where(lengths > 0, lengths, lengths[lengths > 0].min())
     cosines = gram / lengths / lengths[:, None]
     shares = lengths.min() / lengths  # a = b * shares
@@ -45,7 +45,7 @@ def _solve(gram: np.ndarray, shares: np.ndarray, b: np.ndarray, most: np.ndarray
     """Returns argmin_b b'Gb / 2  subject to  shares . b = 1,  0 <= b <= most, starting at a feasible b."""
     m = len(gram)
     held = np.zeros(m, dtype=bool)
-    for _ in range(100 * m):  # far more than required; b is feasible after every iteration, and never worse
+    for _ in range(100 * m):  # far more than required; each pass keeps b feasible and never increases the objective
         slope = gram @ b
         level = _level(slope, shares, held)
         step = _step_to_minimum(gram, shares, slope, ~held)

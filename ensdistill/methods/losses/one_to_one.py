@@ -18,8 +18,8 @@ class OneToOne(WeightedDistillationLoss):
 
     L = (1 - alpha) CE(labels, student) + alpha T^2 mean_m KL(teacher_m || subnetwork_m)
 
-    Nam et al. 2021 (Diversity Matters) and Nam et al. 2022 (LatentBE), as in their official code. The LatentBE runs use
-    alpha = 1, that is, no label term.
+    Nam et al. 2021 (Diversity Matters) and Nam et al. 2022 (LatentBE), as in their official code. The published
+    LatentBE runs use alpha = 1, that is, no label term.
     """
 
     kind: Literal["one_to_one"] = "one_to_one"

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class UniKd(DistillationLoss):
-    """Reconstruction of UniKD from the abstract; the paper's formulas were not available, so these are guesses.
+    """Reconstruction of UniKD from the abstract; the paper's formulas were not available, so those below are guesses.
 
     L = CE(y, q) + a mean_b v_b T^2 KL(sum_i w_bi p_bi || q_b)       over labeled images b
                  + e mean_b u_b T^2 KL(mean_i p_bi || q_b)           over unlabeled images b
 
     w is the correctness of teacher i on image b, v the correctness of the mixture, and u the disagreement of the
-    teachers. All three weights are computed from probabilities at T = 1; no gradient flows through them. Each mean
-    divides by the number of images, not by the sum of the weights. After Wu et al., arXiv 2204.00548; `others_losses`
-    is the weighting from CA-MKD (Zhang et al. 2022).
+    teachers. All three weights are computed from probabilities at T = 1; no gradient flows through them. The
+    denominator of each mean is the number of images, not the sum of the weights. After Wu et al., arXiv 2204.00548;
+    `others_losses` is the weighting from CA-MKD (Zhang et al. 2022).
     """
 
     kind: Literal["unikd"] = "unikd"

@@ -22,8 +22,8 @@ class Wttm(WeightedDistillationLoss):
     the term is the unweighted KL divergence.
 
     Zheng and Yang 2024 (WTTM, ICLR) and their official code. The official code has one teacher and uses the exponent
-    gamma = 1/T, weight 1 for the labels and weight beta for the distillation term. Here, alpha corresponds to beta =
-    alpha / (1 - alpha), and the term is averaged over teachers.
+    gamma = 1/T, a weight of 1 for the label term and a weight of beta for the distillation term. Here, alpha
+    corresponds to beta = alpha / (1 - alpha), and the term is averaged over teachers.
     """
 
     kind: Literal["wttm"] = "wttm"

@@ -1,4 +1,4 @@
-"""Base classes of the perturbations, and the piece `none`, which does not perturb images.
+"""Base classes of the perturbations, and the perturbation `none`, which leaves images unchanged.
 
 Images are (B,C,H,W) in [0,1]; every perturbation returns images of the same shape and range, detached.
 `ensemble(x, [i])` and `student(x, [k])` return the logits (1,B,c) of one member.
@@ -39,7 +39,7 @@ class InputPerturbation(Piece):
             streams: The only source of random numbers.
 
         Returns:
-            Images of the shape, type and range of x, detached.
+            Detached images with the same shape, type and range as x.
         """
         raise NotImplementedError
 
@@ -59,7 +59,7 @@ class InputPerturbation(Piece):
             streams: The only source of random numbers.
 
         Returns:
-            The perturbed images, and pairs of a share and class indices (B,); the shares add up to 1.
+            The perturbed images, and pairs (share, class indices (B,)); the shares add up to 1.
         """
         return self(x, ensemble, student, streams), [(1.0, labels)]
 
@@ -87,7 +87,7 @@ class StepPerturbation(InputPerturbation):
     )
 
     def _step(self, x: Tensor, direction: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-        """Returns x + scale eta sqrt(D) g/||g||, clipped to [0,1], with one norm per image; returns x where g = 0.
+        """Returns x + scale eta sqrt(D) g/||g||, clipped to [0,1], with one norm per image; g = 0 gives no step.
 
         `scale` is a single number, or one number per image, (B,1,1,1).
         """

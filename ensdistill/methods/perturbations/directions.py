@@ -26,7 +26,7 @@ class Gaussian(StepPerturbation):
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns noisy images of the shape and range of x (B,C,H,W); the noise is drawn from `streams.device`."""
+        """Returns noisy images (B,C,H,W) with the range of x; the noise is drawn from `streams.device`."""
         noise = torch.randn(x.shape, generator=streams.device, device=x.device).to(x.dtype)
         return (x + self.step_size * noise).clamp(0, 1)
 
@@ -47,7 +47,7 @@ class Ods(StepPerturbation):
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns images of the shape and range of x (B,C,H,W); `streams.host` draws k, `streams.device` draws w."""
+        """Returns images (B,C,H,W) with the range of x; k is drawn from `streams.host`, and w from `streams.device`."""
         teacher = int(torch.randint(len(ensemble), (), generator=streams.host))
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -91,7 +91,7 @@ class TDivSDiv(StepPerturbation):
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns images of the shape and range of x (B,C,H,W); both pairs are drawn from `streams.host`."""
+        """Returns images (B,C,H,W) with the range of x; both pairs are drawn from `streams.host`."""
         teachers, subnetworks = sample_pair(len(ensemble), len(student), streams.host)
         return self._step(x, self.direction(x, ensemble, student, teachers, subnetworks))
 
@@ -103,7 +103,7 @@ class TDivSDiv(StepPerturbation):
         teachers: tuple[int, int],
         subnetworks: tuple[int, int],
     ) -> Tensor:
-        """Returns g for a pair of teachers and a pair of subnetworks, (B,C,H,W); the length of g is arbitrary."""
+        """Returns the direction g, (B,C,H,W), for two teachers and two subnetworks; its length is arbitrary."""
         with evaluating(student), torch.enable_grad():
             x = x.detach().requires_grad_()
             objective = _disagreement(ensemble, x, *teachers) - _disagreement(student, x, *subnetworks)
@@ -112,11 +112,11 @@ class TDivSDiv(StepPerturbation):
 
 
 def _disagreement(network: MultiClassifier, x: Tensor, i: int, j: int) -> Tensor:
-    """Returns a scalar whose gradient is that of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy with targets p_j.
+    """Returns a scalar with the gradient of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy with targets p_j.
 
-    The gradient with respect to the logits z_i is p_i - p_j, which is exactly zero where the members
-    agree. The derivative of the logarithm would leave rounding errors there, and the normalization would
-    amplify them to a full step.
+    The gradient with respect to the logits z_i is p_i - p_j, which is exactly zero where the members agree.
+    Differentiating the logarithm would leave rounding errors there, which the normalization would amplify to a full
+    step.
     """
     with torch.no_grad():
         p_j: Tensor = network(x, [j]).softmax(-1)

@@ -1,7 +1,7 @@
 """Perturbations that mix each image with another image from the same batch.
 
 Teachers and student are evaluated on the same mixture. The targets of the distillation term are the teacher outputs for
-this mixture; outputs are not mixed.
+this mixture, not a mixture of teacher outputs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class MixturePerturbation(InputPerturbation):
-    """Base class of perturbations that mix images b and p(b); permutation p and mixing share are drawn per batch."""
+    """Base class of perturbations that mix images b and p(b); the permutation p and the share are drawn per batch."""
 
     alpha: float = setting(
-        1.0, "Parameter of Beta(alpha, alpha), the distribution of the mixing share of a batch.", ge=0.05, le=100
+        1.0, "Parameter of Beta(alpha, alpha), from which the mixing share of each batch is drawn.", ge=0.05, le=100
     )
     label_images: Literal["clean", "perturbed"] = setting(
         "perturbed",
@@ -35,7 +35,7 @@ class MixturePerturbation(InputPerturbation):
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns mixtures of the shape and range of x (B,C,H,W); all random numbers are drawn from `streams.host`."""
+        """Returns mixtures (B,C,H,W) with the range of x; all random numbers are drawn from `streams.host`."""
         return self._mix(x, streams.host)[0]
 
     def with_labels(
@@ -55,7 +55,7 @@ class MixturePerturbation(InputPerturbation):
         return mixtures, [(1.0, labels)] if clean else [(share, labels), (1 - share, labels[partners])]
 
     def _mix(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-        """Returns mixtures (B,C,H,W), indices p(b) of the other images (B,), and the share of b in a mixture."""
+        """Returns the mixtures (B,C,H,W), the indices p(b) of the other images (B,), and the share of image b."""
         partners = torch.randperm(len(x), generator=generator).to(x.device)
         seed = int(torch.randint(2**63 - 1, (), generator=generator))
         share = float(np.random.default_rng(seed).beta(self.alpha, self.alpha))
@@ -76,8 +76,8 @@ class MixUp(MixturePerturbation):
 
     References:
         Zhang et al. 2018, mixup: Beyond empirical risk minimization, section 2.
-        Beyer et al. 2022, Knowledge distillation: A good teacher is patient and consistent, section 3 (mixtures of the
-        same images for teacher and student).
+        Beyer et al. 2022, Knowledge distillation: A good teacher is patient and consistent, section 3 (teacher and
+        student receive the same mixtures).
     """
 
     kind: Literal["mixup"] = "mixup"
@@ -89,8 +89,8 @@ class MixUp(MixturePerturbation):
 class CutMix(MixturePerturbation):
     """Images in which a rectangle is replaced by the same rectangle of another image.
 
-    The sides of the rectangle are sqrt(1 - lambda) H and sqrt(1 - lambda) W, rounded down, lambda ~ Beta(alpha,
-    alpha). Its center is a random pixel, and the rectangle is clipped at the borders. The rectangle and the
+    The sides of the rectangle are sqrt(1 - lambda) H and sqrt(1 - lambda) W, rounded down, where lambda ~ Beta(alpha,
+    alpha). The center is a random pixel, and the rectangle is clipped at the image borders. The rectangle and the
     permutation p are drawn once per batch.
 
     Label term on the mixtures: s CE(y_b) + (1 - s) CE(y_p(b)), where s is the fraction of pixels from image b.
@@ -110,6 +110,6 @@ class CutMix(MixturePerturbation):
 
 
 def _interval(length: int, share: float, generator: torch.Generator) -> slice:
-    """Returns the slice of one axis that the rectangle covers."""
+    """Returns the interval that the rectangle covers along one axis."""
     side, center = int(length * share), int(torch.randint(length, (), generator=generator))
     return slice(max(0, center - side // 2), min(length, center - side // 2 + side))

@@ -4,8 +4,8 @@ Subnetwork m of a linear or convolutional layer computes, for input x,
 
     y_m = s_m * (W (r_m * x) + b)      or      y_m = s_m * W (r_m * x) + b_m
 
-with r (K, inputs) and s (K, outputs) along the channels. As in the code of Nam et al. 2022, r scales the inputs and s
-the outputs. Wen et al. 2020 (BatchEnsemble) use r and s with the opposite meaning.
+where r (K, inputs) and s (K, outputs) contain one factor per channel. As in the code of Nam et al. 2022, r scales the
+inputs and s the outputs. Wen et al. 2020 (BatchEnsemble) use r and s with the opposite meanings.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class BatchEnsemble(StudentPiece):
     """Converts the convolutional and linear layers of a network to rank-one ensembles.
 
     The defaults are those of LatentBE. Factors start at exactly one, so that all subnetworks are initially equal and
-    differ later only because their teachers differ. Weight decay pulls the factors towards one. The gradient of a
-    factor is that of the loss of its subnetwork, which is K times the gradient of the mean loss. At the end, the
+    differ later only because their teachers differ. Weight decay pulls the factors towards one. Each factor is updated
+    with the gradient of its subnetwork's loss, which is K times the gradient of the mean loss. At the end, the
     subnetworks are merged. Nam et al. 2022, section 3, and their official code.
 
     Diversity Matters (Nam et al. 2021, official code) and BatchEnsemble (Wen et al. 2020) differ from these defaults:
-    factors start at random values, do not decay, and use the gradient of the mean loss; each subnetwork has a separate
-    bias, and the prediction is the mean over subnetworks.
+    factors start at random values, do not decay, and are updated with the gradient of the mean loss; each subnetwork
+    has a separate bias, and the prediction is the mean over subnetworks.
 
-    The presets `latentbe` and `diversity` list the differences from the official code. One of these
+    Comments in the presets `latentbe` and `diversity` list the differences from the official code. One of these
     differences is implemented here: the bias of a merged layer is mean(s) * b, which is exact, whereas the notebook
     that produced the LatentBE tables leaves b unscaled.
     """
@@ -90,5 +90,5 @@ class BatchEnsemble(StudentPiece):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether subnetworks are merged during training, after a fraction of its length."""
+        """Whether subnetworks are merged at a point of training that depends on the total number of epochs."""
         return 0 < self.merge_after < 1

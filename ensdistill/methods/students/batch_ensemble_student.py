@@ -22,10 +22,10 @@ _CANNOT = "student.kind: batch_ensemble cannot convert this network ({}); use an
 
 
 class ActiveMembers:
-    """The subnetworks that a student currently runs; all its layers share one object.
+    """The subnetworks that a student currently runs; all layers of the student share this object.
 
-    Not re-entrant: an arbitrary network cannot pass an argument on to its layers, so `forward` stores the selection
-    here during one call.
+    An arbitrary network cannot pass an additional argument to its layers. Therefore, `forward` stores the selected
+    subnetworks here while it runs, and must not be called again before it returns.
     """
 
     members: Sequence[int] | None = None  # None: all members, in order
@@ -35,7 +35,7 @@ class ActiveMembers:
 class RankOne(nn.Module):
     """A convolutional or linear layer with K pairs of factors: (k*B, inputs, ...) -> (k*B, outputs, ...).
 
-    `r` and `s` are stored as their difference from one, so that ordinary weight decay pulls the factors towards one.
+    `r` and `s` are stored as differences from one, so that ordinary weight decay pulls the factors towards one.
     """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, settings: BatchEnsemble, selection: ActiveMembers) -> None:
@@ -52,7 +52,7 @@ class RankOne(nn.Module):
             layer.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        # Factors are multiplied into the small weights, because scaling the activations would require four more passes.
+        # The factors scale the weights; scaling the larger activations would require four more passes over them.
         batch, r, s = self.selection.batch, 1 + self._chosen(self.r), 1 + self._chosen(self.s)
         if batch not in (None, x.shape[0]):  # an export would treat len(x) as a constant
             raise ConfigError(_CANNOT.format(f"one of its layers receives a batch of {len(x)} instead of {batch}"))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Branches(StudentPiece):
-    """A shared stem and K parallel branches with separate initial weights: copies of the last stage or the classifier.
+    """A shared stem and K branches: copies of the last stage or the classifier, with separate initial weights.
 
     The last stage starts with the last layer that lowers the resolution. `last_stage` is the student of EKD (Asif et
     al. 2019, arXiv 1909.08097; the layout is a reconstruction). `classifier` is the student of Hydra (Tran et al.

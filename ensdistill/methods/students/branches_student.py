@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class ActiveBranches:
     """The branches that currently run; all branched layers of one student share this object.
 
-    A network of any class cannot pass an additional argument to its layers. Therefore, `forward` stores the selected
+    An arbitrary network cannot pass an additional argument to its layers. Therefore, `forward` stores the selected
     branches here while it runs, and must not be called again before it returns.
     """
 
@@ -31,7 +31,7 @@ class ActiveBranches:
         """Raises an error if a branch has already run; called before each part of the stem runs.
 
         Raises:
-            ConfigError: The network runs its parts in an order that differs from the order of registration.
+            ConfigError: The network does not run its parts in the order in which it registers them.
         """
         if self.split:
             raise ConfigError(
@@ -41,7 +41,7 @@ class ActiveBranches:
 
 
 class Branched(nn.Module):
-    """K copies of one part of a network; k active copies map one batch (B, ...), or k batches, to (k*B, ...)."""
+    """K copies of one part of a network; the k active copies map one batch (B, ...), or k batches, to (k*B, ...)."""
 
     def __init__(self, part: nn.Module, branches: int, now: ActiveBranches) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ Unit = tuple[nn.Module, str]  # a part of a network as (parent, name)
 def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
     """Yields the parts of a network in the order of registration, which is assumed to be the order of execution.
 
-    An `nn.Sequential`, an `nn.ModuleList` and the network behind `Normalize` are replaced by their children.
+    For an `nn.Sequential`, an `nn.ModuleList` and the network behind `Normalize`, the children are yielded instead.
     """
     weighty = [child for child in network.children() if next(child.parameters(), None) is not None]
     for name, child in network.named_children():
@@ -135,6 +135,6 @@ def _cut(units: Sequence[Unit], branch_at: str) -> int:
 
 
 def _lowers_resolution(part: nn.Module) -> bool:
-    """Returns whether a module of the part has a stride above 1; global pooling has no stride."""
+    """Returns whether the part contains a module with a stride above 1; global pooling has no stride."""
     strides = (getattr(module, "stride", 1) for module in part.modules())
     return any(max(stride) > 1 if isinstance(stride, tuple | list) else (stride or 1) > 1 for stride in strides)

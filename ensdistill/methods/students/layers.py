@@ -20,7 +20,7 @@ def replace_layers(
 ) -> nn.Module:
     """Replaces every layer that `chosen` accepts with `new(layer)`, in place.
 
-    A layer that occurs at several places is replaced by the same new layer at all of them. Attention modules are not
+    A layer that occurs in several places is replaced by the same new layer in all of them. Attention modules are not
     changed, because they read the weights of their layers directly.
 
     Args:
@@ -56,7 +56,7 @@ def warn_unconverted_layers(network: nn.Module) -> None:
 
 
 def _unconverted(network: nn.Module, prefix: str = "") -> Iterator[str]:
-    """Yields the names and types of the layers with weights that cannot be converted."""
+    """Yields the name and type of each layer that has weights but cannot be converted."""
     for name, child in network.named_children():
         if isinstance(child, nn.MultiheadAttention):
             yield f"{prefix}{name} ({type(child).__name__})"

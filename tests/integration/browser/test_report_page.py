@@ -46,7 +46,7 @@ def test_the_report_of_a_real_study_shows_its_metrics(page: Page, tiny: TinyStud
             ] * 2
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     stages = page.locator("h2:text('Confirmation') ~ .wide").nth(1).inner_text()
-    assert ["after seeds" in stages, "undecided" in stages] == [True] * 2
+    assert ["seeds so far" in stages, "undecided" in stages] == [True] * 2
     beside = page.locator("h2:text('Winner and ensemble') ~ .wide").first.inner_text()
     (ensemble,) = [row for row in kept["test"] if row["kind"] == "ensemble"]
     assert f"{ensemble['metrics'][0]['nll']:.4f}" in beside

@@ -213,7 +213,7 @@ def test_the_metrics_stated_for_the_exported_student_are_those_of_its_seed() -> 
     rows = on_test([3.0, 3.2, 3.1, 3.0, 3.0], 1.0)
     rows[0].metrics[2] = row(0.15, 3, 100)  # the third seed is best on validation (0.099)
     take = next(part.text for part in sections(confirmed(candidate(5, SURE), tested=rows)) if "Export" in part.title)
-    assert "student of seed 3" in take
+    assert "student trained with seed 3" in take
     assert "accuracy 0.9500, NLL 0.1500" in take
 
 

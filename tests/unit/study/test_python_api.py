@@ -216,7 +216,7 @@ def test_a_study_name_in_use_is_refused_and_a_default_name_in_use_is_numbered(
     [
         ({"executor": "dask"}, "executor: must be one of ray, inline, got 'dask'"),
         ({"progress": "loud"}, "progress: must be one of auto, off, got 'loud'"),
-        ({"callbacks": [3]}, "callbacks: each must be an object with a method"),
+        ({"callbacks": [3]}, "callbacks: each must be an object with at least one of the methods"),
     ],
 )
 def test_invalid_arguments_are_refused(more: dict[str, Any], reason: str, studies: Path) -> None:

@@ -1,8 +1,9 @@
-"""Sequential confirmation: clearly worse candidates are dropped after each stage until the verdict is decided.
+"""Sequential confirmation: clearly worse candidates are dropped after each stage until a verdict is reached.
 
-The first stage trains each candidate with three seeds, and each further stage adds one seed. A stage is evaluated after
-all of its replicates have ended, in the order of the seeds, so the result does not depend on the order in which the
-replicates end. The result depends only on the records, so an interrupted confirmation resumes exactly.
+The first stage trains each candidate with three seeds, and each further stage adds one seed. A stage is evaluated only
+after all of its replicates have ended, and the replicates are taken in the order of their seeds. The order in which
+replicates end therefore does not affect the result. The result depends only on the records, so a confirmation that was
+interrupted and resumed gives the same result as an uninterrupted one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +22,11 @@ from ensdistill_tune.records.trial_record import OVER, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 
 FIRST_SEEDS = 3  # number of seeds in the first stage
-BEHIND = 0.5  # deficit of a dropped candidate in standard errors; from simulation: tests/benchmarks/sequential_power.py
+# Deficit in standard errors beyond which a candidate is dropped; from simulation: tests/benchmarks/sequential_power.py
+BEHIND = 0.5
 ATTEMPTS = 2  # a replicate that fails is repeated once
 
-Replicate = tuple[TrialRecord, int]  # the trial whose settings are repeated, and the seed
+Replicate = tuple[TrialRecord, int]  # the trial that is trained again, and the seed
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,11 @@ class Stage:
     Attributes:
         seeds: Number of seeds per remaining candidate.
         leader: Trial number of the best candidate.
-        baseline: Trial number of the best baseline; None without one.
+        baseline: Trial number of the best baseline; None if there is no baseline.
         difference: Objective of the leader minus that of the best baseline, averaged over pairs with the same seed;
             None if there is no baseline, or if the leader is a baseline.
         outcome: Result of the test of the leader against the best baseline: `better`, `worse` or `undecided`.
-        dropped: Trial number of the better candidate, keyed by the trial number of the dropped candidate.
+        dropped: Trial number of the candidate that was clearly better, keyed by the trial number of the dropped one.
     """
 
     seeds: int
@@ -54,12 +56,12 @@ class ConfirmationState:
     """Current state of a confirmation.
 
     Attributes:
-        candidates: All candidates, best first, with the replicates of the completed stages; empty before the first
-            stage has completed. A candidate with a replicate that failed twice keeps its completed seeds and is
-            excluded from further stages; if the failure is in the first stage, the candidate is omitted.
+        candidates: All candidates, best first, with the replicates of the completed stages; empty until the first
+            stage has completed. If a replicate fails twice, its candidate keeps the completed seeds and is excluded
+            from further stages. A candidate that fails in the first stage is omitted.
         stages: The completed stages.
-        todo: Replicates of the next stage that have not ended, ordered by seed; empty if the confirmation has ended.
-        planned: Total number of replicates; until the confirmation has ended, the largest possible number.
+        todo: Replicates of the current stage that have not ended, ordered by seed; empty after the confirmation.
+        planned: Total number of replicates; until the confirmation has ended, the maximum possible number.
     """
 
     candidates: Sequence[Candidate] = ()
@@ -77,7 +79,7 @@ def confirmation_of(
     candidates can be compared seed by seed.
 
     Args:
-        trials: Trials of the search and baselines.
+        trials: Search trials and baselines.
         replicates: Trials of the confirmation.
         study: The settings.
     """
@@ -169,16 +171,16 @@ def _evaluated(left: Sequence[Candidate], out: Sequence[Candidate], study: Study
 
 
 def _is_decided(stage: Stage, left: Sequence[Candidate]) -> bool:
-    """Returns whether the verdict is final: the test has decided, or no candidates are left to compare."""
+    """Returns whether the verdict is final: the test has reached a decision, or no candidates are left to compare."""
     searched = [c for c in left if not c.trial.baseline]
     return stage.outcome != "undecided" or not searched or (stage.baseline is None and len(searched) == 1)
 
 
 def is_clearly_behind(candidate: Candidate, rival: Candidate, study: StudyConfig) -> bool:
-    """Returns whether a candidate can be dropped: its mean is clearly worse than the mean of the rival.
+    """Returns whether a candidate can be dropped because its mean is clearly worse than that of the rival.
 
-    The difference must exceed half a standard error of the mean difference, over at least three pairs with the same
-    seed. Dropping a candidate by mistake reduces the power of the test, but does not change its error rate.
+    The mean difference must exceed half of its standard error, over at least three pairs with the same seed. Dropping a
+    candidate by mistake reduces the power of the test, but does not change its error rate.
     """
     sign = 1 if study.mode == "max" else -1
     gains = [sign * d for d in compare(candidate, rival, study).differences]

@@ -33,7 +33,7 @@ def trials_dataframe(
 
 
 def history_dataframe(trials: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Returns a DataFrame with one row for each epoch of each trial, which contains all metrics after that epoch."""
+    """Returns a DataFrame with one row for each epoch of each trial; the row contains all metrics after that epoch."""
     rows = [
         {"number": trial.number, **epoch, "epoch": int(epoch["epoch"])} for trial in trials for epoch in trial.epochs
     ]
@@ -64,7 +64,7 @@ def replicates_dataframe(
 
 
 def value_columns(study: StudyConfig) -> dict[str, str]:
-    """Returns the objective of each value column: `value`, or `values_<metric>` if there are several objectives."""
+    """Returns the objectives, keyed by column: `value`, or `values_<metric>` for each of several objectives."""
     if len(study.objectives) == 1:
         return {"value": study.objective}
     return {f"values_{name}": name for name in study.objectives}

@@ -3,14 +3,14 @@
 The merit of a trial is its rank, as defined in `importance`. The test statistic of a setting is the R2 of a regression
 of the merit on this setting alone, over the trials that have the setting. The regression has a linear and a quadratic
 term for a numeric setting, and one mean per value for a categorical setting. To obtain p-values, the merit is permuted
-among the trials. These p-values are corrected for the number of settings by comparison with the smallest p-value of
-each permutation.
+among the trials. To correct for the number of settings, each p-value is compared with the smallest p-value over all
+settings in each permutation.
 
 The power was measured in 200 simulated studies for each kind of effect. Each study has six independent settings, one of
 which has a true R2 of .5. With 24 trials, the test detects a choice between two values in 91 % of the studies, a linear
 effect in 87 %, a quadratic effect in 83 %, and a logarithmic effect in 74 %. With 32 trials, it detects each kind of
-effect in at least 94 % of the studies. In 4 to 7 % of the studies, the test reports at least one of the settings
-without an effect (about 1 % for each of these settings).
+effect in at least 94 % of the studies. In 4 to 7 % of the studies, the test wrongly reports an effect of at least one
+of the settings that have none (about 1 % for each of these settings).
 
 References:
     Westfall, Young 1993, Resampling-based multiple testing, section 2.3.
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 PERMUTATIONS = 2000
-AT_ONCE = 1 << 18  # maximum number of merit values in one part of the permutations, to limit memory
+AT_ONCE = 1 << 18  # maximum number of merit values in one chunk of permutations, to limit memory
 LEVEL = 0.05  # family-wise error rate over all settings of a study
-ENOUGH = 32  # number of trials that is sufficient to detect each simulated effect of R2 .5 in at least 94 % of studies
+ENOUGH = 32  # with this many trials, each simulated effect with an R2 of .5 is detected in at least 94 % of studies
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Column:
 def p_values(columns: Sequence[Column], merit: Array) -> list[float]:
     """Returns the corrected p-value of each setting, in (0, 1]. The result is deterministic.
 
-    The test is stepwise: once a setting is significant, the others are tested on the residuals of the regression
-    on that setting.
+    The test is stepwise: once an effect is significant, the remaining settings are tested on the residuals of the
+    regression on the significant setting.
 
     Args:
         columns: The settings.
@@ -77,7 +77,7 @@ def _corrected(columns: Sequence[Column], merit: Array) -> list[float]:
 
 
 def _merits(merit: Array) -> Iterator[Array]:
-    """Yields the observed merit, shape (1, n), and then all permutations in parts, so that little memory is used."""
+    """Yields the observed merit, shape (1, n), and then all permutations in chunks, to limit memory."""
     yield merit[None]
     chance, size = np.random.default_rng(0), max(1, AT_ONCE // len(merit))
     for done in range(0, PERMUTATIONS, size):

@@ -1,4 +1,4 @@
-"""Importance of settings: share of the variance between trials that is explained by each setting alone, with a p-value.
+"""Importance of settings: share of the variance between trials that each setting alone explains, with a p-value.
 
 The share is computed by functional ANOVA (Hutter et al. 2014, ICML; Optuna's evaluator), and the significance by
 `effect_test`.
@@ -8,14 +8,14 @@ trials alone, every effect would look smaller than it is. Completed trials are r
 trials follow, by number of epochs (ties by their last value), and then failed trials. The merit of a trial is its rank,
 scaled to the range 0 to 1.
 
-Settings. For the forest, the range of a numeric setting is divided into 16 steps (on a logarithmic scale if it is
-log-uniform), and the values of a choice keep the order of the list. The forest requires a value of every setting in
-every trial, so a setting whose condition is not met gets the middle of its range. The test uses only trials that have
-the setting. If settings changed during training (population-based training), the last values are used. Baselines are
-excluded, because most of their settings are not searched.
+Settings. For the forest, the range of a numeric setting is divided into 16 steps, on a logarithmic scale if the setting
+is log-uniform. The values of a choice are numbered in the order in which they are listed. The forest requires a value
+of every setting in every trial, so a setting whose condition is not met is given the middle of its range. The test of a
+setting uses only the trials in which this setting is active. If settings changed during training (population-based
+training), the last values are used. Baselines are excluded, because most of their settings are not searched.
 
-Interval. The trials are resampled (bootstrap), and a forest is grown on each resample. The share is the mean over the
-resamples, and its interval contains the middle 90 % of them.
+Interval. The trials are resampled (bootstrap), and a forest is grown on each resample. The reported share is the mean
+of the shares over all resamples, and its interval contains the middle 90 % of these shares.
 
 Limits. The test assumes that settings are independent, as in random search and grids. A model-based searcher varies
 several settings together, so part of the effect of one setting can be attributed to another.
@@ -39,8 +39,8 @@ from ensdistill_tune.search.optuna_study import silent_study
 from ensdistill_tune.study.study_config import StudyConfig
 
 FEWEST = 8  # minimum number of trials; with fewer trials, no effect can be detected
-RESAMPLES, TREES, DEPTH = 25, 8, 6  # forests, trees per forest, tree depth; takes seconds for a thousand trials
-STEPS = 16  # steps of a numeric range; more steps cost time without benefit
+RESAMPLES, TREES, DEPTH = 25, 8, 6  # forests, trees per forest, tree depth; a thousand trials take seconds
+STEPS = 16  # number of steps in a numeric range; more steps take longer without benefit
 
 Array = NDArray[np.float64]
 
@@ -86,7 +86,7 @@ def importance(trials: Sequence[TrialRecord], study: StudyConfig) -> list[Import
 
 
 def why_unknown(trials: Sequence[TrialRecord], study: StudyConfig) -> str | None:
-    """Returns why the importance is unknown, as a clause for a sentence; None if it is known."""
+    """Returns the reason why the importance is unknown, as a clause; None if the importance is known."""
     own = _over(trials)
     if len(study.search) == 1:
         return "only one setting was searched; at least two are required"
@@ -122,7 +122,7 @@ def _order(trial: TrialRecord, study: StudyConfig) -> tuple[float, float, float]
 
 
 def _place(axis: Hyperparameter, trial: TrialRecord, name: str) -> float:
-    """Returns the position of the trial's value in its range, from 0 to 1."""
+    """Returns the position of the trial's value in the range of the setting, from 0 to 1."""
     value = trial.settings_at_last.get(name, axis.from_unit_interval(0.5))
     if axis.is_categorical:
         return (axis.values.index(value) + 0.5) / len(axis.values)

@@ -17,7 +17,7 @@ def label_of(subject: Subject, trials: Sequence[TrialRecord], teachers: int) -> 
 
     Args:
         subject: The subject of a result row: a candidate, the mean teacher or the ensemble.
-        trials: Trials of the study, including the trial of the subject.
+        trials: Trials of the study, including the subject's trial.
         teachers: Number of teachers in the ensemble.
     """
     if subject.kind == "candidate":

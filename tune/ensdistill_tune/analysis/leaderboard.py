@@ -15,17 +15,17 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def metric_cell(name: str, metrics: Mapping[str, float]) -> str:
-    """Returns a metric as text; empty if the metric is missing, or is meaningless for a network at chance level."""
+    """Returns a metric as text; empty if it is missing, or meaningless because the network is at chance level."""
     return format_metric(name, metrics[name]) if name in metrics and is_shown(name, metrics) else ""
 
 
 def mark_of(trial: TrialRecord, study: StudyConfig, front: Sequence[TrialRecord]) -> str:
-    """Returns the suffix of a trial label: ` *` on the Pareto front, ` !` if a constraint is broken, or nothing."""
+    """Returns the suffix of a trial label: ` !` if a constraint is broken, ` *` on the Pareto front, else empty."""
     return " !" if study.violation(trial.last) else " *" if trial in front else ""
 
 
 def pareto_front(trials: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
-    """Returns the Pareto front of the completed trials; empty with a single objective.
+    """Returns the Pareto front of the completed trials; empty if there is only one objective.
 
     Trials that break a constraint are excluded.
 
@@ -56,7 +56,7 @@ def leaderboard_csv(
 ) -> str:
     """Returns the leaderboard as CSV; a missing value is an empty cell.
 
-    The rows are: all ranked trials, best first; then the trials without a final value; then the teachers.
+    The ranked trials come first, ordered by rank, followed by the trials without a final value and by the teachers.
 
     Args:
         study: The settings.

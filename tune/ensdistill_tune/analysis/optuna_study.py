@@ -38,7 +38,7 @@ def to_optuna(
         study: The settings.
         name: Name of the study.
         identity: Identifier of the study, independent of its name.
-        trials: The trials, ordered by number; the values of baselines become user attributes of the Optuna study.
+        trials: The trials, ordered by number; the objectives of baselines become user attributes of the Optuna study.
         times: Start and end times of each trial, keyed by trial number.
         storage: URL of an Optuna RDB storage; None keeps the study in memory. An earlier copy of the study in this
             storage is replaced.

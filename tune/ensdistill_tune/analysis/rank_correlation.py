@@ -27,7 +27,7 @@ class RungCorrelation:
     Attributes:
         epoch: The epoch.
         tau: Kendall's tau-b, -1 to 1: 1 means the same order, 0 no association.
-        low: Lower end of the 95 % interval, computed by a bootstrap over trials.
+        low: Lower end of the 95 % interval, from a bootstrap over trials.
         high: Upper end of the interval.
         by_chance: Two-sided p-value: the probability of a tau at least this far from 0 if there is no association.
         trials: Number of trials.
@@ -51,7 +51,7 @@ def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCor
         study: The settings.
 
     Returns:
-        One entry for each epoch; empty with fewer than four completed trials.
+        One entry for each epoch; empty if fewer than four trials have completed.
 
     References:
         Kendall 1945, Biometrika.
@@ -62,7 +62,7 @@ def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCor
 
 
 def selected(trials: Sequence[TrialRecord]) -> bool:
-    """Returns whether early stopping has selected the completed trials, so that `SELECTED` applies."""
+    """Returns whether early stopping has stopped any search trials, in which case the note `SELECTED` applies."""
     return any(trial.kind == "search" and trial.state == "pruned" for trial in trials)
 
 
@@ -91,7 +91,7 @@ def _at(epoch: int, trials: Sequence[TrialRecord], metric: str) -> RungCorrelati
 
 
 def _tau(then: NDArray[np.float64], final: NDArray[np.float64]) -> tuple[float, float]:
-    """Returns tau-b and the p-value of the test of no association, which is exact without ties."""
+    """Returns tau-b and the p-value for the null hypothesis of no association; the p-value is exact without ties."""
     from scipy.stats import kendalltau  # imported here, because it is slow and rarely used
 
     found = kendalltau(then, final)

@@ -1,7 +1,7 @@
 """Candidates of the confirmation: the top trials and the baselines, trained again with fresh seeds.
 
 Fresh seeds remove selection bias. The winner is the candidate with the best mean over seeds on the validation set. The
-test set is evaluated afterwards, once.
+test set is evaluated only once, after the winner has been selected.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ class Candidate:
         replicates: Trials with the same settings and fresh seeds, in the order of the seeds.
         dropped_for: Number of the trial that was clearly ahead when the candidate was dropped; None if the candidate
             was not dropped.
-        failed: Whether the candidate was excluded because its next replicate failed.
+        failed: Whether the candidate was excluded because one of its replicates failed.
     """
 
     trial: TrialRecord
@@ -32,7 +32,7 @@ class Candidate:
     failed: bool = False
 
     def values(self, metric: str) -> list[float]:
-        """Returns the value of a metric after the last epoch of each replicate, in the order of the seeds."""
+        """Returns the final value of a metric for each replicate, in the order of the seeds."""
         return [replicate.last[metric] for replicate in self.replicates]
 
     def mean(self, metric: str) -> float:
@@ -40,11 +40,11 @@ class Candidate:
         return fmean(self.values(metric))
 
     def means(self, metrics: Iterable[str]) -> dict[str, float]:
-        """Returns the means of several metrics over seeds; metrics that a replicate lacks are omitted."""
+        """Returns the means of several metrics over seeds; metrics that any replicate lacks are omitted."""
         return {name: self.mean(name) for name in metrics if all(name in one.last for one in self.replicates)}
 
     def best(self, study: StudyConfig) -> TrialRecord:
-        """Returns the best replicate (the first of equal ones); replicates that break a constraint rank last."""
+        """Returns the best replicate (the first if several are equal); those that break a constraint rank last."""
         return study.rank(self.replicates)[0]
 
     def violation(self, study: StudyConfig) -> float:
@@ -67,11 +67,11 @@ def choose_candidates(trials: Sequence[TrialRecord], study: StudyConfig) -> list
     Search trials that break a constraint are included only if all search trials break one.
 
     Args:
-        trials: Trials of the search and baselines.
+        trials: Search trials and baselines.
         study: The settings.
 
     Returns:
-        The trials; empty without a confirmation.
+        The trials; empty if the confirmation is disabled.
     """
     if not study.confirmation.top_k:
         return []
@@ -80,7 +80,7 @@ def choose_candidates(trials: Sequence[TrialRecord], study: StudyConfig) -> list
 
 
 def _without_duplicates(order: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Returns the trials, except those whose settings equal the settings of a baseline or of an earlier trial."""
+    """Returns the trials, except those that have the same settings as a baseline or an earlier trial."""
     first = {trial.config_hash: trial for trial in (*reversed(order), *(t for t in order if t.baseline))}
     return [trial for trial in order if first[trial.config_hash] is trial or trial.baseline]
 
@@ -88,7 +88,7 @@ def _without_duplicates(order: Sequence[TrialRecord]) -> list[TrialRecord]:
 def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """Returns the top trials.
 
-    With several objectives, these are the best trial in the first objective and trials spread over the Pareto front.
+    With several objectives, these are the best trial by the first objective and trials spread over the Pareto front.
 
     Trials that break a constraint are excluded. If all trials break one, those closest to the constraints are returned.
     """
@@ -102,7 +102,7 @@ def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
 
 
 def objective_vectors(trials: Sequence[TrialRecord], study: StudyConfig) -> list[tuple[float, ...]]:
-    """Returns the objectives of completed trials, with signs changed so that smaller is better in all of them."""
+    """Returns the objectives of completed trials, with signs changed so that smaller values are always better."""
     return [to_minimization([trial.last[name] for name in study.objectives], study.modes) for trial in trials]
 
 
@@ -121,12 +121,12 @@ def sort_candidates(found: Iterable[Candidate], study: StudyConfig) -> list[Cand
 
 
 def winner_of(order: Sequence[Candidate], study: StudyConfig) -> Candidate | None:
-    """Returns the first candidate; None if its means break a constraint, because then every candidate breaks one."""
+    """Returns the first candidate; None if its means break a constraint, because then all other candidates do too."""
     return order[0] if order and not order[0].violation(study) else None
 
 
 def candidates_on_the_front(order: Sequence[Candidate], study: StudyConfig) -> list[Candidate]:
-    """Returns the Pareto front of the candidates, by their means over seeds; empty with a single objective.
+    """Returns the Pareto front of the candidates' means over seeds; empty if there is only one objective.
 
     Candidates whose means break a constraint are excluded.
 

@@ -48,7 +48,7 @@ class StudyResults:
         summary: The content of study.json.
         trials: Baselines and search trials, ordered by number.
         replicates: Trials of the confirmation, ordered by number.
-        confirmed: Candidates of the confirmation, best mean first; empty before the confirmation has completed.
+        confirmed: Candidates of the confirmation, best mean first; empty until the confirmation has completed.
         stages: Stages of the completed confirmation.
         tested: Metrics of the last test evaluation; empty if the test set was not evaluated.
         looks: Number of test evaluations; each evaluated a different set of students.
@@ -103,7 +103,7 @@ class StudyResults:
 
     @property
     def best_config(self) -> Config:
-        """Full configuration of `best_trial`, with which `ensdistill.distill` trains the same student."""
+        """Full configuration of `best_trial`, from which `ensdistill.distill` trains the same student again."""
         return self.study.config_for(self.best_trial)
 
     @property
@@ -157,8 +157,8 @@ class StudyResults:
     def to_optuna(self, storage: str | None = None) -> optuna.Study:
         """Returns the search trials as an Optuna study, for use with `optuna.visualization` or Optuna's dashboard.
 
-        The user attribute `trial` is the trial number in this study. The values of the baselines are attributes of the
-        Optuna study, because the settings of a baseline are not a point in the search space.
+        The user attribute `trial` of each trial is its number in this study. The objectives of the baselines are user
+        attributes of the Optuna study, because the settings of a baseline are not a point in the search space.
 
         Args:
             storage: URL of an Optuna storage, such as `sqlite:///optuna.db` (open it with `optuna-dashboard
@@ -175,14 +175,14 @@ class StudyResults:
         """Returns the student of a trial: one merged network in evaluation mode, on the CPU.
 
         Args:
-            trial: Number of a trial or replicate that completed; None for `best_trial`.
+            trial: Number of a completed trial or replicate; None for `best_trial`.
 
         Returns:
             A module: images (B,C,H,W) in [0,1] -> logits (B,classes).
 
         Raises:
             ConfigError: The trial has not completed and therefore has no student.
-            DataError: The file of the student is missing or damaged.
+            DataError: The student's file is missing or damaged.
         """
         from ensdistill.export.student_file import load_deployable
 
@@ -226,7 +226,7 @@ class StudyResults:
 
     @property
     def why_none_wins(self) -> str | None:
-        """Reason why no completed trial wins: all violate a constraint. None if a trial wins or none has completed."""
+        """Reason why no trial wins, if all completed trials break a constraint; None otherwise."""
         return why_none_wins(self.order, self.confirmed, self.study)
 
     @property
@@ -248,7 +248,7 @@ class StudyResults:
     def teachers_beside(self) -> tuple[Metrics, Metrics] | None:
         """Metrics of the ensemble and of the mean teacher; None before the teachers are trained.
 
-        They are computed on the test set, or on the validation set if the test set was not evaluated.
+        The metrics are computed on the test set, or on the validation set if the test set was not evaluated.
         """
         if self.tested and self.confirmed:
             of = {row.kind: row.metrics[0] for row in self.tested if row.kind != "candidate"}
@@ -294,7 +294,7 @@ class StudyResults:
 
     @cached_property
     def importance(self) -> list[Importance]:
-        """Importance of the searched settings, largest first; computed on first access (seconds for 1000 trials)."""
+        """Importance of the searched settings, largest first; computed on first access (1000 trials take seconds)."""
         return importance(self.trials, self.study)
 
 
@@ -312,7 +312,7 @@ def read_facts(home: Path) -> StudyResults:
     study = validate(StudyConfig, summary["study"])
     if not folder.journal.exists():
         raise DataError(f"{home}: no trial has started yet; there is nothing to report")
-    confirmation = _read(home / "confirmation.json")  # read first, so that the log contains all of its trials
+    confirmation = _read(home / "confirmation.json")  # read before the log, so that the log contains all trials in it
     events, records = read_journal(folder.journal), Trials()
     for event in events:
         apply_event(records, event)
@@ -337,7 +337,7 @@ def _candidate(row: Mapping[str, Any], trials: Sequence[TrialRecord], replicates
 
 
 def _stage(row: Mapping[str, Any]) -> Stage:
-    """Returns a stage from confirmation.json; converts its keys, which are trial numbers stored as strings."""
+    """Returns a stage from confirmation.json; the trial numbers that JSON stores as string keys become integers."""
     return Stage(**{**row, "dropped": {int(number): rival for number, rival in row["dropped"].items()}})
 
 

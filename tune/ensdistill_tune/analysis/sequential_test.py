@@ -27,9 +27,9 @@ LEVEL = 0.05  # probability of a false decision in one comparison, over all look
 MOST_PAIRS = 20  # maximum number of pairs, after which the whole level has been spent
 EXACT = 12  # number of pairs whose sign patterns are enumerated completely; the signs of later pairs are random
 EXPONENT = 1 / 3  # exponent of the spending function, chosen by simulation: see tests/benchmarks/sequential_power.py
-EARLY = 1 / 20  # exponent for expensive pairs, which spends nearly all of the level at the first possible look
-FEWEST_TO_STOP = 3  # minimum number of pairs of a comparison that ends without a decision
-SLACK = 1e-9  # sums are treated as equal if they differ by less, relative to the sum of absolute differences
+EARLY = 1 / 20  # exponent for expensive pairs: nearly all of the level is spent at the first possible look
+FEWEST_TO_STOP = 3  # minimum number of pairs before a comparison may end without a decision
+SLACK = 1e-9  # sums that differ by less than this share of the sum of absolute differences are treated as equal
 HALVINGS = 40  # number of bisection steps for each end of an interval
 
 
@@ -127,8 +127,8 @@ class SequentialTest:
     def hopeless(self) -> bool:
         """True if no decision is expected within 20 pairs.
 
-        This is the case if the test would remain undecided with all further differences one standard deviation above
-        the mean so far, and also with all of them one standard deviation below it.
+        Two cases are checked: all further differences lie one standard deviation above the mean so far, or all lie one
+        standard deviation below it. No decision is expected if the test remains undecided in both cases.
         """
         if self.outcome != "undecided" or len(self.differences) < FEWEST_TO_STOP:
             return False
@@ -142,8 +142,8 @@ class SequentialTest:
         """Confidence interval of the mean difference: all values that the test does not reject.
 
         The interval is valid although the number of pairs depends on the differences. It excludes 0 if and only if
-        there is a decision. It assumes that differences are symmetric about their mean. An end is infinite if there are
-        too few pairs.
+        there is a decision. The differences are assumed to be symmetric about their mean. If a decision in one
+        direction would require more pairs, the corresponding end is infinite.
         """
         return self._low(self.better_level, 1.0), -self._low(self.worse_level, -1.0)
 

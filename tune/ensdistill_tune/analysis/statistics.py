@@ -10,7 +10,7 @@ LEVEL = 0.05
 
 
 def half_interval(values: Sequence[float], level: float = LEVEL) -> float:
-    """Returns half the width of the confidence interval of the mean, from Student's t distribution.
+    """Returns the half-width of the confidence interval of the mean, from Student's t distribution.
 
     Args:
         values: At least two values.

@@ -1,4 +1,4 @@
-"""The single evaluation of the winner, the baselines and the teachers on the test set, after the winner is selected."""
+"""The only evaluation on the test set: winner, baselines and teachers, after the winner has been selected."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -13,7 +13,7 @@ class TrialTimes:
 
     Attributes:
         began: Time of the first start.
-        ended: Time of the end; None while the trial runs, including after it has resumed.
+        ended: Time of the end; None while the trial is running, also after it was resumed.
     """
 
     began: float
@@ -31,7 +31,7 @@ class TrialTimes:
 
     @property
     def duration(self) -> timedelta | None:
-        """Time from the first start to the end, including pauses after interruptions; None while the trial runs."""
+        """Time from the first start to the end, including any interruptions; None while the trial is running."""
         return None if self.ended is None else timedelta(seconds=self.ended - self.began)
 
 

@@ -21,7 +21,7 @@ WORSE = "worse than one teacher"
 
 
 def of_study(warnings: Iterable[ConfigIssue]) -> list[ConfigIssue]:
-    """Selects the warnings about comparisons of a study's students with each other or with teachers.
+    """Selects the warnings that compare the students of a study with each other or with the teachers.
 
     Args:
         warnings: Warnings of a study.
@@ -48,8 +48,8 @@ def is_worse(rows: Sequence[Metrics], teacher: Metrics) -> bool:
         teacher: Metrics of the mean teacher.
 
     Returns:
-        True if the NLL of the student is higher; False if it is not, if a metric is missing, or if a network is at
-        chance level.
+        True if the student's NLL is higher; False otherwise, and also if a metric is missing or a network is at chance
+        level.
     """
     if not rows or is_at_chance(*rows) or is_at_chance(teacher) or not all("cnll" in row for row in (*rows, teacher)):
         return False
@@ -75,7 +75,7 @@ def _worse_than_one_teacher(
         return None
     own, one = fmean(row["cnll"] for row in rows), known.mean["cnll"]
     rule = (
-        f"{WORSE}: the best student has a calibrated NLL of {own:.4f} on the validation images; the mean over single "
+        f"{WORSE}: the best student has a calibrated NLL of {own:.4f} on the validation images; the mean over the "
         f"teachers is {one:.4f}"
     )
     hint = "train students longer (training.epochs), or use a larger network (model) or unlabeled images"
@@ -85,7 +85,7 @@ def _worse_than_one_teacher(
 def _standing(study: StudyConfig, trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[Metrics]]:
     """Returns the confirmed trials, best first, and the validation metrics of the best one, one row per seed.
 
-    Without a confirmation, the returned trials are all completed baselines and search trials.
+    If there was no confirmation, all completed baselines and search trials are returned instead.
     """
     own, replicates = of_kind(trials, *PRIMARY), of_kind(trials, "replicate")
     confirmed = confirmation_of(own, replicates, study).candidates if replicates else ()

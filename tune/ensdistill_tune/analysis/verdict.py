@@ -21,13 +21,13 @@ class PairedComparison:
     """Difference between two candidates, paired by seed.
 
     If the searched candidates are exchangeable with the baseline, the test finds any of them better with a probability
-    of at most 5 %. This is the total over all candidates and all interim looks of the sequential test; each candidate
-    has an equal share of it.
+    of at most 5 %. This error rate covers all candidates and all interim looks of the sequential test, and is divided
+    equally among the candidates.
 
     Attributes:
         differences: Objective of the first candidate minus objective of the second, one difference per common seed.
         mode: `min` or `max`: the direction in which the objective improves.
-        among: Number of searched candidates of the confirmation.
+        among: Number of searched candidates in the confirmation.
     """
 
     differences: tuple[float, ...]
@@ -66,8 +66,8 @@ class PairedComparison:
     def interval(self) -> tuple[float, float]:
         """90 % confidence interval of the mean difference; infinite if there are too few pairs for a decision.
 
-        The error rate at each end is 5 % in total, over all candidates and all interim looks. The interval excludes
-        zero if and only if there is a decision.
+        The total error rate at each end, over all candidates and all interim looks, is 5 %. The interval excludes zero
+        if and only if there is a decision.
         """
         low, high = _interval(self._gains, self.among)
         return (low, high) if self.mode == "max" else (-high, -low)
@@ -105,7 +105,7 @@ def compare(first: Candidate, second: Candidate, study: StudyConfig, among: int 
         first: A candidate.
         second: Another candidate, such as the best baseline.
         study: The settings.
-        among: Number of searched candidates of the confirmation.
+        among: Number of searched candidates in the confirmation.
     """
     metric = study.objective
     pairs = zip(first.values(metric), second.values(metric), strict=False)  # a dropped candidate has fewer seeds
@@ -113,7 +113,7 @@ def compare(first: Candidate, second: Candidate, study: StudyConfig, among: int 
 
 
 def why_none_wins(trials: Sequence[TrialRecord], confirmed: Sequence[Candidate], study: StudyConfig) -> str | None:
-    """Returns why no trial wins although trials have completed, and names the closest trial; None if a trial wins.
+    """Returns why none of the completed trials wins, and names the closest one; None if a trial wins.
 
     Args:
         trials: Trials of the search, best first, as `StudyConfig.rank` returns them.
@@ -158,12 +158,12 @@ def searched_among(order: Sequence[Candidate]) -> int:
 
 
 def best_baseline(order: Sequence[Candidate]) -> Candidate | None:
-    """Returns the first baseline, or None if there is none."""
+    """Returns the first baseline; None if no candidate is a baseline."""
     return next((c for c in order if c.trial.baseline), None)
 
 
 def verdict(order: Sequence[Candidate], study: StudyConfig) -> Verdict:
-    """Returns the comparison of the winner with the best baseline, and the constraints that each of them breaks.
+    """Returns the comparison of the winner with the best baseline, and any constraints that either of them breaks.
 
     Args:
         order: At least one candidate, best first, as `confirmation_of` returns them.
@@ -200,13 +200,13 @@ def seeds_in_words(order: Sequence[Candidate]) -> str:
 
 
 def dropped_in_words(candidate: Candidate, order: Sequence[Candidate]) -> str:
-    """Returns after how many seeds a candidate was dropped and why; empty if it was not dropped."""
+    """Returns a clause that states when and why a candidate was dropped; empty if it was not dropped."""
     why = why_dropped(candidate, order)
     return f"dropped after {counted(len(candidate.replicates), 'seed')}, {why}" if why else ""
 
 
 def why_dropped(candidate: Candidate, order: Sequence[Candidate]) -> str:
-    """Returns why a candidate was dropped: it was behind a rival, or a replicate failed; empty if not dropped."""
+    """Returns why a candidate was dropped (behind a rival, or a failed replicate); empty if it was not dropped."""
     if candidate.failed:
         return "a replicate failed"
     rival = next((c.label for c in order if c.trial.number == candidate.dropped_for), None)

@@ -38,7 +38,7 @@ def _remove(chosen: Sequence[StoredItem]) -> list[StoredItem]:
     for item in chosen:
         try:
             if item.in_use:
-                raise DataError(f"{item.folder}: a process uses it; wait until that process ends")
+                raise DataError(f"{item.folder}: is in use by a process; wait until that process ends")
             remove(item)
         except DataError as error:
             console(stderr=True).print(f"not removed: {error}", soft_wrap=True)

@@ -160,7 +160,7 @@ def _compare(program: Program) -> None:
     sub = program.add(
         RESULTS,
         "compare",
-        "Compare settings over paired seeds until a decision; the exit code is the result.",
+        "Compare settings with paired seeds until a decision; the exit code is the result.",
         f"{COMPARISON}:compare",
         (f"{TUNE} compare latentbe kd", f"{TUNE} compare mine kd --config my.yaml --json"),
     )
@@ -189,14 +189,14 @@ def _ui(program: Program) -> None:
     sub = program.add(
         RESULTS,
         "ui",
-        "Serve the MLflow pages on this machine and print the links of a study.",
+        "Serve the MLflow pages on this machine and print the links to a study.",
         f"{COMMANDS}:ui",
         (f"{TUNE} ui", f"{TUNE} ui mine --open"),
     )
     options.add_study(sub, optional=True)
     sub.add_argument("--open", action="store_true", help="open the first link in a browser")
     sub.add_argument("--port", type=int, default=5000, help="port of the server (5000)")
-    options.add_store(sub, "MLflow store (that of the study, or sqlite:///<studies>/mlflow.db)")
+    options.add_store(sub, "MLflow store (the store of the study, or sqlite:///<studies>/mlflow.db)")
     options.add_output(sub)
 
 
@@ -221,7 +221,7 @@ def _sync(program: Program) -> None:
     sub = program.add(
         RESULTS,
         "sync",
-        "Send events that are still pending to MLflow.",
+        "Send pending events to MLflow.",
         f"{COMMANDS}:sync",
         (f"{TUNE} sync mine", f"{TUNE} sync mine --tracking-uri http://HOST:5000"),
     )
@@ -245,11 +245,11 @@ def _clean(program: Program) -> None:
     sub = program.add(
         SET_UP,
         "clean",
-        "List data sets, teachers and studies with their sizes; remove those that are named.",
+        "List data sets, teachers and studies with their sizes, or remove the named ones.",
         f"{CLEANING}:clean",
         (f"{TUNE} clean", f"{TUNE} clean datasets teachers/0123456789abcdef studies/old --remove"),
     )
-    sentence = "datasets, teachers, or an entry of the list, such as datasets/0123456789abcdef or studies/mine (all)"
+    sentence = "datasets, teachers, or a listed entry, such as studies/mine (all)"
     sub.add_argument("names", metavar="NAME", nargs="*", help=sentence)
     sub.add_argument("--remove", action="store_true", help="remove the named entries that are not in use")
     options.add_output(sub, "value")

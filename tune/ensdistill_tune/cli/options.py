@@ -34,7 +34,7 @@ def add_contenders(sub: HelpParser) -> None:
     """Adds the arguments of `compare`: A, B, the source of data and teachers, the metric and the seeds."""
     what = "a preset, a settings file, a study (its best trial) or STUDY:TRIAL"
     sub.add_argument("first", metavar="A", help=what)
-    sub.add_argument("others", metavar="B", nargs="+", help="settings to compare with A, in the same forms")
+    sub.add_argument("others", metavar="B", nargs="+", help="settings to compare with A, in one of the same forms")
     group = sub.group("settings")
     sentence = (
         "settings file or study file: its data and teachers are used for A and each B, "
@@ -58,13 +58,13 @@ def add_set(sub: HelpParser, sentence: str, *, required: bool = False) -> None:
 
 
 def add_settings(sub: HelpParser) -> None:
-    """Appends to the help all settings of a study file, then all settings that can be searched."""
+    """Appends all settings of a study file to the help, followed by all settings that can be searched."""
     sub.epilog_of = _study_help
     sub.completions = {"NAME=VALUE": _study_settings}
 
 
 def _study_settings() -> list[str]:
-    """Returns the names of the settings of a study file, including those below `config`, but no user-defined keys."""
+    """Returns the names of the settings of a study file, including those below `config` but not user-defined keys."""
     own = [
         name for name in setting_names(StudyConfig) if name.partition(".")[0] not in ("config", "search", "constraints")
     ]
@@ -102,9 +102,9 @@ def add_students(sub: HelpParser) -> None:
     """Adds the options that select students."""
     which = sub.group("students").add_mutually_exclusive_group()
     which.add_argument(
-        "--top", type=int, default=1, metavar="K", help="number of best students, each in a separate folder (1)"
+        "--top", type=int, default=1, metavar="K", help="number of best students to export, in separate folders (1)"
     )
-    which.add_argument("--trial", type=int, metavar="N", help="number of the single trial whose student is exported")
+    which.add_argument("--trial", type=int, metavar="N", help="export only the student of trial N")
 
 
 def add_export(sub: HelpParser) -> None:

@@ -1,4 +1,4 @@
-"""The command `fsck`: checks the event log of a study and recovers intact records. Starts without importing torch."""
+"""The command `fsck` checks an event log and recovers intact records. It starts without importing torch."""
 
 import argparse
 import json

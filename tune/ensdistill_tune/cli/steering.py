@@ -9,7 +9,7 @@ from ensdistill_tune.study.claim import resume_command
 
 
 def enqueue(options: argparse.Namespace) -> int:
-    """Puts settings at the front of the queue of a study."""
+    """Puts settings at the front of a study's queue."""
     home = Path(options.studies_dir) / options.study
     if steering.enqueue(home, parse_overrides(options.set)) == "accepted":
         print("enqueued: the next trial of the search uses these settings")

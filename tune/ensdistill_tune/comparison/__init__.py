@@ -1,1 +1,1 @@
-"""Comparison of settings without a study: paired seeds, equal data and teachers, and a sequential test."""
+"""Comparison of settings without a study: paired seeds, the same data and teachers, and a sequential test."""

@@ -37,8 +37,8 @@ def compare(
 ) -> ComparisonResult:
     """Compares the first settings with each of the others, on the same data and teachers.
 
-    For each seed, one student is trained with each of the settings. After each seed, a group-sequential test checks
-    whether the result is decided; see `ensdistill_tune.analysis.sequential_test`. The metrics of trained students are
+    For each seed, one student is trained per contender. After each seed, a group-sequential test checks whether a
+    decision has been reached; see `ensdistill_tune.analysis.sequential_test`. The metrics of trained students are
     stored, so that a second call does not train the same students again. The test images are not read.
 
     Args:
@@ -49,7 +49,7 @@ def compare(
             `cluttered_digits` if all contenders are presets.
         overrides: Settings applied to all contenders, keyed by dotted name, or strings of the form `a.b=value`.
         metric: Validation metric to compare, such as `val/nll`.
-        seeds: Maximum number of seeds, at most 20.
+        seeds: Maximum number of seeds, from 6 to 20.
         first_seed: The first seed of the students.
         studies_dir: The folder of all results.
         device: `auto` or a torch device.
@@ -105,7 +105,7 @@ def _run(
 
 @dataclass
 class _Comparison:
-    """A running comparison, computed from the result rows of its students."""
+    """A comparison in progress, based on the result rows of its students."""
 
     rules: _Rules
     contenders: Sequence[Contender]
@@ -119,7 +119,7 @@ class _Comparison:
     def rounds(self) -> Iterator[str]:
         """Runs the seeds in order and yields one line for each seed.
 
-        A decision requires a minimum number of seeds, so these seeds run together first.
+        A decision requires a minimum number of seeds, so this number of seeds is run together first.
         """
         done, left = 0, list(self.contenders)
         while done < self.rules.seeds and len(left) > 1:
@@ -150,7 +150,7 @@ class _Comparison:
         return pair_of(self.rules.metric, self.rules.mode, self.contenders[0].name, other, self.values)
 
     def _line(self, n: int, left: Sequence[Contender]) -> str:
-        """Returns a line with the values of a seed and, in parentheses, the first value minus each other value."""
+        """Returns a line with all values for one seed; parentheses contain the first value minus the preceding one."""
         first, *others = (one.name for one in left)
         own = self.values[first][n]
         parts = [f"{first} {own:.4f}"]

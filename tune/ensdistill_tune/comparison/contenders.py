@@ -17,7 +17,7 @@ from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import SHARED
 
 Given = str | Path | Config
-# Data, training and teachers of search_spaces/cluttered_digits.yaml, used if all contenders are presets.
+# Data, training and teachers from search_spaces/cluttered_digits.yaml, used if all contenders are presets.
 CLUTTERED_DIGITS: Mapping[str, Any] = {
     "data": {"kind": "cluttered_digits"},
     "training": {"epochs": 20, "batch_size": 64, "warmup_epochs": 5, "max_grad_norm": 5},
@@ -109,7 +109,7 @@ def _common(file: Path) -> Config:
 def _of_trial(facts: StudyResults, given: str, number: str) -> Config:
     known = {str(trial.number): trial for trial in (*facts.trials, *facts.replicates)}
     if number.lstrip("0") not in known:
-        raise ConfigError(f"{given}: {facts.name} has the trials 1 to {len(known)}, got {number}. Choose one of them.")
+        raise ConfigError(f"{given}: {facts.name} has trials 1 to {len(known)}, got {number}. Choose one of them.")
     return facts.study.config_for(known[number.lstrip("0")])
 
 

@@ -31,8 +31,8 @@ class PairResult:
         other: Name of the other settings.
         metric: The metric.
         differences: Differences of the metric, first minus other, one for each common seed.
-        test: Sequential test of the differences; if the metric is minimized, their signs are changed, so that a
-            positive difference means that the first settings are better.
+        test: Sequential test of the differences. If the metric is minimized, their signs are changed, so that a
+            positive difference always means that the first settings are better.
     """
 
     first: str
@@ -74,7 +74,7 @@ class PairResult:
 
     @property
     def _outlook(self) -> str:
-        """Statement on whether more seeds may lead to a decision; empty after a decision or after all seeds."""
+        """Clause that states whether more seeds may lead to a decision; empty after a decision or after all seeds."""
         if self.outcome != "undecided" or len(self.differences) == MOST_PAIRS:
             return ""
         return f"; more seeds {'are not expected to' if self.test.hopeless else 'may'} lead to a decision"
@@ -158,9 +158,9 @@ class ComparisonResult:
 def pair_of(metric: str, mode: str, first: str, other: str, values: Mapping[str, Sequence[float]]) -> PairResult:
     """Returns the comparison of two settings.
 
-    Each direction has half of the significance level. The overall outcome is "better" only if every pair is "better".
-    Each pair is therefore tested at this full half, without a correction for several pairs. One pair is enough for
-    "worse", so for this direction, the half is divided by the number of pairs (Bonferroni).
+    Each direction is tested at half of the significance level. The overall outcome is "better" only if every pair is
+    "better", so this direction requires no correction for several pairs. A single pair suffices for an overall "worse",
+    so for this direction, the half is divided by the number of pairs (Bonferroni).
 
     Args:
         metric: The metric.

@@ -1,4 +1,4 @@
-"""Trains the students of a comparison, in this process or in worker processes, and stores the metrics of each."""
+"""Trains the students of a comparison, in this process or in worker processes, and stores their metrics."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _inputs: dict[str, Any] = {}  # data and cache of a worker process, loaded once
 
 @dataclass
 class Students:
-    """Students of one ensemble. Each is trained once, and its metrics are stored under a hash of all inputs.
+    """Students of one ensemble; each student is trained once, and its metrics are stored under a hash of all inputs.
 
-    The metrics are written to a file atomically when the training has ended. An interrupted training starts from the
-    beginning.
+    The metrics are written to a file atomically after the training has ended. If the training is interrupted, it starts
+    again from the beginning.
 
     Attributes:
         data: The images.
@@ -70,7 +70,7 @@ class Students:
 
         Raises:
             DataError: A stored file is damaged.
-            DivergedError: A training run diverged; the metrics of the students completed earlier have been stored.
+            DivergedError: The training of a student diverged; the metrics of students completed earlier are stored.
         """
         known = {config.hash: row for config in configs if (row := self._stored(config)) is not None}
         missing = [config for config in configs if config.hash not in known]
@@ -99,7 +99,7 @@ class Students:
         except BrokenProcessPool as error:
             raise EnsdistillError(
                 "a worker process ended unexpectedly, possibly because memory ran out. Use --workers 1; students "
-                "that are already trained are not trained again."
+                "that have already been trained are not trained again."
             ) from error
 
     def _new_pool(self, config: Config) -> ProcessPoolExecutor:
@@ -137,7 +137,8 @@ def train(config: Config, data: DataSplits, cache: TeacherLogitCache) -> Row:
         cache: Logits of the teachers.
 
     Returns:
-        The row of the student: settings, validation metrics after the last epoch, and duration in seconds.
+        The row of the student: hash of the settings, seed, validation metrics after the last epoch, and duration in
+        seconds.
     """
     epochs = list(Distiller(config, cache.ensemble, data, cache=cache))
     seconds = sum(epoch.seconds for epoch in epochs)
@@ -145,7 +146,7 @@ def train(config: Config, data: DataSplits, cache: TeacherLogitCache) -> Row:
 
 
 def _begin_worker(config: Config, studies: str, device: str) -> None:
-    """Loads the data and the teachers in a worker process, which ends when its parent process ends."""
+    """Loads the data and the teachers in a worker process, and makes this process end with its parent."""
     disable_malloc_trim()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the process without a traceback
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Output at the end of a session: results, paths of files, and commands to continue."""
+"""Output at the end of a session: results, file paths, and commands to continue."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ ENDED = {"interrupted": "INTERRUPTED: ", "timed_out": "out of time (budget.minut
 def print_summary(
     console: Console, state: StudyState, outcome: SessionOutcome, tracker: MlflowTracker, unsent: int
 ) -> None:
-    """Prints warnings, leaderboard, confirmation, test metrics, paths of files, and commands to continue.
+    """Prints warnings, leaderboard, confirmation, test metrics, file paths, and commands to continue.
 
     Args:
         console: Console of the session.

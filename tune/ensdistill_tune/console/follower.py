@@ -1,4 +1,4 @@
-"""Live view of a study from another process, based on its files."""
+"""Live view of a study that runs in another process, based on the files of the study."""
 
 import contextlib
 import time
@@ -22,7 +22,7 @@ from ensdistill_tune.records.trial_progress import read_progress
 from ensdistill_tune.records.trial_record import UNDER_WAY, Trials, apply_event, require_trial
 from ensdistill_tune.study.study_config import StudyConfig
 
-TEACHERS = UNDER_WAY[0]  # the state of a study that trains teachers; no trial runs
+TEACHERS = UNDER_WAY[0]  # state of a study while teachers are trained; no trial runs yet
 TICK_SECONDS = 1.0  # time between two snapshots
 
 
@@ -72,7 +72,7 @@ class StudyFollower:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Returns the content of study.json with the current times, rates and running trials."""
+        """Returns the content of study.json together with the current times, rates and running trials."""
         now, objective = self.snapshot(), self._study.objective
         images = sum(progress.images_per_second for progress in now.progress.values())
         (trials, epochs), seconds_left = now.paces, estimate_remaining(now)

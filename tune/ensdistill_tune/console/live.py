@@ -21,7 +21,7 @@ from ensdistill_tune.records.trial_record import OVER, PRIMARY, TrialRecord, cou
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
-INDENT = 10  # width of a trial's state; continuation lines of a long text are indented by this width
+INDENT = 10  # width of a trial's state; continuation lines of a long message are indented by this width
 
 
 class ConsoleObserver:
@@ -60,11 +60,11 @@ class ConsoleObserver:
         total = study.replicates_planned or study.study.expected_replicates
         done = study.index.count(OVER, "replicate")
         if study.state == "confirming" and not so_far.todo:
-            total = so_far.planned  # the verdict was decided before the budget was used up
+            total = so_far.planned  # the verdict was reached before the budget was used up
         total = max(total, done)  # failed replicates may be repeated
         if trial.state != "finished":
             self._print_line(done, total, describe(trial, study.study))
-        for stage in so_far.stages if study.state == "confirming" else ():  # before, candidates may change
+        for stage in so_far.stages if study.state == "confirming" else ():  # before that, candidates may change
             if stage not in self._shown_stages:
                 self._shown_stages.append(stage)
                 self._print_line(done, total, describe_stage(stage, so_far.candidates, study.study))
@@ -95,7 +95,7 @@ class ConsoleObserver:
         self.console.print(f"resuming after {before} of {study.num_trials} trials{replicates}")
 
     def snapshot(self, study: StudyState) -> StudySnapshot:
-        """Returns the current state of the study. Copies growing lists, because another thread calls it."""
+        """Returns the current state of the study. Copies growing lists, because another thread calls this method."""
         trials = list(study.trials.values())
         return StudySnapshot(
             name=study.folder.path.name,
@@ -132,7 +132,7 @@ def live(observer: ConsoleObserver, study: StudyState) -> Iterator[None]:
 
 
 def describe(trial: TrialRecord, study: StudyConfig) -> str:
-    """Returns the line of an ended trial: state, label, objective, broken constraints and settings."""
+    """Returns the line for an ended trial: state, label, objective, broken constraints and settings."""
     if trial.state == "failed":
         return f"failed    {trial.name}: {printable_lines(trial.error or '')}"
     if not trial.last:
@@ -146,7 +146,7 @@ def describe(trial: TrialRecord, study: StudyConfig) -> str:
 
 
 def describe_stage(stage: Stage, candidates: Sequence[Candidate], study: StudyConfig) -> str:
-    """Returns the line of a confirmation stage: the mean objective of each candidate, and the dropped candidates.
+    """Returns the line for a confirmation stage: the mean objective of each candidate, and the dropped candidates.
 
     Args:
         stage: The stage.

@@ -1,4 +1,4 @@
-"""Estimate of the remaining time of a study at its recent rate."""
+"""Estimate of the remaining time of a study, based on its recent rate."""
 
 from collections.abc import Iterator, Sequence
 from statistics import fmean
@@ -22,7 +22,7 @@ def estimate_remaining(snapshot: StudySnapshot) -> float | None:
 
 
 def remaining_epochs(snapshot: StudySnapshot) -> float:
-    """Returns the number of remaining epochs of search and confirmation; fractional, because pruning is estimated."""
+    """Returns how many epochs of search and confirmation remain; fractional, because pruning is estimated."""
     left = _to_complete(snapshot, of_kind(snapshot.open, "baseline", "replicate"))
     left += snapshot.epochs * max(0, snapshot.replicates_expected - len(snapshot.replicates))
     if snapshot.state == "confirming":
@@ -32,7 +32,7 @@ def remaining_epochs(snapshot: StudySnapshot) -> float:
 
 
 def _remaining_of_search(snapshot: StudySnapshot) -> float:
-    """Returns the remaining epochs of the search; new trials are assumed to train for as many epochs as ended ones."""
+    """Returns the remaining epochs of the search, assuming that new trials are as long as ended trials on average."""
     own, budget = snapshot.search_trials, snapshot.study.budget
     trained = [epoch_of(trial) - first_epoch_of(trial) for trial in own]
     if isinstance(snapshot.study.scheduler, Pbt):  # a trial that is stopped is replaced by another one
@@ -47,7 +47,7 @@ def _remaining_of_search(snapshot: StudySnapshot) -> float:
 
 
 def _epochs_within_hours(snapshot: StudySnapshot, searched: HoursUsed, trained: int) -> Iterator[float]:
-    """Yields the epochs that each budget of hours still allows, computed with the mean cost of a search epoch."""
+    """Yields the number of epochs that each budget in hours still allows at the mean cost of a search epoch."""
     budget, used = snapshot.study.budget, HoursUsed.of(snapshot.trials)
     for limit, own, total in ((budget.cpu_hours, searched.cpu, used.cpu), (budget.gpu_hours, searched.gpu, used.gpu)):
         if limit is not None and own and trained:

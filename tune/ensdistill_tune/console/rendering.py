@@ -89,7 +89,7 @@ def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
 
 
 def _trial_rows(now: StudySnapshot, width: int, marks: str) -> Iterator[Text]:
-    """Yields the lines of a table of the open trials and the trials that ended most recently."""
+    """Yields the lines of a table that lists the open trials and the most recently ended trials."""
     shown = [*now.open[:ROWS], *now.ended]
     if not shown:
         return
@@ -149,7 +149,7 @@ def _often(pace: float | None, what: str, least: int) -> str:
     Args:
         pace: Rate in events per second.
         what: Name of the events, in the plural.
-        least: Shortest allowed unit of time in seconds. A longer unit is used if fewer than one event happens in this
+        least: Shortest allowed unit of time in seconds. A longer unit is used if the rate is below one event per
             unit.
     """
     if not pace:
@@ -160,5 +160,5 @@ def _often(pace: float | None, what: str, least: int) -> str:
 
 
 def _fitted(text: str, width: int) -> str:
-    """Returns as many complete words as fit; a word is never cut, because part of a number is a different number."""
+    """Returns as many complete words as fit; no word is cut, because a truncated number would be a different number."""
     return textwrap.shorten(text, max(width, 4), placeholder=" ...")

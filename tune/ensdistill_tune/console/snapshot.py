@@ -22,7 +22,7 @@ class StudySnapshot:
         state: State of the study, as in study.json.
         seconds: Total duration of all sessions in seconds.
         trials: All trials, in the order of their numbers.
-        planned: Maximum number of replicates; 0 before it is known.
+        planned: Maximum number of replicates; 0 until it is known.
         paces: Recent number of trials per second and of epochs per second; None for a rate that is not known yet.
         ended: The trials that ended most recently; empty if they are not shown.
         resume: The command that resumes the study; None if it is not shown.

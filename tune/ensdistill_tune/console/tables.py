@@ -1,4 +1,4 @@
-"""Tables at the end of a session, at most 100 columns wide; all metrics of all trials are in leaderboard.csv."""
+"""Tables at the end of a session, at most 100 columns wide; leaderboard.csv contains all metrics of all trials."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -23,7 +23,7 @@ def shown_metrics(study: StudyConfig, most: int) -> list[str]:
 
     Args:
         study: The settings.
-        most: Maximum number of metrics; objectives and constraints are included even beyond it.
+        most: Maximum number of metrics; all objectives and constraints are included, even if there are more.
     """
     own = list(dict.fromkeys([*study.objectives, *study.constraints]))
     return [*own, *(name for name in COMMON if name not in own)][: max(most, len(own))]

@@ -1,4 +1,4 @@
-"""Rates of ended trials and reported epochs, computed from the times of these events."""
+"""Rates at which trials end and epochs are reported, computed from the times of these events."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -61,8 +61,8 @@ class RecentActivity:
     def paces(self, now: float, trials: Sequence[TrialRecord]) -> tuple[float | None, float | None]:
         """Returns the number of trials per second and of epochs per second; None for a rate that is not known yet.
 
-        Trials that start together report almost simultaneously. With several running trials, ten reports can therefore
-        arrive too close together to determine a rate, so the rate of epochs requires three reports per running trial.
+        Trials that start together report almost simultaneously, so ten reports from several running trials can be too
+        close together to determine a rate. The rate of epochs therefore requires three reports per running trial.
         """
         running = sum(trial.state == "running" for trial in trials)
         return self._trials.per_second(now, MIN_TRIALS), self._epochs.per_second(now, max(MIN_EPOCHS, 3 * running))

@@ -1,4 +1,4 @@
-"""Estimate of the cost of a study, from timed epochs of untrained networks, whose results are discarded."""
+"""Estimates the cost of a study by timing epochs of untrained networks; the results of these epochs are discarded."""
 
 import os
 import time
@@ -83,19 +83,19 @@ Warn = Callable[[Iterable[ConfigIssue]], object]
 
 
 def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[CostEstimate | None, str]:
-    """Returns the estimated cost of a study, and a text that describes the cost.
+    """Returns the estimated cost of a study, and a description of this cost for the user.
 
     Args:
         study: The settings.
-        studies: The folder of all studies, which contains the store of teachers.
+        studies: The folder that contains all studies and the store of teachers.
         warn: Called with warnings about the images and about teachers from files.
 
     Returns:
-        The estimate and the text; None and the reason if no epoch can be timed on this machine.
+        The estimate and its description; if no epoch can be timed on this machine, None and the reason.
 
     Raises:
         DataError: The images cannot be read.
-        ConfigError: The images do not suit one of the trials, for example because there are too few.
+        ConfigError: The images cannot be used by one of the trials, for example because there are too few images.
     """
     config = study.base_config
     if study.resources.gpus and not torch.cuda.is_available():
@@ -116,10 +116,10 @@ def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[Cost
 
 
 def side_by_side(resources: Resources) -> int:
-    """Returns the number of trials that this machine can run in parallel; 0 if it cannot run a single one.
+    """Returns the number of trials that this machine can run in parallel; 0 if it cannot run any trial.
 
     Args:
-        resources: Resources of a trial.
+        resources: Resources that each trial requires.
     """
     gpus = torch.cuda.device_count() / resources.gpus if resources.gpus else inf
     return int(min((os.cpu_count() or 1) / resources.cpus, gpus, resources.max_concurrent or inf))
@@ -132,7 +132,7 @@ def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -
     """Returns the duration of an epoch in seconds, extrapolated from a subset that takes at least `ENOUGH` seconds.
 
     Args:
-        config: The settings of the training.
+        config: The settings of the training run.
         ensemble: The teachers.
         data: Splits of the study.
     """
@@ -243,7 +243,7 @@ def _search_epochs(study: StudyConfig, seconds: float) -> int:
 def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: DataSplits) -> dict[str, float]:
     """Returns the epoch duration in seconds of each kind of trial that can be timed within PATIENCE, keyed by kind.
 
-    A kind that cannot run is skipped, because in the study only the trials of this kind would fail. If no kind can run,
+    A kind that cannot run is skipped, because in the study only the trials of that kind would fail. If no kind can run,
     the last error is raised.
     """
     known: dict[str, float] = {}
@@ -262,7 +262,7 @@ def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: Data
 
 
 def _kind(config: Config) -> str:
-    """Returns the settings on which the duration of an epoch depends, as a key."""
+    """Returns the settings that determine the duration of an epoch, as a dictionary key."""
     pieces = [piece.kind for piece in (config.perturbation, config.loss, config.averaging)]
     training = config.training.model_copy(update={"optimizer": config.training.optimizer.kind})
     return repr((config.model, config.student, pieces, training))

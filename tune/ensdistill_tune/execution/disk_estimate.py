@@ -18,7 +18,7 @@ from ensdistill.training.teachers import teacher_config
 from ensdistill_tune.study.study_config import StudyConfig
 
 MOMENTS = {"sgd": 1}  # number of optimizer tensors per parameter; 2 for optimizers that are not listed
-COPIES = {"none": 0, "ema": 1, "swa": 1}  # additional copies of the weights; other methods: one per epoch of a window
+COPIES = {"none": 0, "ema": 1, "swa": 1}  # extra copies of the weights; other methods keep one per epoch of a window
 
 
 MIB = 2**20
@@ -63,12 +63,12 @@ class DiskEstimate:
 def disk_estimate(
     study: StudyConfig, data: DataSplits, studies: Path, teachers_there: int, parallel: int
 ) -> DiskEstimate:
-    """Returns the disk space that a study needs, if every student is as large as the largest one.
+    """Returns the disk space that a study needs, assuming that every student is as large as the largest one.
 
     Args:
         study: The settings.
         data: Splits of the study.
-        studies: The folder of all studies.
+        studies: The folder that contains all studies.
         teachers_there: Number of teachers in the store.
         parallel: Number of trials that run at the same time.
     """
@@ -88,7 +88,7 @@ def disk_estimate(
 
 
 def size_of(network: nn.Module) -> int:
-    """Returns the size of all parameters and buffers of a network in bytes."""
+    """Returns the total size of the parameters and buffers of a network in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 
@@ -99,7 +99,7 @@ def _students_kept(study: StudyConfig) -> int:
 
 
 def _student_sizes(config: Config, data: DataSplits) -> tuple[int, int]:
-    """Returns the size of the exported student and of a checkpoint in bytes."""
+    """Returns the sizes of the exported student and of a checkpoint in bytes."""
     student = new_student(config, data)
     moments = MOMENTS.get(config.training.optimizer.kind, 2)
     window = getattr(config.averaging, "window", getattr(config.averaging, "max_candidates", 1))

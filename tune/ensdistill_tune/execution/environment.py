@@ -1,6 +1,6 @@
 """Configuration of a process that runs a study or one of its trials.
 
-Importing the package changes nothing: only its commands and its Ray workers call `configure_process`.
+Importing the package does not change the process; only the commands and the Ray workers call `configure_process`.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the console prints the addresses itself
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker retries itself: it first checks what the server has received
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker itself retries, after it has checked what the server received
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
 }
 
@@ -61,7 +61,7 @@ def restored(*names: str) -> Iterator[None]:
 def configured() -> Iterator[None]:
     """Sets the variables of `configure_process` inside the block, for a study that runs in the user's process.
 
-    The allocator is not changed, because that cannot be undone.
+    The allocator is not changed, because such a change cannot be undone.
     """
     with restored(*DEFAULTS):
         for name, value in DEFAULTS.items():

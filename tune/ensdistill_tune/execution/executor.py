@@ -34,13 +34,13 @@ class Executor:
     """A way to run the trials of a study.
 
     Attributes:
-        session: Function that returns the context manager inside which teachers and trials run, given the settings and
-            the folder of the study.
-        teacher_trainer: Function that returns the trainer of missing teachers, given the resources of a trial and the
-            value of `--device`.
+        session: Function that takes the settings and the folder of the study. It returns the context manager inside
+            which teachers are trained and trials run.
+        teacher_trainer: Function that takes the resources of a trial and the value of `--device`. It returns the
+            function that trains missing teachers.
         run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. A
-            failed trial does not end the study. The last argument of `run_trials` is the calibrated NLL of ensembles of
-            1, 2, ..., M teachers on the validation images.
+            failed trial does not end the study. The last argument of `run_trials` is the calibrated NLL on the
+            validation images, for ensembles of 1, 2, ..., M teachers.
     """
 
     session: Callable[[StudyConfig, Path], AbstractContextManager[None]]
@@ -53,7 +53,7 @@ class TrialReports:
 
     Attributes:
         agenda: The planner.
-        error: The error that stops the study; its trials can be resumed. None if no error has occurred.
+        error: The error that stops the study; None if no error has occurred. The study can be resumed.
     """
 
     def __init__(self, agenda: TrialPlanner) -> None:
@@ -64,7 +64,7 @@ class TrialReports:
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """Stores an error of the study in `error`, because Ray would replace it with a traceback."""
+        """Stores an EnsdistillError in `error`, because Ray would replace the error with a traceback."""
         try:
             yield
         except EnsdistillError as error:
@@ -103,7 +103,7 @@ class TrialReports:
         return Decision.stop_if(self.agenda.progress.trials[number].whole)
 
     def ended(self, number: int, otherwise: State, error: str | None = None, error_kind: str | None = None) -> None:
-        """Records the end of a running trial: `finished` after its last epoch, or else the state `otherwise`."""
+        """Records the end of a running trial: `finished` if its last epoch was reported, `otherwise` if it was not."""
         trial = self.agenda.progress.trials[number]
         if trial.state == "running" and not self.error:
             state: State = "finished" if trial.whole else otherwise

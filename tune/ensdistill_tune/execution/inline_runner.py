@@ -23,7 +23,7 @@ from ensdistill_tune.study.study_state import StudyState
 
 
 class _StoppedError(Exception):
-    """Raised during the report of a trial, to end this trial."""
+    """Raised while a trial sends a report, to end this trial."""
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
             while not ends() and isinstance(suggestion := agenda.next(), dict):
                 _run(suggestion, inputs, reports, ends)
     finally:
-        gc.unfreeze()  # undoes `gc.freeze` of `memory_limit`, because this process may outlive the study
+        gc.unfreeze()  # undoes the `gc.freeze` in `memory_limit`, because this process may outlive the study
     if reports.error:
         raise reports.error
     return outcome(agenda)
@@ -53,7 +53,7 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
 
 @dataclass(frozen=True)
 class _Ends:
-    """Whether the study must end: its time budget is spent, its end was requested, or an error occurred."""
+    """Tests whether the study must end: its time budget is spent, its end was requested, or an error occurred."""
 
     progress: StudyState
     requests: StudyRequests

@@ -1,9 +1,9 @@
 """Latency of exported networks: measured once for each architecture and machine, then read from the event log.
 
-The process that runs the study measures an untrained network of the same architecture. Architectures that the settings
-define are measured before the first trial starts, when nothing else is running. An architecture that depends on a
-suggested value (for instance an integer width) is measured immediately before its trial starts, possibly while other
-trials run. A resumed study does not repeat measurements that are in the event log.
+The process that runs the study measures an untrained network of the same architecture. Architectures that follow from
+the settings alone are measured before the first trial starts, when nothing else is running. An architecture that
+depends on a suggested value (for instance an integer width) is measured immediately before its trial starts, possibly
+while other trials run. A resumed study does not repeat measurements that are in the event log.
 """
 
 import torch
@@ -26,7 +26,7 @@ NO_GPU = "latency is measured on one CPU thread, because the process that runs t
 
 
 class LatencyMeter:
-    """Latencies of exported networks, read from the event log; missing ones are measured."""
+    """Latencies of exported networks, read from the event log; missing latencies are measured."""
 
     def __init__(self, state: StudyState, data: DataSplits) -> None:
         self._state, self._data = state, data
@@ -40,7 +40,7 @@ class LatencyMeter:
         self._architectures: dict[str, str] = {}  # architectures, keyed by the settings that determine them
 
     def measure_all(self) -> None:
-        """Measures the architectures that the settings of the study define."""
+        """Measures the architectures that follow from the settings alone."""
         for config in self._state.study.distinct_architectures:
             self(config)
 

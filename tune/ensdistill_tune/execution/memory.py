@@ -27,8 +27,8 @@ def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
         teacher: Number of the teacher that is trained; None for a trial.
 
     Raises:
-        OutOfMemoryError: There is not enough memory. The message states the required memory and settings that would
-            fit.
+        OutOfMemoryError: There is not enough memory. The message states how much memory is required, and which
+            settings would fit.
     """
     shortage = None
     try:
@@ -36,7 +36,7 @@ def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
         yield
     except BaseException as error:
         shortage = _shortage(error, share, "training" if teacher is None else "teachers.training")
-        traceback.clear_frames(error.__traceback__)  # the frames would keep the tensors of the aborted step
+        traceback.clear_frames(error.__traceback__)  # the frames would keep the tensors of the aborted step alive
         if shortage is None:
             raise
     finally:
@@ -93,7 +93,7 @@ def of_gpu(held: int, asked: int, total: int, others: int, share: float, trainin
         total: Memory of the GPU in bytes.
         others: Memory that other processes use, in bytes.
         share: GPU share of this process.
-        training: Name of the settings section of the training.
+        training: Name of the settings section that contains the batch size.
     """
     wanted = share_that_fits(held + asked, total)
     if wanted is None:
@@ -119,7 +119,7 @@ def of_machine(held: int, asked: int, total: int, training: str) -> str:
         held: Peak memory of this process in bytes.
         asked: Size of the failed allocation in bytes; 0 if unknown.
         total: Memory of the machine in bytes.
-        training: Name of the settings section of the training.
+        training: Name of the settings section that contains the batch size.
     """
     fits = held + asked <= total
     advice = (
@@ -134,7 +134,7 @@ def of_machine(held: int, asked: int, total: int, training: str) -> str:
 
 
 def share_that_fits(need: int, total: int) -> float | None:
-    """Returns the GPU share with which the largest possible number of such training runs fits on one GPU.
+    """Returns the GPU share with which as many of these training runs as possible fit on one GPU.
 
     Args:
         need: Memory of one training run in bytes.

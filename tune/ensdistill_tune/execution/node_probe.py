@@ -1,4 +1,4 @@
-"""Facts about one machine of a cluster: its versions, and whether it has the folder of a study.
+"""Facts about one machine of a cluster: its package versions, and whether it can use the folder of a study.
 
 Ray sends this module to the machines as code, because the package may be missing there. The module therefore imports
 only the standard library.
@@ -11,7 +11,7 @@ import platform
 import time
 from pathlib import Path
 
-PATIENCE_SECONDS = 5.0  # maximum time until a file from another machine is visible
+PATIENCE_SECONDS = 5.0  # maximum time until a file that another machine wrote is visible
 NOT_INSTALLED = "not installed"
 
 
@@ -24,7 +24,8 @@ def probe(folder: str, token: str, answer: str) -> dict[str, str]:
         answer: Name of the file that this function writes to the folder.
 
     Returns:
-        Versions, keyed by name. In addition, `folder` is the reason why the folder cannot be used, or an empty string.
+        Versions, keyed by name. The additional key `folder` gives the reason why the folder cannot be used, or an empty
+        string.
     """
     return versions() | {"folder": _folder_problem(Path(folder), token, answer)}
 
@@ -33,7 +34,7 @@ def versions() -> dict[str, str]:
     """Returns the versions on this machine that must be the same on all machines of a study.
 
     Ray itself compares the versions of Ray and Python. The value of `ensdistill` contains a hash of the source files,
-    because the version number is the same for different commits.
+    because different commits can have the same version number.
     """
     python = ".".join(platform.python_version_tuple()[:2])
     return {"Python": python, "torch": _version("torch").partition("+")[0], "ensdistill": _code_version()}

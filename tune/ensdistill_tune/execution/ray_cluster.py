@@ -1,4 +1,4 @@
-"""Starts Ray or connects to it. Checks the environment first, because Ray's own errors are late and unclear."""
+"""Starts Ray or connects to it. Checks the environment first, because errors from Ray come late and are unclear."""
 
 import contextlib
 import logging
@@ -61,7 +61,7 @@ def start_ray() -> str:
     """
     for name in VARIABLES:
         if not os.environ.get(name, "unset").strip():
-            del os.environ[name]  # an empty value, as in an env file: Ray would use "" as an address or a folder
+            del os.environ[name]  # Ray would use an empty value (as in an env file) as an address or a folder
     address = os.environ.get("RAY_ADDRESS", LOCAL).strip()
     check_address(address)
     local: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
@@ -75,7 +75,7 @@ def start_ray() -> str:
 
 
 def check_address(address: str) -> None:
-    """Checks that a Ray cluster answers at an address; without this check Ray waits for minutes.
+    """Checks that a Ray cluster answers at an address; without this check, Ray would wait for minutes.
 
     Args:
         address: `local`, `auto` or HOST:PORT.
@@ -104,7 +104,7 @@ def check_address(address: str) -> None:
 
 
 def check_temporary_folder() -> None:
-    """Checks Ray's temporary folder, which contains its files and sockets.
+    """Checks the temporary folder in which Ray stores its files and sockets.
 
     Raises:
         DataError: The path is relative or too long, or the folder is not writable.

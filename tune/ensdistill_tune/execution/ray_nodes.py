@@ -31,7 +31,7 @@ class StudyMachine:
         folder: Folder of the study, an absolute path.
         token: Name of a file in this folder that exists while the study runs.
         node: Identifier of the machine that runs the study.
-        versions: Required versions, those on the machine that runs the study.
+        versions: Required versions: those of the machine that runs the study.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class StudyMachine:
 
 @contextlib.contextmanager
 def study_machine(home: Path) -> Iterator[StudyMachine]:
-    """Provides the requirements of a study inside the block. The token file exists only during the block.
+    """Provides the requirements of a study. The token file exists only inside the block.
 
     Args:
         home: Folder of the study.

@@ -12,11 +12,11 @@ from ensdistill.settings.fields import families_of, own_pieces
 from ensdistill.settings.pieces import Piece, group_name, is_unreachable, kind_of, piece_code
 from ensdistill_tune.study.study_config import StudyConfig
 
-Codes = dict[tuple[str, str], str]  # (entry-point group, kind): identifier of the code, or the reason why it is missing
+Codes = dict[tuple[str, str], str]  # keyed by (entry-point group, kind): code identifier, or why the code is missing
 
 
 def check_pieces(study: StudyConfig) -> None:
-    """Checks that every machine of the cluster has the same version of the pieces that trials use.
+    """Checks that all machines of the cluster have the same version of each custom piece that trials use.
 
     Args:
         study: The settings.
@@ -40,7 +40,7 @@ def check_pieces(study: StudyConfig) -> None:
 
 
 def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
-    """Returns the code identifier and the settings section of each piece of this process, as two dictionaries."""
+    """Returns the code identifier and the settings section of each piece that trials use, as two dictionaries."""
     carried = {type(piece) for piece in _instances(study.config)}
     codes: Codes = {}
     names = {}
@@ -72,7 +72,7 @@ def _on_node(node: str, wanted: list[tuple[str, str]]) -> Any:
 
 
 def _codes(wanted: list[tuple[str, str]]) -> Codes:
-    """Ray task: imports each piece on the machine where the task runs, and returns the identifiers of the code."""
+    """Ray task: imports each piece on the machine where the task runs, and returns its code identifier."""
     families = {family.group: family for family in families_of(Config)}
     found = {}
     for group, kind in wanted:

@@ -46,7 +46,7 @@ def cluster(study: StudyConfig, home: Path) -> Iterator[None]:
 
     Args:
         study: The settings, whose resources and pieces are checked on the cluster.
-        home: The folder of the study, which every machine must have.
+        home: The folder of the study, which must exist on every machine.
 
     Raises:
         ConfigError: No machine of the cluster has enough resources for a trial, or a custom piece is not installed on a
@@ -77,7 +77,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
         progress: State of the study.
         data: Splits of the study.
         ensemble: The teachers.
-        curve: Calibrated NLL in nats of ensembles of 1, 2, ..., M teachers on the validation images.
+        curve: Calibrated NLL on the validation images in nats, for ensembles of 1, 2, ..., M teachers.
 
     Returns:
         `finished`, `timed_out` or `interrupted`.
@@ -99,7 +99,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
 
 
 def _home(progress: StudyState) -> Path:
-    """Returns the folder of Ray Tune, which contains only error messages of workers; no later session reads them."""
+    """Returns the folder for Ray Tune. It contains only error messages of workers, which no later session reads."""
     return progress.folder.path.resolve() / "ray"
 
 
@@ -143,7 +143,7 @@ def _teacher_trainer(given: Resources, device: str) -> Trainer:
 
 MISSING = re.compile("No module named '?ensdistill")
 INSTALL = "Install ensdistill there, in the same version as on the machine that runs the study."
-MAX_PENDING = 1000  # trials that Tune starts at the same time; the planner limits them to the free slots
+MAX_PENDING = 1000  # how many trials Tune may start at the same time; the planner limits them to the free slots
 SLOTS_SECONDS = 2.0  # seconds between two counts of the cluster's slots
 RAY = Executor(cluster, _teacher_trainer, run_trials)
 
@@ -233,7 +233,7 @@ class _PlannerStopper(_NotPickled, Stopper):
         self.requests, self.reports, self._due = requests, reports, time.monotonic() + SLOTS_SECONDS
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Returns False, because single trials are stopped by `_PlannerScheduler`."""
+        """Returns False, because `_PlannerScheduler` stops individual trials."""
         return False
 
     def stop_all(self) -> bool:
@@ -245,7 +245,7 @@ class _PlannerStopper(_NotPickled, Stopper):
         return stopped or self.reports.error is not None
 
     def _count_slots(self) -> None:
-        """Adapts the number of parallel trials when machines join or leave; trials of lost machines restart first."""
+        """Adapts the number of parallel trials when machines join or leave; trials from lost machines restart first."""
         agenda = self.reports.agenda
         if time.monotonic() >= self._due and agenda.study.resources.max_concurrent is None:
             agenda.slots = max(1, _parallel_slots(agenda.study))
@@ -258,7 +258,7 @@ class _PlannerCallback(_NotPickled, tune.Callback):
     def __init__(self, reports: TrialReports) -> None:
         self.reports, self.agenda = reports, reports.agenda
         self._lost = Counter[int]()  # number of processes that died before their trial started, keyed by trial
-        self._replaced = set[str]()  # identifiers of Ray trials whose number another Ray trial has taken over
+        self._replaced = set[str]()  # identifiers of Ray trials that another Ray trial has replaced
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Records failures for which Ray calls no callback: the actor was still busy with the previous trial."""
@@ -270,7 +270,7 @@ class _PlannerCallback(_NotPickled, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Removes the epochs, which are already recorded, because Ray keeps the last result of each trial."""
+        """Removes the recorded epochs from the result, because Ray keeps the last result of each trial."""
         result.pop(EPOCHS, None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

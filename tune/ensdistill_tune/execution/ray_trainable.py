@@ -13,7 +13,7 @@ from ensdistill_tune.records.trial_record import EPOCHS, FAILURE, FAILURE_KIND
 
 
 def run_in_worker(suggestion: dict[str, Any], inputs: SharedInputs, machine: StudyMachine) -> None:
-    """Runs a trial that reports to Ray. If the trial is stopped, the call that reports does not return.
+    """Runs a trial that reports to Ray. If the trial is stopped, its last report call does not return.
 
     Args:
         suggestion: The trial, as `TrialPlanner.next` returns it.

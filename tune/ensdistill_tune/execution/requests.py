@@ -1,4 +1,4 @@
-"""Handles requests in the process that runs a study, and records for each whether it was accepted or refused."""
+"""Handles requests in the process that runs a study, and records whether each request was accepted or refused."""
 
 import time
 

@@ -20,13 +20,13 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 @dataclass(frozen=True)
 class SharedData:
-    """Data as NumPy arrays, which Ray keeps in its object store; workers map them without a copy.
+    """Data as NumPy arrays, which Ray keeps in its object store; workers map these arrays without copying them.
 
     Images in a store of decoded images are not copied: each worker opens the store on its machine.
 
     Attributes:
-        source: Settings of the data.
-        studies: Folder of all studies.
+        source: Settings of the data source.
+        studies: Folder that contains all studies.
         arrays: Images (N,C,H,W) and labels (N,) of `train`, `validation` and `unlabeled`.
         class_names: Names of the classes.
         identity: Hash of the data.
@@ -48,8 +48,8 @@ class SharedData:
 
         Args:
             data: The splits, in memory or in a store, on any device.
-            source: Settings of the data.
-            studies: Folder of all studies.
+            source: Settings of the data source.
+            studies: Folder that contains all studies.
         """
         arrays = {}
         for part in ("train", "validation", "unlabeled"):
@@ -66,7 +66,7 @@ class SharedData:
         store.
 
         Raises:
-            DataError: This machine lacks the store, and its images differ from those of the study.
+            DataError: This machine lacks the store, and the images on this machine differ from those of the study.
         """
         if not all(images.file.available for images, _ in self.arrays.values() if isinstance(images, SharedImages)):
             return self._loaded().to(device)
@@ -99,7 +99,7 @@ class SharedInputs:
         folder: The folder of the study.
         data: Training, validation and unlabeled images.
         teacher_logits: The ensemble and a cache of its logits, which is filled before the first trial.
-        curve: Calibrated NLL in nats of ensembles of 1, 2, ..., M teachers on the validation images.
+        curve: Calibrated NLL on the validation images in nats, for ensembles of 1, 2, ..., M teachers.
     """
 
     study: StudyConfig
@@ -124,7 +124,7 @@ class SharedInputs:
             folder: The folder of the study.
             data: Splits of the study.
             ensemble: The teachers; they are moved to the CPU.
-            curve: Calibrated NLL in nats of ensembles of 1, 2, ..., M teachers on the validation images.
+            curve: Calibrated NLL on the validation images in nats, for ensembles of 1, 2, ..., M teachers.
         """
         cache = TeacherLogitCache(ensemble)
         _precompute_teacher_logits(study, data, cache)
@@ -140,7 +140,7 @@ class SharedInputs:
 def _precompute_teacher_logits(study: StudyConfig, data: DataSplits, cache: TeacherLogitCache) -> None:
     """Fills the cache with the logits that representative trials use; other trials compute missing logits themselves.
 
-    The logits are computed on the device of the trials, because the last digits can differ between devices.
+    The logits are computed on the device on which trials run, because the last digits can differ between devices.
     """
     device = device_of(study)
     if device.type == "cuda" and not torch.cuda.is_available():

@@ -28,15 +28,15 @@ def train_side_by_side(
 ) -> None:
     """Trains the teachers that are missing from the store.
 
-    Each teacher is trained in a Ray task; as many tasks run in parallel as the resources allow. The result is bit for
-    bit the same as with sequential training.
+    Each teacher is trained in a separate Ray task; as many tasks run in parallel as the resources allow. The result is
+    identical bit for bit to that of sequential training.
 
     Args:
         config: The settings.
         data: Splits of the study.
         store: Folder of the teachers, which must be writable from all machines of the cluster.
-        progress: Called with the number of a teacher and the number of its completed epochs.
-        given: Resources of each teacher, the same as those of a trial.
+        progress: Called with the number of a teacher and with the number of epochs that this teacher has completed.
+        given: Resources for the training of one teacher; the same as for a trial.
         device: Value of `--device`.
 
     Raises:

@@ -56,9 +56,9 @@ class TrialPlanner:
         for trial in progress.died:
             progress.append_event(TrialEnded(trial=trial.number, state="interrupted"))
         self._with_student = {trial.number for trial in progress.index.searched if trial.state == "finished"}
-        self._searched_out = False  # True if the searcher has no further settings
+        self._searched_out = False  # True if the searcher has no further settings to suggest
         self._queue: list[SettingsEnqueued] = []  # enqueued settings that no trial has used yet
-        self._to_stop = set[int]()  # trials that are stopped by a request
+        self._to_stop = set[int]()  # trials that must stop because of a request
         for event in progress.past:
             self.accept(event)
         past = (event for event in progress.past if isinstance(event, EpochReported))
@@ -81,7 +81,7 @@ class TrialPlanner:
         """Returns the next trial, after recording its start.
 
         Returns:
-            The trial; `wait` if it depends on a running trial or no slot is free; `done` if no trial is left.
+            The trial; `wait` if the next one depends on a running trial or no slot is free; `done` if no trial is left.
         """
         if len(self.progress.running) >= self.slots:
             return "wait"
@@ -159,7 +159,7 @@ class TrialPlanner:
             config = self.study.config_for(TrialRecord(0, **record))
             record["config_hash"] = config.hash
             if self._latency:
-                self._latency(config)  # measured before the trial starts, while the machine may be idle
+                self._latency(config)  # measured before the trial starts, when the machine may be idle
         return self.progress.start(self._free_number, **record)
 
     @property
@@ -167,7 +167,7 @@ class TrialPlanner:
         return next(reversed(self.progress.trials), 0) + 1  # trials start in the order of their numbers
 
     def _delete_branch_checkpoints(self) -> None:
-        """Deletes checkpoints from which no further trial can start."""
+        """Deletes all remaining checkpoints, because no further trial will start from them."""
         for trial in self.progress.trials.values():
             for file in self.progress.folder.trial(trial.number).glob("*.pt"):
                 file.unlink()
@@ -175,7 +175,7 @@ class TrialPlanner:
     # --- requests ---
 
     def accept(self, event: Event) -> None:
-        """Applies the event of a request: enqueues its settings or marks its trial to stop. Ignores other events."""
+        """Applies a request event: enqueues its settings, or marks its trial to be stopped. Ignores other events."""
         match event:
             case SettingsEnqueued(request=request):
                 if all(trial.memory.get(REQUEST) != request for trial in self.progress.trials.values()):
@@ -233,7 +233,7 @@ class TrialPlanner:
         Args:
             number: The trial.
             state: Final state.
-            error: Reason for a failure, as text for the user.
+            error: Reason for a failure, as a message for the user.
             error_kind: Kind of the failure, equal for trials that fail in the same way.
         """
         self.progress.end(number, state, error, error_kind)
@@ -270,7 +270,7 @@ class TrialPlanner:
         self._left.append(self.progress.trials[number])
 
     def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
-        """Passes a report to the stopping rule, which compares search trials only and never stops other trials."""
+        """Passes a report to the stopping rule, which compares and stops only search trials."""
         trial = self.progress.trials[number]
         if trial.kind != "search" or metrics["epoch"] == metrics["epochs"]:
             return Decision.CONTINUE

@@ -33,7 +33,8 @@ def run_trial(suggestion: dict[str, Any], inputs: SharedInputs, report: Report) 
     Args:
         suggestion: The trial, as `ensdistill_tune.execution.trial_planner.TrialPlanner.next` returns it.
         inputs: Settings, data and teachers, shared by all trials.
-        report: Sends `EPOCHS`, the metrics of each epoch since the last report, and `FAILURE` if the trial failed.
+        report: Function that sends a report: `EPOCHS`, the metrics of each epoch since the last report, and `FAILURE`
+            if the trial failed.
     """
     reports = _EpochReporter(report)
     try:

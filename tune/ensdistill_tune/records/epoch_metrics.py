@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 Metrics = dict[str, float]
-_shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # names of the metrics of an epoch; most epochs share one tuple
+_shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # tuples of metric names, which most epochs share
 
 
 class EpochMetrics(Sequence[Metrics]):
@@ -15,7 +15,7 @@ class EpochMetrics(Sequence[Metrics]):
 
     def __init__(self, epochs: Iterable[Metrics] = ()) -> None:
         """Stores the metrics of these epochs."""
-        self._values, self._ends = array("d"), array("q")  # epoch n has the values up to position _ends[n]
+        self._values, self._ends = array("d"), array("q")  # the values of epoch n end at position _ends[n]
         self._names: list[tuple[str, ...]] = []
         self._last: Metrics = {}
         for metrics in epochs:

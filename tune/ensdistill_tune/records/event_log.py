@@ -23,8 +23,8 @@ class EventLog:
 
     Attributes:
         past: The events of the log when it was opened.
-        removed: Number of bytes of an incomplete last record, left by a crash, that were removed when the log was
-            opened.
+        removed: Number of bytes that were removed when the log was opened, because a crash had left an incomplete last
+            record.
     """
 
     def __init__(self, path: Path) -> None:
@@ -121,7 +121,7 @@ def read_journal(path: Path) -> list[Event]:
 
 
 def events_of(path: Path, log: ScannedLog) -> list[Event]:
-    """Returns the events of the intact records of a log.
+    """Returns the events in the intact records of a log.
 
     Args:
         path: The event log, named in error messages.

@@ -36,7 +36,7 @@ class TeachersReady(_Event):
 
     event: Literal["teachers_ready"] = "teachers_ready"
     ensemble: Metrics = {}  # metrics of the ensemble on validation images
-    teacher_mean: Metrics = {}  # mean of the metrics of single teachers
+    teacher_mean: Metrics = {}  # metrics of a single teacher, averaged over all teachers
     hashes: dict[str, str] = {}  # hashes of study, data, ensemble and code
 
 
@@ -97,7 +97,7 @@ class LatencyMeasured(_Event):
     architecture: str
     machine: str  # GPU model, or CPU model and number of threads
     milliseconds: FiniteFloat  # latency of one image with the network's input size
-    photo_milliseconds: FiniteFloat | None = None  # latency of one photo of 500x375 pixels, including its resize
+    photo_milliseconds: FiniteFloat | None = None  # latency of one photo of 500x375 pixels, including resizing
 
 
 class TestEvaluated(_Event):
@@ -134,7 +134,7 @@ class ReportWritten(_Event):
 class SettingsEnqueued(_Event):
     """Settings were put at the front of the search queue.
 
-    The name of the request is stored in the field `memory` of the trial that uses the settings.
+    The name of the request is stored in the `memory` field of the trial that uses the settings.
     """
 
     event: Literal["settings_enqueued"] = "settings_enqueued"
@@ -179,7 +179,7 @@ ANY_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def without_secrets_in(event: Event) -> Event:
-    """Returns the event with `***` in place of passwords and tokens, which messages of other libraries may contain.
+    """Returns the event with `***` in place of passwords and tokens, which messages from other libraries may contain.
 
     Args:
         event: The event.

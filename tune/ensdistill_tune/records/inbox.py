@@ -35,7 +35,7 @@ _ANY: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 class Inbox:
-    """Folder of the requests to a study."""
+    """Folder that contains the requests to a study."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,7 +64,7 @@ class Inbox:
             self._file(name).unlink()
 
     def drop_stops(self) -> None:
-        """Removes requests to stop, because they apply only to the session in which they were sent."""
+        """Removes stop requests, because they apply only to the session in which they were sent."""
         for name, request in self.pending():
             if isinstance(request, StopRequest):
                 self.remove(name)

@@ -2,9 +2,9 @@
 
     {"crc": "5f3a90c1", "seq": 12, "at": 1764460800.0, "event": "trial_started", ...}
 
-The checksum is the CRC-32 of the rest of the line, started from the checksum of the previous record. It therefore
-covers the whole log: a changed, missing, repeated or moved line is detected, not only a line that is not valid JSON.
-Record 0 is the header, with the format and the version of the product.
+The checksum is the CRC-32 of the rest of the line, with the checksum of the previous record as its initial value. It
+therefore covers the whole log: it detects a changed, missing, repeated or moved line, not only a line that is not valid
+JSON. Record 0 is the header, with the format and the version of the product.
 """
 
 import json
@@ -32,7 +32,7 @@ class LogEnd:
     crc: int = 0
 
     def encode(self, content: dict[str, Any]) -> bytes:
-        """Returns the line of the next record, including the newline; NaN and infinity raise ValueError."""
+        """Returns the line for the next record, including the newline; NaN and infinity raise ValueError."""
         body = json.dumps({"seq": self.records} | content, allow_nan=False).encode()[1:]
         return b"%s%08x%s%s\n" % (_OPEN, zlib.crc32(body, self.crc), _CLOSE, body)
 
@@ -56,8 +56,8 @@ class ScannedLog:
         lines: The intact records in order, header first, each including the newline.
         end: End of the intact records.
         incomplete: Number of bytes of an incomplete record at the end, left by a crash.
-        damaged: Whether the next line is damaged: a complete line that is not the expected record.
-        rest: Number of remaining lines, starting with the damaged one.
+        damaged: Whether the next line is complete but is not the expected record.
+        rest: Number of remaining lines, including the damaged line; 0 if no line is damaged.
     """
 
     lines: tuple[bytes, ...]
@@ -67,7 +67,7 @@ class ScannedLog:
 
     @property
     def damaged(self) -> bool:
-        """Whether the next line is damaged: a complete line that is not the next record."""
+        """Whether the next line is complete but is not the expected record."""
         return self.rest > 0
 
 
@@ -90,9 +90,9 @@ def scan(content: bytes) -> ScannedLog:
 
 
 def _broken_at(content: bytes, lines: tuple[bytes, ...], end: LogEnd) -> ScannedLog:
-    """Returns the scan of a log in which an incomplete record or damage follows the intact records."""
+    """Returns the scan of a log whose intact records are followed by an incomplete record or by damage."""
     rest = content[end.size :]
-    # If the line is a record after its last byte is replaced by a newline, only the newline is damaged.
+    # If replacing the last byte with a newline makes the line a valid record, only the newline is damaged.
     half = b"\n" not in rest and end.after(rest[:-1] + b"\n") is None
     if half:
         return ScannedLog(lines, end, incomplete=len(rest))
@@ -100,7 +100,7 @@ def _broken_at(content: bytes, lines: tuple[bytes, ...], end: LogEnd) -> Scanned
 
 
 def _lines(content: bytes) -> Iterator[bytes]:
-    """Yields lines including their newlines; the last line may have none."""
+    """Yields lines including their newlines; the last line may lack one."""
     start = 0
     while start < len(content):
         stop = content.find(b"\n", start) + 1 or len(content)

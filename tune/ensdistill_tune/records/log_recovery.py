@@ -1,4 +1,4 @@
-"""Examination of a damaged event log, and recovery of its intact records."""
+"""Examines a damaged event log and recovers its intact records."""
 
 import json
 import shutil
@@ -75,7 +75,7 @@ def recover(folder: StudyDirectory, last: int) -> Path:
         last: Sequence number of the last record to keep.
 
     Returns:
-        Path of a copy of the log as it was before the removal.
+        Path of a copy of the original log.
 
     Raises:
         ConfigError: No intact record has this number.

@@ -1,4 +1,4 @@
-"""Rows of results, each about one subject: a candidate of the study, the ensemble, or the mean of the teachers.
+"""Result rows, one for each subject: a candidate of the study, the ensemble, or the mean of the teachers.
 
 A row identifies its subject by kind and trial. `ensdistill_tune.analysis.labels` creates labels for display.
 """
@@ -32,7 +32,7 @@ class NetworkDiagnostics(Subject):
 
     ece: FiniteFloat
     reliability: list[tuple[FiniteFloat, FiniteFloat, int]]  # confidence, accuracy and number of images of each bin
-    entropy: list[FiniteFloat] = []  # mean entropy in nats in each group of images in `teachers`
+    entropy: list[FiniteFloat] = []  # mean entropy in nats for each of the image groups in `teachers`
     class_accuracy: list[FiniteFloat | None] = []  # accuracy by class; None for a class without images
     confusion: list[list[int]] = []  # rows: true classes; columns: predicted classes; last column: other classes
 
@@ -57,7 +57,7 @@ class Diagnostics(BaseModel):
 
     split: Literal["test", "validation"]
     images: int
-    teachers: list[FiniteFloat] = []  # mean mutual information in nats in each of ten groups of images, ascending
+    teachers: list[FiniteFloat] = []  # mean mutual information in nats for each of ten groups of images, ascending
     class_names: list[str] = []
     confused: list[int] = []  # classes in the rows and columns of `confusion`, ascending
     wrong: list[ImageDiagnostics] = []  # images that the exported student misclassifies, largest NLL first

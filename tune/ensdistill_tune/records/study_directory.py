@@ -45,7 +45,7 @@ class StudyDirectory:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Locks the study for this process inside the block. The lock is released when the process ends or is killed.
+        """Locks the study for this process inside the block. The lock is also released if the process is killed.
 
         Raises:
             DataError: Another process holds the lock.

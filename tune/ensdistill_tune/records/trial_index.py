@@ -1,4 +1,4 @@
-"""Records of all trials, with totals that each event updates in constant time, regardless of the number of trials."""
+"""Records of all trials, with totals that each event updates in a time independent of the number of trials."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

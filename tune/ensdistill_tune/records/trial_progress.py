@@ -36,7 +36,7 @@ class TrialProgress:
 
 
 def write_progress(folder: Path, progress: TrialProgress) -> None:
-    """Replaces the file in the folder of a trial. Errors of the file system are ignored, so that training continues.
+    """Replaces the file in the folder of a trial. File system errors are ignored, so that training continues.
 
     Args:
         folder: The folder of the trial.

@@ -23,7 +23,7 @@ TrialKind = Literal["baseline", "search", "replicate"]
 PRIMARY: tuple[TrialKind, ...] = ("baseline", "search")  # all kinds except replicates
 
 UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study while a process runs it
-OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that never continues
+OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that has ended for good
 CHECKPOINT = "checkpoint.pt"  # file name in the folder of a running trial
 EPOCHS = "reported"  # key in a report: the metrics of each epoch since the previous report
 FAILURE, FAILURE_KIND = "failure", "failure_kind"  # keys in the last report of a trial that failed with an error
@@ -35,9 +35,9 @@ class TrialRecord:
 
     Attributes:
         number: Number of the trial; 1 is the first. Baselines come first.
-        baseline: The preset of a baseline; None for other trials.
+        baseline: Name of the preset if the trial is a baseline; None for other trials.
         sampled: Values of the searched settings, keyed by dotted name.
-        config_hash: Hash of the config of the trial.
+        config_hash: Hash of the trial's config.
         state: State of the trial.
         epochs: Metrics after each epoch.
         error: Reason for a failure, as a message for the user.
@@ -78,7 +78,7 @@ class TrialRecord:
 
     @property
     def kind(self) -> TrialKind:
-        """Kind of the trial; a replicate of a baseline is a replicate."""
+        """Kind of the trial; a replicate of a baseline counts as a replicate."""
         if self.replicate_of is not None:
             return "replicate"
         return "search" if self.baseline is None else "baseline"
@@ -188,7 +188,7 @@ def apply_event(trials: Trials, event: Event) -> TrialRecord | None:
 
 
 def require_trial(trial: TrialRecord | None) -> TrialRecord:
-    """Returns the trial; raises an error if it is None, which is a bug in the caller."""
+    """Returns the trial; raises an error if it is None, which indicates a bug in the caller."""
     if trial is None:
         raise AssertionError("an event of a trial must name its trial")
     return trial
@@ -248,7 +248,7 @@ class HoursUsed:
 
 
 def active_seconds(events: Sequence[Event]) -> float:
-    """Returns the duration of all sessions in seconds, each from its start to its last event.
+    """Returns the total duration of all sessions in seconds; a session lasts from its start to its last event.
 
     `ReportWritten` is ignored, because a report can be regenerated long after a session has ended.
 

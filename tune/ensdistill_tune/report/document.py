@@ -50,7 +50,7 @@ class ReportSection:
 def first_lines(facts: StudyResults, found: Sequence[Importance], seen: Sequence[RungCorrelation]) -> str:
     """Returns the list at the top of a report, in Markdown.
 
-    The order is: limits that apply to the whole report, the three answers, next steps, warnings, findings.
+    The list contains, in this order: general warnings, the three answers, next steps, other warnings, findings.
     """
     next_steps = [f"Next: {step}" for step in advice(facts, found)]
     lines = [
@@ -105,7 +105,7 @@ def summary_line(facts: StudyResults) -> str:
 
 
 def _beside(facts: StudyResults) -> str:
-    """Returns the metrics on test images; before the test evaluation, the metrics on validation images."""
+    """Returns a table of metrics on test images or, before the test evaluation, on validation images."""
     rows: Mapping[str, Sequence[Metrics]] = facts.tested_rows
     where = (
         f"Test images, {facts.looked}, after the winner was selected. Values are means ± standard deviations over "
@@ -161,12 +161,12 @@ def _minus(c: PairedComparison) -> str:
 def _about_the_confirmation(facts: StudyResults, among: int) -> str:
     out = ", ".join(f"`{trial.name}`" for trial in facts.fell_out)
     return (
-        "The best trials of the search and all baselines were trained again with fresh seeds until the verdict was "
-        "decided or the budget was spent. Candidates that were clearly behind were dropped. All metrics are computed "
+        "The best trials of the search and all baselines were trained again with fresh seeds until a verdict was "
+        "reached or the budget was spent. Candidates that were clearly behind were dropped. All metrics are computed "
         "on validation images. The column `minus` contains the mean difference in "
-        f"{spoken(facts.study.objective)} over pairs with the same seed. Parentheses contain its 90 % confidence "
-        f"interval (5 % at each end, {correction(among)}). If the interval is missing, there are too few seeds for a "
-        "decision." + (f" Omitted because a replicate failed: {out}." if out else "")
+        f"{spoken(facts.study.objective)} over pairs with the same seed. The 90 % confidence interval of this "
+        f"difference (5 % at each end, {correction(among)}) is in parentheses. If it is missing, there are too few "
+        "seeds for a decision." + (f" Omitted because a replicate failed: {out}." if out else "")
     )
 
 
@@ -187,7 +187,7 @@ def _stages(facts: StudyResults) -> str:
         ]
         for stage in facts.stages
     ]
-    head = ["after seeds", "best mean", "minus the best baseline", "dropped", "test"]
+    head = ["seeds so far", "best mean", "minus the best baseline", "dropped", "test"]
     return markdown_table(head, rows, head[1:2] + head[3:]) if rows else ""
 
 
@@ -239,13 +239,13 @@ def _own_figures(facts: StudyResults) -> str:
     names = [name for name in ("accuracy", "nll", "cnll", "ece") if is_shown(name, row)]
     figures = ", ".join(f"{spoken(name)} {row[name]:.4f}" for name in names)
     return (
-        f"`best/` contains the student of seed {replicate.seed}, the best seed on validation images. On test images: "
-        f"{figures}.\n\n"
+        f"`best/` contains the student trained with seed {replicate.seed}, the best seed on validation images. On test "
+        f"images: {figures}.\n\n"
     )
 
 
 def _warnings(facts: StudyResults) -> str:
-    """Returns all warnings; empty if the summary already contains all of them."""
+    """Returns the list of all warnings; empty if the summary already contains every warning."""
     if len(facts.warnings) <= findings.WARNINGS:
         return ""
     return "\n".join(f"- {as_text(str(warning))}" for warning in facts.warnings)

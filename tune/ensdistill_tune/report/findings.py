@@ -32,7 +32,7 @@ CAUSES = {"timed_out": "its time budget ran out", "crashed": "its process died"}
 
 
 def incomplete(facts: StudyResults) -> str | None:
-    """Returns a warning about a study that has not completed."""
+    """Returns a warning if the study has not completed."""
     state = str(facts.summary["state"])
     if state == "finished":
         return None
@@ -69,7 +69,7 @@ def what_counts_most(facts: StudyResults) -> list[str]:
         own = mean_and_spread([row["cnll"] for row in rows])
         lines.append(
             f"**Worse than one teacher**: the best student has a calibrated NLL of {own} on {where}; the mean over "
-            f"single teachers is {one['cnll']:.4f}."
+            f"the teachers is {one['cnll']:.4f}."
         )
     return lines
 
@@ -86,7 +86,7 @@ def is_worse_than_one_teacher(facts: StudyResults) -> bool:
 
 
 def warnings(facts: StudyResults) -> list[str]:
-    """Returns Markdown lines: the first warnings of the study, and a line with the number of further warnings."""
+    """Returns the first warnings of the study as Markdown lines, and a line with the number of further warnings."""
     rows, _ = winner_rows(facts)
     stated = {  # already covered by `what_counts_most`
         AT_CHANCE: is_at_chance(*rows),
@@ -138,7 +138,7 @@ def on_the_front(facts: StudyResults) -> str | None:
 
 
 def selection_bias(facts: StudyResults) -> str | None:
-    """Compares the single-seed result of the top trial of the search with its results with fresh seeds."""
+    """Returns a sentence that compares the search result of the top trial with its results for fresh seeds."""
     metric = facts.study.objective
     favorite = next((t for t in facts.order if not t.baseline), None)
     again = next((c for c in facts.confirmed if favorite and c.trial.number == favorite.number), None)
@@ -155,7 +155,7 @@ def selection_bias(facts: StudyResults) -> str | None:
 
 
 def metrics_beside_teachers(facts: StudyResults) -> str | None:
-    """Returns a sentence with the metrics of the winner, the ensemble and a single teacher; None if any is unknown."""
+    """Returns a sentence with the metrics of the winner, the ensemble and a single teacher; None if unknown."""
     rows, where = winner_rows(facts)
     if not rows or not facts.teachers_beside:
         return None
@@ -166,14 +166,14 @@ def metrics_beside_teachers(facts: StudyResults) -> str | None:
         if is_shown(name, *rows)
     ]
     once = f", {facts.looked}," if facts.tested else ""
-    return f"On {where}{once} the student reaches (ensemble; single teacher in parentheses): {', '.join(parts)}."
+    return f"On {where}{once} the student reaches {', '.join(parts)} (in parentheses: ensemble; single teacher)."
 
 
 # --- the search ---
 
 
 def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | None:
-    """Returns a sentence about the settings that explain the differences between trials, and those that do not."""
+    """Returns a sentence that lists the settings that affect the result significantly, and those that do not."""
     if not found:
         why = why_unknown(facts.trials, facts.study)
         return f"The importance of the settings is unknown: {why}." if why else None
@@ -190,12 +190,12 @@ def what_mattered(facts: StudyResults, found: Sequence[Importance]) -> str | Non
 
 
 def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None:
-    """Returns how well the ranking at the first rung predicts the final one, as text; None without stopped trials."""
+    """Returns a sentence on how well the first rung predicts the final ranking; None if no trial was stopped early."""
     stopped = sum(trial.state == "pruned" for trial in facts.trials)
     if not stopped or not seen:
         return None
     first = seen[0]
-    sure = first.by_chance < 0.05  # with four trials, tau is 1 or -1 by chance in one of twelve cases
+    sure = first.by_chance < 0.05  # with four trials, tau is 1 or -1 by chance in one case out of twelve
     trust = "a good" if sure and first.low > 0.3 else ("a poor" if first.high < 0.3 else "an uncertain")
     which = "1 trial was" if stopped == 1 else f"{stopped} trials were"
     return (

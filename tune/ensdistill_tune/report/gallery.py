@@ -11,7 +11,7 @@ LONGEST = 24  # maximum length of a class name in characters
 
 @dataclass(frozen=True)
 class Picture:
-    """One thumbnail and the lines of text below it, which the page escapes."""
+    """One thumbnail and the lines of text below it; the page template escapes this text."""
 
     source: str  # PNG data URI
     lines: Sequence[str]
@@ -28,7 +28,7 @@ class Gallery:
 
 
 def galleries(facts: StudyResults) -> list[Gallery]:
-    """Returns the galleries that contain images; the data are read from diagnostics.json."""
+    """Returns the galleries that contain images, built from diagnostics.json."""
     drawn = facts.diagnostics
     if not drawn:
         return []
@@ -37,7 +37,7 @@ def galleries(facts: StudyResults) -> list[Gallery]:
         Gallery(
             "wrong",
             "Images with the largest error",
-            f"Misclassified {where} with the highest NLL of the student in `best/` (probabilities in parentheses).",
+            f"Misclassified {where} with the highest NLL of the student in `best/`; probabilities are in parentheses.",
             [_picture(one, drawn, "NLL") for one in drawn.wrong],
         ),
         Gallery(

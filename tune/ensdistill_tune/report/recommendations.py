@@ -1,4 +1,4 @@
-"""Recommendations: each rule checks one condition, and returns one sentence if it is met, otherwise None."""
+"""Recommendations: each rule returns one sentence if its condition is met, and None otherwise."""
 
 import math
 from collections import Counter
@@ -21,19 +21,20 @@ from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.study_config import StudyConfig
 
 EDGE = 0.1  # share of a range that counts as its edge
-BEST = 5  # number of trials whose values are compared with the edges of a range
+BEST = 5  # number of best trials whose values are compared with the edges of a range
 LONGEST = 200  # maximum length of a reason in characters
 NOTHING_LEARNT = (
     "find out why the students do not learn: train on the labels alone (`ensdistill distill labels`), with a lower "
     "`training.optimizer.lr` or more epochs, and check that images and labels match."
 )
-DETECTABLE = 0.75  # in standard deviations of the paired differences; 20 seeds detect it in about half of the studies
+# Mean difference that 20 seeds detect in about half of the studies, in standard deviations of the paired differences.
+DETECTABLE = 0.75
 
 
 def advice(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
     """Returns recommendations, most urgent first.
 
-    If students are at chance level, only those about failed trials and about learning are returned.
+    If students are at chance level, only the recommendations about failed trials and about learning are returned.
     """
     rows, _ = winner_rows(facts)
     if is_at_chance(*rows):
@@ -60,7 +61,7 @@ def failures(facts: StudyResults) -> str | None:
 
 
 def minutes(facts: StudyResults) -> str | None:
-    """Recommends a larger time budget if the budget ran out."""
+    """Recommends a larger time budget if the current one has run out."""
     if facts.summary["state"] != "timed_out":
         return None
     command = facts.command("resume", ("--set", f"budget.minutes={2 * (facts.study.budget.minutes or 0):g}"))
@@ -113,7 +114,7 @@ def _better(facts: StudyResults, one: TrialRecord, other: TrialRecord, epoch: in
 
 
 def certainty(facts: StudyResults) -> str | None:
-    """Recommends what to do if the best trial is not significantly better than the best baseline."""
+    """Recommends the next step if the best trial is not significantly better than the best baseline."""
     searched, baseline = searched_and_baseline(facts)
     if not searched or baseline is None:
         if facts.summary["state"] == "finished" and not facts.confirmed:
@@ -130,7 +131,7 @@ def certainty(facts: StudyResults) -> str | None:
         )
     if len(c.differences) == MOST_PAIRS or abs(c.difference) < DETECTABLE * stdev(c.differences):
         return (
-            f"use `{baseline.trial.baseline}` as published: the difference is too small compared with its variation "
+            f"use `{baseline.trial.baseline}` as published: the difference is too small relative to its variation "
             f"over seeds. With {MOST_PAIRS} seeds, a mean difference below {DETECTABLE} standard deviations of the "
             "paired differences is usually not significant."
         )
@@ -143,7 +144,7 @@ def certainty(facts: StudyResults) -> str | None:
 
 
 def ends(facts: StudyResults, found: Sequence[Importance]) -> list[str]:
-    """Recommends a wider range if the best trials lie at one end of it and values beyond that end are valid."""
+    """Recommends wider ranges where the best trials lie close to one end and values beyond this end are valid."""
     best = facts.search_order[:BEST]
     idle = {i.name for i in found if not i.matters}
     if len(best) < BEST:
@@ -236,7 +237,7 @@ def longer(facts: StudyResults) -> str | None:
 
 
 def idle(facts: StudyResults, found: Sequence[Importance]) -> str | None:
-    """Recommends fixed values for settings without a significant effect, if the trials suffice to detect effects."""
+    """Recommends fixed values for settings without a significant effect, if there are enough trials to detect one."""
     if len(facts.search_trials) < ENOUGH:
         return None
     names = [f"`{i.name}`" for i in found if not i.matters]

@@ -30,7 +30,7 @@ def answers(facts: StudyResults) -> list[str]:
 
 
 def better_network(facts: StudyResults) -> str:
-    """Returns the verdict: the effect with its interval, then its significance. A significant verdict is in bold."""
+    """Returns the verdict: the effect with its interval, then the significance; a significant verdict is in bold."""
     if why := facts.why_none_wins:
         return f"No winner: {why}."
     if not facts.order:
@@ -58,7 +58,7 @@ def searched_and_baseline(facts: StudyResults) -> tuple[list[Candidate], Candida
 
 
 def compare_best(facts: StudyResults, searched: Sequence[Candidate], baseline: Candidate) -> PairedComparison:
-    """Compares the best candidate of the search with the best baseline; the test is corrected for all candidates."""
+    """Compares the best searched candidate with the best baseline, corrected for the number of searched candidates."""
     return compare(searched[0], baseline, facts.study, len(searched))
 
 
@@ -102,7 +102,7 @@ def _unconfirmed(facts: StudyResults) -> str:
     best, metric = facts.order[0], facts.study.objective
     name = f"`{best.baseline}` as published" if best.baseline else f"trial {best.number:03d}"
     return (
-        f"Whether a network is better is unknown: no trial was re-evaluated with fresh seeds. The best of "
+        f"It is unknown whether a network is better: no trial was re-evaluated with fresh seeds. The best of "
         f"{len(facts.order)} single-seed evaluations is {name}, {spoken(metric)} {best.last[metric]:.4f} on validation "
         "images; this value is optimistic (selection bias)."
     )
@@ -112,7 +112,7 @@ def _unconfirmed(facts: StudyResults) -> str:
 
 
 def worth(facts: StudyResults) -> str | None:
-    """Returns the deep-ensemble equivalent and the accuracies; None if student or teachers are at chance level."""
+    """Returns the deep-ensemble equivalent and accuracies; None if the student or the teachers are at chance level."""
     rows, where = winner_rows(facts)
     if not rows or not facts.teachers_beside or is_at_chance(*rows):
         return None
@@ -142,7 +142,7 @@ def worth(facts: StudyResults) -> str | None:
 
 
 def cost(facts: StudyResults) -> str | None:
-    """Returns the cost of one prediction, compared with the cost of the teachers; None if the former is unknown."""
+    """Returns the cost of one prediction, also relative to the teachers; None if the student's cost is unknown."""
     rows, _ = winner_rows(facts)
     if not rows or "flops" not in rows[0]:
         return None

@@ -1,1 +1,1 @@
-"""Hyperparameters, search spaces, searchers and schedulers. Requires trial records, but no study."""
+"""Hyperparameters, search spaces, searchers and schedulers. They use trial records, but require no study."""

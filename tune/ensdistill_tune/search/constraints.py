@@ -11,7 +11,7 @@ from pydantic import model_validator
 from ensdistill.errors import ConfigIssue, SettingError
 from ensdistill.settings.base import Settings, setting
 
-INFEASIBLE = 1e9  # least magnitude that `penalized` gives a trial that breaks a constraint; far above every objective
+INFEASIBLE = 1e9  # minimum magnitude of the values that `penalized` substitutes; far above every objective
 
 
 class Constraint(Settings):
@@ -76,7 +76,7 @@ def broken(constraints: Constraints, metrics: Mapping[str, float]) -> list[str]:
 def penalized(values: list[float], modes: list[str], violation: float) -> list[float]:
     """Returns the values that early stopping compares: the objectives, or far worse values if a constraint is broken.
 
-    Of two trials that break constraints, the one with the smaller violation is better, regardless of their objectives
+    If two trials break constraints, the one with the smaller violation is better, regardless of the objectives
     (constrained domination).
 
     Args:

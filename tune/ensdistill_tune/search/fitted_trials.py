@@ -1,9 +1,9 @@
-"""Selects the trials to which the model of a searcher is fitted, for studies with thousands of trials.
+"""Selects the trials to which a searcher's model is fitted, for studies with thousands of trials.
 
-For every suggestion and every hyperparameter, Optuna fits a tree-structured Parzen estimator to all trials, so the time
-for a suggestion grows with the number of trials. The estimator compares the density of the best trials with the density
-of all other trials. This module keeps the best trials and an evenly spaced selection of the others; the selection has
-about the same density as all of the others.
+For every suggestion and every hyperparameter, Optuna fits a tree-structured Parzen estimator to all trials. The time
+per suggestion therefore grows with the number of trials. The estimator compares the density of the best trials with the
+density of all other trials. This module keeps the best trials and an evenly spaced selection of the others; the
+selection has about the same density as all of the others.
 """
 
 from bisect import insort
@@ -21,11 +21,11 @@ Key = tuple[float, ...]  # sort key of ended trials, best first
 
 
 class FittedTrials:
-    """Selection of the trials of a study, independent of the order in which the trials ended.
+    """Selection of a study's trials, which does not depend on the order in which the trials ended.
 
-    If at most `limit` trials have ended, all of them are selected. Otherwise, the best trials are selected, and also
-    the trials whose number in Optuna's study is a multiple of 2^k, with the smallest k for which these are at most
-    `limit` trials. Running trials are always selected.
+    If at most `limit` trials have ended, all of them are selected. Otherwise, two groups are selected: the best trials,
+    and the trials whose number in Optuna's study is a multiple of 2^k. The smallest k is used for which the second
+    group has at most `limit` trials. Running trials are always selected.
     """
 
     def __init__(self, limit: int) -> None:
@@ -96,7 +96,7 @@ class SubsetSampler(BaseSampler):
         """Wraps a sampler.
 
         Args:
-            inner: The sampler, which draws each hyperparameter independently.
+            inner: The sampler, which must draw each hyperparameter independently.
             trials: The trials that the sampler uses.
         """
         self._inner, self._trials = inner, trials
@@ -108,7 +108,7 @@ class SubsetSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Returns no values."""
+        """Returns no values, because no hyperparameters are drawn jointly."""
         return {}
 
     def sample_independent(

@@ -94,5 +94,5 @@ class Hyperparameter(Settings):
 
 
 def as_list(value: Any) -> list[Any]:
-    """Returns a list unchanged, and any other value as a list with one element."""
+    """Returns a list unchanged, and any other value as a one-element list."""
     return value if isinstance(value, list) else [value]

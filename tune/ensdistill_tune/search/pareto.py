@@ -1,8 +1,9 @@
-"""Several objectives: Pareto fronts, and early stopping based on them.
+"""Optimization with several objectives: Pareto fronts, and early stopping based on fronts.
 
-A point has one value for each objective; lower is better in all of them (`to_minimization` negates maximized ones). One
-point dominates another if it is worse in no objective and better in at least one, so equal points do not dominate each
-other. The front contains the points that no other point dominates. NaN is treated as the worst possible value.
+A point has one value for each objective; lower is always better (`to_minimization` negates maximized objectives). One
+point dominates another if it is worse in no objective and better in at least one. Equal points therefore do not
+dominate each other. The front contains the points that no other point dominates. NaN is treated as the worst possible
+value.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def to_minimization(values: Sequence[float], modes: Sequence[str]) -> tuple[floa
 
 
 def pareto_front_indices(values: Points) -> list[int]:
-    """Returns the indices of the non-dominated points, ascending; of equal points, either all or none are included.
+    """Returns the indices of the non-dominated points, ascending; equal points are either all included or all omitted.
 
     Args:
         values: Points of shape (n, objectives).
@@ -65,9 +66,9 @@ def fronts(values: Points) -> list[list[int]]:
 def select_diverse(values: Points, k: int) -> list[int]:
     """Returns the indices of at most k different points of the front that are far apart.
 
-    The first point is the best in the first objective. Each further point has the largest distance from the points
-    selected so far, where each objective is scaled by its range on the front. With two objectives the second point is
-    therefore the other end of the front. Of equal points, only the first is returned.
+    The first point is the best in the first objective. Each further point is the farthest from the points selected so
+    far, after scaling each objective by its range on the front. With two objectives, the second point is therefore the
+    other end of the front. If several points are equal, only the first is returned.
 
     Args:
         values: Points of shape (n, objectives).
@@ -109,26 +110,27 @@ class ParetoRungs:
     """Asynchronous successive halving that never stops a non-dominated trial.
 
     Each rung records the first values that a trial reports at or after the epoch of the rung. The trial is then
-    compared, only once, with the trials recorded so far, including itself: it is stopped if at least 1/reduction_factor
-    of them lie in better fronts. The decision depends only on the front of the trial, and a trial that is not dominated
-    at its rung is never stopped. For example, the first trial always continues, and the second is stopped only if the
-    first dominates it. With one objective, the rule is asynchronous successive halving with two changes: the number of
-    continuing trials is rounded up, and trials are stopped instead of paused (Li et al. 2020). In contrast,
-    multi-objective ASHA (Schmucker et al. 2021) also stops trials of the first front if this front is larger than the
-    fraction of trials that continue.
+    compared once with all trials recorded so far, including itself. It is stopped if at least 1/reduction_factor of
+    these trials lie in better fronts. The decision depends only on the front of the trial, and a trial that is not
+    dominated at its rung is never stopped. For example, the first trial always continues, and the second is stopped
+    only if the first dominates it. With one objective, the rule is asynchronous successive halving with two changes:
+    the number of continuing trials is rounded up, and trials are stopped instead of paused (Li et al. 2020). In
+    contrast, multi-objective ASHA (Schmucker et al. 2021) also stops trials of the first front if this front contains
+    more trials than may continue.
 
     If each trial that is dominated at a rung is also dominated at the end, no trial of the final front is stopped. If
     learning curves cross or are noisy, a trial of the final front can be stopped: a costly student that learns slowly
     is dominated early by a cheap one. `tolerance` handles that case: a trial also continues if improving its values by
     this relative margin would make it non-dominated. The tolerance should be 0 for an objective that does not change
-    during training, such as inference cost: with a positive tolerance, no trial could be stopped because of a better
-    trial with the same cost.
+    during training, such as inference cost. With a positive tolerance, a better trial of the same cost could not cause
+    a trial to be stopped.
 
     Decisions are computed from `recorded`, so a repeated report gives the same decision, even after a restart.
 
     Attributes:
         rungs: Epochs at which trials are compared, ascending.
-        reduction_factor: A trial is stopped if at least 1/reduction_factor of the trials lie in better fronts; above 1.
+        reduction_factor: Number above 1; a trial is stopped if at least 1/reduction_factor of the trials lie in better
+            fronts.
         tolerance: Relative margin for each objective.
         recorded: Values, keyed by rung and trial number, in the order of arrival.
 
@@ -146,7 +148,7 @@ class ParetoRungs:
         """Returns whether a trial must stop.
 
         Args:
-            number: The trial.
+            number: Trial number.
             epoch: Number of epochs that the trial has completed.
             values: Objectives after that epoch; lower is better.
         """
@@ -177,12 +179,12 @@ def _points(values: Points) -> NDArray[np.float64]:
 
 
 def _dominates(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns whether a is not worse than b in any element and better in at least one, along the last axis."""
+    """Returns whether a is worse than b in no element and better in at least one, along the last axis."""
     return np.asarray((a <= b).all(axis=-1) & (a < b).any(axis=-1))
 
 
 def _dominance(values: Points) -> NDArray[np.bool_]:
-    """Returns a mask of shape (n, n): whether the point of the row dominates the point of the column."""
+    """Returns a mask of shape (n, n): whether the row's point dominates the column's point."""
     points = _points(values)
     return _dominates(points[:, None], points[None])
 

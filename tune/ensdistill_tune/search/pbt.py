@@ -1,10 +1,10 @@
-"""Population-based training: optimizes settings during the training of the students.
+"""Population-based training: optimizes settings while the students are trained.
 
-Each member of the population is a trial; its settings, including their changes during training, are fixed when it
-starts. A stopped member becomes a pruned trial. A new trial replaces it and starts from the checkpoint of a better
-trial. Up to the epoch of the checkpoint, the new trial has the settings of the better trial; after that epoch, its
-settings change (`Config.schedule`). Training the new trial from the first epoch gives the same student, so the trial
-can be replicated and exported like any other trial.
+Each member of the population is a trial; its settings, including their changes during training, are fixed when the
+trial starts. A stopped member becomes a pruned trial. A new trial replaces it and starts from the checkpoint of a
+better trial. Up to the epoch of the checkpoint, the new trial has the settings of the better trial; after that epoch,
+its settings change (`Config.schedule`). Training the new trial from the first epoch gives the same student, so the
+trial can be replicated and exported like any other trial.
 
 References:
     Jaderberg et al. 2017, Population based training of neural networks.
@@ -114,7 +114,7 @@ class Pbt(Settings):
 class _PbtRule:
     def __init__(self, settings: Pbt, epochs: int, sign: float) -> None:
         self._settings, self._epochs, self._sign = settings, epochs, sign
-        self._came: dict[int, dict[int, float]] = {}  # values, keyed by epoch of the comparison and trial number
+        self._came: dict[int, dict[int, float]] = {}  # values, keyed by comparison epoch, then by trial number
 
     def decide(self, number: int, epoch: int, values: Sequence[float]) -> Decision:
         if epoch % self._settings.interval_epochs or epoch >= self._epochs:

@@ -31,7 +31,7 @@ class StoppingRule(Protocol):
         """Returns whether a trial continues.
 
         Args:
-            number: The trial.
+            number: Trial number.
             epoch: Number of completed epochs of the trial.
             values: Objectives of the trial after that epoch.
         """
@@ -62,8 +62,8 @@ class NoScheduler(Settings):
 class Asha(EarlyStoppingSettings):
     """Asynchronous successive halving: at each rung only the best fraction of the trials continues.
 
-    With several objectives a trial stops only if enough other trials lie in better fronts, so no trial of the Pareto
-    front at a rung is stopped (`ensdistill_tune.search.pareto`).
+    With several objectives a trial stops only if enough other trials lie in better fronts, so no trial on the Pareto
+    front of a rung is stopped (`ensdistill_tune.search.pareto`).
 
     References:
         Li et al. 2020, MLSys.
@@ -96,7 +96,7 @@ class Asha(EarlyStoppingSettings):
 class Hyperband(EarlyStoppingSettings):
     """Asynchronous HyperBand: parallel brackets of `asha`, each with a later first rung than the previous one.
 
-    Suitable if it is unknown how many epochs a trial needs until its metrics predict its final quality.
+    Suitable if it is unknown how many epochs must pass before the metrics of a trial predict its final quality.
 
     References:
         Li et al. 2018, JMLR, section 3. Li et al. 2020, MLSys.
@@ -108,12 +108,12 @@ class Hyperband(EarlyStoppingSettings):
         3, "At each rung, one in `reduction_factor` trials continues; rungs are spaced by the same factor.", gt=1
     )
     brackets: int = setting(3, "Maximum number of brackets; short trials allow fewer brackets.", ge=1, le=20)
-    seed: int = setting(0, "Seed of the assignment of trials to brackets.", ge=0)
+    seed: int = setting(0, "Seed for assigning trials to brackets.", ge=0)
 
     def decision_epochs(self, epochs: int) -> Collection[int]:
         """Returns the epochs after which the rule can stop a trial of `epochs` epochs: the rungs of the first bracket.
 
-        They include the rungs of all other brackets.
+        These epochs include the rungs of all other brackets.
         """
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
@@ -180,7 +180,7 @@ _EPOCH, _OBJECTIVE = "epoch", "objective"
 
 
 def _asha(grace: int, factor: float, brackets: int, epochs: int, mode: str) -> AsyncHyperBandScheduler:
-    from ray.tune.schedulers import AsyncHyperBandScheduler  # imported here, because it is slow and rarely used
+    from ray.tune.schedulers import AsyncHyperBandScheduler  # imported here, because it loads slowly and is rarely used
 
     grace = min(grace, epochs)
     return AsyncHyperBandScheduler(_EPOCH, _OBJECTIVE, mode, epochs, grace, factor, brackets, stop_last_trials=False)

@@ -52,7 +52,7 @@ class SearchSpace:
         return self.draw(lambda name, axis: next(iter(allowed.get(name, [])), axis.values[0]))
 
     def combinations(self) -> Iterator[Sampled]:
-        """Yields all combinations if each hyperparameter has finitely many values; the last one varies fastest."""
+        """Yields all combinations, if there are finitely many; the last hyperparameter varies fastest."""
         return _combinations(self.axes, self.order, {})
 
     def grid_cell(self, index: int) -> Sampled:

@@ -30,7 +30,7 @@ class SearcherSettings(Settings):
         Args:
             seed: Seed of this suggestion.
         """
-        import optuna  # imported here and below, because it is slow and rarely used
+        import optuna  # imported here and below, because it loads slowly and is rarely used
 
         return optuna.samplers.RandomSampler(seed=seed)
 
@@ -55,14 +55,15 @@ class ModelBasedSearcher(SearcherSettings):
 class Tpe(ModelBasedSearcher):
     """Tree-structured Parzen estimator, for one or several objectives.
 
-    With one objective and more than 500 ended trials, the model uses the best 25 and an evenly spaced
-    selection of the others.
+    With one objective and more than 500 ended trials, the model uses the best 25 and an evenly spaced selection of the
+    others.
 
     References:
         Bergstra et al. 2011. Watanabe 2023.
     """
 
-    # Optuna takes the best 10 %, but at most 25 trials, as good; at least 250 stay selected, so these are the best 25.
+    # Optuna counts the best 10 % of the trials as good, but at most 25. At least 250 trials stay selected, so the good
+    # ones are the best 25.
     fitted_trials: ClassVar[int | None] = 500
     kind: Literal["tpe"] = "tpe"
 
@@ -122,7 +123,7 @@ class Qmc(SearcherSettings):
 
     def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
         """Returns the Sobol point at an index, with its coordinates mapped to the values of all hyperparameters."""
-        from scipy.stats.qmc import Sobol  # imported here, because it is slow and rarely used
+        from scipy.stats.qmc import Sobol  # imported here, because it loads slowly and is rarely used
 
         points = Sobol(len(space.order), scramble=True, rng=np.random.default_rng(self.seed))
         if place:

@@ -1,4 +1,4 @@
-"""Short constructors of hyperparameters, for search spaces in Python.
+"""Short constructors for hyperparameters, for search spaces written in Python.
 
 StudyConfig(search={"loss.temperature": log_uniform(1, 10), "averaging.kind": choice("none", "ema")})
 """

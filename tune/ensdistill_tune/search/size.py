@@ -13,12 +13,12 @@ CONTINUOUS = ("uniform", "log_uniform")  # all other kinds have a finite number 
 
 @dataclass(frozen=True)
 class SearchSpaceSize:
-    """Size of a search space. Combinations that conditions exclude are not counted.
+    """Size of a search space. Combinations excluded by conditions are not counted.
 
     Attributes:
         axes: Number of hyperparameters.
         continuous: Number of hyperparameters with a continuous range.
-        combinations: Number of combinations of values of the other hyperparameters.
+        combinations: Number of value combinations of the other hyperparameters.
     """
 
     axes: int
@@ -51,7 +51,7 @@ def distinct(values: Iterable[Any]) -> list[Any]:
     """Returns the values without repetitions, in the original order.
 
     Args:
-        values: Values, hashable or not; 1, 1.0 and True are three different values.
+        values: The values, which need not be hashable; 1, 1.0 and True count as three different values.
     """
     found: list[Any] = []
     for value in values:
@@ -71,7 +71,7 @@ def _families(search: Mapping[str, Hyperparameter]) -> list[set[str]]:
 
 
 def _count(search: Mapping[str, Hyperparameter], names: Sequence[str], chosen: dict[str, Any]) -> int:
-    """Returns the number of combinations of these hyperparameters, in topological order, for chosen earlier values."""
+    """Counts the combinations of these hyperparameters, in topological order, given the values chosen so far."""
     if not names:
         return 1
     (name, *rest), axis = names, search[names[0]]

@@ -51,7 +51,7 @@ class OptunaSearcher:
         self._distributions = {name: distribution_of(axis) for name, axis in space.axes.items()}
         self._storage = self._optuna._storage  # Optuna's samplers store their attributes in it
         self._noted: set[str] = set()
-        self._enqueued = 0  # number of suggestions from requests
+        self._enqueued = 0  # number of suggestions that came from requests
         self._trials: dict[int, optuna.Trial] = {}  # Optuna's trials, keyed by the trial number in the study
         limit = searcher.fitted_trials if len(modes) == 1 else None
         self._fitted, self._sign = limit and FittedTrials(limit), -1.0 if modes[0] == "max" else 1.0
@@ -60,7 +60,7 @@ class OptunaSearcher:
         """Suggests the settings of a trial.
 
         Args:
-            number: The trial.
+            number: Trial number.
             enqueued: Settings of a request; None if the searcher chooses the settings. A request uses up neither a
                 point of `first` nor a grid cell.
 
@@ -157,8 +157,8 @@ class OptunaSearcher:
     def _fixed_values(self, place: int) -> Sampled | None:
         """Returns the values of one suggestion that are fixed in advance; the sampler chooses all other values.
 
-        The first suggestions use the settings to evaluate first. Each later suggestion uses the values fixed by the
-        searcher or, if there are none, the next cell of the grid.
+        The suggestions begin with the settings that are to be evaluated first. Each later suggestion uses the values
+        fixed by the searcher or, if there are none, the next cell of the grid.
         """
         if place < len(self._first):
             return dict(self._first[place])
@@ -193,7 +193,8 @@ def distribution_of(axis: Hyperparameter) -> BaseDistribution:
 def choices_of(axis: Hyperparameter) -> list[Any]:
     """Returns the listed values of a hyperparameter in Optuna's representation.
 
-    Scalar values stay unchanged. Blocks of settings become JSON, which is unique, unlike the short forms in tables.
+    Scalar values stay unchanged. Blocks of settings become JSON strings, which are unique, unlike the short forms in
+    tables.
 
     Args:
         axis: A categorical hyperparameter.

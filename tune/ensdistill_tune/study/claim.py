@@ -19,14 +19,14 @@ RESERVED = (
     "gpu-check",
     "compare",
     "mlflow.db",
-)  # names of other files and folders in the folder of all studies
+)  # names of other files and folders in the folder that contains all studies
 
 
 def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str], None]) -> str:
     """Creates the folder of a new study and returns its name.
 
     Args:
-        studies: The folder of all studies.
+        studies: Folder that contains all studies.
         chosen: Requested name, which must not be in use; None for the default.
         default: Name if `chosen` is None; a number is appended if a study with this name exists.
         note: Function that prints a hint about an unfinished study with the default name.
@@ -75,7 +75,7 @@ def _taken(studies: Path, name: str) -> str:
 
 
 def _begun(home: Path) -> bool:
-    """Returns whether this folder contains a study, that is, more than the lock file that a failed launch may leave."""
+    """Returns whether this folder contains a study, that is, more than the lock file of a failed launch."""
     return not home.is_dir() or any(file.name != ".lock" for file in home.iterdir())
 
 

@@ -30,7 +30,7 @@ def load_study(path: str | Path, overrides: Overrides = ()) -> StudyConfig:
         overrides: Settings to override, keyed by dotted name, or strings `a.b=value` as on the command line.
 
     Raises:
-        ConfigError: The settings cannot be used. The error contains all issues, ordered by line, each in the form
+        ConfigError: The settings are invalid. The error contains all issues, ordered by line, each in the form
             `FILE, line 3: key: rule, value, fix`. An issue in an override begins with `--set` or `overrides:` instead.
         DataError: The file cannot be read.
     """
@@ -60,7 +60,7 @@ def checked(study: StudyConfig) -> StudyConfig:
         study: The settings.
 
     Raises:
-        ConfigError: The settings cannot be used. The error contains all issues.
+        ConfigError: The settings are invalid. The error contains all issues.
     """
     whole, issues = _judge(_tree_of(study), {})
     if whole is None or issues:
@@ -81,7 +81,7 @@ def _warnings(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def origin_of(overrides: Overrides) -> str:
-    """Returns the first word of issues in overrides: the option on the command line, or the argument in Python."""
+    """Returns the prefix of issues in overrides: the option on the command line, or the argument in Python."""
     return "overrides: " if isinstance(overrides, Mapping) else "--set "
 
 
@@ -93,7 +93,7 @@ def change_study(study: StudyConfig, overrides: Overrides) -> StudyConfig:
         overrides: Settings to override, keyed by dotted name, or strings `a.b=value` as on the command line.
 
     Raises:
-        ConfigError: The changed settings cannot be used. The error contains all issues.
+        ConfigError: The changed settings are invalid. The error contains all issues.
     """
     changes = _parse_changes(overrides)
     changed, issues = _judge(study.model_dump(mode="json"), changes)
@@ -119,7 +119,7 @@ def _override_at_fault(
 
 
 def _of_override(issue: ConfigIssue, name: str, origin: str) -> ConfigIssue:
-    """Returns a copy of an issue whose message begins with the override that causes it, but names no setting twice."""
+    """Returns a copy of an issue; its message begins with the override at fault, but names no setting twice."""
     alone = issue.name == name and not issue.given
     return replace(issue, origin=origin if alone else f"{origin}{name}: ")
 
@@ -130,7 +130,7 @@ def _by_line(issues: Sequence[ConfigIssue], path: str, lines: LineIndex) -> list
     return [replace(issue, origin=f"{path}, line {line}: " if line else f"{path}: ") for line, issue in found]
 
 
-# --- from the tree of a file to a study ------------------------------------------------------------------------------
+# --- from the settings tree to a study -------------------------------------------------------------------------------
 
 
 def _judge(tree: YamlDict, changes: Mapping[str, Any]) -> tuple[StudyConfig | None, list[ConfigIssue]]:
@@ -149,7 +149,7 @@ def _judge(tree: YamlDict, changes: Mapping[str, Any]) -> tuple[StudyConfig | No
 
 
 def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
-    """Returns the settings of a file with overrides; names that start with `search.` override axes or their parts."""
+    """Applies overrides to the settings of a file; names that start with `search.` override axes or their parts."""
     axes, others = _axes_and_others(changes)
     more_axes, tree = _axes_and_others(tree)
     if isinstance(tree.get("config"), Mapping):
@@ -171,7 +171,7 @@ def _with_overrides(tree: YamlDict, changes: Mapping[str, Any]) -> YamlDict:
 
 
 def _flat_axes(search: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the names and definitions of axes; the axes of a file may be nested like settings."""
+    """Yields the names and definitions of axes; the axes in a file may be nested like settings."""
     for name, value in search.items():
         nested = isinstance(value, Mapping) and value and all(isinstance(one, Mapping) for one in value.values())
         if nested and not value.keys() & Hyperparameter.model_fields.keys():
@@ -194,7 +194,7 @@ def _nested(config: Mapping[str, Any]) -> YamlDict:
 
 
 def _of_a_study(issue: ConfigIssue) -> ConfigIssue:
-    """Returns the issue; adds a hint if the unknown setting is a setting of trials, which belongs under `config`."""
+    """Returns the issue, with a hint if the unknown setting is a trial setting, which belongs under `config`."""
     name = issue.name
     if issue.code != UNKNOWN or "." in name or (issue.hint and name not in Config.model_fields):
         return issue

@@ -10,7 +10,7 @@ from ensdistill.methods.metrics import Metric, OwnMetric
 
 COSTS = {"cost/flops": "operations per image (FLOP)", "cost/parameters": "parameters"}  # of the exported network
 LATENCY = "cost/latency_ms"  # of the exported network, on the machine that runs the study
-PHOTO_LATENCY = "cost/photo_latency_ms"  # the same, including the resize of a photo of 500x375 pixels
+PHOTO_LATENCY = "cost/photo_latency_ms"  # the same, including resizing a photo of 500x375 pixels
 _OWN: TypeAdapter[list[Metric]] = TypeAdapter(list[OwnMetric])
 _IN_FIGURES = {"cnll": "calibrated NLL (nats)", "nll": "validation NLL (nats)"}
 
@@ -44,7 +44,7 @@ def axis_title(metric: str) -> str:
 
 
 def directions_in_words() -> str:
-    """Returns a sentence for the help that lists all validation metrics by direction."""
+    """Returns a help sentence that lists all validation metrics by direction."""
     known = metric_directions({})
     up, down = ([name for name, higher in known.items() if higher is way] for way in (True, False))
     return f"Maximized: {', '.join(up)}; minimized: {', '.join(down)}"

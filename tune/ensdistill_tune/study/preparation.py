@@ -1,4 +1,4 @@
-"""Decisions made once at launch: which settings of an earlier study are evaluated first, and the precision."""
+"""Decisions made once at launch: which settings of an earlier study run first, and which precision is used."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
 
     Args:
         study: The settings; without `warm_start` they are returned unchanged.
-        studies: The folder of all studies.
+        studies: Folder that contains all studies.
 
     Raises:
         DataError: The earlier study does not exist, or none of its best trials has a value in this search space.

@@ -12,7 +12,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Returns the commit of the source tree, with `-dirty` if files have changed; None outside a source tree."""
+    """Returns the commit of the source tree, followed by `-dirty` if files have changed; None outside a source tree."""
     root = Path(__file__).parents[3]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     if not (root / ".git").exists():

@@ -45,7 +45,7 @@ SHARED = (
 class Budget(Settings):
     """Limits of the search and of the study."""
 
-    trials: int = setting(24, "Number of search trials, without baselines.", ge=1, le=1_000_000)
+    trials: int = setting(24, "Number of search trials, excluding baselines.", ge=1, le=1_000_000)
     epochs: int | None = setting(
         None, "Maximum total number of epochs of search trials; no further trial starts after this limit.", ge=1
     )
@@ -54,14 +54,14 @@ class Budget(Settings):
     )
     cpu_hours: float | None = setting(
         None,
-        "Limit on the CPU hours (wall time times resources.cpus) of all trials, including replicates. No further "
-        "search trial starts when the limit is reached. Teachers are not counted.",
+        "Limit on the CPU hours (wall time multiplied by resources.cpus) of all trials, including replicates. No "
+        "further search trial starts when the limit is reached. Teachers are not counted.",
         gt=0,
     )
     gpu_hours: float | None = setting(
         None,
-        "Limit on the GPU hours (wall time times resources.gpus) of all trials, including replicates. No further "
-        "search trial starts when the limit is reached. Teachers are not counted.",
+        "Limit on the GPU hours (wall time multiplied by resources.gpus) of all trials, including replicates. No "
+        "further search trial starts when the limit is reached. Teachers are not counted.",
         gt=0,
     )
 
@@ -84,7 +84,7 @@ class Resources(Settings):
     )
     num_to_keep: int | None = setting(
         None,
-        "Number of best search trials whose students are kept on disk; by default all. Students of baselines, "
+        "Number of top search trials whose students are kept on disk; by default all. Students of baselines, "
         "replicates and trials on the Pareto front are always kept.",
         ge=1,
     )
@@ -145,7 +145,7 @@ class StudyConfig(Settings):
     measure_latency: bool = setting(
         False,
         f"Whether to measure {LATENCY} of every network (one image, one CPU thread or the GPU of the trials), and "
-        f"{PHOTO_LATENCY} (the same, including the resize of a photo). A constraint on the first of these metrics also "
+        f"{PHOTO_LATENCY} (the same, including resizing a photo). A constraint on the first of these metrics also "
         "enables the measurement.",
     )
     searcher: Searcher = setting(Tpe(), "Search algorithm that suggests settings.")
@@ -179,7 +179,7 @@ class StudyConfig(Settings):
             overrides: Settings to override, keyed by dotted name, or strings `a.b=value` as on the command line.
 
         Raises:
-            ConfigError: The settings cannot be used. The error contains all issues with their line numbers.
+            ConfigError: The settings are invalid. The error contains all issues with their line numbers.
             DataError: The file cannot be read.
         """
         from ensdistill_tune.study.loading import load_study  # imported here to avoid a circular import
@@ -209,7 +209,7 @@ class StudyConfig(Settings):
 
     @property
     def display_metrics(self) -> list[str]:
-        """Metrics that tables show."""
+        """Metrics that are shown in tables."""
         own = [*self.objectives, *self.constraints, *([LATENCY] if self.measures_latency else [])]
         return list(dict.fromkeys([*METRICS, *own]))
 
@@ -238,7 +238,7 @@ class StudyConfig(Settings):
         return self.measure_latency or LATENCY in self.constraints
 
     def violation(self, metrics: Mapping[str, float]) -> float:
-        """Returns the amount by which metrics break the constraints; 0 if all constraints are met or none exist."""
+        """Returns the amount by which the metrics break the constraints; 0 if no constraint is broken."""
         return total_violation(self.constraints, metrics)
 
     def broken_by(self, metrics: Mapping[str, float]) -> list[str]:
@@ -307,13 +307,13 @@ class StudyConfig(Settings):
 
     @property
     def max_search_seed(self) -> int:
-        """Largest seed of a student in the search."""
+        """Largest student seed in the search."""
         axis = self.search.get("seed")
         return max(axis.finite_values or axis.values) if axis else self.base_config.seed
 
     @property
     def representative_configs(self) -> list[Config]:
-        """One config for each listed value, or each end of the range, of each axis, and one for each baseline."""
+        """For each axis, one config per listed value (or per end of its range), plus one config per baseline."""
         searched = [(name, value) for name, axis in self.search.items() for value in axis.values]
         samples = [self.space.example({name: value}) for name, value in searched]
         return [self.trial_config(s) for s in samples] + [self.baseline_config(name) for name in self.baselines]
@@ -368,7 +368,7 @@ def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
 
 
 def _searched_files(name: str) -> Iterator[str]:
-    """Yields each name pattern under which a study lists values of one setting, directly or inside a listed block."""
+    """Yields the name patterns under which a study lists values of a setting, directly or inside a listed block."""
     yield f"points_to_evaluate.*.{name}"
     parts = name.split(".")
     for n in range(1, len(parts) + 1):

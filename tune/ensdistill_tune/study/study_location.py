@@ -11,7 +11,7 @@ class StudyLocation:
     """Location of a study.
 
     Attributes:
-        studies: The folder of all studies.
+        studies: Folder that contains all studies.
         name: Name of the study.
         device: Device on which teachers are trained.
     """

@@ -35,17 +35,17 @@ class EventObserver(Protocol):
     """Observer of the event log."""
 
     def on_event(self, event: Event) -> None:
-        """Called with each event immediately after it is written to the log. Must not raise."""
+        """Called with each event immediately after the event is written to the log; must not raise an exception."""
 
 
 class StudyObserver(Protocol):
-    """Observer of the trials of a study, called after the records are updated; study.json may follow a second later."""
+    """Observer of a study's trials, called after the records are updated; study.json may be written a second later."""
 
     def trial_started(self, study: "StudyState", trial: TrialRecord) -> None:
         """Called when a trial has started, or resumed after an interruption."""
 
     def trial_reported(self, study: "StudyState", trial: TrialRecord) -> None:
-        """Called when an epoch was reported; `trial.last` contains its metrics."""
+        """Called when a trial has reported an epoch; `trial.last` contains the metrics of this epoch."""
 
     def trial_ended(self, study: "StudyState", trial: TrialRecord) -> None:
         """Called when a trial has ended; `trial.state` is its final state."""
@@ -56,8 +56,8 @@ FindWarnings = Callable[
 ]  # arguments of the function: study, trials, best trial, metrics of the teachers, number of classes
 
 
-SAVE_SECONDS = 1.0  # minimum time between two summaries while trials start and end
-SAVE_SHARE = 0.02  # maximum fraction of the time spent on writing summaries, which takes longer with more trials
+SAVE_SECONDS = 1.0  # minimum time between two summaries while trials start and end, in seconds
+SAVE_SHARE = 0.02  # maximum fraction of time spent writing summaries; writing takes longer with more trials
 
 
 @dataclass
@@ -71,11 +71,11 @@ class StudyState:
         folder: The files of the study.
         header: Constant part of study.json.
         find_warnings: Function that returns warnings about the students trained so far.
-        log_observers: Observers of every event that is appended.
+        log_observers: Observers that receive every appended event.
         observers: Observers of the trials.
         winner: The best replicate of the best settings; None before the confirmation.
         none_confirmed: Whether every confirmed candidate breaks a constraint, so that there is no winner.
-        replicates_planned: Number of replicates; an upper bound until the confirmation ends.
+        replicates_planned: Number of planned replicates; an upper bound until the confirmation ends.
         state: State of the study, as in study.json.
         index: Records of the trials, with totals.
         past: The events that were written before this process started.
@@ -142,7 +142,7 @@ class StudyState:
 
     @property
     def seconds(self) -> float:
-        """Duration of all sessions in seconds."""
+        """Total duration of all sessions in seconds."""
         return self._before + time.time() - self._began
 
     @property
@@ -184,7 +184,7 @@ class StudyState:
         """Records the start of a new trial.
 
         Args:
-            number: The trial.
+            number: Trial number.
             **record: Fields of the trial record.
         """
         return self._begun(self.append_event(TrialStarted(trial=number, **record, **self._given)))
@@ -204,7 +204,7 @@ class StudyState:
         """Records the end of a trial.
 
         Args:
-            number: The trial.
+            number: Trial number.
             state: Final state.
             error: Reason for a failure, as a message for the user.
             error_kind: Kind of the failure, the same for trials that fail in the same way.
@@ -249,14 +249,14 @@ class StudyState:
     def _save_soon(self) -> None:
         """Writes study.json if the next summary is due; otherwise, a later call of `flush` writes it.
 
-        Two summaries are at least `SAVE_SECONDS` apart, and far enough apart that writing takes at most the fraction
-        `SAVE_SHARE` of the time. The event log is written without such a delay.
+        Consecutive summaries are at least `SAVE_SECONDS` apart, or further apart if writing would otherwise take more
+        than the fraction `SAVE_SHARE` of the time. The event log is written without such a delay.
         """
         self._unsaved = True
         self.flush()
 
     def flush(self) -> None:
-        """Writes study.json if a trial started or ended since it was written, and the next summary is due."""
+        """Writes study.json if a trial has started or ended since the last write and the next summary is due."""
         if self._unsaved and time.monotonic() >= self._next_save:
             self.save(self.state)
 

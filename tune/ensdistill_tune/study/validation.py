@@ -23,7 +23,7 @@ def issues_of(study: StudyConfig) -> Iterator[ConfigIssue]:
     """Yields the issues of a study: first invalid names and conditions, then invalid values of valid settings.
 
     Args:
-        study: The settings, whose types and ranges are valid.
+        study: The settings; their types and ranges must already be valid.
     """
     yield from _preset_issues(study)
     yield from _baselines_twice(study)
@@ -98,7 +98,7 @@ def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     if study.searcher.kind == "grid":
         for axis_name, axis in study.search.items():
             if axis.finite_values is None:
-                rule = f"the searcher grid requires finitely many values, got {axis.kind}; list them"
+                rule = f"the grid searcher requires finitely many values, got {axis.kind}; list them"
                 yield ConfigIssue(("search", axis_name), rule)
 
 
@@ -200,7 +200,7 @@ def _condition(axis: Hyperparameter) -> str:
 
 
 def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
-    """Yields the axes that cannot be searched at all, with their issues."""
+    """Yields each axis that cannot be searched at all, with its issue."""
     known = {row.name for row in settings_table(Config, own=_own_pieces(study))}
     for name in study.search:
         path = ("search", name)
@@ -225,7 +225,7 @@ def _own_pieces(study: StudyConfig) -> set[type[Piece]]:
 
 
 def _condition_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
-    """Yields the axes whose conditions can never be met, with their issues."""
+    """Yields each axis whose conditions can never be met, with the issue."""
     for name, axis in study.search.items():
         for other, wanted in axis.when.items():
             if issue := _condition_issue(study.search, other, as_list(wanted)):
@@ -270,8 +270,8 @@ def _circles(search: Mapping[str, Hyperparameter]) -> list[list[str]]:
 def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     """Yields issues with the fixed settings.
 
-    If the kind of a piece is searched, only those settings of the piece that the file sets are checked, because the
-    others differ between trials.
+    If the kind of a piece is searched, its settings are checked only if the file sets them, because the other settings
+    differ between trials.
     """
     misplaced = [name for name in ("preset", "search") if name in study.config]
     yield from (ConfigIssue((name,), "config has no such setting; move it out of config") for name in misplaced)
@@ -303,7 +303,7 @@ def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues with pairs of values of two axes that are each valid but not together; yields each issue once."""
+    """Yields issues with two values that are valid separately but not together; yields each issue once."""
     new_issues = _once(study)
     for (one, first), (two, second) in itertools.combinations(study.search.items(), 2):
         for a, b in itertools.product(distinct(first.values), distinct(second.values)):
@@ -313,14 +313,14 @@ def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
-    """Returns an issue with the first of these axes, caused by an issue with a trial that has these values."""
+    """Returns an issue with the first of these axes; its cause is an issue with a trial that has these values."""
     given = tuple((f"search.{name}", value) for name, value in values.items())
     return ConfigIssue(("search", next(iter(values))), given=given, cause=issue)
 
 
 def _once(study: StudyConfig) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
     """Returns a function that validates sampled settings and returns only issues that no earlier call returned."""
-    fixed = resolve({"preset": study.preset, **study.config})  # only once, because it is slow
+    fixed = resolve({"preset": study.preset, **study.config})  # resolved only once, because this is slow
     seen: set[str] = set()
 
     def new_issues(sampled: Mapping[str, Any]) -> list[ConfigIssue]:
@@ -349,7 +349,7 @@ def _baseline_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def is_under(name: str, part: str) -> bool:
-    """Returns whether a dotted name is this section or inside it."""
+    """Returns whether a dotted name equals `part` or is inside it."""
     return f"{name}.".startswith(f"{part}.")
 
 

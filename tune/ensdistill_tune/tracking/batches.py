@@ -41,9 +41,9 @@ class MetricBuffer:
         self._points.setdefault(run, []).extend(points)
 
     def flush(self, client: "MlflowClient", run: str, tags: Mapping[str, Any] | None = None) -> None:
-        """Sends the points of a run, with tags in the last request.
+        """Sends the points of a run; the last request also contains the tags.
 
-        If sending fails, the points are discarded as well, because all events are then sent again.
+        If sending fails, the points are discarded, because all events are then sent again.
 
         Args:
             client: Client of MLflow.
@@ -59,7 +59,7 @@ class MetricBuffer:
 
 
 def log_params(client: "MlflowClient", run: str, params: Mapping[str, Any]) -> None:
-    """Sends params of a run; MLflow does not allow later changes to params."""
+    """Sends params of a run; MLflow does not allow params to be changed later."""
     from mlflow.entities import Param
 
     entries = [Param(name, _text(value)) for name, value in params.items()]

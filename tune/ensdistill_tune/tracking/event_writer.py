@@ -51,7 +51,7 @@ STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  
 
 
 class EventWriter:
-    """Writes events over one connection. Raises errors of MLflow; the same events may then be written again.
+    """Writes events over one connection. Passes on MLflow errors; the caller may then write the same events again.
 
     Attributes:
         client: The connection.
@@ -101,7 +101,7 @@ class EventWriter:
             case TrialEnded() as event:
                 self._end_trial(event, update)
             case TestEvaluated() | LatencyMeasured() | SettingsEnqueued() | StopRequested() | RequestRefused():
-                pass  # their content reaches MLflow in files, in metrics of trials or with later events
+                pass  # MLflow receives their content in files, in metrics of trials or with later events
             case SessionEnded() as event:
                 self._end_session(event, update)
             case ReportWritten() as event:
@@ -115,7 +115,7 @@ class EventWriter:
         log_tags(self.client, run, {"outcome": "running"})
 
     def _write_study(self, event: TeachersReady, update: RunUpdate) -> None:
-        """Writes metrics of the teachers and settings of the study to the parent run."""
+        """Writes the metrics of the teachers and the settings of the study to the parent run."""
         parent = self._runs[PARENT]
         self._metrics.add(parent, teachers_of(event), event.at)
         # Existing params are skipped: MLflow refuses changed values, but a study can be resumed with another budget.
@@ -160,7 +160,7 @@ class EventWriter:
             self._metrics.add(self._runs[original], point, event.at, trial.seed or 0)
 
     def _end_session(self, event: SessionEnded, update: RunUpdate) -> None:
-        """Writes the results of a session; its files become artifacts."""
+        """Writes the results of a session and uploads its files as artifacts."""
         parent = self._runs[PARENT]
         self._metrics.add(parent, event.metrics, event.at)
         self.flush(parent)
@@ -201,7 +201,7 @@ class EventWriter:
 
     def _write_files(self, note: str, files: Sequence[str]) -> None:
         """Writes a new description of the study and uploads new or changed files."""
-        if note:  # empty if the report could not be written: the previous description stays
+        if note:  # empty if the report could not be written; the previous description then stays
             log_tags(self.client, self._runs[PARENT], {NOTE: with_links(note, self.pages)})
         for file in files:
             self._upload_if_changed(self._runs[PARENT], file)

@@ -38,7 +38,7 @@ class ExportedModel:
         description: Description of the model and of its versions, in Markdown.
         tags: Tags of the model and of its versions, such as study and hashes.
         test: Metrics on the test set; empty if the student was not evaluated on the test set.
-        dataset: The data set of all metrics; None if it is unknown.
+        dataset: The data set to which all metrics refer; None if it is unknown.
     """
 
     name: str

@@ -81,7 +81,7 @@ class MlflowWriter:
             self.steps += 1
 
     def send(self, updates: Iterable[RunUpdate]) -> None:
-        """Writes updates in their order. Raises errors of MLflow, except for permanent refusals."""
+        """Writes updates in order. Raises MLflow errors, except for permanent refusals."""
         for update in updates:
             self._guarded(self._write, update)
         for run in self._events.unsent if self._events else []:
@@ -115,7 +115,7 @@ class MlflowWriter:
         return self._events
 
     def _connect(self) -> "MlflowClient":
-        from mlflow import MlflowClient  # slow, so imported in this thread, for which the study does not wait
+        from mlflow import MlflowClient  # slow, so imported in this thread; the study does not wait for it
 
         self.steps += 1
         for noisy, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("psycopg", "ERROR")):

@@ -18,7 +18,7 @@ from ensdistill_tune.tracking.logged_model import ExportedModel, log_model
 
 ALIAS = "champion"
 SHOWN = ("/nll", "/accuracy", "/ece")  # suffixes of the metrics that become tags of a version
-VERSIONS = "mlflow.modelVersions"  # tag of a logged model, as MLflow's function `register_model` writes it
+VERSIONS = "mlflow.modelVersions"  # tag of a logged model, as MLflow's `register_model` function writes it
 
 
 def register(
@@ -26,8 +26,8 @@ def register(
 ) -> int:
     """Registers a student as the next version of a registered model, which is created if necessary.
 
-    The version refers to a logged model of the run. A file of a run is registered only once; a second call returns the
-    existing version.
+    The version refers to a logged model of the run. The same file from the same run is registered only once; a second
+    call returns the existing version.
 
     Args:
         uri: URI of the store.
@@ -59,7 +59,7 @@ def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "en
     """Returns the id of the run of a trial.
 
     Raises:
-        DataError: MLflow has no such run; the error names the command `send`.
+        DataError: MLflow has no such run; the message suggests the command in `send`.
     """
     client = MlflowClient(whole(uri))
     known = client.get_experiment_by_name(experiment)

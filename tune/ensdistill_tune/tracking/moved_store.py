@@ -18,7 +18,7 @@ _PATHS = {
 
 
 def relocate(database: Path, old: str, new: str) -> None:
-    """Rewrites the locations of all artifacts below a folder; if SQLite raises an error, none is changed.
+    """Rewrites the locations of all artifacts below a folder; if SQLite raises an error, no location is changed.
 
     Args:
         database: The SQLite file of the store.

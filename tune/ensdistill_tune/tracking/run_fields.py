@@ -1,7 +1,7 @@
 """Tags, parameters and metrics of the runs of a study in MLflow, computed from the event log.
 
 Settings that all trials share (data, teachers, fixed settings of model and training) are parameters of the parent run.
-The parameters of a trial's run are the method, the settings of the study file, and the searched settings.
+The parameters of a trial's run are the method, the settings in the study file, and the searched settings.
 """
 
 import math
@@ -43,7 +43,7 @@ class RunUpdate:
 
     @classmethod
     def of(cls, event: Event, index: TrialIndex, facts: dict[str, str], study: StudyConfig) -> "RunUpdate":
-        """Applies an event to records and facts, and returns the update of the runs."""
+        """Applies an event to records and facts, and returns the resulting update of the runs."""
         trial, trials = index.apply(event), index.trials
         if isinstance(event, TeachersReady):
             facts.update(event.hashes)
@@ -97,7 +97,7 @@ def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:
     try:
         settings = flatten(study.config_for(trial).model_dump(mode="json"))
     except ConfigError:
-        return dict(trial.sampled) | blocks  # the settings conflict, which the error of the trial states
+        return dict(trial.sampled) | blocks  # the settings conflict; the error of the trial reports this
     own = ["seed", *study.search, *flatten(study.config)]
     settings = {name: value for name, value in settings.items() if _is_below(name, own) or not _is_shared(name)}
     logs = {log_name(name): round(math.log10(settings[name]), 4) for name in study.logarithmic if settings.get(name)}
@@ -147,7 +147,7 @@ def teachers_of(event: TeachersReady) -> dict[str, float]:
 
 
 def address_of(server: str) -> str:
-    """Returns the address of the web pages of a server, without user name and password."""
+    """Returns the address of a server's web pages, without user name and password."""
     return re.sub(r"(://)[^/@]*@", r"\1", without_credentials(server)).rstrip("/")
 
 
@@ -158,7 +158,7 @@ def _own_metrics(report: Mapping[str, float]) -> list[str]:
 
 
 def _is_below(name: str, blocks: Iterable[str]) -> bool:
-    """Returns whether a dotted name is one of these blocks or inside one."""
+    """Returns whether a dotted name is one of these blocks, or the name of a setting inside one of them."""
     return any(f"{name}.".startswith(f"{block}.") for block in blocks)
 
 

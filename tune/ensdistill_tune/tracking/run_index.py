@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 NAME = 250  # maximum length of the name of a run, in characters
-RESULT = "result"  # tag of the runs of the winner and other best trials; see `Standing`
+RESULT = "result"  # tag on the runs of the winner and of other top trials; see `Standing`
 PARENT = 0  # number of the parent run; trials start at 1
 
 
@@ -107,7 +107,7 @@ class RunIndex:
 
 
 def find_experiment(client: "MlflowClient", target: MlflowTarget) -> str:
-    """Returns the id of the experiment, creating it if it is missing; corrects stored paths if artifacts were moved.
+    """Returns the id of the experiment. Creates a missing experiment; corrects stored paths if artifacts were moved.
 
     Raises:
         DeletedExperimentError: The experiment was deleted.

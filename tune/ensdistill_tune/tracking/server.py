@@ -31,7 +31,7 @@ def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: b
     If the runs are on a server, the links to that server are printed and the command returns.
 
     Args:
-        studies: Folder of all studies.
+        studies: Folder that contains all studies.
         name: Name of the study; None for all studies.
         given: URI of the store; None for the store of the study.
         port: Port of the server.
@@ -105,7 +105,7 @@ def _answers(port: int) -> bool:
 
 
 def _store_of(studies: Path, name: str | None) -> str:
-    """Returns the URI of the store of a study, or the default store."""
+    """Returns the URI of a study's store, or that of the default store."""
     default = default_uri(studies)
     if name is not None:
         return public(_summary(studies / name)["study"]["tracking"]["uri"] or default)
@@ -128,7 +128,7 @@ def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tupl
 
 
 def _experiments(studies: Path, uri: str) -> dict[str, str]:
-    """Returns the experiments of this store that contain studies of a folder: names, keyed by id."""
+    """Returns the names, keyed by id, of the experiments in this store that contain studies from a folder."""
     found = {}
     for file in studies.glob("*/tracking.json"):
         with contextlib.suppress(DataError):

@@ -23,7 +23,7 @@ class Standing:
         result: Value of the tag `result`: `winner`, `confirmed` or `best of the search`.
         sentence: Description of the run.
         label: Label of the trial.
-        values: Values of the objective, one for each replicate; empty without a confirmation.
+        values: Values of the objective, one for each replicate; empty if there was no confirmation.
     """
 
     result: str
@@ -37,7 +37,7 @@ def standings(trials: Mapping[int, TrialRecord], event: SessionEnded, study: Stu
 
     Args:
         trials: All trials of the study, keyed by number.
-        event: The end of the session.
+        event: The event at the end of the session.
         study: The settings.
     """
     if event.state != "finished":

@@ -9,7 +9,7 @@ from ensdistill.errors import ConfigError
 from ensdistill_tune.credentials import whole
 from ensdistill_tune.study.study_config import StudyConfig
 
-DATABASE = "mlflow.db"  # file name of the default store, in the folder of all studies
+DATABASE = "mlflow.db"  # file name of the default store, in the folder that contains all studies
 ARTIFACTS = "artifacts"  # name of the artifact folder next to the default store
 DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # drivers that SQLAlchemy imports by default
 
@@ -42,7 +42,7 @@ class MlflowTarget:
 
         Args:
             study: The settings.
-            studies: The folder of all studies.
+            studies: The folder that contains all studies.
             name: Name of the study.
             identity: Identity of the study.
         """
@@ -57,7 +57,7 @@ def store_of(study: StudyConfig, studies: Path) -> str:
 
 
 def default_uri(studies: Path) -> str:
-    """Returns the URI of the SQLite store that all studies of a folder share."""
+    """Returns the URI of the SQLite store that all studies in a folder share."""
     file = str((studies / DATABASE).resolve())
     if not set(file) & set("%?"):
         return f"sqlite:///{file}"

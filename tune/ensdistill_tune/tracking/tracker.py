@@ -28,7 +28,7 @@ from ensdistill_tune.tracking.views import MlflowPages
 
 FLUSH_SECONDS = 5.0  # seconds between two batches of events
 RETRY_SECONDS = (2.0, 30.0)  # seconds between attempts while MLflow does not respond: first value and maximum
-PATIENCE_SECONDS = (10.0, 5.0)  # `close` waits this long without progress if the last attempt succeeded, or failed
+PATIENCE_SECONDS = (10.0, 5.0)  # longest wait of `close` without progress: after a successful or a failed attempt
 LONGEST = 600  # maximum length of a reason in characters
 EVENTS = 200  # maximum number of events in one batch
 CURSOR = "tracking.json"  # file in the folder of a study: how many events, and which files, MLflow has received

@@ -132,7 +132,7 @@ def _studies_view() -> str:
 
 
 def _columns(study: StudyConfig) -> list[str]:
-    """Returns a few columns, so that metrics and settings fit on the page; MLflow orders the columns by name."""
+    """Returns only a few columns, so that metrics and settings fit on the page; MLflow orders the columns by name."""
     wanted = [study.objective, *(name for name in COLUMNS if name != study.objective)]
     metrics = [final_metric(name) for name in wanted] + [confirmed_metric(study.objective, "mean")]
     metrics += [final_metric(name) for name in study.secondary_objectives if name not in wanted]

@@ -567,7 +567,7 @@ def test_entry_names_in_an_unknown_encoding_cause_a_warning(tmp_path: Path, enco
     names = {"cp932": "猫", "gbk": "狗", "cp1251": "кот", "euc-kr": "고양이"}
     root = pictures(tmp_path / "in", names[encoding], "dog")
     words = warnings_of(unmarked_zip(root, encoding))
-    assert "names of 2 entries of the zip file are in an unknown encoding and read as cp437" in words
+    assert "names of 2 zip entries have an unknown encoding and are read as cp437" in words
     assert "UTF-8" in words
 
 
@@ -627,7 +627,7 @@ def test_two_folders_with_the_same_name_are_read_as_one_class_and_reported(tmp_p
 def test_a_class_that_exists_only_in_another_split_is_rejected_with_the_closest_name(tmp_path: Path) -> None:
     pictures(tmp_path / "train", "cat", "dog")
     pictures(tmp_path / "val", "Cat", "dog")
-    assert "1 class of val/ missing in train/: Cat; did you mean cat?" in refusal(tmp_path)
+    assert "1 class in val/ missing from train/: Cat; did you mean cat?" in refusal(tmp_path)
 
 
 # --- prediction reads the same files ---

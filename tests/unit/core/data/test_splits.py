@@ -144,8 +144,8 @@ def test_a_single_image_of_a_class_is_used_for_training_and_a_warning_names_the_
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, test)] == [9, 9, 3, 9]
     assert 5 in numbers_of(data.train)
     assert [(warning.path[1], warning.rule) for warning in data.warnings if len(warning.path) == 2] == [
-        ("val_size", "no validation image of 1 class: c"),
-        ("test_size", "no test image of 1 class: c"),
+        ("val_size", "1 class without validation images: c"),
+        ("test_size", "1 class without test images: c"),
     ]
 
 

@@ -45,14 +45,14 @@ def test_plausible_images_cause_no_warnings() -> None:
 def test_a_warning_names_a_class_without_an_image_in_a_split() -> None:
     rare = RawData(noise([0, 1] * 100 + [2] * 3), NAMES)
     assert warnings_of(rare, train_size=24, val_size=12, test_size=0) == [
-        "data.train_size: no training image of 1 class: owl. Add images, or raise data.train_size.",
-        "data.val_size: no validation image of 1 class: owl. Add images, or raise data.val_size.",
+        "data.train_size: 1 class without training images: owl. Add images, or raise data.train_size.",
+        "data.val_size: 1 class without validation images: owl. Add images, or raise data.val_size.",
     ]
 
 
 def test_a_warning_about_classes_missing_from_an_existing_split_does_not_suggest_a_larger_size() -> None:
     own = RawData(POOL, NAMES, test=noise([1, 1], 1), validation=noise([0, 1, 2], 2))
-    assert warnings_of(own) == ["data.test: no test image of 2 classes: cat, owl. Add images."]
+    assert warnings_of(own) == ["data.test: 2 classes without test images: cat, owl. Add images."]
 
 
 # --- the same image in two splits ---

@@ -115,7 +115,7 @@ def test_a_network_that_cannot_be_a_teacher_is_refused_before_the_first_step(
 
 
 def test_outputs_from_0_to_1_as_after_a_sigmoid_cause_a_warning(digits: DataSplits) -> None:
-    with pytest.warns(UserWarning, match="outputs of teacher 1 are all from 0 to 1, as after a sigmoid"):
+    with pytest.warns(UserWarning, match="outputs of teacher 1 are all between 0 and 1, as after a sigmoid"):
         Distiller(Config(training=SHORT), TeacherEnsemble([nn.Sequential(linear(0), nn.Sigmoid())]), digits)
 
 

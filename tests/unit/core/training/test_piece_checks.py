@@ -66,7 +66,7 @@ def piece(base: type, call: Callable[..., Any]) -> Any:
         ("loss", lambda self, s, t, y, z: 3.0, "loss must be a tensor, not a float"),
         ("loss", lambda self, s, t, y, z: t.mean(), "the loss must depend on the logits of the student"),
         ("loss", lambda self, s, t, y, z: (0 * s).sqrt().sum(), "the gradient of the loss must be finite"),
-        ("loss", lambda self, s, t, y, z: s[9], "fails on a few images (IndexError: "),
+        ("loss", lambda self, s, t, y, z: s[9], "fails on a small batch of images (IndexError: "),
         (
             "perturbation",
             lambda self, x, ensemble: x,
@@ -82,7 +82,7 @@ def piece(base: type, call: Callable[..., Any]) -> Any:
         ("perturbation", lambda self, x, e, s, r: x.zero_(), "must not write to its input images"),
         ("student", lambda self, network: network, "must return a Student, not a Sequential. Inherit from"),
         ("student", lambda self: None, "has __call__(self), which cannot be called with network"),
-        ("averaging", lambda self, student: 3, "fails on a few images (AttributeError: 'int' object has no attribute"),
+        ("averaging", lambda self, student: 3, "fails on a small batch of images (AttributeError: 'int' object has"),
         ("model", lambda self, shape: None, "has __call__(self, shape), which cannot be called with shape, classes"),
         ("model", lambda self, shape, classes: nn.Flatten(), "returns (2, 64) for two images, not logits (2, 10)"),
         ("model", lambda self, shape, classes: None, "returns a NoneType, not a torch.nn.Module"),
@@ -191,7 +191,7 @@ def test_a_data_source_that_violates_a_rule_is_reported_in_one_line(call: Callab
         (lambda self, x, r: x.float(), "images must be torch.uint8 on cpu, not torch.float32 on cpu"),
         (lambda self, x, r: x[:, :, 1:], "images must have the shape (4, 1, 8, 8), not (4, 1, 7, 8)"),
         (lambda self, x, r: x.fill_(7), "must not write to its input images"),
-        (lambda self, x, r: x[9], "fails on a few images (IndexError: "),
+        (lambda self, x, r: x[9], "fails on a small batch of images (IndexError: "),
         (lambda self, x, r: None, "images must be a tensor, not a NoneType"),
     ],
 )

@@ -175,7 +175,7 @@ def test_teachers_with_impossible_outputs_are_refused_by_name(
 
 def test_a_teacher_that_ends_in_a_sigmoid_causes_a_warning(digits: DataSplits) -> None:
     (said,) = check(lambda x: logits(x).sigmoid(), digits)
-    assert "outputs of mine.pt are all from 0 to 1, as after a sigmoid" in said
+    assert "outputs of mine.pt are all between 0 and 1, as after a sigmoid" in said
 
 
 def test_the_error_about_nan_logits_of_one_image_names_the_teacher_and_not_the_learning_rate(

@@ -157,7 +157,7 @@ def test_float16_on_a_cpu_is_replaced_by_float32_with_one_warning(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config("training.precision=float16", "training.epochs=1")
-    with pytest.warns(UserWarning, match="training.precision: float16 requires a GPU; this training on cpu") as caught:
+    with pytest.warns(UserWarning, match="training.precision: float16 requires a GPU; training on cpu") as caught:
         check_student(config, digits)
     assert len(caught) == 1
     (one,), (other,) = (list(distill(c, ensemble, digits)) for c in (config, tiny_config("training.epochs=1")))

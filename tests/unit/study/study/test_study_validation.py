@@ -83,7 +83,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "grid of a range",
         axis("training.optimizer.lr: {log_uniform: [0.01, 0.1]}\nsearcher: {kind: grid}"),
-        ", line 3: search.training.optimizer.lr: the searcher grid requires finitely many values, "
+        ", line 3: search.training.optimizer.lr: the grid searcher requires finitely many values, "
         "got log_uniform; list them",
     ),
     (
@@ -125,7 +125,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "indented too little",
         "search:\n   seed: {choice: [1]}\n  budget: {}\n",
-        ", line 3: the indentation differs from the lines above",
+        ", line 3: the indentation differs from that of the lines above",
     ),
     ("at sign", SEARCH + "preset: @kd\n", ", line 2: text cannot begin with '@'; put it in quotes"),
     (

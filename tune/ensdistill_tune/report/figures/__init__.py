@@ -20,7 +20,7 @@ class ReportFigure:
 
     key: str
     title: str
-    caption: str  # how to read it
+    caption: str  # how to read the figure
     figure: go.Figure
 
 
@@ -29,13 +29,13 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
         "Optimization history",
         history,
         "Each mark shows the last value of a trial, in order of start time; the line shows the best value so far."
-        " Outliers are drawn at the edge.",
+        " Outliers are drawn at the edge of the plot.",
     ),
     "importance": (
         "Importance of settings",
         importance,
-        "Share of the variance between trials that is explained by each setting alone, with a 90 % interval. A solid "
-        "bar means that the effect is significant at 5 %, corrected for the number of settings.",
+        "Share of the variance between trials that each setting alone explains, with a 90 % interval. A solid bar "
+        "means that the effect is significant at 5 %, corrected for the number of settings.",
     ),
     "slices": (
         "Objective by setting",
@@ -51,7 +51,7 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "curves": (
         "Learning curves",
         learning_curves,
-        "The best three trials and the best baseline are colored, and all others are gray. A mark shows where a trial "
+        "The three best trials and the best baseline are colored, and all others are gray. A mark shows where a trial "
         "was stopped or failed.",
     ),
     "rungs": (
@@ -69,9 +69,9 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "differences": (
         "Difference from the best baseline",
         differences,
-        "Differences between results with the same seed: small marks show single seeds, and large marks show their "
-        "mean. A difference is statistically significant only if its bar does not cross the dashed line. A missing bar "
-        "means that there are too few seeds for a decision.",
+        "Result of each candidate minus the result of the best baseline with the same seed: small marks show single "
+        "seeds, and large marks show their mean. A difference is statistically significant only if its bar does not "
+        "cross the dashed line. A missing bar means that there are too few seeds for a decision.",
     ),
     "pareto": (
         "Quality and cost",
@@ -94,8 +94,7 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "classes": (
         "Accuracy by class",
         class_accuracy,
-        "Share of the images of each class that are classified correctly; the worst classes of the student are at the"
-        " top.",
+        "Share of correctly classified images in each class; the student's worst classes are at the top.",
     ),
     "confusion": (
         "Confusion matrices",

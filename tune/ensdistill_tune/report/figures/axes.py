@@ -27,8 +27,8 @@ class Scale:
     def of(cls, values: Iterable[float], *, log: bool, always: Sequence[float] = ()) -> "Scale":
         """Returns a scale that excludes outliers, which would hide differences between the other values.
 
-        Outliers are more than three interquartile ranges outside the quartiles (Tukey). `log` has an effect only if all
-        values are positive. The values in `always` are on the scale even if they are outliers.
+        Outliers are values more than three interquartile ranges outside the quartiles (Tukey). `log` has an effect only
+        if all values are positive. The values in `always` are on the scale even if they are outliers.
         """
         known = np.array([*always, *(value for value in values if math.isfinite(value))], dtype=np.float64)
         if not known.size:
@@ -61,7 +61,7 @@ class Scale:
         return short(self._inside(0.01)[0 if mode == "max" else 1])
 
     def _inside(self, share: float) -> tuple[float, float]:
-        """Returns the ends, moved inwards by `share`, so that rounding cannot move a mark off the axis."""
+        """Returns the ends, moved inward by `share`, so that rounding cannot move a mark off the axis."""
         little = share * (self.high - self.low)
         return Scale(self.low + little, self.high - little, self.log).ends
 
@@ -75,7 +75,7 @@ class Scale:
 
 
 def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Returns round numbers in a range: powers of ten and, if there are fewer than three, also their multiples."""
+    """Returns round numbers in a range: powers of ten and, if fewer than three are in it, also their multiples."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1.0,), ROUND, CLOSER):
         round_numbers = [float(f"{step * 10.0**power:.3g}") for power in powers for step in steps]
@@ -95,7 +95,7 @@ def linear_ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def setting_ticks(axis: Hyperparameter, most: int = 5) -> tuple[list[float], list[str]]:
-    """Returns the positions of the ticks of a searched setting (see `place`) and their labels."""
+    """Returns the tick positions (see `place`) and the tick labels of a searched setting."""
     if axis.is_categorical:
         return [float(n) for n in range(len(axis.values))], [_cut(short_value(value)) for value in axis.values]
     low, high = axis.values
@@ -119,12 +119,12 @@ def setting_axis(axis: Hyperparameter, title: str) -> dict[str, Any]:
 
 
 def place(axis: Hyperparameter, value: Any) -> float:
-    """Returns the position of a value on the axis of a setting: the number itself, or its index if it is a choice."""
+    """Returns the position of a value on the axis of a setting: the number itself, or the index of the choice."""
     return float(axis.values.index(value)) if axis.is_categorical else short(float(value))
 
 
 def short(value: float) -> float:
-    """Rounds to five significant digits, because further digits are not visible and increase the file size."""
+    """Rounds to five significant digits, because more digits would be invisible and would increase the file size."""
     return float(f"{value:.5g}")
 
 

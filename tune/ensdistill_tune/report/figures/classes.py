@@ -13,7 +13,7 @@ from ensdistill_tune.report.figures.style import lined, new_figure
 
 MOST = 20  # maximum number of classes in the accuracy figure; the worst classes are shown
 LONGEST = 16  # maximum length of a class name in characters
-SHADES = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.6)"]]  # transparent, so that text is readable on any page
+SHADES = [[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,0.6)"]]  # transparent: text is readable on any background
 
 
 def class_name(drawn: Diagnostics, number: int) -> str:
@@ -23,7 +23,7 @@ def class_name(drawn: Diagnostics, number: int) -> str:
 
 
 def class_accuracy(facts: StudyResults) -> go.Figure | None:
-    """Draws the accuracies of at most MOST classes, with the worst class of the winner at the top."""
+    """Draws the accuracies of at most MOST classes, with the winner's worst class at the top."""
     drawn = facts.diagnostics
     if not drawn or not drawn.networks or not drawn.networks[0].class_accuracy:
         return None
@@ -73,7 +73,7 @@ def _has_others(pair: Sequence[tuple[NetworkDiagnostics, str]]) -> bool:
 
 
 def _matrix(one: NetworkDiagnostics, label: str, names: Sequence[str]) -> tuple[go.Heatmap, go.Scatter]:
-    """Returns the cells, shaded by their fraction of the row, and their counts in the text color of the page."""
+    """Returns the cells, each shaded by its share of the row, and the counts as text in the page's text color."""
     rows = [row[: len(names)] for row in one.confusion]
     shares = [[short(count / max(1, sum(row))) for count in row] for row in rows]
     heatmap = go.Heatmap(z=shares, colorscale=SHADES, zmin=0, zmax=1, showscale=False, name=label, xgap=1, ygap=1)

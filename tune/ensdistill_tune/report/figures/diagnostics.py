@@ -1,4 +1,4 @@
-"""Figures of calibration and uncertainty, each with the winner, the best baseline and the ensemble."""
+"""Figures of calibration and uncertainty; each shows the winner, the best baseline and the ensemble."""
 
 from collections.abc import Iterator
 
@@ -39,7 +39,7 @@ def reliability(facts: StudyResults) -> go.Figure | None:
 
 
 def disagreement(facts: StudyResults) -> go.Figure | None:
-    """Draws the mean entropy in each tenth of the images, ordered by the disagreement of the teachers."""
+    """Draws the mean entropy in each tenth of the images, which are ordered by how much the teachers disagree."""
     if not facts.diagnostics:
         return None
     tenths = list(range(1, 11))

@@ -59,7 +59,7 @@ def history(facts: StudyResults) -> go.Figure | None:
 
 
 def levels(facts: StudyResults) -> list[tuple[str, float, str, str]]:
-    """Returns name, objective, color and line style of the best two baselines, the ensemble and a single teacher."""
+    """Returns name, objective, color and line style of the two best baselines, the ensemble and a single teacher."""
     metric = facts.study.objective
     known = [(f"baseline {t.baseline}", t.last[metric]) for t in facts.order if t.baseline][: len(BASELINES)]
     found = [(*one, *looks) for one, looks in zip(known, BASELINES, strict=False)]
@@ -78,7 +78,7 @@ def _best_so_far(facts: StudyResults) -> Iterator[tuple[int, float]]:
 
 
 def learning_curves(facts: StudyResults) -> go.Figure | None:
-    """Draws the objective by epoch: best trials and baseline in color, others in gray with a mark at an early end."""
+    """Draws the objective by epoch: best trials and baseline in color, others in gray; marks show early ends."""
     study, trials = facts.study, [trial for trial in facts.trials if trial.epochs]
     if not trials:
         return None
@@ -108,7 +108,7 @@ def _curve(trial: TrialRecord, metric: str, color: str, dash: str) -> go.Scatter
 
 
 def _crowd(trials: Sequence[TrialRecord], metric: str, most: int) -> go.Scatter:
-    """Returns all curves as one trace with gaps between them; each curve has about `most` points."""
+    """Returns all curves as one trace with gaps between curves; each curve is reduced to about `most` points."""
     x: list[float | None] = []
     y: list[float | None] = []
     for trial in trials:

@@ -38,10 +38,10 @@ from ensdistill_tune.report.figures.style import (
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.objectives import axis_title
 
-SLICES, LINES = 4, 6  # maximum number of settings in a figure; more would be unreadable
+SLICES, LINES = 4, 6  # maximum number of settings in each of the two figures; more would be unreadable
 FEWEST = 4  # minimum number of finished trials for parallel coordinates
-NAMED = 8  # number of best and of worst trials whose lines are highlighted
-UNUSED = -0.12  # height at which the line of a trial crosses the axis of a setting that it does not have
+NAMED = 8  # the lines of this many best trials, and of this many worst trials, are highlighted
+UNUSED = -0.12  # height at which a trial's line crosses the axis of a setting that this trial does not use
 
 
 def importance(facts: StudyResults) -> go.Figure | None:
@@ -72,7 +72,7 @@ def _bars(knobs: Sequence[Importance], names: Sequence[str], words: str) -> go.B
 
 
 def slices(facts: StudyResults) -> go.Figure | None:
-    """Draws the objective against the most important settings: one panel for each setting, one mark for each trial."""
+    """Draws the objective against each of the most important settings: one panel per setting, one mark per trial."""
     trials = [trial for trial in facts.search_trials if trial.epochs or trial.state == "failed"]
     if not trials:
         return None
@@ -96,7 +96,7 @@ def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale:
 
 
 def _beside(axis: Hyperparameter, x: float, number: int) -> float:
-    """Returns the position with a shift that depends only on the trial number; numeric positions are not shifted."""
+    """Returns the position; if the setting is categorical, it is shifted by an amount derived from the trial number."""
     return short(x + 0.5 * ((number * 0.618034) % 1 - 0.5)) if axis.is_categorical else x
 
 
@@ -132,7 +132,7 @@ def parallel_coordinates(facts: StudyResults) -> go.Figure | None:
 
 @dataclass(frozen=True)
 class _Dimension:
-    """A vertical axis: the height of the line of each trial, and the ticks with their labels."""
+    """A vertical axis: the height at which each trial's line crosses it, and the ticks with their labels."""
 
     name: str
     heights: list[float]  # 0 to 1
@@ -165,7 +165,7 @@ def _result(facts: StudyResults, trials: Sequence[TrialRecord]) -> _Dimension:
 
 
 def _lines(dimensions: Sequence[_Dimension], own: Sequence[int], texts: Sequence[str]) -> go.Scatter:
-    """Returns the lines of some trials as one trace with gaps; the hover text of a trial is at the end of its line."""
+    """Returns the lines of some trials as one trace with gaps; each trial's hover text is at the end of its line."""
     x = [place for _ in own for place in (*range(len(dimensions)), None)]
     y = [height for n in own for height in (*(dimension.heights[n] for dimension in dimensions), None)]
     told = [text for one in texts for text in (*[""] * (len(dimensions) - 1), one, "")]
@@ -173,5 +173,5 @@ def _lines(dimensions: Sequence[_Dimension], own: Sequence[int], texts: Sequence
 
 
 def _most_important(facts: StudyResults, most: int) -> list[str]:
-    """Returns the searched settings, most important first if the importance is known."""
+    """Returns at most `most` searched settings; the most important come first if the importance is known."""
     return ([knob.name for knob in facts.importance] or list(facts.study.search))[:most]

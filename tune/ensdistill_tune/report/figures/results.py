@@ -64,7 +64,7 @@ def _points(
 
 
 def _front_line(trials: Sequence[TrialRecord], study: StudyConfig, price: str) -> go.Scatter:
-    """Returns the trials of the Pareto front as a step line, which shows the best value at each cost."""
+    """Returns the Pareto front as a step line, which shows the best value that is reached at each cost."""
     names, modes = [price, study.objective], [study.mode_of(price), study.mode]
     best = pareto_front_indices([to_minimization([t.last[name] for name in names], modes) for t in trials])
     points = sorted((short(trials[n].last[price]), short(trials[n].last[study.objective])) for n in best)
@@ -80,7 +80,7 @@ def _teachers(facts: StudyResults) -> dict[str, tuple[float, float]]:
 
 
 def confirmation(facts: StudyResults) -> go.Figure | None:
-    """Draws the result of each seed of each candidate, the mean over seeds, and its 95 % confidence interval."""
+    """Draws each candidate's result for each seed, with the mean over seeds and its 95 % confidence interval."""
     order, metric = facts.confirmed[::-1], facts.study.objective
     if not order:
         return None
@@ -126,7 +126,7 @@ def _means(own: Sequence[Candidate], metric: str, words: str, color: str, mark: 
 
 
 def differences(facts: StudyResults) -> go.Figure | None:
-    """Draws each candidate's differences from the best baseline: one per seed, their mean, and its interval."""
+    """Draws each candidate's differences from the best baseline: one per seed, and the mean with its interval."""
     metric, baseline = facts.study.objective, best_baseline(facts.confirmed)
     others = [c for c in facts.confirmed[::-1] if c is not baseline]
     if baseline is None or not others:

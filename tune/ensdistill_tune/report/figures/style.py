@@ -1,8 +1,8 @@
 """Style of all figures: colors, marks, names, hover texts.
 
-Colors are from the palette of Okabe and Ito (2008), which color-blind readers can distinguish; only colors visible on
-both white and black are used. Color is never the only cue. Backgrounds are transparent and text has no fixed color: the
-page sets `font.color`.
+The colors are from the palette of Okabe and Ito (2008), which is designed for color-blind readers. Only colors that are
+visible on both white and black backgrounds are used. Color is never the only cue. Backgrounds are transparent and text
+has no fixed color: the page sets `font.color`.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ ENDS: dict[State, tuple[str, str, str]] = {  # end of a trial: label, color, mar
     "running": ("still running", GREEN, "circle-open"),
     "interrupted": ("interrupted", GREEN, "circle-open-dot"),
 }
-FEWEST = 4  # minimum number of completed trials to derive a scale from
+FEWEST = 4  # minimum number of completed trials from which a scale is derived
 CROWD = 200  # number of marks or lines above which they are drawn fainter
 
 
@@ -52,7 +52,7 @@ def new_figure(height: int = 380, **layout: Any) -> go.Figure:
 
 
 def lined(figure: go.Figure) -> go.Figure:
-    """Adds lines to all axes of a figure."""
+    """Applies the common line style to all axes of a figure."""
     looks: dict[str, Any] = {"gridcolor": FAINT, "zeroline": False, "linecolor": GRAY, "tickcolor": GRAY}
     looks |= {"automargin": True, "title_standoff": 8}
     return figure.update_xaxes(**looks).update_yaxes(**looks)
@@ -76,14 +76,14 @@ def spread(facts: StudyResults, always: Sequence[float] = ()) -> Scale:
 
 
 def height(trial: TrialRecord, facts: StudyResults, scale: Scale) -> float:
-    """Returns the last value of a trial; a failed trial is drawn at the worst end of the scale."""
+    """Returns the height of a trial: its last value or, if the trial failed, the worst end of the scale."""
     if trial.state == "failed":
         return scale.worst(facts.study.mode)
     return scale.clip(trial.last[facts.study.objective])
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Returns short names, such as `averaging` for `averaging.kind`; full names if two short names are equal."""
+    """Returns short names, such as `averaging` for `averaging.kind`, or full names where short names would be equal."""
     found = {name: short_name(name) for name in names}
     often = Counter(found.values())
     return {name: name if often[last] > 1 else last for name, last in found.items()}
