@@ -36,7 +36,8 @@ class Focal(WeightedDistillationLoss):
     def distillation(self, student, teachers):
         p = (teachers / self.temperature).softmax(-1).mean(0)
         log_q = (student / self.temperature).log_softmax(-1)
-        return -(p * (1 - log_q.exp()) ** self.gamma * log_q).sum(-1).mean()
+        rest = (1 - log_q.exp()).clamp(min=1e-6)  # the gradient is finite for every gamma
+        return -(p * rest**self.gamma * log_q).sum(-1).mean()
 
 
 class PixelDropout(InputPerturbation):
