@@ -34,6 +34,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import optuna
 from numpy.typing import NDArray
 
 from ensdistill.evaluation.tables import markdown_table
@@ -88,6 +89,11 @@ def judge(story: Story, table: CurveTable, seed: int, trials: int) -> Outcome:
 Outcomes = dict[str, list[Outcome]]  # outcomes of each searcher, in the order of the seeds
 
 
+def quiet() -> None:
+    """Hides Optuna's warnings about conditional settings, which repeat for each suggestion."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
 def measure(table: CurveTable, who: Iterable[str], python: Path | None, trials: int, seeds: range) -> Outcomes:
     """Returns the outcomes of all searches of a task; one search per core runs at a time.
 
@@ -99,7 +105,7 @@ def measure(table: CurveTable, who: Iterable[str], python: Path | None, trials: 
         seeds: The benchmark seeds.
     """
     stories = {RANDOM: [random_search(table, seed, trials) for seed in seeds]}
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"), initializer=quiet) as pool:
         for name in who:
             stories[name] = list(pool.map(partial(search, WAYS[name], table, trials=trials), seeds))
             print(f"{table.task.name}: {name}", flush=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 class SearcherSettings(Settings):
     uses_constraints: ClassVar[bool] = False  # True if suggestions avoid regions in which constraints were broken
+    uses_conditional: ClassVar[bool] = True  # False if a model of the other hyperparameters ignores conditional ones
     fitted_trials: ClassVar[int | None] = None  # number of ended trials above which the model uses only some of them
     seed: int = setting(0, "Seed of the suggestions.", ge=0)
 
@@ -86,12 +87,18 @@ class Gp(ModelBasedSearcher):
     """Gaussian process with expected improvement (Optuna's GPSampler), for few hyperparameters and few, long trials."""
 
     kind: Literal["gp"] = "gp"
+    uses_conditional: ClassVar[bool] = False
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """Returns Optuna's sampler; the objective is treated as noisy, because results depend on the seed."""
         import optuna
 
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.startup_trials, deterministic_objective=False)
+        return optuna.samplers.GPSampler(
+            seed=seed,
+            n_startup_trials=self.startup_trials,
+            deterministic_objective=False,
+            warn_independent_sampling=False,  # the study warns once
+        )
 
 
 class Nsga2(SearcherSettings):

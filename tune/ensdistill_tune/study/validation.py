@@ -133,10 +133,15 @@ def study_warnings(study: StudyConfig) -> list[ConfigIssue]:
     Args:
         study: The settings.
     """
+    path, found = ("searcher", "kind"), list[ConfigIssue]()
     if study.constraints and not study.searcher.uses_constraints:
         rule = f"{study.searcher.kind} ignores the constraints; they only decide which trials can win"
-        return [ConfigIssue(("searcher", "kind"), rule, hint="use tpe, gp or nsga2, which search the feasible region")]
-    return []
+        found.append(ConfigIssue(path, rule, hint="use tpe, gp or nsga2, which search the feasible region"))
+    conditional = [name for name, axis in study.search.items() if axis.when]
+    if conditional and not study.searcher.uses_conditional:
+        rule = f"{study.searcher.kind} samples conditional hyperparameters at random: {', '.join(conditional)}"
+        found.append(ConfigIssue(path, rule, hint="use tpe, which models them"))
+    return found
 
 
 def class_issues(study: StudyConfig, classes: int) -> list[ConfigIssue]:

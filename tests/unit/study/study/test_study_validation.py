@@ -14,7 +14,7 @@ from ensdistill_tune.search.schedulers import Scheduler
 from ensdistill_tune.search.searchers import Searcher
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import StudyConfig
-from ensdistill_tune.study.validation import class_issues
+from ensdistill_tune.study.validation import class_issues, study_warnings
 from tests.commands import call
 
 FOLDER = "a folder"
@@ -785,6 +785,17 @@ def test_a_searcher_that_ignores_the_constraints_causes_a_warning(kind: str, war
     done = call("ensdistill-tune", "check", file, "--no-estimate", "--json")
     said = f"warning: searcher.kind: {kind} ignores the constraints; they only decide which trials can win."
     assert (said in done.err, bool(json.loads(done.out)["warnings"])) == (warned, warned)
+
+
+@pytest.mark.parametrize(("kind", "warned"), [("tpe", False), ("random", False), ("gp", True)])
+def test_a_searcher_that_ignores_conditional_hyperparameters_causes_a_warning(kind: str, warned: bool) -> None:
+    conditional = {"averaging.decay": {"uniform": [0.9, 0.99], "when": {"averaging.kind": ["ema"]}}}
+    search = {"averaging.kind": {"choice": ["none", "ema"]}} | conditional
+    issues = study_warnings(StudyConfig.model_validate({"search": search, "searcher": {"kind": kind}}))
+    rule = (
+        "searcher.kind: gp samples conditional hyperparameters at random: averaging.decay; use tpe, which models them"
+    )
+    assert [str(issue) for issue in issues] == ([rule] if warned else [])
 
 
 @pytest.mark.parametrize("where", ["objective", "secondary_objectives", "constraints"])
