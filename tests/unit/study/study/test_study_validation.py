@@ -793,7 +793,7 @@ def test_a_searcher_that_ignores_conditional_hyperparameters_causes_a_warning(ki
     search = {"averaging.kind": {"choice": ["none", "ema"]}} | conditional
     issues = study_warnings(StudyConfig.model_validate({"search": search, "searcher": {"kind": kind}}))
     rule = (
-        "searcher.kind: gp samples conditional hyperparameters at random: averaging.decay; use tpe, which models them"
+        "searcher.kind: gp samples conditional hyperparameters at random: averaging.decay. Use tpe, which models them."
     )
     assert [str(issue) for issue in issues] == ([rule] if warned else [])
 
