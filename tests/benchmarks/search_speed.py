@@ -24,10 +24,9 @@ import argparse
 import json
 import math
 import multiprocessing
-import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -109,17 +108,12 @@ def measure(table: CurveTable, who: Iterable[str], python: Path | None, trials: 
         for name in who:
             stories[name] = list(pool.map(partial(search, WAYS[name], table, trials=trials), seeds))
             print(f"{table.task.name}: {name}", flush=True)
-    cores = os.cpu_count() or 1
-    parts = [seeds[n::cores] for n in range(cores)]
-    with ThreadPoolExecutor() as threads:
-        for name in PEERS if python else ():
-            runs = threads.map(partial(run, python, name, table, trials), parts)
-            by_seed = {
-                seed: story
-                for part, ran in zip(parts, runs, strict=True)
-                for seed, story in zip(part, ran, strict=True)
-            }
-            stories[name] = [by_seed[seed] for seed in seeds]
+    for name in PEERS if python else ():
+        try:
+            stories[name] = run(python, name, table, trials, seeds)
+        except RuntimeError as error:  # the results of the other packages are kept
+            print(error, flush=True)
+        else:
             print(f"{table.task.name}: {name}", flush=True)
     found = {
         name: [judge(story, table, seed, trials) for story, seed in zip(runs, seeds, strict=True)]
@@ -165,7 +159,7 @@ def table_of(found: Outcomes) -> str:
 
 
 def pooled(tasks: Mapping[str, Outcomes]) -> Outcomes:
-    """Returns the means over tasks, seed by seed."""
+    """Returns the means over tasks, seed by seed, of each searcher that has completed all tasks."""
     first = next(iter(tasks.values()))
     return {
         name: [
@@ -175,6 +169,7 @@ def pooled(tasks: Mapping[str, Outcomes]) -> Outcomes:
             for runs in zip(*(found[name] for found in tasks.values()), strict=True)
         ]
         for name in first
+        if all(name in found for found in tasks.values())
     }
 
 
