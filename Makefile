@@ -41,7 +41,7 @@ wheel: $(READY)
 	rm -rf $(SOURCE)/build
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir $(DIST) $(SOURCE)
 
-# Records the golden files in tests/golden again; the commit must state the reason.
+# Regenerates the golden files in tests/golden; the commit must state the reason.
 golden: $(READY)
 	$(BIN)/python -m tests.golden.record
 
@@ -53,9 +53,9 @@ chaos: $(READY)
 	$(BIN)/python -m tests.simulation --seeds 1000
 	$(BIN)/python -m tests.study_machine --examples 300
 
-# Loads and checks 500 random edits of each kind of input (study files, settings, checkpoints, environments, npz files,
-# zip files, folders), and trains a student with 20 of each kind. Each edit must be accepted, or refused with a clear
-# error.
+# Loads and checks 500 randomly edited inputs of each kind (study files, settings, checkpoints, environments, npz files,
+# zip files, folders), and trains a student with 20 inputs of each kind. Each input must be accepted, or refused with a
+# clear error.
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --count 500 --distill 20
 	$(BIN)/python -m tests.fuzz_data --count 500 --distill 20
@@ -65,8 +65,8 @@ fuzz: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench
 
-# Measures memory use, decoding and the delivery of batches with 50,000 images of 224 px, and compares them with the
-# targets. Takes 15 minutes and 9 GB of disk.
+# Measures memory use, decoding and the delivery of batches with 50,000 images of 224x224 pixels, and compares the
+# results with the targets. Takes 15 minutes and 9 GB of disk.
 bench-data: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_data
 

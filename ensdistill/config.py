@@ -67,9 +67,9 @@ class Teachers(Settings):
     )
     predictions: str = setting(
         "",
-        "A .npz file with predictions for every image, for teachers that are not torch networks. It contains an array "
-        "named train_logits or train_probabilities (M,N,classes). The arrays for the other splits are named in the "
-        "same way, with validation, test or unlabeled instead of train.",
+        "A .npz file with the predictions of teachers that are not torch networks, for every image. The array for the "
+        "training split is named train_logits or train_probabilities and has shape (M,N,classes). The arrays for the "
+        "other splits are named in the same way, with validation, test or unlabeled instead of train.",
         file=True,
         exclude_if=operator.not_,
     )
@@ -105,8 +105,10 @@ class Config(Settings):
     perturbation: Perturbation = setting(
         NoPerturbation(), "Perturbation of the inputs on which teachers and student are compared."
     )
-    loss: Loss = setting(Averaged(), "Distillation loss: what the student matches.")
-    averaging: Averaging = setting(NoAveraging(), "Weight averaging: which weights are evaluated and exported.")
+    loss: Loss = setting(Averaged(), "Distillation loss: the objective that the student is trained to minimize.")
+    averaging: Averaging = setting(
+        NoAveraging(), "Weight averaging, which determines the weights that are evaluated and exported."
+    )
     training: Training = setting(Training(), "Training recipe of the student.")
     schedule: list[ScheduledChange] = setting(
         [],
@@ -156,7 +158,7 @@ class Config(Settings):
         return self
 
     def _changed_images(self) -> ConfigIssue | None:
-        """Returns an issue if a setting changes images, which stored predictions do not allow; otherwise None."""
+        """Returns an issue if stored predictions are combined with a setting that changes images; otherwise None."""
         rule = "teachers.predictions were computed on unchanged images"
         if not self.teachers.predictions:
             return None
@@ -251,7 +253,7 @@ class Config(Settings):
         return self._override(new) if new else self.prefix_until(0)
 
     def prefix_until(self, epoch: int) -> "Config":
-        """Returns the settings that determine all epochs up to the given one, without changes for later epochs.
+        """Returns the settings that determine the results up to the given epoch, without changes for later epochs.
 
         Args:
             epoch: Epoch number, from 1.
@@ -259,7 +261,7 @@ class Config(Settings):
         return self.model_copy(update={"schedule": [change for change in self.schedule if change.after_epoch < epoch]})
 
     def hash_until(self, epoch: int) -> str:
-        """Returns the hash of the settings that determine the result of all epochs up to the given one.
+        """Returns the hash of the settings that determine the results up to the given epoch.
 
         If these results do not depend on the total number of epochs, the hash excludes this number, so that a
         checkpoint can be resumed with more epochs.
@@ -397,12 +399,12 @@ def _parse_preset(name: str) -> YamlDict:
 
 
 def merge_settings(base: Mapping[str, Any], changes: Mapping[str, Any]) -> YamlDict:
-    """Returns the base settings with changes merged into all levels of nested mappings.
+    """Returns the base settings with changes merged at all levels of nesting.
 
     Args:
         base: Nested settings.
         changes: Nested settings that override the base. A mapping with a different `kind` replaces the whole mapping of
-            the base, because the settings of the old kind do not apply.
+            the base, because the settings of the old kind no longer apply.
     """
     if "kind" in changes and changes["kind"] != base.get("kind"):
         return dict(changes)

@@ -21,20 +21,20 @@ _short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring, _short.maxoth
 class ConfigIssue:
     """An error or a warning about one setting or file.
 
-    Code uses the fields; the text that `str` returns is only for people. Compare issues by `repr`, which distinguishes
-    the values 1, 1.0 and true; `==` does not.
+    Programs should use the fields; the message that `str` returns is only for display. Compare issues by `repr`, which
+    distinguishes the values 1, 1.0 and true; `==` does not.
 
     Attributes:
         path: Parts of the dotted name of the setting, for example ("data", "path"); empty for the whole file.
-        rule: The violated rule or the problem, without the name of the setting: "must be at most 1". In the text, the
-            value replaces `{value}` or, if there is no such placeholder, follows the rule.
+        rule: The violated rule or the problem, without the name of the setting: "must be at most 1". In the message,
+            the value replaces `{value}` or, if there is no such placeholder, follows the rule.
         value: The given value; `NO_VALUE` if the message contains no value.
-        hint: The fix as a sentence without a full stop, or None.
+        hint: The fix as a sentence without a final period, or None.
         code: Kind of the issue, for code that must not depend on the wording.
-        given: Names and values of the settings that cause the issue together; the text starts with these instead of the
-            name.
+        given: Names and values of the settings that together cause the issue; the message starts with these instead of
+            the name.
         cause: The underlying issue.
-        origin: Prefix of the text: the file and the line, or the command-line option.
+        origin: Prefix of the message: the file and the line, or the command-line option.
     """
 
     path: tuple[str | int, ...]
@@ -173,7 +173,7 @@ class DataError(EnsdistillError):
 class MachineError(DataError):
     """A machine that cannot run trials: its disk is full, or its files or package versions differ from the study's.
 
-    The cause is not a setting of a trial, so the study stops. It can be resumed once the problem is fixed.
+    The cause is not a setting of a trial, so the study stops. The study can be resumed once the problem is fixed.
     """
 
 

@@ -1,4 +1,4 @@
-"""Tasks that the commands run: load data and teachers, and distill one student into a folder."""
+"""Tasks run by the commands: loading data and teachers, and distilling one student and writing it to a folder."""
 
 import contextlib
 import sys
@@ -40,13 +40,13 @@ def load_inputs(
     train: Trainer = train_teachers,
     check: Callable[[DataSplits], None] | None = None,
 ) -> tuple[DataSplits, TeacherEnsemble]:
-    """Returns the data on the device and the trained ensemble; shows a progress bar while teachers are trained.
+    """Returns the data, moved to the device, and the trained ensemble; shows a progress bar for teacher training.
 
     Args:
         config: Settings of the run.
-        studies: Folder of all results; its subfolder `teachers` stores teachers, and `datasets` stores decoded images.
+        studies: Folder for all results; its subfolder `teachers` stores teachers, and `datasets` stores decoded images.
         device: `auto`, or the name of a torch device.
-        others: Settings of other runs on the same data, whose students are checked as well.
+        others: Settings of other runs on the same data; the students of these runs are checked as well.
         train: Function that trains the missing teachers.
         check: Function that raises an error if the data are insufficient; called before any teacher is trained.
 
@@ -104,7 +104,7 @@ def metric_warnings(data: DataSplits, student: Metrics, teachers: Mapping[str, A
 
 @contextlib.contextmanager
 def _removed_if_refused(folder: Path) -> Iterator[None]:
-    """Removes the folder if the block creates it, raises an error, and leaves it empty."""
+    """Removes the folder if the block creates it, leaves it empty, and raises an error."""
     existed = folder.exists()
     try:
         yield
@@ -146,10 +146,10 @@ def distill_to_directory(
     Args:
         config: Settings of the run.
         out: Folder of the run; by default `<studies>/runs/<hash of the settings>`.
-        studies: Folder of all results; its subfolder `teachers` stores the teachers.
+        studies: Folder for all results; its subfolder `teachers` stores the teachers.
         device: `auto`, or the name of a torch device.
         resume: Checkpoint to resume from; it must belong to the same run.
-        on_interrupt: Called with the path of the checkpoint if training is interrupted after its first epoch.
+        on_interrupt: Called with the path of the checkpoint if training is interrupted after the first epoch.
 
     Returns:
         The folder and the metrics.
@@ -157,7 +157,7 @@ def distill_to_directory(
     Raises:
         ConfigError: The settings are invalid, or the run has already completed.
         DataError: The data, the teachers or the checkpoint cannot be read, or the folder contains another run.
-        DivergedError: A loss is not finite.
+        DivergedError: A loss became NaN or infinite.
     """
 
     def its_own(file: Path) -> bool:

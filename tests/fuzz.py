@@ -34,7 +34,7 @@ from ensdistill.training.new_student import check_student
 from ensdistill_tune.execution.ray_cluster import start_ray
 from tests.commands import Done, call
 
-CHANCE = 0.15  # accuracy on 40 images of ten classes that is no better than chance
+CHANCE = 0.15  # highest accuracy on 40 images of ten classes that counts as chance
 PATHS = ["/nowhere/x", "", "~", "~nobody/x", "a[/b] :x:", "/dev/null", "/proc/self/mem", "x" * 300, "\u00fc?#%20", "/"]
 VALUES = [
     "0",

@@ -198,7 +198,7 @@ def _postgres_programs() -> Path:
 
 
 def _user() -> str | None:
-    """Returns the user that runs PostgreSQL, which refuses to run as root; None: the current user."""
+    """Returns the user that runs PostgreSQL, which refuses to run as root; None for the current user."""
     if os.geteuid() != 0:
         return None
     return "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"

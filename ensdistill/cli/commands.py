@@ -158,7 +158,7 @@ def _images(options: argparse.Namespace, log: PredictionLog) -> tuple[Iterable[I
 
 def _other_images(options: argparse.Namespace, like: Split) -> Split:
     """Returns the validation or test split of the data set given by `--ood`, in the image shape of `like`."""
-    without_training = ["training.batch_size=1", "teachers.training.batch_size=1"]  # batches of 1 allow any number
+    without_training = ["training.batch_size=1", "teachers.training.batch_size=1"]  # a batch of 1 fits any data set
     settings = load_config(options.ood, without_training).data
     where = options.studies_dir
     images = load_data(settings, where).validation if options.split == "validation" else load_test(settings, where)

@@ -42,7 +42,7 @@ class PredictionLog:
     """Prints messages about images to standard error immediately, and counts the images.
 
     Attributes:
-        seen: Number of images.
+        seen: Number of images so far.
         skipped: Number of images that could not be read.
         incomplete: Whether files that may be images were left out.
     """

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from ensdistill.export.classifier import Classifier
 
 BLOCK = 1000  # number of rows in one table; a longer list of images is written as several tables
-WIDE = 10_000  # table width without a terminal; names are not wrapped, so grep finds each image on one line
+WIDE = 10_000  # table width outside a terminal, too large for names to wrap, so grep finds each image on one line
 IN_TABLE = 2  # number of classes per image in a table
 
 
 def write_csv(answers: Iterable[ImagePrediction], class_names: Sequence[str], top: int | None, to: IO[str]) -> None:
     """Writes one line per image: the file, the class, its probability, and then the probability of every class.
 
-    With `top`, only the next most likely classes follow, the most likely first: `class_2`, `probability_2`, ...
+    With `top`, only the next most likely classes follow, in descending order: `class_2`, `probability_2`, ...
     """
     lines = csv.writer(to, lineterminator="\n")
     further = range(2, min(top or 1, len(class_names)) + 1)

@@ -38,7 +38,7 @@ def load_data(settings: DataSource, studies: str | Path = "studies") -> DataSpli
     Args:
         settings: The data source.
         studies: Folder of all results. Decoded images of large data sets are stored in its `datasets` subfolder, or in
-            the folder named by the environment variable ENSDISTILL_DATASETS.
+            the folder given by the environment variable ENSDISTILL_DATASETS.
 
     Raises:
         DataError: The images cannot be read.
@@ -55,7 +55,7 @@ def load_test(settings: DataSource, studies: str | Path = "studies") -> Split:
     Args:
         settings: The data source.
         studies: Folder of all results. Decoded images of large data sets are stored in its `datasets` subfolder, or in
-            the folder named by the environment variable ENSDISTILL_DATASETS.
+            the folder given by the environment variable ENSDISTILL_DATASETS.
 
     Raises:
         DataError: The images cannot be read, or the source has no test images.

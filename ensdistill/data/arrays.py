@@ -34,7 +34,7 @@ def raw_data_of(arrays: dict[str, np.ndarray], pairs: Mapping[str, Pair]) -> Raw
             `validation`, `test` and `unlabeled` are optional.
 
     Returns:
-        Images uint8 (N,C,H,W) and labels int64 (N,) of each split.
+        uint8 images (N,C,H,W) and int64 labels (N,) of each split.
 
     Raises:
         DataError: An array is invalid; the message begins with its name.
@@ -143,7 +143,7 @@ def class_names_of(arrays: dict[str, np.ndarray], labels: Tensor, name: str) -> 
 
     Args:
         arrays: The arrays, keyed by name; `class_names` contains the names of the classes and is optional.
-        labels: int64 (N,), labels of the training split.
+        labels: Labels of the training split, int64 (N,).
         name: Name of the label array.
 
     Returns:

@@ -30,7 +30,7 @@ class Part(Protocol):
 
     @property
     def images(self) -> Tensor | SharedImages:
-        """Images uint8 (N,C,H,W)."""
+        """uint8 images (N,C,H,W)."""
 
     @property
     def labels(self) -> Tensor:
@@ -51,7 +51,7 @@ def label_number(label: Any, place: str) -> int:
         place: Name of the image in the error message.
 
     Raises:
-        DataError: The label is not a whole number; 1.0 and text are also rejected.
+        DataError: The label is not a whole number; 1.0 and strings are also rejected.
     """
     try:
         return int(label.__index__() if hasattr(label, "__index__") else label.item().__index__())
@@ -118,5 +118,5 @@ def _with_two_labels(hashes: list[bytes], labels: Tensor) -> Iterator[ConfigIssu
     for content, label in zip(hashes, labels.tolist(), strict=True):
         found[content].add(label)
     if twice := sum(len(different) > 1 for different in found.values()):
-        rule = f"{counted(twice, 'training image')} with two or more different labels (same pixels)"
+        rule = f"{counted(twice, 'training image')} with copies that have a different label (same pixels)"
         yield ConfigIssue(("data",), rule, hint="remove the copies with the wrong label")

@@ -15,21 +15,21 @@ from ensdistill.data.splits import RawData, Split
 from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
 
-PARTS = ("train", "validation", "test", "unlabeled")  # the index of a split is also the number of its random stream
-SHARES = (0.4, 0.2, 0.25, 0.15)  # fraction of each class's original digits in each split, for any split size
+PARTS = ("train", "validation", "test", "unlabeled")  # the index of a split is part of its random seed
+SHARES = (0.4, 0.2, 0.25, 0.15)  # share of each class's original digits assigned to each split, whatever its size
 
 DIGIT_PIXELS = 8
 TURN = 0.3  # largest rotation in radians, in either direction
-SCALE = (1.0, 1.5)  # range of the scale: image pixels per digit pixel
-INK = (0.7, 1.0)  # range of the brightest pixel of a digit or fragment; white is 1
-PIECE = 4  # side of a fragment, in pixels of the image
+SCALE = (1.0, 1.5)  # range of the scale, in image pixels per digit pixel
+INK = (0.7, 1.0)  # range of the maximum brightness of a digit or fragment; white is 1
+PIECE = 4  # side length of a fragment, in image pixels
 
 
 class ClutteredDigits(SplitSizes, DataSource):
     """Digits that are randomly rotated and scaled, placed among fragments of other digits, and overlaid with noise.
 
-    The images are a pure function of the settings. Each original digit is used in only one split, whether as a digit
-    or as clutter. Classes are balanced. Increasing the size of a split does not change its existing images.
+    The images depend only on the settings. Each original digit is used in only one split, whether as a digit or as
+    clutter. Classes are balanced. Increasing the size of a split does not change its existing images.
 
     References:
         Mnih et al. 2014, Recurrent models of visual attention, section 4.1 (cluttered translated MNIST).
@@ -46,7 +46,7 @@ class ClutteredDigits(SplitSizes, DataSource):
     unlabeled_size: int = setting(0, "Number of unlabeled images.", ge=0, le=10_000_000)
 
     def __call__(self) -> RawData:
-        """Returns four splits of images uint8 (N,1,size,size), with ten classes."""
+        """Returns four splits of uint8 images (N,1,size,size) with ten classes."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
@@ -58,7 +58,7 @@ class ClutteredDigits(SplitSizes, DataSource):
 
 
 def _digits_of_parts(labels: np.ndarray, seed: int) -> list[list[np.ndarray]]:
-    """Returns disjoint indices of the original digits for each split and class, in the proportions `SHARES`."""
+    """Returns the indices of the original digits of each split and class; splits are disjoint, with shares `SHARES`."""
     rng = np.random.default_rng([seed, len(PARTS)])
     by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in range(10)]
     ends = np.cumsum(SHARES)[:-1]
@@ -88,7 +88,7 @@ def _part(
 
 
 def _placed(digits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
-    """Returns images (N,size,size) of digits (N,8,8), rotated, scaled and placed according to u (N,5) in [0,1)."""
+    """Rotates and scales digits (N,8,8) and places them on images (N,size,size), as u (N,5) in [0,1) specifies."""
     angle, scale, ink = _looks(u)
     half = scale * DIGIT_PIXELS / 2
     center = half[:, None] + (size - 2 * half[:, None]) * u[:, 3:5]
@@ -99,7 +99,7 @@ def _placed(digits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
 
 
 def _add_fragment(images: np.ndarray, digits: np.ndarray, u: np.ndarray) -> None:
-    """Draws a fragment of a digit (N,8,8) on each image (N,size,size) as a pixelwise maximum; u is (N,7) in [0,1)."""
+    """Overlays a fragment of a digit (N,8,8) on each image (N,size,size) by pixelwise maximum; u is (N,7) in [0,1)."""
     angle, scale, ink = _looks(u)
     corner = (u[:, 3:5] * (images.shape[-1] - PIECE + 1)).astype(int)
     rows, columns = (corner[:, axis, None] + np.arange(PIECE) for axis in (0, 1))
@@ -110,7 +110,7 @@ def _add_fragment(images: np.ndarray, digits: np.ndarray, u: np.ndarray) -> None
 
 
 def _looks(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the angle, scale and brightness from the first three columns of u."""
+    """Returns the angle, scale and brightness that the first three columns of u specify."""
     return (2 * u[:, 0] - 1) * TURN, SCALE[0] + (SCALE[1] - SCALE[0]) * u[:, 1], INK[0] + (INK[1] - INK[0]) * u[:, 2]
 
 
@@ -123,7 +123,7 @@ def _sampled(
     angle: np.ndarray,
     scale: np.ndarray,
 ) -> np.ndarray:
-    """Returns values of rotated and scaled digits (N,8,8) at rows (N,h) and columns (N,w) of the image: (N,h,w).
+    """Samples rotated and scaled digits (N,8,8) at image rows (N,h) and columns (N,w); returns values (N,h,w).
 
     Values are interpolated bilinearly; points outside a digit are black. The point `center` (N,2) of the image is
     mapped to the point `inside` (N,2) of the digit.

@@ -12,11 +12,11 @@ from ensdistill.data.checks import label_number
 from ensdistill.errors import DataError
 from ensdistill.runtime.progress_bar import progress
 
-MANY = 5000  # largest number of items for which no progress is shown
+MANY = 5000  # a progress bar is shown only for more items than this
 
 
 def read_dataset(dataset: Dataset[Any], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images (N,H,W) or (N,C,H,W) and labels (N,) of a dataset of pairs.
+    """Returns the images (N,H,W) or (N,C,H,W) and the labels (N,) of a labeled dataset.
 
     Args:
         dataset: A dataset whose items are pairs of an image and a label.
@@ -49,7 +49,7 @@ def read_images(dataset: Dataset[Any], name: str) -> np.ndarray:
 def _items(dataset: Dataset[Any], name: str) -> list[Any]:
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         kind = type(dataset).__name__
-        raise DataError(f"{name}: is a {kind} without length or index; give a map-style torch Dataset")
+        raise DataError(f"{name}: is a {kind}, which has no length or no indexing; give a map-style torch Dataset")
     count = len(cast(Sized, dataset))
     if not count:
         raise DataError(f"{name}: has no items; give a dataset with images")

@@ -1,4 +1,4 @@
-"""Decodes images with several threads; Pillow decodes and resizes without holding the interpreter lock."""
+"""Decodes images in several threads, because Pillow releases the GIL while it decodes and resizes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Write = Callable[[int, np.ndarray], object]
 
 AT_ONCE = 64  # number of images that a thread decodes in one task
-MANY = 5000  # largest number of images for which no progress is shown
+MANY = 5000  # a progress bar is shown only for more images than this
 _HINTS = {FRAMES: "save each frame as a separate file to use all frames", SHALLOW: "save them with 8 bits"}
 
 
@@ -75,7 +75,7 @@ def decode(entries: Sequence[Entry], form: ImageForm, write: Write) -> Findings:
     Args:
         entries: The images.
         form: Shape of the decoded images, and how they are resized.
-        write: Called from several threads with the number and the pixels, uint8 (C,H,W), of each image.
+        write: Called from several threads with the index and the uint8 pixels (C,H,W) of each image.
 
     Returns:
         The problems, in the order of the images. `write` is not called for unreadable images.
@@ -104,7 +104,7 @@ def _no_progress(done: int, words: str) -> None:
 
 
 def _decode_one(entry: Entry, form: ImageForm, number: int, write: Write) -> Iterator[tuple[str, str, str]]:
-    """Writes one image; for each problem, yields a field name of `Findings`, the cause or remark, and the image."""
+    """Writes one image; for each problem, yields the `Findings` field, the cause or remark, and the image name."""
     try:
         read = entry.read(form.shape, form.resize)
     except ImageError as error:

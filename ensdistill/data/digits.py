@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits of scikit-learn: 8x8 images that are installed with it, so nothing is downloaded."""
+"""The 1,797 handwritten digits of scikit-learn: 8x8 images that ship with the library, so nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Digits(SplitSizes, DataSource):
     test_size: int = setting(700, "Number of test images.", ge=10)
 
     def __call__(self) -> RawData:
-        """Returns 1,797 images uint8 (N,1,8,8) with ten classes."""
+        """Returns 1,797 uint8 images (N,1,8,8) with ten classes."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()

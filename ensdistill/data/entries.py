@@ -1,4 +1,4 @@
-"""Images of a source that have not been decoded yet, with their labels, grouped by split."""
+"""The images of a source before decoding, with their labels, grouped by split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Entry(Protocol):
 
     @property
     def stamp(self) -> str:
-        """String that changes when the image changes, for example the file size and the modification time."""
+        """String that changes when the image changes, for example the file size and modification time."""
 
     def sides(self) -> tuple[int, int]:
         """Returns the width and height of the image; (0, 0) if they are unknown."""
@@ -62,7 +62,7 @@ class FoundEntries:
     Attributes:
         parts: The images, keyed by split; `train` always exists.
         class_names: Name of each class.
-        origin: Path or other name of the source; one of the inputs to the hash that names a store.
+        origin: Path or other name of the source; part of the data whose hash is the name of a store.
         warnings: Warnings about files that are not used.
     """
 

@@ -36,16 +36,16 @@ class EntrySource(OwnSizes, DataSource):
 
     size: int | None = setting(
         None,
-        "Side of the square images in pixels; null derives it from the median shorter side of the training images. The "
-        "result is the largest of 32, 64, 96, 128, 160, 192 and 224 that is at most the median, or the median itself "
-        "if the median is below 32.",
+        "Side length of the square images in pixels; null derives it from the median shorter side of the training "
+        "images. The result is the largest of 32, 64, 96, 128, 160, 192 and 224 that is at most the median, or the "
+        "median itself if the median is below 32.",
         ge=4,
         le=1024,
     )
     resize: Resize = setting(
         "center_crop",
-        "How an image is converted to a square: center_crop cuts the longer side at both ends, squash changes the "
-        "aspect ratio, pad adds black at both ends of the shorter side.",
+        "How an image is converted to a square: center_crop crops the longer side at both ends, squash changes the "
+        "aspect ratio, and pad adds black at both ends of the shorter side.",
     )
 
     def entries(self) -> FoundEntries:
@@ -60,7 +60,7 @@ class EntrySource(OwnSizes, DataSource):
         """Returns all images and labels; the decoded images of large data sets are stored in `datasets_folder()`.
 
         Raises:
-            DataError: Images cannot be read; the message lists all unreadable images and the causes.
+            DataError: Images cannot be read; the message lists the unreadable images by cause.
         """
         return self.load(datasets_folder())
 
@@ -71,7 +71,7 @@ class EntrySource(OwnSizes, DataSource):
             datasets: Folder for the decoded images of large data sets.
 
         Raises:
-            DataError: Images cannot be read; the message lists all unreadable images and the causes.
+            DataError: Images cannot be read; the message lists the unreadable images by cause.
         """
         found = self.entries()
         side = self.size or self._default_size(found.parts["train"].entries)
@@ -88,13 +88,13 @@ class EntrySource(OwnSizes, DataSource):
 
 
 def default_size(entries: Sequence[Entry]) -> tuple[int, int]:
-    """Returns the default side of the images, and the median shorter side that determines it.
+    """Returns the default side length of the images, and the median shorter side that determines it.
 
     Args:
         entries: The training images; at most `SAMPLE` evenly spaced images are examined.
 
     Returns:
-        The default side and the median, in pixels. The default side is the largest of `SIZES` that is at most the
+        The default side length and the median, in pixels. The default is the largest of `SIZES` that is at most the
         median, or the median itself (at least 4) if all sizes are larger.
     """
     spaced = range(0, len(entries), max(1, -(-len(entries) // SAMPLE)))

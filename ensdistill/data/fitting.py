@@ -20,15 +20,15 @@ def fit_images(split: Split, shape: tuple[int, int, int]) -> Split:
     """Returns a split with images of a given shape; labels are unchanged.
 
     Gray images are copied to all three channels of RGB, and RGB images are converted to gray by the ITU-R BT.601 luma.
-    Images of a different size are resized by antialiased bilinear interpolation, separately for each side; the width of
-    the triangular filter is proportional to the scale. Values are rounded once, at the end.
+    Images of a different size are resized by antialiased bilinear interpolation, separately along each axis; the width
+    of the triangular filter is proportional to the downscaling factor. Values are rounded once, at the end.
 
     Args:
-        split: Images uint8 (N,C,H,W) and labels (N,).
+        split: uint8 images (N,C,H,W) and labels (N,).
         shape: (C,H,W) of the new images.
 
     Returns:
-        Images uint8 (N,*shape) and labels (N,); the same object if the images already have the shape.
+        uint8 images (N,*shape) and labels (N,); `split` itself if its images already have this shape.
 
     Raises:
         DataError: The numbers of channels differ, and at least one of them is neither 1 nor 3.

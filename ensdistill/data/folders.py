@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-VARIABLE = "ENSDISTILL_DATASETS"
+VARIABLE = "ENSDISTILL_DATASETS"  # environment variable
 
 
 def datasets_folder(studies: str | Path = "studies") -> Path:
-    """Returns the folder of all stores: the environment variable ENSDISTILL_DATASETS, or `<studies>/datasets`.
+    """Returns the folder of all stores: the value of ENSDISTILL_DATASETS if it is set, otherwise `<studies>/datasets`.
 
     Args:
         studies: Folder of all results.

@@ -27,7 +27,7 @@ class HubDataset(EntrySource):
     """
 
     kind: Literal["hub_dataset"] = "hub_dataset"
-    path: str = setting(..., "Folder that `save_to_disk` wrote.", file=True, min_length=1)
+    path: str = setting(..., "Folder written by `save_to_disk`.", file=True, min_length=1)
     image_column: str = setting("image", "Name of the column that contains the images.", min_length=1)
     label_column: str = setting("label", "Name of the column that contains the labels.", min_length=1)
 
@@ -35,7 +35,7 @@ class HubDataset(EntrySource):
         """Returns the rows of all splits.
 
         Raises:
-            ConfigError: The library is not installed.
+            ConfigError: The library `datasets` is not installed.
             DataError: The folder cannot be read, or a column is missing.
         """
         folder, datasets = own_path(self.path), need("datasets", "hub")
@@ -109,7 +109,7 @@ class HubItem:
     """One image in a Hugging Face data set.
 
     Attributes:
-        table: The rows of the split, in which images are not decoded.
+        table: The rows of the split, with undecoded images.
         column: Name of the image column.
         part: Name of the split.
         number: Index of the row, from 0.

@@ -28,7 +28,7 @@ def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:
     """
     pixels = np.ascontiguousarray(pixels)
     sums = pixels.reshape(len(pixels), -1).sum(1, dtype=np.uint32)
-    wide = pixels.astype(np.uint32)  # large enough for the squares of one row, and twice as fast as int64
+    wide = pixels.astype(np.uint32)  # large enough for the sum of squares of one row, and twice as fast as int64
     squares = np.einsum("chw,chw->ch", wide, wide).sum(1, dtype=np.int64)
     levels = np.concatenate([sums.astype(np.int64), squares, [pixels.max()]])
     return sha256(pixels.data).digest()[:HASH_BYTES], levels
@@ -49,7 +49,7 @@ def largest_values(images: Tensor | SharedImages) -> Tensor:
 
 
 def channel_sums(images: Tensor | SharedImages) -> tuple[Tensor, Tensor]:
-    """Returns exact sums of values and of squared values per channel, int64 (C,), the same for tensors and stores."""
+    """Returns exact per-channel sums of the values and of their squares, int64 (C,), for tensors and stores alike."""
     if isinstance(images, SharedImages):
         sums = torch.from_numpy(images.levels()[:, :-1].sum(0))
         first, second = sums.to(images.device).chunk(2)

@@ -24,14 +24,14 @@ from ensdistill.runtime.text import storable
 
 Resize = Literal["center_crop", "squash", "pad"]
 
-MODES = {1: "L", 3: "RGB"}  # Pillow's mode, keyed by number of channels; L is the ITU-R BT.601 luma
+MODES = {1: "L", 3: "RGB"}  # Pillow modes, keyed by number of channels; L is the ITU-R BT.601 luma
 
 # Files with these suffixes must be images. Other files are identified by their content.
 SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".webp", ".avif", ".gif", ".tif", ".tiff"),
     *(".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"),
 }
-# Formats that Pillow recognizes by their first bytes, so that files may have any suffix or none.
+# Formats that Pillow recognizes by their first bytes; files in these formats may have any suffix or none.
 _MARKED = {"PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "AVIF", "JPEG2000", "QOI", "PSD", "ICO", "SGI"}
 # Formats that Pillow recognizes but cannot decode without other software. For EPS, this is Ghostscript, which executes
 # the file as a program.
@@ -41,14 +41,14 @@ _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _DEPTHS = {"L;2": 85, "L;4": 17}  # factor by which Pillow multiplies the gray values of a PNG
 _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
-LARGEST_FILE = 1 << 28  # bytes; limits memory use: a zip entry can expand to a thousand times its compressed size
+LARGEST_FILE = 1 << 28  # bytes; limits memory use, because a zip entry can expand to 1000 times its compressed size
 
 FRAMES = "several frames; only the first is read"
 SHALLOW = "16 bits, but no value above 255, which is nearly black on the 16-bit scale"
 
 
 class ImageError(DataError):
-    """The error for one image that cannot be read.
+    """Error raised for an image that cannot be read.
 
     Attributes:
         place: Full path of the file.
@@ -98,7 +98,7 @@ class ImageFile:
         try:
             status = (self.root / self.name).stat()
         except OSError as error:
-            return f"{error.strerror}"  # reading the file reports the error
+            return f"{error.strerror}"  # the error is reported when the file is read
         return f"{status.st_size} {status.st_mtime_ns}"
 
     def sides(self) -> tuple[int, int]:
@@ -106,7 +106,7 @@ class ImageFile:
         try:
             with quiet(), self.open() as stream:
                 return open_image(stream).size
-        except Exception:  # reading the image reports the error
+        except Exception:  # the error is reported when the image is read
             return 0, 0
 
     def pixels(self, shape: tuple[int, int, int], resize: Resize = "center_crop") -> np.ndarray:
@@ -122,7 +122,7 @@ class ImageFile:
         Pillow's warnings are not suppressed, because suppression would affect other threads; see `quiet`.
 
         Args:
-            shape: (C,H,W) with C one or three.
+            shape: (C,H,W) with C = 1 or 3.
             resize: How an image with a different aspect ratio is fitted; see `fitted`.
 
         Raises:
@@ -170,8 +170,8 @@ def open_image(stream: IO[bytes], name: str | None = None) -> Image.Image:
 
     Args:
         stream: The file.
-        name: Name of the file. If it is given, Pillow tries only formats with a signature and the format of the suffix.
-            Pillow's tests for some other formats are so weak that they accept text files.
+        name: Name of the file. If given, Pillow tries only the formats with a signature and the format that matches the
+            suffix, because Pillow's checks for some of the other formats are so weak that they accept text files.
 
     Raises:
         UnidentifiedImageError: Pillow cannot read this format.
@@ -201,11 +201,11 @@ def is_image(stream: IO[bytes], name: str) -> bool:
 
 
 def read_bytes(load: Callable[[], bytes], shape: tuple[int, int, int], resize: Resize, name: str) -> Read:
-    """Returns the pixels of an image file in memory, as `ImageFile.read` does.
+    """Reads an image file from memory, like `ImageFile.read`.
 
     Args:
         load: Function that returns the content of the file.
-        shape: (C,H,W) with C one or three.
+        shape: (C,H,W) with C = 1 or 3.
         resize: How an image with a different aspect ratio is fitted; see `fitted`.
         name: Name of the image in messages.
 
@@ -230,11 +230,11 @@ def _decoded(raw: bytes, shape: tuple[int, int, int], resize: Resize) -> Read:
 
 
 def read_image(image: Image.Image, shape: tuple[int, int, int], resize: Resize) -> Read:
-    """Returns the pixels of a Pillow image, as `ImageFile.read` does, and remarks about the image.
+    """Returns the pixels of a Pillow image and remarks about the image, like `ImageFile.read`.
 
     Args:
-        image: An image of any mode, opened or already in memory.
-        shape: (C,H,W) with C one or three.
+        image: An image of any mode, opened from a file or already in memory.
+        shape: (C,H,W) with C = 1 or 3.
         resize: How an image with a different aspect ratio is fitted; see `fitted`.
 
     Raises:
@@ -252,9 +252,9 @@ def fitted(image: Image.Image, shape: tuple[int, int, int], resize: Resize) -> n
 
     Args:
         image: The image.
-        shape: (C,H,W) with C one or three.
-        resize: `center_crop` cuts the longer side equally at both ends, `squash` changes the aspect ratio, `pad` adds
-            black at both ends of the shorter side.
+        shape: (C,H,W) with C = 1 or 3.
+        resize: `center_crop` crops the longer side equally at both ends, `squash` changes the aspect ratio, and `pad`
+            adds black at both ends of the shorter side.
     """
     channels, height, width = shape
     side = (width, height)
@@ -329,7 +329,7 @@ def _from_integers(pixels: np.ndarray, transparent: object) -> Image.Image:
 
 
 def _on_white(image: Image.Image, depth: object) -> Image.Image:
-    """Returns the image drawn on white.
+    """Returns the image on a white background.
 
     Pillow converts the pixels of a PNG to 8 bits, but not its transparent color, which is therefore converted here.
     """
@@ -342,7 +342,7 @@ def _on_white(image: Image.Image, depth: object) -> Image.Image:
 
 
 class _RefusedError(ValueError):
-    """The error for a file that is intact but not a usable image; its message states the cause."""
+    """Error raised for an intact file that is not a usable image; the message states the cause."""
 
 
 def _cause(error: Exception) -> str:

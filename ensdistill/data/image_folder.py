@@ -29,8 +29,7 @@ class ImageFolder(EntrySource):
         """Returns the image files, and warnings about files that are left out.
 
         Raises:
-            DataError: The path, or a folder below it, cannot be read; the message lists all such folders, with the
-                causes.
+            DataError: The path, or a folder below it, cannot be read; the message lists all folders and causes.
         """
         path = own_path(self.path)
         try:
@@ -57,7 +56,7 @@ def _about_files(found: FoundFiles, layout: Layout) -> Iterator[ConfigIssue]:
         yield _issue(f"{rule}: {listed(found.renamed)}", "if they are wrong, zip the folder again with UTF-8 names")
     if shared := shared_folders(found, layout):
         classes = listed(sorted(layout.parts["train"].classes))
-        rule = f"the classes are {classes}; their subfolders {listed(shared)} are not distinguished"
+        rule = f"the classes are {classes}; their subfolders {listed(shared)} are not separate classes"
         yield _issue(rule, "the expected structure is train/<class>/<image> or <class>/<image>")
     for part in layout.parts.values():
         if not part.files:

@@ -49,10 +49,10 @@ class Data(OwnSizes, DataSource):
         """Returns settings that refer to images in memory; the images are copied.
 
         Args:
-            images: Tensor or array (N,H,W), (N,C,H,W) or (N,H,W,C) with C one or three; uint8, or floats in [0,1].
+            images: Tensor or array of shape (N,H,W), (N,C,H,W) or (N,H,W,C) with C = 1 or 3; uint8, or floats in [0,1].
             labels: Whole numbers (N,) from 0.
-            validation: Validation images and labels; by default, `val_size` of the images are drawn.
-            test: Test images and labels; by default, `test_size` of the images are drawn.
+            validation: Validation images and labels; by default, a random sample of size `val_size` is held out.
+            test: Test images and labels; by default, a random sample of size `test_size` is held out.
             unlabeled: Images without labels.
             class_names: Name of each class; by default, the labels themselves.
             sizes: The `train_size`, `val_size`, `test_size` and `seed` settings, as for all data sources.
@@ -91,9 +91,9 @@ class Data(OwnSizes, DataSource):
 
         Args:
             dataset: A dataset whose items are pairs of an image and a label. An image is a PIL image, or a tensor or
-                array (C,H,W) or (H,W), uint8 or floats in [0,1]. All images have the same size.
-            validation: Validation dataset; by default, `val_size` of the images are drawn.
-            test: Test dataset; by default, `test_size` of the images are drawn.
+                array of shape (C,H,W) or (H,W) with uint8 values or floats in [0,1]. All images must be equal in size.
+            validation: Validation dataset; by default, a random sample of size `val_size` is held out.
+            test: Test dataset; by default, a random sample of size `test_size` is held out.
             unlabeled: A dataset of images, or of pairs whose labels are ignored.
             class_names: Name of each class; by default, `dataset.classes`, or the labels themselves.
             sizes: The `train_size`, `val_size`, `test_size` and `seed` settings, as for all data sources.
@@ -102,7 +102,7 @@ class Data(OwnSizes, DataSource):
             DataError: An item is not a pair of an image and a label, or images or labels are invalid.
             ConfigError: A size is out of range.
         """
-        from ensdistill.data.datasets import read_dataset, read_images  # here, because this module imports torch
+        from ensdistill.data.datasets import read_dataset, read_images  # imported only here, because this loads torch
 
         images, labels = read_dataset(dataset, "dataset")
         parts = {"validation": validation, "test": test}
@@ -121,7 +121,7 @@ class Data(OwnSizes, DataSource):
         return validate(cls, {"content": content} | sizes)
 
     def __call__(self) -> RawData:
-        """Returns images uint8 (N,C,H,W).
+        """Returns uint8 images (N,C,H,W).
 
         Raises:
             DataError: The images are not in the memory of this process.
@@ -129,8 +129,8 @@ class Data(OwnSizes, DataSource):
         raw: RawData | None = kept(self.content)
         if raw is None:
             raise DataError(
-                f"data.content: the images {self.content} are not in the memory of this process; pass them again to "
-                "ensdistill.Data in the program that uses these settings"
+                f"data.content: the images with hash {self.content} are not in the memory of this process; pass them "
+                "again to ensdistill.Data in the program that uses these settings"
             )
         return replace(raw, warnings=tuple(self.ignored(raw.own_parts(_PLACES))))
 

@@ -17,7 +17,7 @@ from ensdistill.settings.validation import closest_match
 _STEMS = ("train", "val", "test")  # prefixes of unusual names that probably denote a split: test_set, train2017
 
 NO_CLASS = "not in a class folder"
-NO_PART = "in a folder next to train/ other than val/, test/ and unlabeled/"
+NO_PART = "in a folder next to train/ that is not val/, test/ or unlabeled/"
 
 
 @dataclass
@@ -52,7 +52,7 @@ def arrange(found: FoundFiles) -> Layout:
     """Returns the splits in a folder or zip file that contains `<class>/...`, or `train/<class>/...` and other splits.
 
     Outer folders that contain everything else are ignored. All images below a class folder, at any depth, belong to
-    this class.
+    that class.
 
     Args:
         found: The files of the folder or zip file.
@@ -117,7 +117,7 @@ def _depth(found: FoundFiles) -> int:
 
 
 def _parts(found: FoundFiles, depth: int) -> dict[str, Part]:
-    """Returns the splits, keyed by name; if `train/` has no class folders, every top folder is a class."""
+    """Returns the splits, keyed by name; if `train/` has no class folders, every top-level folder is a class."""
     prefix = _prefix(found, depth)
     tops = sorted({folder[depth] for folder in found.folders if len(folder) > depth})
     named = [top for top in tops if top.lower() in PART_OF]

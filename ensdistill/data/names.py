@@ -1,4 +1,4 @@
-"""Normalization of file and class names, so that they are equal on all systems."""
+"""Normalization of file and class names, so that they are identical on all operating systems."""
 
 import unicodedata
 from pathlib import Path

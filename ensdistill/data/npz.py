@@ -39,16 +39,16 @@ class Npz(OwnSizes, DataSource):
     `images` and `labels`. Optional arrays are `x_val` and `x_test` with their labels, `x_unlabeled`, and `class_names`.
     Existing splits are used in full; missing splits are drawn from the labeled images.
 
-    Images are (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three. If both of the last two forms are possible, the last
-    axis is the channel axis, as is usual in NumPy. Images are uint8, or floats in [0,1]. Labels are whole numbers (N,)
-    or (N,1) from 0; without `class_names`, every label up to the largest must occur.
+    Image arrays have shape (N,H,W), (N,H,W,C) or (N,C,H,W), with C = 1 or 3. If the last two forms are both possible,
+    the last axis is taken as the channel axis, as is usual in NumPy. Images are uint8, or floats in [0,1]. Labels are
+    whole numbers from 0, of shape (N,) or (N,1); without `class_names`, every label up to the largest must occur.
     """
 
     kind: Literal["npz"] = "npz"
     path: str = setting(..., "Path of the .npz file.", file=True, min_length=1)
 
     def __call__(self) -> RawData:
-        """Returns images uint8 (N,C,H,W), and warnings about unused arrays; nothing is unpickled.
+        """Returns uint8 images (N,C,H,W), and warnings about unused arrays; nothing is unpickled.
 
         Raises:
             DataError: The file cannot be read, or an array is invalid; the message names the array and states
@@ -113,7 +113,8 @@ def _opened(path: Path) -> Iterator[NpzFile]:
 
 def _check_size(archive: NpzFile) -> None:
     """Raises MemoryError if the arrays are larger than the memory of this machine, even if the file is small."""
-    size = sum(entry.file_size for entry in archive.zip.infolist()) if archive.zip else 0  # zipfile never reads more
+    # zipfile never reads more than these sizes
+    size = sum(entry.file_size for entry in archive.zip.infolist()) if archive.zip else 0
     if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         raise MemoryError
 

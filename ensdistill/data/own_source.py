@@ -63,8 +63,9 @@ def _of_part(name: str, part: Split, raw: RawData) -> list[str]:
         found = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
         return [f"labels of {name} must be int64 ({len(images)},), not {found}"]
     least = -1 if name == "unlabeled" else 0
-    if len(labels) and not (least <= int(labels.min()) and int(labels.max()) < classes):
-        return [f"labels of {name} must be from {least} to {classes - 1}, not up to {int(labels.max())}"]
+    low, high = (int(labels.min()), int(labels.max())) if len(labels) else (least, least)
+    if low < least or high >= classes:
+        return [f"labels of {name} must be from {least} to {classes - 1}, not from {low} to {high}"]
     if images.shape[1:] != raw.pool.images.shape[1:]:
         return [f"images of {name} must have the same shape as the images of pool"]
     return []

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
-    """Resizes images by antialiased bilinear interpolation; the width of the filter is proportional to the scale.
+    """Resizes images by antialiased bilinear interpolation; the filter width is proportional to the downscaling factor.
 
     An image is multiplied by a weight matrix on each side, x' = R x C^T, and each product is rounded, as in Pillow.
     Some versions of Pillow process the longer side of a tall image first, so results can differ by one gray level.
@@ -21,15 +21,15 @@ def resize(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
     Args:
         images: Images (N,C,H,W).
         size: New height and width.
-        kind: `squash` resizes each side separately; `center_crop` cuts the longer side equally at both ends, like
+        kind: `squash` resizes each side separately; `center_crop` crops the longer side equally at both ends, like
             `PIL.ImageOps.fit`; `pad` adds black at both ends of the shorter side, like `PIL.ImageOps.pad`.
 
     Returns:
-        Images float32 (N,C,*size); all values are whole numbers.
+        float32 images (N,C,*size); all values are whole numbers.
     """
     rows, columns = (torch.arange(n, dtype=torch.float64, device=images.device) for n in images.shape[2:])
     old, new = (rows[-1] + 1, columns[-1] + 1), [torch.full_like(rows[-1], side) for side in size]
-    used, shown = list(old), list(new)  # side lengths of the used part: before and after resizing
+    used, shown = list(old), list(new)  # side lengths of the used part, before and after resizing
     for side, other in ((0, 1), (1, 0)):
         if kind == "center_crop":
             used[side] = torch.minimum(old[side], new[side] / new[other] * old[other])

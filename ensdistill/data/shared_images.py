@@ -21,7 +21,7 @@ GPU_SHARE = 4  # images are copied to a GPU if they require at most 1/GPU_SHARE 
 
 
 class StoreFile:
-    """The images of one store, opened by this process.
+    """The image file of one store, opened by this process.
 
     While the file is open, the process holds a shared lock, so that `ensdistill-tune clean` does not remove the store.
     A process that unpickles this object opens the file when it reads the first image.
@@ -51,7 +51,7 @@ class StoreFile:
 
         Args:
             row: Array that receives the pixels, uint8 (C*H*W,).
-            number: Number of the image in the store.
+            number: Index of the image in the store.
         """
         if os.preadv(self._descriptor, [row.data], self._start + number * row.nbytes) != row.nbytes:
             raise DataError(f"{self.folder}: the decoded images are truncated; remove this folder and start again")
@@ -75,15 +75,15 @@ class StoreFile:
 
 
 class SharedImages:
-    """Images uint8 (N,C,H,W) that are selected from a store, in any order; they are not copied.
+    """A selection of uint8 images (N,C,H,W) from a store, in any order; the images are not copied.
 
     The images are read at their positions in the file, not through a memory map. As with a memory map, processes share
-    the page cache. Unlike mapped pages, cached pages do not count as memory of a process. Because there are no page
-    faults, a batch of 64 images of 224 px is read in a quarter of the time that a memory map requires.
+    the page cache. Unlike mapped pages, cached pages do not count towards the memory of a process. Because there are no
+    page faults, a batch of 64 images of 224x224 pixels is read in a quarter of the time that a memory map requires.
 
     Attributes:
         file: The store.
-        index: Numbers of the selected images in the store, int64 (N,).
+        index: Indices of the selected images in the store, int64 (N,).
     """
 
     def __init__(self, file: StoreFile, index: np.ndarray | None = None, device: str = "cpu") -> None:
@@ -91,8 +91,8 @@ class SharedImages:
 
         Args:
             file: The store.
-            index: Numbers of the images; None selects all images in the order of the store.
-            device: Device of the tensors that indexing returns.
+            index: Indices of the images; None selects all images in the order of the store.
+            device: Device of the tensors returned by indexing.
         """
         self.file, self._device = file, device
         self.index = np.arange(file.shape[0]) if index is None else index
@@ -109,7 +109,7 @@ class SharedImages:
 
     @property
     def device(self) -> torch.device:
-        """Device of the tensors that indexing returns."""
+        """Device of the tensors returned by indexing."""
         return torch.device(self._device)
 
     @property
@@ -125,13 +125,13 @@ class SharedImages:
         return len(self.index)
 
     def __getitem__(self, chosen: Index) -> Tensor:
-        """Returns the images at the given positions in the selection, uint8 (B,C,H,W); (C,H,W) for a single number."""
+        """Returns the images at the given positions in the selection, uint8 (B,C,H,W); (C,H,W) for a single index."""
         if isinstance(chosen, int):
             return self.read([chosen])[0].to(self.device)
         return self.read(chosen).to(self.device, non_blocking=True)
 
     def read(self, chosen: Any) -> Tensor:
-        """Returns images uint8 (B,C,H,W) on the CPU, in pinned memory if the device is a GPU.
+        """Returns uint8 images (B,C,H,W) on the CPU, in pinned memory if the device is a GPU.
 
         Args:
             chosen: Positions of the images in the selection.

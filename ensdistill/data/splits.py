@@ -1,4 +1,4 @@
-"""Disjoint, stratified splits that depend on a seed, and their content hash."""
+"""Disjoint, stratified splits drawn with a seed, and the content hash of the splits."""
 
 from __future__ import annotations
 

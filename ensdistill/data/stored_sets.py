@@ -43,7 +43,7 @@ def describe(folder: Path) -> str:
 
 
 def is_used(folder: Path) -> bool:
-    """Returns whether a process reads or builds the store."""
+    """Returns whether a process is reading or building the store."""
     try:
         with _exclusive(folder):
             return False
@@ -55,7 +55,7 @@ def remove_store(folder: Path) -> None:
     """Removes a store.
 
     Raises:
-        DataError: A process uses the store, or the store cannot be removed.
+        DataError: The store is in use, or it cannot be removed.
     """
     with _exclusive(folder):
         try:
@@ -68,7 +68,7 @@ def remove_store(folder: Path) -> None:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Locks a store against other processes inside the block; raises DataError if a process reads or builds it."""
+    """Locks a store against other processes inside the block; raises DataError if the store is in use."""
     key = folder.name.strip(".").partition(".")[0]
     try:
         with FileLock(folder.with_name(f".{key}.lock"), timeout=0):
@@ -79,6 +79,6 @@ def _exclusive(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield
     except (Timeout, BlockingIOError):
-        raise DataError(f"{folder}: a process uses it; wait until that process ends") from None
+        raise DataError(f"{folder} is in use by another process; wait until that process exits") from None
     except PermissionError as error:
         raise DataError(f"{folder}: cannot be locked ({error.strerror}); its owner can remove it") from error

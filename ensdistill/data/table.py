@@ -25,9 +25,8 @@ Row = tuple[str, str, str]  # path, label, split
 class Table(EntrySource):
     """Image files listed in a CSV or Parquet file; each row has a path, a label and, optionally, a split.
 
-    The column that `split_column` names contains the usual names of splits (train, val, test, unlabeled, ...), and each
-    row belongs to the split in this column. Without this column, splits are drawn from all labeled rows. Rows without a
-    label are unlabeled images.
+    If `split_column` is set, this column assigns each row to a split, by one of the usual names (train, val, test,
+    unlabeled, ...). Otherwise, splits are drawn from all labeled rows. Rows without a label are unlabeled images.
     """
 
     kind: Literal["table"] = "table"

@@ -23,7 +23,7 @@ from ensdistill.runtime.text import counted
 from ensdistill.settings.base import Settings, setting
 from ensdistill.settings.plugins import PluginError, import_object
 
-SAMPLE = 16  # number of equal intervals between the 17 items per split whose pixels determine the name of a store
+SAMPLE = 16  # the pixels of SAMPLE + 1 evenly spaced items per split are part of the hash that names a store
 
 
 class DatasetCall(Settings):
@@ -38,9 +38,10 @@ class DatasetCall(Settings):
 class TorchDataset(EntrySource):
     """Torch datasets, one for each split, selected by import path, such as `torchvision.datasets:Flowers102`.
 
-    An item is a pair of an image and a label. An image is a PIL image, or a tensor or array (C,H,W) or (H,W), uint8 or
-    floats in [0,1]. Items are read by one thread at a time. Decoded images are reused until the path, the arguments,
-    the code, the number of items or the pixels of 17 evenly spaced items per split change. No other change is detected.
+    An item is a pair of an image and a label. An image is a PIL image, or a tensor or array of shape (C,H,W) or (H,W)
+    with uint8 values or floats in [0,1]. Items are read by one thread at a time. Decoded images are reused until a
+    change is detected in the path, the arguments, the code, the number of items, or the pixels of 17 evenly spaced
+    items per split. No other change is detected.
     """
 
     kind: Literal["torch_dataset"] = "torch_dataset"
@@ -78,7 +79,7 @@ class DatasetItem:
     Attributes:
         dataset: The dataset.
         part: Name of the split.
-        number: Number of the item.
+        number: Index of the item, from 0.
         lock: Held while an item is read, because datasets need not be thread-safe.
     """
 
@@ -103,13 +104,13 @@ class DatasetItem:
             with self.lock:
                 return self.dataset[self.number]
         except Exception as error:  # user code can raise any exception
-            raise ImageError(self.name, self.name, f"its dataset fails ({cause_of(error)})") from error
+            raise ImageError(self.name, self.name, f"the dataset raises an exception ({cause_of(error)})") from error
 
     def sides(self) -> tuple[int, int]:
         """Returns the width and height of the image; (0, 0) if the image cannot be read."""
         try:
             width, height = _image(self.item()).size
-        except (ImageError, ValueError):  # reading the image reports the error
+        except (ImageError, ValueError):  # the error is reported when the image is read
             return 0, 0
         return width, height
 
@@ -136,7 +137,9 @@ def _made(part: str, call: DatasetCall) -> Any:
             f"data.{part}.path: {call.path} cannot be imported ({error}); write package.module:Name"
         ) from error
     except Exception as error:  # user code can raise any exception
-        raise DataError(f"data.{part}: {call.path} fails ({cause_of(error)}); correct path or arguments") from error
+        raise DataError(
+            f"data.{part}: {call.path} fails ({cause_of(error)}); correct the path or the arguments"
+        ) from error
     if not count:
         raise DataError(f"data.{part}: {call.path} has no items; correct its arguments")
     return dataset

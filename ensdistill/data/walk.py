@@ -100,8 +100,8 @@ def by_reason(left_out: Iterable[LeftOut]) -> Iterator[str]:
 def find_files(path: Path) -> FoundFiles:
     """Returns all images in a folder or zip file, at any depth, and the skipped files.
 
-    Links are followed. An image is a file that Pillow recognizes, with any suffix. A file with an image suffix always
-    counts as an image, so that a damaged image causes an error when it is read.
+    Links are followed. Every file that Pillow recognizes counts as an image, whatever its suffix. A file with an image
+    suffix always counts as an image, so that a damaged image causes an error when it is read.
 
     Args:
         path: The folder or zip file.
@@ -244,7 +244,7 @@ def _is_companion(name: str) -> bool:
 def _sort_out(found: FoundFiles, file: ImageFile, size: int) -> None:
     """Adds a file to the images or to the skipped files.
 
-    Files of size 0 are not opened: files in /proc have size 0, and reading them may never end.
+    Files of size 0 are not opened, because files in /proc also have size 0, and reading them may never end.
 
     Raises:
         DataError: Far more files have been skipped than recognized as images.

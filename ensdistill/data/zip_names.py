@@ -1,4 +1,4 @@
-"""Decodes the names of zip entries, because zip files often do not declare the encoding."""
+"""Decodes the names of zip entries, whose encoding is often not declared."""
 
 import struct
 import zipfile
@@ -9,7 +9,7 @@ _UNICODE_PATH = 0x7075  # Info-ZIP's extra field: version, CRC-32 of the origina
 
 
 def readable_name(entry: zipfile.ZipInfo) -> tuple[str, bool]:
-    """Returns the name of an entry, and whether its encoding is known.
+    """Returns the name of an entry, and whether the encoding of the name is known.
 
     A name is read as UTF-8 if the entry has the UTF-8 flag or Info-ZIP's Unicode field. Without either, a name that is
     valid UTF-8 is also read as UTF-8, because macOS and old versions of Info-ZIP did not set the flag. Any other name
@@ -19,7 +19,7 @@ def readable_name(entry: zipfile.ZipInfo) -> tuple[str, bool]:
         entry: The entry of a zip file.
 
     Returns:
-        The name, and whether its encoding is known; False if the name was read as cp437.
+        The name, and True if its encoding is known or False if the name was read as cp437.
     """
     name = entry.orig_filename.partition("\0")[0]
     if entry.flag_bits & _UTF8_FLAG or name.isascii():

@@ -1,7 +1,7 @@
 """Metrics after temperature scaling, so that networks are compared independently of over- or under-confidence.
 
-All metrics are computed in float64 on the CPU from log-probabilities (N,c): softmax(log p / tau) = softmax(logits /
-tau), because adding a constant to all logits does not change the softmax.
+All metrics are computed in float64 on the CPU from log-probabilities (N,c). Logits are not required, because adding a
+constant to all logits does not change the softmax: softmax(log p / tau) = softmax(logits / tau).
 """
 
 import math
@@ -20,7 +20,7 @@ class Fitted(NamedTuple):
 
     Attributes:
         temperature: tau in [0.05, 20]; NaN if the log-probabilities contain NaN.
-        identified: Whether NLL has a minimum inside these bounds.
+        identified: Whether the NLL has a minimum inside these bounds.
     """
 
     temperature: float
@@ -30,13 +30,14 @@ class Fitted(NamedTuple):
 def fit(log_p: Tensor, labels: Tensor) -> Fitted:
     """Returns the temperature with the lowest NLL on these images: argmin_tau NLL(softmax(log_p / tau)).
 
-    NLL is convex in beta = 1/tau; tau is the root of the derivative of NLL, sum_n (sum_k q_nk log p_nk - log p_n(y_n))
-    with q = softmax(beta log p).
+    The NLL is convex in beta = 1/tau, so the minimum is at the root of the derivative,
+    sum_n (sum_k q_nk log p_nk - log p_n(y_n)) with q = softmax(beta log p).
 
-    The temperature is not identified in two cases. First, if every label is the most likely class of its image, NLL
-    decreases as tau decreases, or is constant; the derivative has no root, and the returned temperature is 1. Second,
-    if the network is no better than chance or the root is outside the bounds, the nearer bound is returned. An image
-    whose label has zero probability does not influence tau, because zero probabilities stay zero at every temperature.
+    The temperature is not identified in two cases. In the first case, every label is the most likely class of its
+    image. The NLL then decreases as tau decreases, or is constant; the derivative has no root, and the returned
+    temperature is 1. In the second case, the network is no better than chance, or the root is outside the bounds. The
+    nearer bound is then returned. An image whose label has zero probability does not influence tau, because zero
+    probabilities stay zero at every temperature.
 
     Args:
         log_p: Log-probabilities (N,c); for several members, the logarithm of their mean probability.
@@ -45,7 +46,7 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
     References:
         Guo et al. 2017, section 4.2.
     """
-    from scipy.optimize import brentq  # imported here, because it is slow and rarely used
+    from scipy.optimize import brentq  # imported here, because the import is slow and rarely needed
 
     log_p, labels = log_p.cpu().double(), labels.cpu()
     own = log_p.gather(-1, labels[:, None])
@@ -75,7 +76,7 @@ def calibrated(log_p: Tensor, temperature: float) -> Tensor:
 
     Args:
         log_p: Log-probabilities (...,c).
-        temperature: tau, above 0.
+        temperature: tau > 0.
 
     Returns:
         Log-probabilities of the same shape, float64, on the CPU.
@@ -100,8 +101,9 @@ def calibrated_metrics(log_p: Tensor, labels: Tensor, temperature: float) -> dic
 def calibrated_nll(log_p: Tensor, labels: Tensor, fit_log_p: Tensor, fit_labels: Tensor) -> float:
     """Returns the calibrated NLL in nats, at the temperature fitted on a second set of images.
 
-    If both sets are the same, the value is the lowest NLL over all temperatures. It is sufficient to rank trials, but
-    optimistic by about 1/N nats, the gain from fitting one parameter on N images. Never report it as a result.
+    If both sets are the same, the value is the lowest NLL over all temperatures. This value is sufficient to rank
+    trials, but it is optimistic by about 1/N nats, the gain from fitting one parameter on N images. Never report it as
+    a result.
 
     Args:
         log_p: Log-probabilities (N,c) of the evaluated images.

@@ -1,6 +1,6 @@
 """Diagnostics per class and per image: accuracies, confusion matrices, and thumbnails of the hardest images.
 
-The amount of data is limited, because it is stored in a small file and shown on one page.
+The amount of data is limited, so that it fits in a small file and on one page.
 """
 
 import base64
@@ -47,7 +47,7 @@ def most_confused(confusions: Sequence[Tensor]) -> list[int]:
 
 
 def part_of(confusion: Tensor, classes: Sequence[int]) -> list[list[int]]:
-    """Returns the rows of these classes; the columns are the same classes, then the sum over all other classes."""
+    """Returns the rows of the given classes; the columns are the given classes, followed by the sum over all others."""
     rows = confusion[list(classes)]
     shown = rows[:, list(classes)]
     others = rows.sum(1, keepdim=True) - shown.sum(1, keepdim=True)
@@ -55,12 +55,12 @@ def part_of(confusion: Tensor, classes: Sequence[int]) -> list[list[int]]:
 
 
 def hardest_images(split: Split, student: Tensor, ensemble: Tensor | None) -> dict[str, list[dict[str, Any]]]:
-    """Returns the images on which a student fails, with predictions and a thumbnail of each image.
+    """Returns the images that are hardest for a student, each with predictions and a thumbnail.
 
     Args:
         split: The images.
         student: Log-probabilities of the student, (N,c), on the CPU.
-        ensemble: Log-probabilities of the ensemble, (N,c); None without teachers.
+        ensemble: Log-probabilities of the ensemble, (N,c); None if there are no teachers.
 
     Returns:
         `wrong`: misclassified images, sorted by negative log-likelihood (nats), largest first. `disputed`: images
@@ -101,8 +101,8 @@ def thumbnail(image: Tensor) -> str:
     """Returns an image as a PNG data URI; the longest side has at most `PIXELS` pixels.
 
     Args:
-        image: uint8 (C,H,W). Three channels are interpreted as RGB; otherwise, the mean of the channels is drawn in
-            gray.
+        image: uint8 image of shape (C,H,W). Three channels are interpreted as RGB; otherwise, the mean of the
+            channels is drawn in gray.
     """
     from PIL import Image  # imported here, because few commands draw images
 

@@ -2,8 +2,8 @@
 
 This is a small set of corruptions, after Hendrycks and Dietterich 2019 (Benchmarking neural network robustness to
 common corruptions and perturbations). Noise, brightness and contrast use the paper's constants for CIFAR-10-C.
-The strengths of blur and pixelation are relative to the image side, so that they apply to images of any size. The set
-is NOT CIFAR-10-C, and results are not comparable with results on CIFAR-10-C.
+The strengths of blur and pixelation are relative to the side length of the image, so that they apply to images of any
+size. The set is NOT CIFAR-10-C, and results are not comparable with results on CIFAR-10-C.
 """
 
 import math
@@ -27,7 +27,7 @@ class Corruption:
     """A corruption and its strengths.
 
     Attributes:
-        apply: Images (B,C,H,W) in [0,1], strength, generator -> images, which `corrupt` clips to [0,1].
+        apply: Images (B,C,H,W) in [0,1], strength, generator -> corrupted images; `corrupt` clips them to [0,1].
         strengths: Strength at each severity from 1 to 5.
     """
 
@@ -39,13 +39,13 @@ def corrupt(images: Tensor, name: str, severity: int, seed: int) -> Tensor:
     """Returns corrupted copies of images.
 
     Args:
-        images: Images uint8 (N,C,H,W).
+        images: uint8 images of shape (N,C,H,W).
         name: One of `CORRUPTIONS`.
-        severity: From 1 (mild) to 5.
+        severity: From 1 (mildest) to 5 (most severe).
         seed: Seed of the noise; equal seeds give equal noise at every severity.
 
     Returns:
-        Images uint8 (N,C,H,W) on the same device, in new memory.
+        New uint8 images of shape (N,C,H,W) on the same device; the given images are not modified.
 
     Raises:
         ConfigError: The name or the severity is unknown.
@@ -64,7 +64,7 @@ def gaussian_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tenso
 
 
 def gaussian_blur(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Convolves images with a Gaussian, truncated at 4 sigma, where sigma is the fraction `share` of the smaller side.
+    """Convolves images with a Gaussian truncated at 4 sigma, where sigma is `share` times the shorter image side.
 
     Each image is padded with copies of its border pixels.
     """
@@ -95,8 +95,8 @@ def contrast(x: Tensor, factor: float, generator: torch.Generator) -> Tensor:
 def pixelate(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Divides each image into a grid of squares, and fills each square with the mean of its pixels.
 
-    `share` is the number of squares divided by the number of pixels along each axis. A pixel on the border between two
-    squares is a mixture of both squares, weighted by area.
+    `share` is the number of squares divided by the number of pixels along each axis. A pixel that overlaps two
+    squares gets the mean of both values, weighted by overlap area.
     """
     rows, columns = (_coarse(side, max(1, round(share * side)), x) for side in x.shape[2:])
     return rows @ x @ columns

@@ -19,14 +19,14 @@ from ensdistill.evaluation.metrics import entropy, log_mean_probability
 def ensemble_curve(member_log_p: Tensor, labels: Tensor, fit_member_log_p: Tensor, fit_labels: Tensor) -> list[float]:
     """Returns the calibrated NLL of ensembles of 1, 2, ..., M members.
 
-    Each value is the mean over the M cyclic windows of consecutive members (one window for all M), so that all members
-    have equal weight at every size. A separate temperature is fitted for each of the M^2 - M + 1 windows.
+    Each value is the mean over the M cyclic windows of consecutive members (a single window for size M), so that all
+    members have equal weight at every size. A separate temperature is fitted for each of the M^2 - M + 1 windows.
 
     Args:
         member_log_p: Log-probabilities (M,N,c) on the evaluated images.
         labels: Class indices (N,).
         fit_member_log_p: Log-probabilities (M,N',c) of the same members, in the same order, on the validation images
-            that determine the temperatures; these may also be the evaluated images.
+            that determine the temperatures; the validation images may also be the evaluated images.
         fit_labels: Class indices (N',).
 
     Returns:
@@ -52,11 +52,11 @@ def _cyclic_windows(members: int, size: int) -> list[list[int]]:
 
 
 def deep_ensemble_equivalent(cnll: float, curve: Sequence[float]) -> float:
-    """Returns the DEE: the size of an ensemble with the same calibrated NLL, by linear interpolation on the curve.
+    """Returns the DEE: the ensemble size that matches the student's calibrated NLL, interpolated linearly on the curve.
 
-    The result is 1 for a student that is worse than one member, and M for a student that is better than the ensemble of
-    all M members. If the curve rises because of noise, its running minimum is used. On a flat part of the curve, the
-    smallest size is returned.
+    The result is 1 for a student that is worse than a single member, and M for a student that is better than the
+    ensemble of all M members. If the curve rises because of noise, its running minimum is used. On a flat part of the
+    curve, the smallest size is returned.
 
     Args:
         cnll: Calibrated NLL of the student, in nats.
@@ -86,8 +86,8 @@ def pairwise_kl(member_log_p: Tensor) -> float:
         member_log_p: Log-probabilities (M,N,c).
 
     Returns:
-        A number; 0 for equal members or a single member, and infinite if a class has probability 0 for one member but
-        not for another.
+        The mean; 0 for identical members or a single member, and infinite if a class has probability 0 for one member
+        but not for another.
 
     References:
         Nam et al. 2021.
@@ -108,7 +108,7 @@ def mutual_information(member_log_p: Tensor) -> float:
     References:
         Malinin et al. 2020.
     """
-    return max(float(disagreement(member_log_p).mean()), 0.0)  # rounding can make it negative
+    return max(float(disagreement(member_log_p).mean()), 0.0)  # rounding can make the mean negative
 
 
 def disagreement(member_log_p: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def disagreement(member_log_p: Tensor) -> Tensor:
 
 
 def top_1_agreement(log_p: Tensor, ensemble_log_p: Tensor) -> float:
-    """Returns the fraction of images, in [0, 1], for which student and ensemble have the same most likely class.
+    """Returns the fraction of images, in [0, 1], for which the student and the ensemble predict the same class.
 
     Args:
         log_p: Log-probabilities (N,c) of the student.

@@ -78,7 +78,7 @@ class Evaluator:
         )
 
     def student(self, network: nn.Module) -> Metrics:
-        """Returns the metrics and the cost of a merged student; with teachers, also compares it with their ensemble."""
+        """Returns the metrics and cost of a merged student, and comparisons with the ensemble if it is available."""
         on_validation, log_p = self._both(lambda part: predict(network, part))
         row = self._metrics(on_validation, log_p)
         if self.on_split is not None:
@@ -93,7 +93,7 @@ class Evaluator:
         return row | model_complexity(network, self.shape)
 
     def teachers(self) -> dict[str, Any]:
-        """Returns the metrics of the teachers; without teachers, the dictionary is empty.
+        """Returns the metrics of the teachers; an empty dictionary if there are no teachers.
 
         Returns:
             `ensemble`: metrics and diversity of the ensemble; `members`: metrics of each teacher; `curve`: calibrated
@@ -118,14 +118,14 @@ class Evaluator:
         there are no parts.
 
         Args:
-            networks: Each maps images (B,C,H,W) in [0,1] to logits (B,classes).
+            networks: The networks; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
 
         Returns:
             `images`: number of images. `networks`: for each network, the `ece`, the bins of the `reliability` diagram,
             and the mean `entropy` in each part, in nats. `ensemble`: the same data for the ensemble, or None.
             `teachers`: mean mutual information of the teachers in each part, in nats. `class_names`: names of the
-            classes. `confused`: the classes with the most errors. `wrong` and `disputed`: images on which the first
-            network fails (see `class_diagnostics`). Each entry of `networks` also contains `class_accuracy`, the
+            classes. `confused`: the classes with the most errors. `wrong` and `disputed`: the hardest images for the
+            first network (see `hardest_images`). Each entry of `networks` also contains `class_accuracy`, the
             accuracy of each class, and `confusion`, the confusion matrix of the `confused` classes.
         """
         predictions = [predict(network, self.split).cpu() for network in networks]
@@ -165,7 +165,7 @@ class Evaluator:
         return ensemble_curve(self.on_split, self.split.labels.cpu(), self.on_validation, self.validation.labels.cpu())
 
     def _both(self, compute: Callable[[Split], T]) -> tuple[T, T]:
-        """Applies `compute` to the validation and evaluated splits; calls it only once if both are the same object."""
+        """Applies `compute` to the validation split and the evaluated split; only once if both are the same object."""
         on_validation = compute(self.validation)
         return on_validation, on_validation if self.split is self.validation else compute(self.split)
 
@@ -195,8 +195,8 @@ def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:
         shape: Channels, height and width of an image.
 
     Returns:
-        `parameters`, and `flops` per image: multiplications and additions in convolutions and matrix products. The
-        result is empty for a teacher with stored predictions.
+        `parameters`: number of parameters; `flops`: number of multiplications and additions per image, in convolutions
+        and matrix products. The result is empty for a teacher with stored predictions.
     """
     if isinstance(network, StoredTeacher):
         return {}
@@ -236,7 +236,7 @@ def ood_auroc_of(network: nn.Module, split: Split, other: Split) -> float:
         other: Out-of-distribution images.
 
     Returns:
-        A number in [0,1]; 1/2 is chance.
+        A number in [0,1]; 1/2 is chance level.
     """
     return ood_auroc(predict(network, split), predict(network, other))
 

@@ -29,10 +29,10 @@ class InferenceCost:
     """Inference cost of one network.
 
     Attributes:
-        bytes: Size of all weights and buffers.
+        bytes: Total size of all weights and buffers.
         parameters: Number of parameters.
         flops: Number of operations per image.
-        milliseconds: Median time of one batch, keyed by batch size; contains only measured sizes.
+        milliseconds: Median time for one batch, keyed by batch size; batch sizes that were not measured are absent.
     """
 
     bytes: int
@@ -69,8 +69,9 @@ def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, de
     """Returns the cost of a network with preprocessing, timed on one uint8 image of size PHOTO.
 
     Args:
-        bare: Cost of the network alone; the result has the same size and operations, because the resize is not counted.
-        classifier: Images uint8 (N,H,W,C) of any size -> any outputs.
+        bare: Cost of the network alone; the size and the number of operations are copied, because the resize is not
+            counted.
+        classifier: uint8 images (N,H,W,C) of any size -> any outputs.
         channels: Number of channels of an image.
         device: Device on which times are measured.
     """
@@ -81,7 +82,7 @@ def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, de
 def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
     """Returns the time in milliseconds for one image on one thread, with the network in its inference form.
 
-    The result is the shortest time of up to 50 runs, because other processes disturb the fastest run least.
+    The result is the shortest time of up to 50 runs, because the fastest run is the least affected by other processes.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes).
@@ -94,12 +95,12 @@ def latency_ms(network: nn.Module, shape: Shape, device: torch.device) -> float:
 
 
 def photo_latency_ms(classifier: nn.Module, channels: int, device: torch.device) -> float:
-    """Returns the time in milliseconds for one uint8 image of size PHOTO, including the resize by the classifier.
+    """Returns the time in milliseconds for one uint8 image of size PHOTO, including the resize in the classifier.
 
     As in `latency_ms`, the result is the time of the fastest run on one thread.
 
     Args:
-        classifier: Images uint8 (N,H,W,C) of any size -> any outputs.
+        classifier: uint8 images (N,H,W,C) of any size -> any outputs.
         channels: Number of channels of an image.
         device: Device on which the time is measured.
     """
@@ -138,7 +139,7 @@ def _milliseconds(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str
 
 
 def _run_times(networks: Mapping[str, nn.Module], images: Tensor) -> dict[str, list[float]]:
-    """Returns the seconds per run for each network; networks take turns, so that other processes slow all equally."""
+    """Returns the seconds per run for each network; runs alternate, so that other load slows all networks equally."""
     times: dict[str, list[float]] = {name: [] for name in networks}
     begun = time.perf_counter()
     for turn in range(MOST + 1):

@@ -1,7 +1,7 @@
 """Classification metrics, computed in float64 from log-probabilities (B,classes) and labels (B,).
 
-`BUILT_IN` lists the metrics. The evaluation, the report, the help, and the objectives with their directions are derived
-from this list.
+`BUILT_IN` lists the metrics. The evaluation, the report, the help and the objectives (with their directions) use this
+list.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def brier(log_p: Tensor, labels: Tensor) -> float:
 
 
 def ece(log_p: Tensor, labels: Tensor) -> float:
-    """Returns the expected calibration error, in [0, 1], over 15 equal bins (lo, hi] of the largest probability.
+    """Returns the expected calibration error, in [0, 1], over 15 equal-width bins (lo, hi] of the largest probability.
 
     References:
         Guo et al. 2017.
@@ -55,7 +55,7 @@ def ece(log_p: Tensor, labels: Tensor) -> float:
 
 
 def reliability(log_p: Tensor, labels: Tensor) -> list[tuple[float, float, int]]:
-    """Returns the mean confidence, the accuracy and the number of images of each non-empty bin of `ece`.
+    """Returns the mean confidence, accuracy and number of images for each non-empty bin of `ece`.
 
     References:
         Guo et al. 2017, figure 4.
@@ -98,7 +98,7 @@ def macro_f1(log_p: Tensor, labels: Tensor) -> float:
 
 
 def balanced_accuracy(log_p: Tensor, labels: Tensor) -> float:
-    """Returns the mean of the accuracies of all classes, in [0, 1].
+    """Returns the mean of the per-class accuracies, in [0, 1].
 
     Classes without images in the split are ignored, as in scikit-learn.
     """
@@ -106,7 +106,7 @@ def balanced_accuracy(log_p: Tensor, labels: Tensor) -> float:
 
 
 def worst_class_accuracy(log_p: Tensor, labels: Tensor) -> float:
-    """Returns the lowest accuracy over all classes, in [0, 1].
+    """Returns the lowest per-class accuracy, in [0, 1].
 
     Classes without images in the split are ignored, as in `balanced_accuracy`.
     """
@@ -136,7 +136,7 @@ class Metric:
         label: Name to use in sentences.
         higher_is_better: Whether the metric is maximized as an objective.
         compute: Log-probabilities (B,c) and labels (B,) -> value; None if the metric depends on other inputs.
-        min_classes: Minimum number of classes; with fewer classes, the metric is meaningless and omitted.
+        min_classes: Minimum number of classes; with fewer classes, the metric is meaningless and is omitted.
     """
 
     name: str
@@ -221,7 +221,7 @@ def ood_auroc(log_p_in: Tensor, log_p_out: Tensor) -> float:
         log_p_out: Log-probabilities (N',c) of out-of-distribution images, at the same temperature.
 
     Returns:
-        A number in [0, 1]; 1/2 is chance.
+        A number in [0, 1]; 1/2 is chance level.
 
     References:
         Lakshminarayanan et al. 2017.
@@ -229,7 +229,7 @@ def ood_auroc(log_p_in: Tensor, log_p_out: Tensor) -> float:
     scores = torch.cat([entropy(log_p_in.cpu()), entropy(log_p_out.cpu())])
     if scores.isnan().any():
         return math.nan  # NaN, as in all other metrics; scikit-learn would raise an error
-    from sklearn.metrics import roc_auc_score  # imported here, because it is slow and rarely used
+    from sklearn.metrics import roc_auc_score  # imported here, because the import is slow and rarely needed
 
     foreign = torch.arange(len(scores)) >= len(log_p_in)
     return float(roc_auc_score(foreign.numpy(), scores.numpy()))

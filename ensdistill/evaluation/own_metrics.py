@@ -39,7 +39,7 @@ def own_metrics(metrics: Sequence[Metric], log_p: Tensor, labels: Tensor) -> dic
 
 
 def check_metrics(metrics: Sequence[Metric], classes: int) -> None:
-    """Computes metrics for uniform predictions, to find errors before training.
+    """Computes metrics for uniform predictions, to detect errors before training.
 
     Args:
         metrics: The metrics.

@@ -36,8 +36,8 @@ def is_shown(name: str, *rows: Metrics) -> bool:
 def is_identified(row: Metrics) -> bool:
     """Returns whether the validation images determine the temperature of a network's predictions.
 
-    The validation metrics in a trial record do not contain `temperature_identified`. For these metrics, the
-    temperature counts as identified unless all validation images are classified correctly.
+    The validation metrics in a trial record do not contain `temperature_identified`. For such metrics, the temperature
+    counts as identified unless all validation images are classified correctly.
     """
     return row.get("temperature_identified", float(row.get("accuracy", 0.0) < 1)) == 1
 
@@ -93,7 +93,10 @@ def _temperature_not_identified(student: Metrics, teachers: TeacherMetrics, _: i
     if not which:
         return None
     rule = f"{NOT_IDENTIFIED}: the validation images do not determine the temperature of {' and '.join(which)}"
-    hint = "use more validation images; cNLL, cBrier, cECE, DEE were computed at temperature 1 or a bound (0.05 or 20)"
+    hint = (
+        "use more validation images; cNLL, cBrier, cECE and DEE were computed at temperature 1 or at a bound "
+        "(0.05 or 20)"
+    )
     return ConfigIssue((), rule, hint=hint)
 
 

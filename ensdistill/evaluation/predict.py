@@ -21,7 +21,7 @@ def batches(split: Split) -> Iterator[slice]:
 
 
 def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
-    """Returns the metrics from `all_metrics` on a split.
+    """Returns the metrics of a network on a split, computed by `all_metrics`.
 
     Args:
         network: Images (B,C,H,W) in [0,1] -> logits (B,classes), or logits (members,B,classes) of several members;

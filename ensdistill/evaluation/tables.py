@@ -1,4 +1,4 @@
-"""Tables of student and teacher metrics, for terminals and in Markdown."""
+"""Tables of student and teacher metrics, for terminals and Markdown."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ SHOWN = ("accuracy", "nll", "brier", "ece", "cnll", "cece", "dee", "top1_agreeme
 
 @dataclass(frozen=True)
 class TeacherSummary:
-    """Metrics of an ensemble for tables.
+    """Metrics of an ensemble, as shown in tables.
 
     Attributes:
         teachers: Number of teachers M.
@@ -33,7 +33,7 @@ class TeacherSummary:
 
 
 def summarize_teachers(metrics: Mapping[str, Any]) -> TeacherSummary | None:
-    """Returns a summary of teacher metrics from `Evaluator.teachers`; None without teachers."""
+    """Returns a summary of teacher metrics from `Evaluator.teachers`; None if there are no teachers."""
     members = metrics.get("members")
     return TeacherSummary(len(members), metrics["ensemble"], mean_metrics(members)) if members else None
 

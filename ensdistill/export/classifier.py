@@ -20,19 +20,19 @@ from ensdistill.runtime.weights import STUDENT_FILE, read_metadata
 
 PT2_FILE, ONNX_FILE = "student.pt2", "student.onnx"
 
-ClassifierOutput = tuple[np.ndarray, np.ndarray]  # logits and probabilities, float32 (N,classes)
+ClassifierOutput = tuple[np.ndarray, np.ndarray]  # logits and probabilities, both float32 of shape (N,classes)
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Classifier for images of any size, on the CPU.
+    """Classifier that runs on the CPU and accepts images of any size.
 
     Attributes:
         path: The exported file.
         shape: Channels, height and width of the network's input images; images of a different size are resized.
         class_names: Names of the classes in the order of the outputs.
-        answer: Images uint8 (N,H,W,C) from 0 to 255 -> logits and probabilities.
-        resize: How images with a different aspect ratio were resized to the input shape in training.
+        answer: uint8 images of shape (N,H,W,C) with values from 0 to 255 -> logits and probabilities.
+        resize: How images with a different aspect ratio were resized to the input shape during training.
     """
 
     path: Path
@@ -45,10 +45,10 @@ class Classifier:
         """Returns the class probabilities of images.
 
         Args:
-            images: Images uint8 (N,H,W,C) from 0 to 255, of any height and width.
+            images: uint8 images of shape (N,H,W,C), of any height and width, with values from 0 to 255.
 
         Returns:
-            Probabilities float32 (N,classes).
+            float32 probabilities of shape (N,classes).
 
         Raises:
             ConfigError: The images have the wrong type or shape.
@@ -63,8 +63,8 @@ class Classifier:
 def open_classifier(path: str | Path) -> Classifier:
     """Opens an exported file, or the exported file in a folder.
 
-    If the folder contains several, student.safetensors is preferred to student.onnx, and student.onnx to student.pt2.
-    Safetensors and ONNX files are safe to open from any source. torch can execute code from a .pt2 file.
+    In a folder with several exported files, the order of preference is student.safetensors, student.onnx, student.pt2.
+    Safetensors and ONNX files are safe to open from any source. Loading a .pt2 file can execute code.
 
     Args:
         path: File or folder written by `ensdistill export`.
@@ -90,7 +90,7 @@ def open_safetensors(path: Path, run_imported: bool = False) -> Classifier:
 
 
 def open_onnx(path: Path) -> Classifier:
-    """Returns the classifier in an ONNX file, which ONNX Runtime runs.
+    """Returns a classifier that runs an ONNX file with ONNX Runtime.
 
     Raises:
         ConfigError: ONNX Runtime is not installed.
@@ -151,7 +151,7 @@ def _by_torch(network: torch.nn.Module) -> Callable[[np.ndarray], ClassifierOutp
 
 
 def _file_of(path: Path) -> Path:
-    """Returns the file itself, or the first exported file in a folder; raises DataError if there is no such file."""
+    """Returns the file itself, or the preferred exported file in a folder; raises DataError if there is none."""
     if not path.exists():
         raise DataError(f"{path}: no such model; give a file or folder written by `ensdistill export`")
     if path.is_file():

@@ -80,7 +80,7 @@ def export_student(
     Raises:
         ConfigError: A required library is missing.
         DataError: The folder cannot be written or contains another student.
-        ExportError: A file cannot be written, or does not reproduce the outputs of the student.
+        ExportError: A file cannot be written, or does not reproduce the student's outputs.
     """
     settings = _settings(run)
     folder = claim_folder(Path(out), run.metadata, lambda file: file.read_text(encoding="utf-8") == settings)

@@ -25,7 +25,7 @@ Rows = Mapping[str, Mapping[str, float | Sequence[float]]]  # metrics keyed by n
 
 @dataclass(frozen=True)
 class StudyContext:
-    """Information from a study for a model card, beyond the student's validation metrics.
+    """Information from a study for a model card, in addition to the student's validation metrics.
 
     Attributes:
         study: Name of the study.
@@ -109,9 +109,9 @@ accept batches of any size. `labels.json` lists the classes in the order of the 
 
 _METRICS = """\
 `nll` is in nats; `brier` is in [0, 2]; `ece` uses 15 bins. `cnll` and `cece` are NLL and ECE after temperature scaling,
-with the temperature fitted on the validation images. `dee` is the size of an ensemble of these teachers with the same
-`cnll`. `top1_agreement` is the fraction of images with the same predicted class as the ensemble. The settings may have
-been selected on the validation images."""
+with the temperature fitted on the validation images. `dee` is the number of these teachers whose ensemble has the same
+`cnll` as the network. `top1_agreement` is the fraction of images for which the network and the ensemble predict the
+same class. The settings may have been selected on the validation images."""
 
 
 def _use(run: DistillationRun, files: Collection[str]) -> str:
@@ -202,14 +202,14 @@ def _settings(run: DistillationRun) -> str:
 
 
 def _start(config: Config) -> str:
-    """Returns the words about the initial weights that end a sentence; empty if the settings name no weights."""
+    """Returns a sentence ending that names the initial weights; empty if the settings name no weights file."""
     return f" and the initial weights with SHA-256 `{config.model.weights_hash}`" if config.model.weights else ""
 
 
 def _plugins(config: Config) -> str:
-    """Returns a sentence that lists the required code outside this package; empty if none is required."""
+    """Returns a sentence that lists the required code from outside this package; empty if none is required."""
     code = [f"`{name}` ({as_text(what)})" for name, what in config.plugins.items()]
-    return f" It requires code outside of ensdistill: {', '.join(code)}." if code else ""
+    return f" These settings require code outside of ensdistill: {', '.join(code)}." if code else ""
 
 
 def _limits(run: DistillationRun) -> str:
@@ -220,7 +220,7 @@ def _limits(run: DistillationRun) -> str:
         f"sizes are resized to {width}x{height} ({resize_of(run.config)}). The student was not evaluated on "
         "images unlike the training images, for example from other cameras or in other styles. `ece` is the "
         "calibration error on images like the validation images; on other images, it can be larger. The student "
-        "inherits errors and biases of the data and of the teachers."
+        "inherits errors and biases from the data and the teachers."
     )
 
 
@@ -244,7 +244,7 @@ def _license(weights_license: str) -> str:
     )
     return (
         f"{stated} The permitted use also depends on the license of the images on which the student and the teachers "
-        "were trained; check it first. The code of ensdistill is under the Apache License 2.0."
+        "were trained; check that license first. The code of ensdistill is under the Apache License 2.0."
     )
 
 
@@ -290,6 +290,6 @@ def _costs(costs: Mapping[str, InferenceCost]) -> str:
     head = ["", "weights", "parameters", "MFLOP per image", *(f"ms, batch {batch}" for batch in BATCHES)]
     return (
         f"{markdown_table(head, [[network, *cost.in_words()] for network, cost in costs.items()])}\n\n"
-        "BatchNorm is folded into convolutions. Times are medians in PyTorch on one thread. In the row with an image "
-        "size, the time includes resizing one uint8 image of this size."
+        "BatchNorm is folded into convolutions. Times are medians in PyTorch on one thread. In the row that names an "
+        "image size, the time includes resizing one uint8 image of this size."
     )

@@ -21,7 +21,7 @@ from ensdistill.export.classifier import (
 from ensdistill.export.student_file import DeployableClassifier, DistillationRun
 from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 
-LIMIT = 1e-4  # maximum difference between the logits of the student and of a file
+LIMIT = 1e-4  # maximum difference between a file's logits and the student's logits
 BATCHES = (1, 7, 128)  # batch sizes of the comparison
 PHOTOS = ((300, 451), (451, 300))  # heights and widths of the enlarged images in the second comparison
 RESIZED_LIMIT = (
@@ -38,9 +38,9 @@ def write_networks(run: DistillationRun, folder: Path, formats: Sequence[str]) -
         formats: Names from FORMATS.
 
     Returns:
-        Two values. The first maps each file name to the largest difference between the logits of the file and those of
-        the student on validation images. The second is the largest difference between the probabilities of any file and
-        those of the student on enlarged validation images, which the exported networks resize to their input size.
+        Two values. The first maps each file name to the file's largest logit difference from the student on validation
+        images. The second is the largest probability difference between any file and the student on enlarged validation
+        images. The exported networks resize the enlarged images to their input size.
 
     Raises:
         ExportError: A file cannot be written, or differs from the student by more than LIMIT or RESIZED_LIMIT.

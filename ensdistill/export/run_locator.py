@@ -34,7 +34,7 @@ def locate_run(options: argparse.Namespace) -> LocatedRun:
     """Returns the run that a command line specifies; no network is trained.
 
     Args:
-        options: Options with `config`, `set`, `device`, `student` and `studies_dir`.
+        options: Parsed options `config`, `set`, `device`, `student` and `studies_dir`.
 
     Raises:
         DataError: The student does not exist yet, or was trained with other settings or images.
@@ -60,7 +60,7 @@ def default_folder(studies: str | Path, config: Config, data: str = "") -> Path:
     images is appended to the folder name.
 
     Args:
-        studies: Folder of all results.
+        studies: Folder that contains all results.
         config: Settings of the run.
         data: Identity of the images; if empty, the folder without a hash of the images is returned.
     """
@@ -80,7 +80,7 @@ def next_command(name: str, options: argparse.Namespace, *more: Option) -> str:
 
 
 def _settings_in(name: str) -> str:
-    """Returns the settings file in the folder of a run or an export; returns any other name unchanged."""
+    """Returns the settings file in the folder of a run or export; returns any other name unchanged."""
     if name in presets() or not Path(name).is_dir():
         return name
     file = Path(name, CONFIG_FILE)

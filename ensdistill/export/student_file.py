@@ -1,4 +1,4 @@
-"""Deployable student: the network, and a weights file with all metadata required to use it."""
+"""Deployable student: the network, and a weights file with all metadata required to use the network."""
 
 import json
 import math
@@ -105,7 +105,7 @@ def student_metadata(config: Config, data: DataSplits, learnt_from: str) -> dict
 
 
 def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path], bool]) -> Path:
-    """Returns the folder for the files of one student; creates a missing folder and never overwrites another student.
+    """Returns the folder for one student's files, created if it is missing; never overwrites another student.
 
     Args:
         folder: Folder of the files.
@@ -113,7 +113,7 @@ def claim_folder(folder: Path, mine: Mapping[str, str], its_own: Callable[[Path]
         its_own: Function that returns whether an existing settings file describes this student.
 
     Raises:
-        DataError: The folder contains another student or its settings, or cannot be written.
+        DataError: The folder contains another student or the settings of another student, or cannot be written.
     """
     student, config = folder / STUDENT_FILE, folder / CONFIG_FILE
     theirs = read_metadata(student) if student.exists() else dict(mine)
@@ -194,10 +194,10 @@ def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassif
 
     Args:
         path: The weights file.
-        run_imported: Whether to execute code that the file names (`model.kind: custom` or `kind: module:Name`).
+        run_imported: Whether to execute code to which the file refers (`model.kind: custom` or `kind: module:Name`).
 
     Raises:
-        DataError: The file is missing or damaged, or its metadata are incomplete.
+        DataError: The file is missing or damaged, or its metadata is incomplete.
     """
     metadata = read_metadata(path)
     config = _config_in(path, metadata, run_imported)
@@ -213,14 +213,14 @@ def load_deployable(path: Path, run_imported: bool = False) -> DeployableClassif
 
 
 def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tuple[str, ...]]:
-    """Returns the image shape and the class names that are stored in metadata.
+    """Returns the image shape and the class names that are stored in the metadata.
 
     Args:
         path: The file, which error messages name.
         metadata: Metadata of the file.
 
     Raises:
-        DataError: The metadata do not describe an exported student.
+        DataError: The metadata does not describe an exported student.
     """
     try:
         shape, names = _SHAPE.validate_json(metadata["shape"]), _NAMES.validate_json(metadata["class_names"])
@@ -229,7 +229,7 @@ def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tupl
         return shape, tuple(names)
     except (KeyError, ValueError) as error:
         raise DataError(
-            f"{path}: the metadata lack the image shape and the class names; export the student again with "
+            f"{path}: the metadata lacks the image shape or the class names; export the student again with "
             "`ensdistill export`"
         ) from error
 
@@ -273,7 +273,7 @@ def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> C
 
 
 def _check_size(path: Path, config: Config, shape: Shape, class_names: tuple[str, ...]) -> None:
-    """Raises DataError if the settings describe a network with more values than the file; does not allocate it."""
+    """Raises DataError if the settings describe a larger network than the file contains; allocates no memory for it."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         described = sum(value.numel() for value in config.model(shape, len(class_names)).state_dict().values())
@@ -297,7 +297,7 @@ def _needed(tree: Any, head: bool) -> Any:
 
 
 def _empty_network(config: Config, shape: Shape, class_names: tuple[str, ...]) -> nn.Module:
-    """Returns the merged network for these settings, untrained; requires neither images nor published weights."""
+    """Returns an untrained, merged network for these settings; requires neither images nor published weights."""
     nothing = Split(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.long))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # these warnings were already issued during training

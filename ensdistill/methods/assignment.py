@@ -63,7 +63,7 @@ def sample_pair(teachers: int, subnetworks: int, generator: torch.Generator) -> 
 
 
 def _sample_subnetwork(teacher: int, teachers: int, subnetworks: int, generator: torch.Generator) -> int:
-    """Returns the index of a subnetwork that a teacher teaches, drawn uniformly if there are several."""
+    """Returns the index of the subnetwork that a teacher teaches; if there are several, one is drawn uniformly."""
     candidates = [k for k in range(subnetworks) if teacher in teachers_of(k, subnetworks, teachers)]
     if len(candidates) == 1:
         return candidates[0]

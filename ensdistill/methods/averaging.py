@@ -45,7 +45,7 @@ class WeightAverage(Protocol):
         """Returns the student to evaluate and export: an averaged copy, or the given student itself."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state; an average that is restored from it continues bit for bit."""
+        """Returns the state; an average restored from this state gives bit-for-bit equal results."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that was saved with the same settings and the same kind of student."""
@@ -69,7 +69,7 @@ class AveragingSettings(Piece):
 
 
 class NoAveraging(AveragingSettings):
-    """The last weights of the optimizer, without an average."""
+    """The final weights of the optimizer, without averaging."""
 
     kind: Literal["none"] = "none"
     refresh_batchnorm: bool = setting(
@@ -113,7 +113,7 @@ class Ema(AveragingSettings):
 
         Args:
             average: Average over the first `count` steps.
-            current: The tensor after the next step, of the same shape.
+            current: The weight tensor itself after the next step.
             count: Number of steps in `average`, at least 1.
         """
         decay = torch.tensor(self.decay, dtype=torch.float64, device=average.device)
@@ -174,8 +174,9 @@ class Lawa(AveragingSettings):
 class GreedySoup(AveragingSettings):
     """Greedy soup: the mean of the weights at the end of selected epochs.
 
-    The best epochs are tried in order of their validation metric; an epoch is added to the mean if this does not worsen
-    the metric of the mean. Wortsman et al. 2022 (Model soups), recipe 1, applied to the epochs of one run.
+    The best epochs are tried in order of their validation metric. An epoch is added to the mean if the validation
+    metric of the mean does not get worse. Wortsman et al. 2022 (Model soups), recipe 1, applied to the epochs of one
+    run.
 
     The selection uses the validation images, so the validation metrics of a soup are slightly optimistic.
     """
@@ -343,10 +344,10 @@ def _copy(student: Student) -> Weights:
 
 
 def _with_mean(student: Student, states: list[Weights]) -> Student:
-    """Returns a copy of the student with the mean of the states.
+    """Returns a copy of the student whose weights are the mean of the states.
 
     Integer buffers come from the last state. Tensors that are equal in all states, such as frozen weights, are copied,
-    because the rounded mean of equal numbers can differ from the numbers.
+    because the rounded mean of equal numbers can differ from these numbers.
     """
     average = deepcopy(student)
     average.load_state_dict({name: _mean([state[name] for state in states]) for name in states[-1]})

@@ -37,7 +37,7 @@ def weights_of_classes(setting: str | list[float], labels: Tensor, names: Sequen
     """Returns the weight of each class in the label term, (c,), on the device of the labels; None for `none`.
 
     `balanced` gives class k the weight N / (c n_k), where n_k of the N training images belong to class k. The mean
-    weight of the training images is then 1.
+    weight over the training images is then 1.
 
     Args:
         setting: `none`, `balanced`, or one weight for each class.

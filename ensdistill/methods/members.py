@@ -72,8 +72,8 @@ class TeacherEnsemble(MultiClassifier):
             classes: Number of classes; needed only for an ensemble without networks.
             identity: Hash of everything that determines the networks; by default, the hash of the networks themselves.
             warnings: Issues found in these teachers.
-            mean: Channel means, in [0,1], with which the training images of the networks were normalized. Required only
-                for networks that do not normalize their input.
+            mean: Channel means in [0,1] that were used to normalize the networks' training images. Required only for
+                networks that do not normalize their input.
             std: Standard deviation of each channel; required if `mean` is given.
 
         Raises:
@@ -81,7 +81,7 @@ class TeacherEnsemble(MultiClassifier):
         """
         super().__init__()
         if bool(mean) != bool(std):
-            raise ValueError("mean and std: give both, one number for each channel, or neither")
+            raise ValueError("mean and std: give both, each with one number per channel, or neither")
         if mean:
             normalize = Normalize(torch.tensor(mean), torch.tensor(std))
             networks = [nn.Sequential(deepcopy(normalize), network) for network in networks]
@@ -118,7 +118,7 @@ class TeacherEnsemble(MultiClassifier):
 
 
 def _identity(contents: Iterable[str]) -> str:
-    """Returns a content hash of networks, 16 hexadecimal digits."""
+    """Returns one content hash for several networks, 16 hexadecimal digits."""
     return hashlib.sha256(" ".join(contents).encode()).hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def parameter_groups(student: Student, optimizer: OptimizerPiece) -> list[dict[str, Any]]:
-    """Returns the student's parameter groups, divided by weight decay and learning rate, without frozen parameters.
+    """Returns the student's parameter groups, split by weight decay and learning rate, without frozen parameters.
 
     Args:
         student: The student; `Student.parameter_groups` defines the initial groups.

@@ -31,7 +31,7 @@ class Training(Settings):
     gradient_accumulation: int = setting(
         1,
         "Number of equal parts into which a batch is divided to save memory; the gradients of the parts are added "
-        "before the step. BatchNorm uses the statistics of each part.",
+        "before the step. BatchNorm statistics are computed separately for each part.",
         ge=1,
         le=65_536,
         exclude_if=lambda parts: parts == 1,
@@ -112,7 +112,7 @@ class Training(Settings):
         return self
 
     def new_optimizer(self, student: Student) -> Optimizer:
-        """Returns a new optimizer for all parameters of the student that are not frozen.
+        """Returns a new optimizer for all of the student's parameters that are not frozen.
 
         Raises:
             ConfigError: The optimizer cannot be used.
@@ -129,7 +129,7 @@ class Training(Settings):
         cached without gradients.
 
         Args:
-            device: Device of the step.
+            device: Device on which the step runs.
             scaled: Whether the gradients computed in the context are scaled; float16 is used only with scaled
                 gradients, because unscaled gradients can underflow.
         """
@@ -181,9 +181,10 @@ class Training(Settings):
             steps_per_epoch: Number of steps in one epoch.
 
         References:
-            Nam et al. 2022, official code: 5 of 200 epochs of warm-up from 0, then `cosine` to 0, updated every step.
-            Nam et al. 2021, official code: 5 of 300 epochs of warm-up from 1 %, then `linear` to 1 %, updated every
-            epoch, with the peak in the fifth epoch.
+            Nam et al. 2022, official code: 200 epochs; 5 epochs of warm-up from 0, then `cosine` to 0, updated every
+            step.
+            Nam et al. 2021, official code: 300 epochs; 5 epochs of warm-up from 1 %, then `linear` to 1 %, updated
+            every epoch. The peak is in the fifth epoch.
         """
         if self.lr_update == "step":
             steps = self.warmup_epochs * steps_per_epoch if self.warmup_steps is None else self.warmup_steps

@@ -36,7 +36,7 @@ class ScheduledChange(Settings):
 
         Args:
             last: `after_epoch` of the previous change; 0 for the first change.
-            epochs: Total number of epochs of training.
+            epochs: Total number of training epochs.
         """
         if not last < self.after_epoch < epochs:
             rule = f"must be above {last} and below {epochs} (training.epochs), not {{value}}"

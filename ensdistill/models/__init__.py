@@ -1,6 +1,6 @@
 """Network architectures; every network normalizes its input.
 
-To add a network, add one class to a module of this folder.
+To add a network, add one class to a module in this folder.
 """
 
 from typing import Annotated

@@ -18,7 +18,7 @@ def build(model: NetworkPiece, data: DataSplits, seed: int, head: nn.Module | No
     Args:
         model: Architecture.
         data: Images; the network normalizes its input with the mean and standard deviation of the training images.
-        seed: Seed of the weights; equal seeds give equal weights.
+        seed: Seed for the initial weights; equal seeds give equal weights.
         head: Module to append to the network; see `DistillationLoss.head`.
 
     Returns:

@@ -175,7 +175,7 @@ class FrozenStatistics:
         return _new_frozen, (type(self).__bases__[1],), self.__dict__
 
     def _get_name(self) -> str:
-        """Returns the original class name, so that freezing does not change the text that identifies the network."""
+        """Returns the original class name, so that freezing does not change the `repr` of the network."""
         return str(type(self).__bases__[1].__name__)
 
 

@@ -17,7 +17,7 @@ from ensdistill.settings.validation import closest_match, did_you_mean
 
 
 class Timm(NetworkPiece):
-    """A timm network, selected by name, with random weights, or with weights from the file given by `weights`.
+    """A timm network, selected by name; its initial weights are random or read from the file given by `weights`.
 
     Nothing is downloaded. Networks with a fixed input size are built for the size of the given images.
     """

@@ -28,9 +28,9 @@ def inference_form(network: nn.Module) -> nn.Module:
 
 
 def _foldable(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yields pairs of names: a convolution that runs once, and a BatchNorm layer that alone uses its output."""
+    """Yields pairs of names: a convolution that runs once, and the BatchNorm that is the only user of its output."""
     try:
-        nodes = _Tracer().trace(deepcopy(network)).nodes  # a copy, because a call can change state
+        nodes = _Tracer().trace(deepcopy(network)).nodes  # a copy, because tracing can change state
     except Exception:  # tracing a user-defined network can raise any exception
         return
     calls = Counter(node.target for node in nodes)

@@ -13,7 +13,7 @@ from ensdistill.runtime.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SCALE = "divide mean and std by 255 if they are on the scale 0 to 255"
+_SCALE = "divide mean and std by 255 if they are on a scale from 0 to 255"
 
 
 def _means_of_images(mean: list[float]) -> list[float]:
@@ -38,8 +38,8 @@ def statistics(
     """Returns the mean and standard deviation of each channel: given values, or statistics of the training images.
 
     Args:
-        mean: Mean of each channel; empty for the means of the training images.
-        std: Standard deviation of each channel; empty for the standard deviations of the training images.
+        mean: Mean of each channel; if empty, the means of the training images are used.
+        std: Standard deviation of each channel; if empty, the values of the training images are used.
         like: Mean and standard deviation of the training images, (C,) each.
         name: Setting and file, for the error message.
 

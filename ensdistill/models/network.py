@@ -30,8 +30,8 @@ class NetworkPiece(Piece):
     )
     mean: Means = setting(
         [],
-        "Channel means with which images in [0,1] were normalized when the initial weights were trained; empty for the "
-        "means of the current training images.",
+        "Channel means with which images in [0,1] were normalized when the initial weights were trained; if empty, the "
+        "means of the current training images are used.",
         exclude_if=operator.not_,
     )
     std: Deviations = setting(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def tried(construct: Callable[[], Any], shape: tuple[int, int, int], classes: int, name: str, fix: str) -> nn.Module:
-    """Returns the constructed network, in training mode, after a check that it maps images to logits.
+    """Constructs a network, checks that it maps images to logits, and returns it in training mode.
 
     A network that ends in a softmax is rejected, because every loss applies a softmax to the logits.
 

@@ -45,8 +45,8 @@ class TeacherFile(Settings):
     model: Model = setting(Convnet(), "Architecture of the network.")
     mean: Means = setting(
         [],
-        "Channel means with which images in [0,1] were normalized when the network was trained; empty for the means of "
-        "the current training images.",
+        "Channel means with which images in [0,1] were normalized when the network was trained; if empty, the means of "
+        "the current training images are used.",
     )
     std: Deviations = setting([], "Standard deviations of the channels, used in the same way as `mean`.")
     # Excluded if empty, so that these settings do not affect content hashes by default.

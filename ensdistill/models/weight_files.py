@@ -1,4 +1,4 @@
-"""Reads checkpoints of other projects, and finds a network's weights under any wrapper key or name prefix."""
+"""Reads checkpoints from other projects, and finds a network's weights under any wrapper key or name prefix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PREFIXES = {"module", "_orig_mod", "model", "net", "network"}  # prefixes that 
 _WITHIN = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # can also occur inside names
 _COUNTER = "num_batches_tracked"  # counter of BatchNorm; no effect in evaluation mode
 _LEFT_BEHIND = (_COUNTER, "total_ops", "total_params", "n_averaged")  # tensors that profilers and averaging tools add
-_DEEPEST = 4  # maximum nesting of mappings
+_DEEPEST = 4  # maximum nesting depth of mappings
 _MOST = 20  # maximum number of prefixes to try
 _RUNS_CODE = ("builtins.", "__builtin__.", "subprocess.", "shutil.", "importlib.", "runpy.", "socket.")
 
@@ -68,7 +68,7 @@ class Fit(NamedTuple):
 
 
 class _Ignored:
-    """Inert placeholder for any object in a file other than a tensor."""
+    """Inert placeholder for any object in a file that is not a tensor."""
 
     def __new__(cls, *_: Any, **__: Any) -> _Ignored:
         return super().__new__(cls)
@@ -119,7 +119,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _read_torch(path: Path) -> Any:
-    """Returns the content of a torch file. Unknown objects become `_Ignored`, unless any of them can run code."""
+    """Returns the content of a torch file. Unknown objects become `_Ignored`, unless any of them could run code."""
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
     with warnings.catch_warnings():
@@ -151,10 +151,12 @@ def find_weights(
         network: The network; the names and shapes of its tensors determine which weights fit.
         key: Dotted key of the weights in the file; empty to search the whole file.
         prefix: Prefix of the names in the file; empty to accept any prefix.
-        replaced: Names of tensors that the file may lack or contain with a different shape; these tensors are omitted.
+        replaced: Names of tensors that may be missing from the file or have a different shape; these tensors are
+            omitted.
 
     Returns:
-        The weights that fit, most likely first, and, if no weights fit, the reason why the closest match does not fit.
+        All weights that fit, most likely first; and the reason why the closest match does not fit, which is meaningful
+        only if no weights fit.
     """
     own = {name: tensor for name, tensor in network.state_dict().items() if name not in replaced}
     found, closest_match = list[Weights](), (-2, "the file contains no state dict; save the network's state_dict()")
@@ -175,7 +177,7 @@ def find_weights(
 def first_fit(
     content: Mapping[str, Any], candidates: Iterable[tuple[nn.Module, Collection[str]]], key: str = "", prefix: str = ""
 ) -> Fit:
-    """Returns the first candidate network for which the file has fitting weights, or the last candidate if none has.
+    """Returns the first candidate network that any weights in the file fit, or the last candidate if no weights fit.
 
     Args:
         content: Result of `read_checkpoint_file`.
@@ -218,7 +220,7 @@ def unclear(found: list[Weights]) -> bool:
 
 
 def _unlikeliness(weights: Weights) -> tuple[int, int, int]:
-    """Returns a sort key that ranks the network's own weights before averaged weights and those of other networks."""
+    """Returns a sort key that ranks the network's own weights before averaged weights and weights of other networks."""
     parts = weights.place.split(".")
     place = _WRAPPERS.index(parts[-1]) if parts[-1] in _WRAPPERS else len(_WRAPPERS)
     place += len(_WRAPPERS) * any("ema" in part.lower() or "averag" in part.lower() for part in parts)
@@ -310,5 +312,5 @@ def _misfit(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
 
 
 def _shape(tensor: Tensor) -> str:
-    """Returns the shape of a tensor as text, such as 16x3x3x3."""
+    """Returns the shape of a tensor as a string, such as 16x3x3x3."""
     return "x".join(map(str, tensor.shape)) or "a scalar"

@@ -12,10 +12,10 @@ _NEVER = -1
 def disable_malloc_trim() -> None:
     """Configures glibc to keep freed memory for the lifetime of the process.
 
-    By default, glibc returns the memory of large tensors to the system, so the memory of each new tensor must be mapped
-    again, page by page. On a CPU, this took a fifth of the time of a training step. On a GPU, torch caches freed memory
-    itself. With any other C library, the function does nothing. Only commands and workers call it, because a library
-    must not change the process of its caller.
+    By default, glibc returns the memory of large tensors to the system, so memory for each new tensor must be mapped
+    again, page by page. On a CPU, this mapping took up a fifth of each training step. On a GPU, torch caches freed
+    memory itself. With any other C library, the function does nothing. Only commands and workers call it, because a
+    library must not reconfigure the process that imports it.
     """
     with suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Boundary of a command: filters its output and converts every exception to error lines and an exit code."""
+"""Outermost layer of a command: filters output and converts every exception to error lines and an exit code."""
 
 import contextlib
 import os
@@ -59,7 +59,7 @@ def cause_of(error: BaseException) -> str:
         The path and the reason for a file system error; `out of memory` if memory is exhausted; otherwise the type of
         the exception and the first line of its message.
     """
-    cause = getattr(error, "cause", None)  # set by Ray's errors, whose message is a traceback
+    cause = getattr(error, "cause", None)  # set by Ray's errors, whose messages are tracebacks
     if isinstance(cause, BaseException) and cause is not error:
         return cause_of(cause)
     if isinstance(error, MemoryError):
@@ -73,7 +73,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def _ignore_invalid_terminal_size() -> None:
-    """Unsets COLUMNS and LINES if they contain digits that `int` rejects, such as superscript 2; Rich would fail."""
+    """Unsets COLUMNS or LINES if it has a digit that `int` rejects (such as superscript 2); Rich would crash on it."""
     for name in ("COLUMNS", "LINES"):
         if os.environ.get(name, "").isdigit() and not os.environ[name].isdecimal():
             del os.environ[name]
@@ -100,7 +100,7 @@ def _print_lines(text: str) -> None:
 def _streams() -> Iterator[None]:
     """Filters standard output and standard error inside the block; prints each warning once, on one line."""
     before = sys.stdout, sys.stderr, warnings.showwarning
-    out, err = (_Outgoing(stream or _nowhere()) for stream in before[:2])  # None if the parent process closed it
+    out, err = (_Outgoing(stream or _nowhere()) for stream in before[:2])  # a stream is None if the parent closed it
     sys.stdout, sys.stderr = out, err
     shown: set[str] = set()
 

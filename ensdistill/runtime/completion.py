@@ -1,4 +1,4 @@
-"""Shell completion for bash and zsh, by a script that is generated from the parsers and does not start Python.
+"""Shell completion for bash and zsh, using a script that is generated from the parsers and does not start Python.
 
 Examples:
     eval "$(ensdistill-tune completion bash)"    # in ~/.bashrc
@@ -84,7 +84,7 @@ def script(parser: HelpParser, shell: str) -> str:
 
 
 def _values(name: str, command: HelpParser) -> Iterator[str]:
-    """Yields one shell case per option that takes a value; it completes choices, files, study names or nothing."""
+    """Yields a shell case for each option with a value; the case completes choices, files, study names or nothing."""
     for action in command.actions:
         if action.option_strings and action.nargs != 0:
             given = "|".join(f'"{name} {option}"' for option in action.option_strings)

@@ -23,7 +23,7 @@ def stand_in(head: bytes) -> str:
     """Describes the placeholder that a file contains instead of its real content, and states the fix.
 
     Args:
-        head: The first 100 or more bytes of the file.
+        head: At least the first 100 bytes of the file.
 
     Returns:
         Description and fix if the content is a Git LFS pointer or a web page; otherwise empty.
@@ -49,7 +49,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
 
     Args:
         path: The file; missing folders are created.
-        write: Function that writes the content to the path that it receives.
+        write: Function that writes the content to the path passed to it.
 
     Raises:
         DataError: The file cannot be written; the message states the reason.
@@ -64,7 +64,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], Any]) -> None:
         write(temporary)
         synchronize(temporary)  # otherwise the renamed file could be incomplete after a power failure
         os.replace(temporary, path)
-        sync_directory(path.parent)  # otherwise a power failure could undo the renaming
+        sync_directory(path.parent)  # otherwise a power failure could undo the rename
     except OSError as error:
         raise write_error(path, error) from error
     finally:
@@ -76,7 +76,7 @@ def write_error(path: str | Path, error: OSError, fix: str = "") -> DataError:
 
     Args:
         path: The file or folder.
-        error: The reason.
+        error: The error that was raised.
         fix: Fix to state in the message, unless the disk is full.
 
     Returns:
@@ -95,9 +95,9 @@ def synchronize(file: Path) -> None:
 
 
 def sync_directory(folder: Path) -> None:
-    """Synchronizes the file names of a folder to disk, so that they survive a power failure.
+    """Synchronizes the directory entries of a folder to disk, so that they survive a power failure.
 
-    Has no effect on a file system that cannot synchronize folders.
+    Has no effect on file systems that do not support this.
     """
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -17,7 +17,7 @@ def memory_size(size: int) -> str:
 
 
 def in_millions(count: float) -> str:
-    """Returns a count in millions as text: 81,200,000 is `81.2`."""
+    """Returns a count in millions as text: 81,200,000 becomes `81.2`."""
     return f"{count / 1e6:,.3g}"
 
 

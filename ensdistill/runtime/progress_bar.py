@@ -16,7 +16,7 @@ Advance = Callable[[int, str], None]  # (number of completed parts, note next to
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Suppresses progress bars and warnings about images, teachers and students inside the block, in this thread."""
+    """Suppresses this thread's progress bars and its warnings about images, teachers and students inside the block."""
     token = _quiet.set(True)
     try:
         yield
@@ -25,7 +25,7 @@ def silence() -> Iterator[None]:
 
 
 def is_silent() -> bool:
-    """Returns whether this thread is inside a block of `silence`."""
+    """Returns whether this thread is inside a `silence` block."""
     return _quiet.get()
 
 
@@ -33,7 +33,7 @@ def console(stderr: bool = False) -> Console:
     """Returns a console that prints text unchanged: brackets in a path are not markup, and `:x:` is not an emoji.
 
     In a notebook, the console prints plain lines; inside `silence`, it prints nothing. If the stream is not a terminal,
-    the console has 150 columns, which is enough for the tables of this project.
+    the console has 150 columns, which is enough for this project's tables.
 
     Args:
         stderr: Whether the console writes to standard error instead of standard output.
@@ -60,7 +60,7 @@ def _console(stderr: bool, width: int | None = None) -> Console:
 
 
 def note(words: str) -> None:
-    """Prints one line to standard error, unless this thread is silent or the process has already printed it."""
+    """Prints one line to standard error, unless this thread is silenced or the process has already printed it."""
     if not is_silent() and words not in _NOTES:
         _NOTES.add(words)
         console(stderr=True).print(words, soft_wrap=True)

@@ -1,6 +1,6 @@
 """Removal of passwords and tokens from text.
 
-All text that is printed, logged, written to the files of a study or sent to MLflow passes through `without_secrets`.
+All text that is printed, logged, written to study files or sent to MLflow passes through `without_secrets`.
 It hides credentials in URIs, values that follow a name such as `password`, tokens in known formats, secrets registered
 with `register`, and the values of environment variables such as MLFLOW_TRACKING_TOKEN.
 """
@@ -17,13 +17,13 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 T = TypeVar("T")
 
 HIDDEN = "***"
-ANYWHERE, SHORTEST = 6, 4  # minimum lengths of secrets: to be hidden even inside longer words; to be hidden at all
+ANYWHERE, SHORTEST = 6, 4  # minimum secret lengths for hiding inside longer words, and for hiding at all
 _PLAIN = frozenset(  # common words, which are hidden only inside URIs
     """true false none null token default local auto password user root admin test train data model student teacher
     mlflow postgres postgresql mysql sqlite ensdistill""".split()  # noqa: SIM905 - a list would have one word per line
 ) | {HIDDEN}
 
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded, because searching a million letters would take minutes
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,30}"  # bounded; otherwise, searching a million letters takes minutes
 _FOLLOWED = rf"(?:(?!{_SCHEME}://)[^\s\"'<>|])"  # a character of a URI, unless the next URI starts there
 _URI = re.compile(rf"{_SCHEME}://{_FOLLOWED}+")
 _NAMES = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|api_?key|access_?key|auth|credentials?|sig(?:nature)?)"
@@ -84,7 +84,7 @@ def cleaned(value: T) -> T:
 
 
 def without_credentials(uri: str) -> str:
-    """Returns the URI with its credentials replaced by `***`; the user name of a database is kept."""
+    """Returns the URI with its credentials replaced by `***`; a database user name is kept."""
     scheme, colon, rest = uri.partition("://")
     if not colon:
         return uri
@@ -117,7 +117,7 @@ def userinfo(scheme: str, rest: str) -> str | None:
 
 
 def secrets_of(uri: str) -> set[str]:
-    """Returns the passwords and tokens in a URI, decoded and as other programs would write them."""
+    """Returns the passwords and tokens in a URI, both decoded and in the encodings that other programs use."""
     scheme, colon, rest = uri.partition("://")
     if not colon:
         return set()
@@ -125,7 +125,7 @@ def secrets_of(uri: str) -> set[str]:
     if user is not None:
         name, with_password, password = user.partition(":")
         found += [password] if password else []
-        # The user name is a token if the password is missing, empty, or a fixed word.
+        # The user name is a token if the password is missing, empty, or a fixed placeholder.
         found += [name] if _is_http(scheme) and (not with_password or password in ("", "x-oauth-basic")) else []
         found += [base64.b64encode(unquote(user).encode()).decode()] if with_password and password else []
     found += [value for _, value in _PARAMETER.findall(rest)]

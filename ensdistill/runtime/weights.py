@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-STUDENT_FILE = "student.safetensors"  # file name of a student, the same in every folder
+STUDENT_FILE = "student.safetensors"  # name of a student's weights file, the same in every folder
 
 
 def save_weights(path: str | Path, network: nn.Module, metadata: dict[str, str] | None = None) -> None:
@@ -127,7 +127,7 @@ def fingerprint(path: str | Path) -> str:
 
 
 def cached_fingerprint(path: Path) -> str:
-    """Returns the fingerprint of a file, computed again only if the file has changed; `missing` if there is no file."""
+    """Returns the fingerprint of a file, recomputed only if the file has changed; `missing` if there is no file."""
     try:
         state = path.stat()
         return _fingerprint(path, state.st_mtime_ns, state.st_size)

@@ -1,4 +1,4 @@
-"""Base of all settings classes: they are frozen and strictly typed, and each field has a description."""
+"""Base class of settings, which are frozen and strictly typed; `setting` defines a field with a description."""
 
 from typing import Any
 

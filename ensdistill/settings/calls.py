@@ -12,10 +12,10 @@ def misfit(piece: Piece, *arguments: Any) -> str | None:
 
     Args:
         piece: A user-defined piece.
-        arguments: Positional arguments of its `__call__`.
+        arguments: Positional arguments of the piece's `__call__`.
 
     Returns:
-        A sentence without a full stop; None if the signature accepts the arguments.
+        A sentence without a final period; None if the signature accepts the arguments.
     """
     call: Callable[..., Any] = piece.__call__  # type: ignore[operator]
     try:

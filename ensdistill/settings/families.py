@@ -63,8 +63,8 @@ class PieceFamily:
         Args:
             name: Last part of the entry-point group, for example `losses`.
             base: The class from which every piece inherits.
-            package: Package whose modules are imported to define the pieces; empty for none.
-            skip: Name patterns of modules that are not imported, because they define no piece and import torch.
+            package: Package whose modules are imported, because they define the pieces; empty if there is none.
+            skip: Name patterns of modules that are not imported, because they define no pieces but import torch.
             default: Kind to use if the settings do not name a kind; empty if a kind is required.
         """
         self.group, self.base, self.default = f"{PACKAGE}.{name}", base, default

@@ -1,4 +1,4 @@
-"""Finds the pieces that a settings field accepts, and the pieces that given settings select."""
+"""Finds the pieces that a settings field accepts, and the pieces that the given settings select."""
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
@@ -47,7 +47,7 @@ def installed_pieces(model: type[BaseModel]) -> list[type[Piece]]:
 
 
 def own_pieces(model: type[BaseModel], tree: Any) -> dict[Path, type[Piece]]:
-    """Returns the user-defined pieces that settings select, keyed by the path of the setting.
+    """Returns the user-defined pieces that the given settings select, keyed by the path of each setting.
 
     Pieces that cannot be imported are skipped.
 
@@ -84,7 +84,7 @@ def own_kinds(model: type[BaseModel], tree: Mapping[str, Any]) -> dict[Path, str
 
 
 def _values(model: type[BaseModel], tree: Any) -> Iterator[tuple[Path, FieldInfo, Any]]:
-    """Yields the path, definition and value of each field that contains settings, or of each item if it is a list."""
+    """Yields the path, definition and value of each field that contains settings; a list yields one entry per item."""
     for name, field, is_list in _fields(model):
         value = tree.get(name) if isinstance(tree, Mapping) else getattr(tree, name, None)
         if isinstance(value, list) and is_list:

@@ -18,7 +18,7 @@ _IN_MEMORY = (":memory:", "file:")
 
 @cache
 def file_settings(model: type[BaseModel], prefix: str = "") -> frozenset[str]:
-    """Returns the dotted names of all settings in a settings class that are file paths.
+    """Returns the dotted names of all settings in a settings class whose values are file paths.
 
     Args:
         model: The settings class.
@@ -40,7 +40,7 @@ def _file_settings(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def files_in(model: type[BaseModel], tree: Any, prefix: str = "") -> frozenset[str]:
-    """Returns the dotted names of all settings that are file paths, including settings of user-defined pieces.
+    """Returns the dotted names of all settings whose values are file paths, including those of user-defined pieces.
 
     Args:
         model: The settings class.
@@ -64,7 +64,7 @@ def absolute(tree: Any, folder: str | Path, names: frozenset[str], name: str = "
     Args:
         tree: Settings as written, nested or with dotted names, or the value of a single setting.
         folder: The folder against which relative paths are resolved.
-        names: The settings that name a file, as returned by `file_settings`.
+        names: Dotted names of the settings that are file paths, as returned by `file_settings`.
         name: Dotted name of the value.
     """
     if isinstance(tree, Mapping):
@@ -81,7 +81,7 @@ def without_files(tree: Any, names: frozenset[str], name: str = "") -> Any:
 
     Args:
         tree: Nested settings, or the value of a single setting.
-        names: The settings that name a file, as returned by `file_settings`.
+        names: Dotted names of the settings that are file paths, as returned by `file_settings`.
         name: Dotted name of the value.
     """
     if isinstance(tree, Mapping):
@@ -102,6 +102,6 @@ def _absolute(value: str, folder: str | Path) -> str:
 
 
 def _tidy(path: str) -> str:
-    """Returns the path without `.` and `..`, or unchanged if links would make the shorter path name another file."""
+    """Returns the path without `.` and `..`; unchanged if symbolic links make the shorter path name another file."""
     tidy = os.path.normpath(path)
     return tidy if os.path.realpath(tidy) == os.path.realpath(path) else path

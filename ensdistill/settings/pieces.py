@@ -74,7 +74,7 @@ def built_in_pieces(group: str) -> dict[str, type[Piece]]:
 
 
 def unreachable_piece(path: str) -> type[Piece] | None:
-    """Returns the class at a path that cannot be imported, if this process has defined it; otherwise None.
+    """Returns the class at a path that cannot be imported, if this process has defined that class; otherwise None.
 
     Args:
         path: `module:QualName` of the class.
@@ -132,8 +132,8 @@ def piece_code(piece: type[Piece]) -> str:
         piece: The class.
 
     Returns:
-        Name and version of the piece's distribution, or `sha256:` and the hash of the source file; empty for a built-in
-        piece.
+        Name and version of the piece's distribution, or `sha256:` followed by the hash of the source file; empty for a
+        built-in piece.
     """
     if is_built_in(piece):
         return ""

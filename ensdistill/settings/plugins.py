@@ -1,8 +1,8 @@
 """Imports code from other packages, by entry point or as `module:Name`, and identifies the version of the code.
 
-An entry point has the form `NAME = module:Class`, in the group of a piece family, such as `ensdistill.losses`. Groups
-are read only to find a name that is not built in, or to list all names. A plugin is imported only if its name is used
-or all pieces are listed.
+An entry point has the form `NAME = module:Class` and belongs to the group of a piece family, such as
+`ensdistill.losses`. Groups are read only to find a name that is not built in, or to list all names. A plugin is
+imported only if its name is used or all pieces are listed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def group_of(group: str) -> dict[str, tuple[EntryPoint, ...]]:
         group: Name of the group, for example `ensdistill.losses`.
 
     Returns:
-        The entry points with each name, in a fixed order; several distributions can use the same name.
+        The entry points for each name, in a fixed order; several distributions can use the same name.
     """
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value, owner(entry))):
@@ -102,8 +102,8 @@ def distribution_of(module: str) -> Distribution | None:
         module: Full name of an imported module.
 
     Returns:
-        The distribution; None if the module has no distribution or an editable one, whose code can change while its
-        version stays the same.
+        The distribution; None if the module belongs to no distribution, or to an editable one, whose code can change
+        while its version stays the same.
     """
     top = module.partition(".")[0]
     file = getattr(sys.modules.get(top), "__file__", None)
@@ -121,7 +121,7 @@ def source_hash(owner: type) -> str:
     """Returns the SHA-256 hash of the file that defines a class, in hexadecimal digits.
 
     Modules that this file imports are not included. For a class without a file, for example in a notebook, the compiled
-    methods are hashed.
+    methods are hashed instead.
 
     Args:
         owner: The class.

@@ -1,4 +1,4 @@
-"""Converts validation errors to issues with rule, value and fix; lists all settings in a table."""
+"""Converts validation errors to issues with a rule, a value and a fix; lists all settings in a table."""
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -188,7 +188,7 @@ def _issue(model: type[BaseModel], tree: Mapping[str, Any], detail: ErrorDetails
 def _unknown(
     model: type[BaseModel], holder: type[BaseModel] | None, path: Sequence[str], own: Iterable[type[Piece]]
 ) -> ConfigIssue:
-    """Returns the issue for an unknown setting; the issue suggests the place or the name that may be meant."""
+    """Returns the issue for an unknown setting; the issue suggests the correct section or a similar name, if any."""
     table = list(settings_table(model, own=list(own)))
     known = list(holder.model_fields) if holder else []
     rule = "no such setting" + (f" of {kind_of(holder)}" if holder and kind_of(holder) else "")
@@ -211,7 +211,7 @@ def _unknown(
 
 
 def same_name_elsewhere(model: type[BaseModel], path: Sequence[str]) -> str | None:
-    """Returns the dotted name of a setting with the same last part as a path.
+    """Returns the dotted name of a setting whose last part is the same as that of a path.
 
     Args:
         model: The settings class.
@@ -252,8 +252,8 @@ def _locate(
     """
     path: list[str] = []
     holder: type[BaseModel] | None = model
-    options: list[type[BaseModel]] = []  # classes that the value at the current path can have
-    named = False  # whether the next part is a key of a mapping or an index of a list, instead of a field
+    options: list[type[BaseModel]] = []  # possible classes of the value at the current path
+    named = False  # whether the next part is a key of a mapping or an index of a list, rather than a field
     field: FieldInfo | None = None  # the last field of the path
     for part in location:
         is_key = isinstance(tree, Mapping) and part in tree

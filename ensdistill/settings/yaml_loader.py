@@ -1,4 +1,4 @@
-"""Parses YAML 1.2 into plain values: executes nothing, rejects duplicate names, reports errors with line numbers."""
+"""Parses YAML 1.2 into plain values: executes no code, rejects duplicate names, reports errors with line numbers."""
 
 import io
 import re
@@ -48,7 +48,7 @@ _SCALARS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 _PATTERNS = [(tag, re.compile(pattern)) for tag, (pattern, _) in _SCALARS.items()]
 
-# Text that YAML 1.1 converts to another type. It is written in quotes, so that every reader returns the same value.
+# Text that YAML 1.1 converts to another type. It is written in quotes, so that every parser returns the same value.
 _YAML_1_1 = re.compile(
     r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF|=|[-+]?[0-9.][0-9_.:xXbBoOa-fA-F+-]*|\d{4}-\d\d?-\d\d?.*"
 )
@@ -60,10 +60,10 @@ _HELP = {
     r"found character ('.+') that cannot start": "text cannot begin with {0}; put it in quotes",
     r"mapping values are not allowed": "`name: value` is not allowed; check the indentation, or put text that "
     "contains ': ' in quotes",
-    r"could not find expected ':'": "the name in line {line} has no ': value'",
+    r"could not find expected ':'": "the name on line {line} has no ': value'",
     r"expected <block end>": "the indentation differs from that of the lines above",
-    r"expected ',' or '(.)'": "the bracket in line {line} is not closed by {0}",
-    r"found unexpected end of stream": "the quote in line {line} is not closed",
+    r"expected ',' or '(.)'": "the bracket on line {line} is not closed by {0}",
+    r"found unexpected end of stream": "the quote on line {line} is not closed",
     r"found undefined alias '(.+)'": "the alias *{0} is not defined; put text that begins with * in quotes",
     r"found unknown escape character '(.+)'": "unknown escape \\{0} in double quotes; use single quotes",
     r"but found another document": "a second document starts here; a file must contain only one",
@@ -117,7 +117,7 @@ _Representer.add_representer(float, _Representer.represent_float)
 
 
 class _Values:
-    """Converts the nodes of one YAML text to plain values and collects all errors."""
+    """Converts the nodes of one YAML document to plain values and collects all errors."""
 
     def __init__(self) -> None:
         self.errors: dict[tuple[int, str], None] = {}  # ordered and without duplicates from repeated aliases
@@ -176,7 +176,7 @@ class _Values:
             if not isinstance(name, str):
                 self._note(key, f"{_written(key)}: names in a mapping must be strings; put this name in quotes")
             elif name in first:
-                self._note(key, f"{name} is given twice (first in line {first[name]})")
+                self._note(key, f"{name} is given twice (first on line {first[name]})")
             elif key.tag == _MERGE:
                 first[name], merged = line, self._merged(value)
             else:
@@ -201,10 +201,10 @@ class _Values:
 
 
 class LineIndex:
-    """Line numbers of the settings in a YAML text."""
+    """Line numbers of the settings in a YAML document."""
 
     def __init__(self, text: str) -> None:
-        """Creates the index of a text.
+        """Creates the index of a YAML document.
 
         Args:
             text: YAML text that `parse_yaml` accepts.
@@ -215,11 +215,11 @@ class LineIndex:
         """Returns the line of a setting.
 
         Args:
-            name: Dotted name; `a.0` is the first value of the list `a`. The YAML text may also contain dotted names.
+            name: Dotted name; `a.0` is the first value of the list `a`. The document may also contain dotted names.
 
         Returns:
-            Line number, from 1, of the setting or, if it does not exist, of the longest prefix of its name that exists;
-            None if no prefix exists.
+            Line number of the setting, from 1. If the setting does not exist, the line number of the longest existing
+            prefix of its name; None if no prefix exists.
         """
         line, node, parts = None, self._root, name.split(".")
         while parts and (found := _find(node, parts)):
@@ -228,7 +228,7 @@ class LineIndex:
 
 
 def _find(node: Node | None, parts: list[str]) -> tuple[int, Node, list[str]] | None:
-    """Finds the longest existing prefix of a path in a node; returns its line, its value, and the rest of the path."""
+    """Finds the longest existing prefix of a path; returns the prefix's line and value, and the remaining path."""
     if isinstance(node, SequenceNode) and parts[0].isdigit() and int(parts[0]) < len(node.value):
         value = node.value[int(parts[0])]
         return _line(value.start_mark), value, parts[1:]
@@ -254,13 +254,13 @@ def _written(node: Node) -> str:
 def _compose(text: str) -> Node | None:
     yaml = YAML(typ="safe", pure=True)
     yaml.Resolver = _Resolver
-    yaml.composer.warn_double_anchors = False  # an alias refers to the last anchor of its name
+    yaml.composer.warn_double_anchors = False  # an alias refers to the last anchor with its name
     root: Node | None = yaml.compose(text)
     return root
 
 
 def to_yaml_text(tree: YamlDict) -> str:
-    """Returns plain values as YAML text that readers of YAML 1.1 and 1.2 read identically.
+    """Returns plain values as YAML text that YAML 1.1 and YAML 1.2 parsers read identically.
 
     Args:
         tree: Plain values; their order is kept.
@@ -274,14 +274,15 @@ def to_yaml_text(tree: YamlDict) -> str:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Returns the value that a YAML text represents.
+    """Returns the value of a YAML document.
 
     Args:
         text: The text.
         where: Origin of the text (a file or an option); error messages start with it.
 
     Raises:
-        ConfigError: The text is not valid YAML, or contains tags that create objects; the message states the lines.
+        ConfigError: The text is not valid YAML, or contains tags that create objects; the message states the line
+            numbers.
     """
     values = _Values()
     try:
@@ -309,7 +310,7 @@ def _described(error: Exception, text: str) -> str:
 
 
 def parse_mapping(text: str, where: str) -> YamlDict:
-    """Returns the settings in a YAML text.
+    """Returns the settings in a YAML document.
 
     Args:
         text: The text.

@@ -1,4 +1,4 @@
-"""Contract suites: requirements for all pieces of a family, as pytest test classes.
+"""Contract suites: pytest classes that test requirements shared by all pieces of a family.
 
     from ensdistill.testing import LossContract
 

@@ -10,7 +10,7 @@ from ensdistill.testing.contract import Contract
 
 
 def images(channels: int = 3) -> Tensor:
-    """Returns twenty random images (20,channels,8,8), uint8."""
+    """Returns twenty random uint8 images of shape (20,channels,8,8)."""
     return torch.randint(256, (20, channels, 8, 8), generator=seeded(9)).to(torch.uint8)
 
 

@@ -23,14 +23,14 @@ def student() -> Student:
 
 
 def move(pupil: Student, average: WeightAverage, steps: int, total: int = 6, first: int = 0) -> None:
-    """Changes a student by random steps; updates the average after each step, as at the end of an epoch.
+    """Applies random steps to a student; updates the average after each step, as if each step were an epoch.
 
-    Step n depends only on n, so a sequence of steps can be divided into several calls.
+    Step n depends only on n, so a sequence of steps can be split across several calls.
 
     Args:
         pupil: The student to change in place.
         average: Average of the student.
-        steps: Number of steps to make.
+        steps: Number of steps to apply.
         total: Total number of training steps.
         first: Index of the first step.
     """
@@ -60,7 +60,7 @@ def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 
 
 def gradients_of(pupil: Student) -> list[Tensor]:
-    """Returns copies of the gradients of a student."""
+    """Returns copies of a student's gradients."""
     return [p.grad.clone() for p in pupil.parameters() if p.grad is not None]
 
 

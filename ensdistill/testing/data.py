@@ -10,7 +10,7 @@ from ensdistill.testing.contract import Contract
 
 
 class DataSourceContract(Contract):
-    """Tests for data sources; the split sizes of a piece must leave images for training, validation and test."""
+    """Tests for data sources; each piece must have split sizes that leave images for training, validation and test."""
 
     def test_images_are_uint8_and_labels_are_class_indices(self, piece: Any) -> None:
         data = load_data(piece)

@@ -1,4 +1,4 @@
-"""Contract for losses: a finite scalar, differentiable in the student's logits, for any K, M and labels."""
+"""Contract for losses: a finite scalar, differentiable in the student's logits, for any labels and member counts."""
 
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ LABELS = torch.tensor([0, 4, -1, 2])
 
 
 def logits(members: int, seed: int, scale: float = 2.0, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Returns random logits (members,4,5) with standard deviation `scale`."""
+    """Returns random logits of shape (members,4,5) with standard deviation `scale`."""
     generator = torch.Generator().manual_seed(seed)
     return (scale * torch.randn(members, 4, 5, generator=generator, dtype=torch.float64)).to(dtype)
 
@@ -34,7 +34,7 @@ class LossContract(Contract):
     Attributes:
         constant_weights: Loss classes that treat their weights as constants in the gradient, so that the gradient
             differs from finite differences.
-        densities: Loss classes that can be negative and depend on more than the differences between logits.
+        densities: Loss classes whose values can be negative and do not depend only on differences between logits.
         pairs: Loss classes that assign a separate teacher to each subnetwork, so that the order of teachers matters.
     """
 

@@ -15,7 +15,7 @@ LABELS = torch.arange(IMAGES) % CLASSES
 
 
 def predictions(right: float = 0.0) -> Tensor:
-    """Returns log-probabilities (N,c): a mixture of random probabilities and the one-hot labels.
+    """Returns log-probabilities of shape (N,classes) of a mixture of random probabilities and the one-hot labels.
 
     Args:
         right: Weight of the labels in the mixture, in [0, 1].

@@ -1,4 +1,4 @@
-"""Contract for networks: finite logits that do not depend on other images, and weights that depend only on the seed."""
+"""Contract for networks: logits are finite and independent of other images; weights depend only on the seed."""
 
 import copy
 from typing import Any
@@ -15,7 +15,7 @@ DATA = toy_data()
 
 
 def images() -> Tensor:
-    """Returns six images (6,1,8,8) in [0,1]."""
+    """Returns six images of shape (6,1,8,8) with values in [0,1]."""
     return DATA.train[slice(0, 6)][0]
 
 

@@ -22,7 +22,7 @@ def student(subnetworks: int = 2) -> Any:
 
 
 def images() -> Tensor:
-    """Returns six images (6,1,8,8) in [0,1]."""
+    """Returns six images of shape (6,1,8,8) with values in [0,1]."""
     return DATA.train[slice(0, 6)][0]
 
 

@@ -15,7 +15,7 @@ DATA = toy_data()
 
 
 def images() -> Tensor:
-    """Returns six images (6,1,8,8) in [0,1]."""
+    """Returns six images of shape (6,1,8,8) with values in [0,1]."""
     return DATA.train[slice(0, 6)][0]
 
 

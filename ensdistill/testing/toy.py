@@ -16,7 +16,7 @@ MODEL = Convnet(width=4, blocks=2)
 
 
 def toy_data(images: int = 24) -> DataSplits:
-    """Returns random 1x8x8 images of five classes: training images, and ten validation images.
+    """Returns random 1x8x8 images of five classes, split into training images and ten validation images.
 
     Args:
         images: Number of training images.

@@ -1,1 +1,1 @@
-"""Training of one student or of the teachers: step, loop, checkpoints."""
+"""Training of students and teachers: training step, training loop, and checkpoints."""

@@ -1,4 +1,4 @@
-"""Loads the images of each batch; images in a store are read ahead by a thread, so that training does not wait."""
+"""Loads the images of each batch; a thread prefetches images from a store, so that training does not wait."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Images = Tensor | SharedImages
 
 
 def batch_images(parts: Sequence[Images], orders: Sequence[Sequence[Tensor]]) -> Iterator[Tensor]:
-    """Yields the images of each batch as uint8 (B,C,H,W) on the device of the parts.
+    """Yields the images of each batch as a uint8 tensor (B,C,H,W), on the device of the parts.
 
     Args:
-        parts: Images of each part (labeled, unlabeled), all on one device.
+        parts: Images of each part (labeled, unlabeled), all on the same device.
         orders: For each part, one tensor of image indices (n,) per batch. A batch is the concatenation of the
             images from all parts.
     """

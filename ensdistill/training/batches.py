@@ -20,10 +20,10 @@ UNLABELED_STREAM = "unlabelled"  # part of the shuffling seed; a different strin
 
 
 class Batch(NamedTuple):
-    """Images, labels and teachers of one step; unlabeled images come last, with label -1.
+    """Images, labels and teachers of one step; unlabeled images come last and have label -1.
 
     Attributes:
-        teachers: Images (B,C,H,W) in [0,1] -> logits (M,B,classes).
+        teachers: The teachers for these images; they map images to logits (M,B,classes).
         images: Images (B,C,H,W) in [0,1].
         labels: Class indices (B,).
     """
@@ -57,7 +57,7 @@ class Batches:
             yield Batch(self._teachers(some, others), to_unit(training.augmentation(images, chance)), labels)
 
     def refresh(self) -> Iterator[Tensor]:
-        """Returns all training images once, without augmentation, to compute BatchNorm statistics.
+        """Returns one epoch of training images in batches, without augmentation, to compute BatchNorm statistics.
 
         The order is random, because image folders are sorted by class, and statistics from a batch with a single class
         are not representative. The order is the same in every epoch.
@@ -78,7 +78,7 @@ class Batches:
         return self._cache.logits(self._data, self._config)
 
     def _order(self, purpose: str, epoch: int, images: int, size: int) -> list[Tensor]:
-        """Returns the image indices of each batch in an epoch; once all images have been used, they are reshuffled."""
+        """Returns the image indices of each batch in an epoch; every pass over the images has a new random order."""
         shuffle = RandomStreams.of(self._config.seed, purpose, epoch, self._device).host
         rounds = math.ceil(self.steps * size / max(1, images))
         order = [torch.randperm(images, generator=shuffle) for _ in range(rounds)]

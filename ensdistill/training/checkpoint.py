@@ -1,4 +1,4 @@
-"""Checkpoints of a run: files with plain values and tensors, which are read without executing code."""
+"""Checkpoints of a run: files with only plain values and tensors, so that reading a file executes no code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,12 +13,12 @@ from ensdistill.runtime.files import atomic_write
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Complete state of a run between two epochs; random streams are derived from seed and epoch, not stored.
+    """Complete state of a run between two epochs; random streams are not stored, but derived from seed and epoch.
 
     Attributes:
         identity: Hashes of the settings, the ensemble and the data that determined the completed epochs.
         epoch: Number of completed epochs.
-        student: State of the network being trained, which is the merged network after a merge.
+        student: State of the network being trained, which is the merged network after merging.
         optimizer: Optimizer state.
         average: State of the weight average.
         merged: Whether the subnetworks have been merged.
@@ -58,7 +58,7 @@ def _save(state: dict[str, Any], path: Path) -> None:
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Returns the content of a checkpoint, with its tensors on the device.
+    """Returns the content of a checkpoint, with all tensors on the given device.
 
     Raises:
         DataError: The file is missing or damaged.
@@ -78,10 +78,10 @@ def check_identity(path: Path, checkpoint: Checkpoint, mine: Mapping[str, str]) 
     Args:
         path: Path of the checkpoint, for the error message.
         checkpoint: Content of the checkpoint.
-        mine: Hashes of settings, ensemble and data of the run.
+        mine: Hashes of the run's settings, ensemble and data.
 
     Raises:
-        ConfigError: The settings, teachers or data differ from those of the run.
+        ConfigError: The checkpoint was written with different settings, teachers or data.
     """
     for what, own in mine.items():
         if (theirs := checkpoint.identity.get(what)) != own:

@@ -18,7 +18,7 @@ class EpochProgress:
         epoch: Epoch number, from 1.
         share: Fraction of completed steps, in (0, 1].
         loss: Mean training loss of the completed steps.
-        images_per_second: Mean number of images per second in the completed steps; unlabeled images are counted too.
+        images_per_second: Mean number of images per second over the completed steps, including unlabeled images.
     """
 
     epoch: int

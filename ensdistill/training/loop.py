@@ -45,11 +45,12 @@ class EpochResult:
         epochs: Total number of epochs.
         loss: Mean training loss.
         val: Validation metrics of the merged student from the selected epoch. `cnll` is the NLL at the temperature that
-            minimizes it on these images; `at_chance` is 1 if the student is at chance level, otherwise 0.
+            minimizes the NLL on these images; `at_chance` is 1 if the student is at chance level, otherwise 0.
         subnetworks: Validation metrics of the prediction averaged over the subnetworks.
         seconds: Time for training and evaluation in this epoch.
         selected: Number of the selected epoch: this one or the best so far, depending on `training.select_epoch`.
-        last: Whether training ends with this epoch: all epochs are completed, or `training.patience` is reached.
+        last: Whether training ends after this epoch, because all epochs are completed or `training.patience` is
+            reached.
     """
 
     number: int
@@ -96,12 +97,13 @@ class Distiller(Iterator[EpochResult]):
 
         Args:
             config: All settings.
-            teachers: The ensemble; without teachers, the student is trained on the labels only.
+            teachers: The ensemble; if it contains no teachers, the student is trained only on the labels.
             data: Training, validation and unlabeled images.
             resume: A checkpoint that `save_checkpoint` wrote in a run with the same teachers and data, and with the
                 same settings up to the epoch of the checkpoint. The remaining epochs equal those of an uninterrupted
                 run (bit for bit on the CPU).
-            cache: Logits of these teachers, shared with other runs. It saves time without affecting results.
+            cache: Cached logits of these teachers, shared with other runs; the cache saves time and does not affect
+                results.
 
         Raises:
             ConfigError: The settings are incompatible with the data, or the checkpoint was written by another run.
@@ -178,7 +180,7 @@ class Distiller(Iterator[EpochResult]):
         self.done = checkpoint.epoch
 
     def _identity(self, epoch: int) -> dict[str, str]:
-        """Returns hashes of settings, teachers and data, which together determine the epochs up to the given one."""
+        """Returns hashes of the settings, teachers and data that determine the results up to the given epoch."""
         settings = self.config.hash_until(epoch)
         return {"settings": settings, "ensemble": self.ensemble.identity, "data": self.data.identity}
 
@@ -230,7 +232,7 @@ class Distiller(Iterator[EpochResult]):
         self._selection.add(number, val, subnetworks, network)
 
     def _train(self, number: int) -> float:
-        """Trains one epoch and returns the mean loss; without `on_progress`, synchronizes the device only once."""
+        """Trains one epoch and returns the mean loss; synchronizes the device only once if `on_progress` is None."""
         config, steps = self.config.at_epoch(number), self._batches.steps
         streams = RandomStreams.of(config.seed, "perturbation", number, self.device)
         state = (self._student, self._optimizer, self._average)
@@ -271,7 +273,7 @@ class Distiller(Iterator[EpochResult]):
         return self._refreshed(self._average.averaged(self._student))
 
     def _shipped(self, student: Student) -> nn.Module:
-        """Returns the merged student in contiguous layout, as if read from a file; the layout affects the outputs."""
+        """Returns the merged student in contiguous layout, as if loaded from a file; the layout affects the outputs."""
         return _contiguous(self._refreshed(student.merged()))
 
     def _refreshed(self, network: nn.Module) -> nn.Module:

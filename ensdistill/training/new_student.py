@@ -43,7 +43,7 @@ def new_student(config: Config, data: DataSplits, start: bool = False) -> Studen
 
 
 def check_data(config: Config, data: DataSplits) -> None:
-    """Checks that the data fit the student's training settings: batch sizes, class weights and unlabeled images.
+    """Checks that the data match the student's training settings: batch size, class weights and unlabeled images.
 
     Raises:
         ConfigError: A batch is larger than the training split; the number of class weights differs from the number of

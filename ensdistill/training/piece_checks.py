@@ -1,7 +1,7 @@
 """Checks user-defined pieces by calling each of them with a few images, before teachers are trained.
 
 Built-in pieces are not checked, because the contracts in `ensdistill.testing` cover them. A piece that passes can still
-fail during training. The error is then also a single line, but the training time is lost.
+fail during training. In that case, the error message is still a single line, but the training time is lost.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _check_augmentation(piece: ImageAugmentation, images: Tensor) -> None:
 
 
 def _check_student(kind: str, student: Any, images: Tensor, classes: int) -> None:
-    """Checks the logits of a student and those of the merged network."""
+    """Checks the logits of a student and of its merged network."""
     expected = (len(student), len(images), classes)
     _check_tensor("student", f"{kind}: logits of the student", student(images), expected)
     merged = student.merged()
@@ -123,7 +123,7 @@ def _check_perturbation(config: Config, images: Tensor, student: Student, classe
     _check_tensor("perturbation", f"{piece.kind}: images", shown, tuple(images.shape))
     if shown.min() < 0 or shown.max() > 1:
         low, high = float(shown.min()), float(shown.max())
-        raise _issue("perturbation", f"{piece.kind}: images must be in [0, 1], not from {low:.3g} to {high:.3g}")
+        raise _issue("perturbation", f"{piece.kind}: image values must be in [0, 1], not in [{low:.3g}, {high:.3g}]")
     if not torch.equal(images, before):
         raise _issue("perturbation", f"{piece.kind}: must not write to its input images")
 

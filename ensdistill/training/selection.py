@@ -54,7 +54,7 @@ class EpochSelection:
         self._done = epoch
 
     def _score(self, val: Mapping[str, float]) -> float:
-        """Returns the metric that selects the epoch, negated if lower is better."""
+        """Returns the metric by which the epoch is selected, negated if lower is better."""
         return val["accuracy"] if self._select == "best_accuracy" else -val["nll"]
 
     def state_dict(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class StepContext:
 
     Attributes:
         config: Settings of the epoch.
-        student: The student in training.
+        student: The student being trained.
         optimizer: Optimizer of the student.
         average: Weight average of the student.
         streams: Random streams of the perturbation.
@@ -47,7 +47,7 @@ def distill_step(
 ) -> Tensor:
     """Updates the student with one batch.
 
-    With M teachers, K subnetworks and c classes, the logits of the teachers are (M,B,c) and those of the student
+    With M teachers, K subnetworks and c classes, teacher logits have shape (M,B,c), and student logits have shape
     (K,B,c).
 
     Args:

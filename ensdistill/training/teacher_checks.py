@@ -98,7 +98,7 @@ def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tenso
         raise
     except Exception as error:  # a user-supplied network can raise any exception
         raise DataError(
-            f"{name}: fails on images of {shape} ({one_line_error(error)}); provide a network for images of this "
+            f"{name}: fails on images of shape {shape} ({one_line_error(error)}); provide a network for images of this "
             "shape with values in [0,1]"
         ) from error
     found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
@@ -111,7 +111,7 @@ def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tenso
 
 
 def _some(split: Split) -> tuple[Tensor, Tensor]:
-    """Returns at most `IMAGES` evenly spaced images and labels of a split."""
+    """Returns at most `IMAGES` evenly spaced images of a split, and their labels."""
     index = torch.linspace(0, len(split) - 1, min(IMAGES, len(split))).round().long()
     return split[index.to(split.images.device)]
 

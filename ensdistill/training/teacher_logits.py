@@ -50,7 +50,7 @@ class TeacherLogitCache:
         self.arrays: dict[tuple[str, ...], np.ndarray] = {}
 
     def logits(self, data: DataSplits, config: Config) -> Tensor | None:
-        """Returns teacher logits for all training images, followed by all unlabeled images if the run uses them.
+        """Returns teacher logits for all training images, then for all unlabeled images if the run uses them.
 
         Args:
             data: The images.

@@ -43,7 +43,7 @@ from ensdistill.training.teacher_checks import check_teachers
 
 ProgressCallback = Callable[
     [int, int], None
-]  # (teacher, completed epochs); called once, with the total, for a cached teacher
+]  # (teacher, completed epochs); for a cached teacher, called once with the total number of epochs
 Trainer = Callable[[Config, DataSplits, Path, ProgressCallback | None], None]  # adds the missing teachers to the store
 
 # Increase this by one whenever a code change alters the weights of trained teachers, even if only in the last digit.
@@ -57,8 +57,8 @@ def train_teachers(config: Config, data: DataSplits, store: Path, progress: Prog
     Args:
         config: Settings of the run.
         data: The images.
-        store: Folder of the teachers.
-        progress: Called with the index of a teacher and the number of epochs that it has completed.
+        store: Folder that stores the teachers.
+        progress: Called with the index of a teacher and the number of completed epochs of this teacher.
     """
     for teacher in range(config.teachers.count):
         # The generator is closed explicitly: a notebook keeps the frames of an interrupted call, which hold the lock.
@@ -77,14 +77,14 @@ def get_ensemble(
 ) -> TeacherEnsemble:
     """Returns the ensemble that the settings describe, on the device of the data; trains and stores missing teachers.
 
-    If several processes require the same teacher at the same time, one of them trains it. A damaged teacher is trained
-    again.
+    If several processes require the same teacher at the same time, only one of them trains it. A teacher whose files
+    are damaged is trained again.
 
     Args:
         config: Settings of the run.
         data: The images.
-        store: Folder of the teachers.
-        progress: Called with the index of a teacher and the number of epochs that it has completed.
+        store: Folder that stores the teachers.
+        progress: Called with the index of a teacher and the number of completed epochs of this teacher.
         train: Function that trains the missing teachers.
 
     Raises:
@@ -110,12 +110,12 @@ def open_teacher_files(
     Args:
         config: Settings of the run.
         data: The images.
-        studies: Folder of all results, including the decoded images.
+        studies: Folder for all results, including decoded images.
 
     Raises:
         DataError: A file is missing, is damaged or contains a different network; a network object does not exist in
             this process; or the outputs of a teacher are implausible.
-        ConfigError: mean or std is invalid.
+        ConfigError: `mean` or `std` of a teacher is invalid.
     """
     teachers = config.teachers
     brought = [file(data) for file in teachers.checkpoints] + [network(data) for network in teachers.networks]
@@ -158,7 +158,7 @@ def missing_teachers(config: Config, data: DataSplits, store: Path) -> list[int]
 
 
 def teacher_config(config: Config, teacher: int) -> Config:
-    """Returns the training settings of one teacher; its seed is independent of the seeds of students."""
+    """Returns the settings for training one teacher; the seed is independent of the seeds of students."""
     return config.model_copy(
         update={
             "seed": derive_seed(config.teachers.seed + teacher, "teacher"),
@@ -198,7 +198,7 @@ def _of_teachers(issue: ConfigIssue) -> ConfigIssue:
 
 @contextmanager
 def _warnings_of_teachers() -> Iterator[None]:
-    """Adds the prefix `teachers` to the names of settings in the warnings that the block issues."""
+    """Adds the prefix `teachers` to the setting names in warnings that are issued inside the block."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         yield
@@ -226,13 +226,13 @@ def teacher_hash(config: Config, teacher: int, data: DataSplits) -> str:
 def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -> Generator[int, None, None]:
     """Trains one teacher and stores it, unless the store already contains it.
 
-    The lock of the teacher is held until the generator is exhausted or closed.
+    The teacher's lock is held until the generator is exhausted or closed.
 
     Args:
         config: Settings of the run.
-        teacher: Index of the teacher; 0 is the first.
+        teacher: Index of the teacher, from 0.
         data: The images.
-        store: Folder of the teachers.
+        store: Folder that stores the teachers.
 
     Yields:
         The number of completed epochs, after each epoch; for a stored teacher, only the total number of epochs.
@@ -250,7 +250,7 @@ def train_teacher(config: Config, teacher: int, data: DataSplits, store: Path) -
 
 
 def _load(config: Config, teacher: int, data: DataSplits, store: Path) -> tuple[nn.Module, str]:
-    """Returns the network and the identity of a stored teacher; the identity joins the hashes of inputs and weights."""
+    """Returns a stored teacher's network and identity; the identity is the input hash followed by the weight hash."""
     home = store / teacher_hash(config, teacher, data)
     weights = _intact(home)
     if weights is None:

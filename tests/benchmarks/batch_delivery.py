@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.batch_delivery            (2 minutes on one core)
 
-The first table shows images per second and core for each operation, at 32 and at 224 pixels. The second table shows
-two times for a batch at 224 pixels: its delivery, including random resized crops and flips, and a training step of
-mobilenet_v3_small on it. Times are CPU times of one thread. Each time is the shortest of several rounds, so that other
-processes on the machine have little influence.
+For each operation, the first table shows images per second per core, for images of 32x32 and of 224x224 pixels. The
+last line shows two times for a batch of 224x224 images: its delivery, including random resized crops and flips, and a
+training step of mobilenet_v3_small on it. Times are CPU times of one thread. Each time is the shortest of several
+rounds, so that other processes on the machine have little influence.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def delivery(side: int, settings: dict[str, Any]) -> Callable[[], Tensor]:
 
 
 def training_step() -> Callable[[], None]:
-    """Returns a training step of mobilenet_v3_small on a batch at 224 pixels, channels last, with SGD."""
+    """Returns a training step of mobilenet_v3_small with SGD on a batch of 224x224 images, channels last."""
     network = mobilenet_v3_small(num_classes=10).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     images = torch.rand(BATCHES[224], 3, 224, 224).to(memory_format=torch.channels_last)

@@ -74,13 +74,13 @@ def settings(folder: Path) -> Config:
 
 
 def decode(file: Path) -> np.ndarray:
-    """Returns the pixels of an image as a script without this package reads them."""
+    """Returns the pixels of an image, read as by a script that does not use this package."""
     with Image.open(file) as image:
         return np.asarray(ImageOps.fit(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.BILINEAR)).copy()
 
 
 def build(folder: Path, studies: Path) -> dict[str, float]:
-    """Builds the store, and compares its images per CPU second with those of Pillow alone in as many threads."""
+    """Builds the store, and measures its images per CPU second and those of Pillow alone with as many threads."""
     files = sorted(folder.rglob("*.jpg"))
     plain = []
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

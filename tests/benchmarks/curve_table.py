@@ -48,7 +48,7 @@ class CurveTable:
         return mean
 
     def __str__(self) -> str:
-        """Returns the number of rows, and the rank correlations of half and whole trainings and of two seeds."""
+        """Returns the number of rows, and rank correlations: of half with whole trainings, and of two seeds."""
         ends, half = self.curves[:, :, -1], self.curves[:, :, self.epochs // 2 - 1]
         early = float(np.mean([_rank_correlation(*pair) for pair in zip(half.T, ends.T, strict=True)]))
         words = f"{len(ends)} rows; rank correlation of half and whole trainings {early:.2f}"

@@ -1,6 +1,6 @@
 """Runs the study of `make study` with several seeds, to measure whether it finds a better student than the baselines.
 
-    python tests/benchmarks/first_study.py --seeds 0 1 2 3 4         (about 6 minutes a seed on two idle cores)
+    python tests/benchmarks/first_study.py --seeds 0 1 2 3 4         (about 6 minutes per seed on two idle cores)
 
 A study seed determines the images, the teachers, the students and the searcher. The study file was developed with seeds
 of at least 100; seeds 0 to 4 were then run once. A study that already exists in the folder is read and not run again.

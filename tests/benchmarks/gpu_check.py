@@ -5,7 +5,7 @@
     python -m tests.benchmarks.gpu_check --dry-run        (seconds, on the CPU: a test of this script)
 
 Requires no network. Without Ray, Optuna and MLflow, only the study at the end is skipped. Each part runs in a separate
-process and is stopped when its time is used; the rows that it has written are kept.
+process and is stopped when its time is used up; the rows that it has written are kept.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.learning_curves --rows 60        (about an hour and a half on one idle core)
 
-A row of `curves/<task>.csv` is one training: its index in a scrambled Sobol sequence over the space of the YAML file of
-the same name, its seed, its duration, its settings, and the validation NLL and calibrated NLL after each epoch. All
-trainings of a task have the same teachers. Existing rows are not trained again, so the command can be resumed, and a
-larger number of rows extends the tables.
+A row of `curves/<task>.csv` is one training: its index in a scrambled Sobol sequence over the search space in
+`curves/<task>.yaml`, its seed, its duration, its settings, and the validation NLL and calibrated NLL after each epoch.
+All trainings of a task have the same teachers. Existing rows are not trained again, so the command can be resumed, and
+a larger number of rows extends the tables.
 """
 
 import argparse
@@ -66,7 +66,7 @@ class Task:
         """Yields the index and the seed of every training that is missing from the file.
 
         Raises:
-            DataError: The settings of a row differ from those of the sequence at the index of the row.
+            DataError: The settings of a row differ from those at its index in the sequence.
         """
         known = set()
         for row in self.rows():

@@ -9,9 +9,10 @@ Trials report simulated curves without training (`made_up_trials`). Everything e
 its planner, searcher, scheduler, event log and MLflow on SQLite, then `status`, `report` and `export`, each in a
 separate process.
 
-`first` and `last` are the milliseconds per trial of the first and the last thousand trials, or of both halves of fewer
-trials. `CPU ms` is the CPU time of the driver per trial, including its start, MLflow and the report. `a second` is the
-rate at which the driver starts and ends trials, once every CPU has run one trial.
+`first` and `last` are the milliseconds per trial in the first and in the last thousand trials; if there are fewer
+trials, in the first and in the second half. `CPU ms` is the CPU time of the driver per trial, including its start,
+MLflow and the report. `a second` is the number of trials that the driver starts and ends per second, once every CPU has
+run one trial.
 """
 
 import argparse
@@ -121,7 +122,7 @@ def cluster(cpus: int) -> Iterator[None]:
 
 
 def drive(study: StudyConfig, studies: Path, executor: Name, cpus: int) -> Figures:
-    """Launches a study and returns its cost. CPU times do not depend on other load of the machine."""
+    """Launches a study and returns its cost. CPU times do not depend on other load on the machine."""
     cpu = time.process_time()
     with made_up(study.epochs), cluster(cpus):
         launch(study, name="study", studies_dir=studies, executor=executor, progress="off")
@@ -172,7 +173,7 @@ def give_student(studies: Path) -> None:
 
 
 def measure(case: list[str], prepared: Path, seconds: str) -> Figures:
-    """Returns all numbers of one study, which runs in a separate process. Each trial waits for `seconds`."""
+    """Returns all measurements of one study, which runs in a separate process. Each trial waits for `seconds`."""
     with tempfile.TemporaryDirectory() as folder:
         studies = Path(folder)
         shutil.copytree(prepared / "teachers", studies / "teachers")

@@ -1,11 +1,11 @@
-"""Other packages search the rows of a table. Runs in an environment without this package; search_speed.py starts it.
+"""Searches the rows of a table with other packages, in an environment without this one; search_speed.py starts it.
 
     python -m tests.benchmarks.search_peers PEER JOB OUT
 
 JOB contains the table and the benchmark seeds. For each seed, OUT receives the completed trials: epochs of all trials
 so far, and the row. Every peer uses its default settings, with two exceptions: a search begins with eight random
-trials, as in this project, and the rungs are those of the study file. Trials run one after another, which is an
-advantage over two trials at a time.
+trials, as in this project, and the rungs are those of the study file. Trials run one after another, which gives the
+peers an advantage over the searchers of this package, which run two trials at a time.
 A suggestion is mapped to the nearest unused row (row_points.py), and the peer receives the value together with the
 settings of this row. The peer confopt selects rows directly.
 """
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether the budget allows no further trial."""
+        """Whether no further trial can start, because the epochs are spent or all rows are used."""
         return self.trained >= self._limit or len(self.used) == len(self.settings)
 
     def take(self, suggested: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""A throwaway environment of other packages, and the searches that run in it."""
+"""A temporary environment with other packages, and the searches that run in it."""
 
 import json
 import os

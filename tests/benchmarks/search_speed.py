@@ -5,7 +5,7 @@
     python -m tests.benchmarks.search_speed --first 1000          (other seeds, for choosing defaults)
 
 Trials are rows of tables of real learning curves (learning_curves.py), without a model of the curves. Random search
-trains half of the rows (a quarter on `digits`) to their last epoch, in random order. Every other searcher has the same
+trains half of the rows (a quarter on `digits`) to their last epoch, in random order. Every other searcher gets the same
 number of epochs. A suggestion is mapped to the nearest unused row (row_points.py), and the searcher receives the
 settings of this row as its own suggestion; `random` takes any unused row. Two trials run at a time.
 

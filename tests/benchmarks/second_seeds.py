@@ -34,7 +34,7 @@ from ensdistill_tune.study.study_config import StudyConfig
 from tests.benchmarks.curve_table import CurveTable
 from tests.benchmarks.learning_curves import Task
 
-POLICIES: dict[str, tuple[float, int]] = {  # (lead in standard deviations below which a seed is added, most seeds)
+POLICIES: dict[str, tuple[float, int]] = {  # (lead in standard deviations below which a seed is added, maximum seeds)
     "plain": (0.0, 1),
     "close, 2 seeds": (1.0, 2),
     "close, 3 seeds": (1.0, 3),
@@ -123,7 +123,7 @@ def winner(task: Noisy, chosen: Sequence[Trained]) -> Trained:
 
 
 def figures(table: CurveTable, seed: int, trainings: int, noise: float, policy: str) -> list[float]:
-    """Returns the figures of one search."""
+    """Returns the values of `FIGURES` for one search."""
     changed = {"searcher": {"kind": "tpe", "seed": seed}, "baselines": [], "confirmation": {"top_k": 3, "seeds": 6}}
     study = table.task.study.model_dump(mode="json") | changed | {"budget": {"trials": trainings}}
     task = Noisy(table, StudyConfig.model_validate(study), noise, seed)

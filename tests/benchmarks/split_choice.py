@@ -1,4 +1,4 @@
-"""Measures by how much four teachers are better than one, by number of `digits` images; source of the default split.
+"""Compares four teachers with one for different numbers of `digits` images; source of the default split.
 
     python tests/benchmarks/split_choice.py            (about 2 minutes on one core)
 

@@ -92,7 +92,7 @@ def test_the_page_on_peers_states_the_correct_number_of_searchers_and_schedulers
     assert row in page("benchmarks/peers").text
 
 
-def test_tables_of_measurements_state_a_date_and_a_number_of_seeds() -> None:
+def test_measurement_tables_state_a_date_and_a_number_of_seeds() -> None:
     for name in ("presets", "first-study", "search-spaces", "digits", "cifar10"):
         (line,) = re.findall(r"^\*Measured on .*?\*$", page(f"benchmarks/{name}").text, re.MULTILINE | re.DOTALL)
         assert re.search(r"\d{4}-\d\d-\d\d", line)
@@ -120,7 +120,7 @@ def test_every_ray_option_that_the_guides_mention_exists(command: str) -> None:
     assert {option for option in shown if option not in known.stdout} == set()
 
 
-def test_the_kubernetes_image_has_the_ray_version_of_constraints_txt() -> None:
+def test_the_kubernetes_image_has_the_ray_version_pinned_in_constraints_txt() -> None:
     (pinned,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     guide = page("guides/kubernetes")
     (dockerfile,), (job,) = guide.blocks_of("dockerfile"), guide.blocks_of("yaml", "kubernetes")

@@ -1,4 +1,4 @@
-"""Links, anchors and figures of all documents exist."""
+"""Links in all documents lead to existing files and anchors, and all figures have a description."""
 
 import pytest
 
@@ -8,7 +8,7 @@ GENERATED = {"docs/reference/settings.md", "docs/reference/study-settings.md", "
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
-def test_links_within_the_repository_have_existing_targets(document: Document) -> None:
+def test_links_within_the_repository_lead_to_existing_targets(document: Document) -> None:
     for link in document.links:
         target, _, anchor = link.partition("#")
         file = (document.path.parent / target).resolve() if target else document.path

@@ -23,7 +23,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_study_resumed_after_kills_of_driver_and_workers_equals_an_undisturbed_study(undisturbed: Path) -> None:
+def test_a_study_resumed_after_its_driver_and_workers_were_killed_equals_an_undisturbed_study(
+    undisturbed: Path,
+) -> None:
     done = chaos.disturbed(undisturbed, kills=3, seed=7)
     assert set(done.ways) == set(chaos.WAYS)
     assert done.resumed == 2

@@ -45,7 +45,7 @@ def own_mounts() -> list[str]:
 
 @contextlib.contextmanager
 def joined(cluster: Cluster, hidden: Sequence[Path], environment: dict[str, str]) -> Iterator[None]:
-    """Adds a second machine without these folders inside the block."""
+    """Inside the block, the cluster has a second machine, which lacks these folders."""
     words = [*own_mounts(), "sh", "-c", WITHOUT, "sh", *map(str, hidden), "--", RAY, "start", "--block"]
     words += [f"--address={cluster.address}", "--num-cpus=1"]
     log = subprocess.DEVNULL
@@ -91,7 +91,7 @@ def test_a_machine_without_the_study_folder_or_with_another_torch_version_trains
     assert not (tmp_path / "studies" / "late").exists()
 
 
-def test_a_machine_without_the_package_is_refused_unless_the_runtime_environment_contains_it(
+def test_a_machine_without_the_package_is_refused_unless_the_package_is_in_the_runtime_environment(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     carried = [ROOT / "ensdistill", ROOT / "tune" / "ensdistill_tune"]

@@ -10,7 +10,7 @@ from tests.notebooks import NOTEBOOKS, execute
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_a_notebook_runs_to_the_end_and_prints_the_stored_outputs(file: Path, tmp_path: Path) -> None:
+def test_a_notebook_runs_to_the_end_and_reproduces_the_stored_outputs(file: Path, tmp_path: Path) -> None:
     shown, now = nbformat.read(file, as_version=4), execute(file, tmp_path)
     for before, after in zip(shown.cells, now.cells, strict=True):
         if before.cell_type == "code":

@@ -91,7 +91,7 @@ def wheel(files: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of an environment with the wheel; dependencies are those of the test environment."""
+    """The program folder of an environment that contains the wheel, with the dependencies of the test environment."""
     home = tmp_path_factory.mktemp("environment") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     (packages,) = home.glob("lib/python*/site-packages")
@@ -121,7 +121,9 @@ def test_the_installed_commands_print_their_help(command: str, installed: Path, 
     assert (done.returncode, f"usage: {command}" in done.stdout, done.stderr) == (0, True, "")
 
 
-def test_the_installed_command_runs_an_inline_study_of_two_trials_without_ray(installed: Path, tmp_path: Path) -> None:
+def test_the_installed_command_runs_a_two_trial_study_with_the_inline_executor_and_without_ray(
+    installed: Path, tmp_path: Path
+) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "ray.py").write_text("raise ImportError('the inline executor imports no Ray')\n")

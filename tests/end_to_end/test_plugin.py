@@ -90,12 +90,12 @@ def test_the_exported_settings_train_the_same_student(study: Path, site: Path) -
 
 def test_the_model_card_lists_the_packages_to_install(study: Path) -> None:
     card = (study / "studies/space/export/winner/MODEL_CARD.md").read_text()
-    assert "It requires code outside of ensdistill" in card
+    assert "These settings require code outside of ensdistill" in card
     assert "ensdistill-example 1.2.3" in card
     assert "label_probability" in card
 
 
-def test_without_the_plugin_each_of_its_kinds_causes_a_one_line_error(study: Path) -> None:
+def test_without_the_plugin_each_kind_that_it_provides_causes_a_one_line_error(study: Path) -> None:
     done = run("ensdistill_tune", "check", "space.yaml", "--no-estimate", cwd=study, site=None)
     assert done.returncode == 2
     lines = done.stderr.splitlines()

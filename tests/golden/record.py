@@ -92,7 +92,7 @@ def of_study(home: Path) -> dict[str, Any]:
 
 
 def differences(recorded: Any, now: Any, tolerance: float, path: str = "") -> Iterator[str]:
-    """Yields the differences between two trees of numbers and strings beyond a tolerance; 0 means exact equality."""
+    """Yields differences above a tolerance between two trees of numbers and strings; 0 means exact equality."""
     if isinstance(recorded, Mapping) and isinstance(now, Mapping) and recorded.keys() == now.keys():
         for name, value in recorded.items():
             yield from differences(value, now[name], tolerance, f"{path}/{name}")

@@ -60,7 +60,7 @@ def sources(package: str) -> list[Path]:
         ("ray", {f"{name}.py" for name in RAY_FILES}),
     ],
 )
-def test_each_library_that_only_studies_use_is_imported_only_in_its_designated_files(
+def test_each_library_used_only_by_studies_is_imported_only_in_its_designated_files(
     library: str, files: set[str]
 ) -> None:
     users = {
@@ -82,7 +82,7 @@ def test_each_library_that_only_studies_use_is_imported_only_in_its_designated_f
         ("tune/ensdistill_tune/records/events.py", "from ensdistill_tune.records.event_log import EventLog"),
     ],
 )
-def test_an_import_that_violates_the_layers_is_detected(tmp_path: Path, file: str, statement: str) -> None:
+def test_an_import_that_violates_the_layering_is_detected(tmp_path: Path, file: str, statement: str) -> None:
     for name in ("ensdistill", "tune", "pyproject.toml"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
     planted = tmp_path / file
@@ -150,12 +150,12 @@ def slow_imports_of(program: str) -> str:
 
 
 @pytest.mark.parametrize("module", ["ensdistill.cli.main", "ensdistill_tune.cli.main"])
-def test_printing_help_does_not_load_slow_imports(module: str) -> None:
+def test_printing_help_does_not_import_slow_modules(module: str) -> None:
     program = f"from {module} import main\ntry: main(['--help'])\nexcept SystemExit: pass"
     assert slow_imports_of(program) == "[]"
 
 
-def test_creating_a_study_in_python_does_not_load_slow_imports() -> None:
+def test_creating_a_study_in_python_does_not_import_slow_modules() -> None:
     program = "import ensdistill_tune as edt\nedt.StudyConfig(search={'loss.temperature': edt.uniform(1, 2)}).check()"
     assert slow_imports_of(f"{program}\nimport ensdistill_tune.cli.steering") == "[]"
 
@@ -178,7 +178,7 @@ def test_every_public_name_of_the_study_layer_can_be_imported() -> None:
     ],
     ids=" ".join,
 )
-def test_commands_without_computation_do_not_load_slow_imports(words: list[str], tiny: TinyStudy) -> None:
+def test_commands_without_computation_do_not_import_slow_modules(words: list[str], tiny: TinyStudy) -> None:
     where = ["--studies-dir", str(tiny.studies)]
     program = f"from ensdistill_tune.cli.main import main\nassert main({[*words, *where]!r}) == 0"
     assert slow_imports_of(program) == "[]"

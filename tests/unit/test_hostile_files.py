@@ -34,7 +34,7 @@ CLEAR = "\x1b[2J\x1b]0;owned\x07"  # escape sequences that clear a terminal and 
 # --- images ---
 
 
-def test_an_npz_file_whose_unpacked_size_exceeds_the_memory_is_refused(
+def test_an_npz_file_whose_unpacked_size_exceeds_the_available_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.savez_compressed(tmp_path / "bomb.npz", x_train=np.zeros((4000, 32, 32), np.uint8), y_train=np.zeros(4000, int))

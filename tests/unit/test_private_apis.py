@@ -14,7 +14,7 @@ PINNED = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read
 
 
 @pytest.mark.parametrize(("library", "version", "name", "place"), ROWS)
-def test_every_listed_private_name_is_used_in_its_file_and_its_library_has_the_tested_version(
+def test_every_listed_private_name_is_used_in_its_file_and_the_pinned_library_version_is_the_tested_one(
     library: str, version: str, name: str, place: str
 ) -> None:
     assert name in (ROOT / place).read_text()
@@ -22,7 +22,7 @@ def test_every_listed_private_name_is_used_in_its_file_and_its_library_has_the_t
 
 
 def private_names(tree: ast.Module) -> Iterator[str]:
-    """Yields private names that a module imports, and private attributes of objects that are not its functions."""
+    """Yields private names that a module imports, and private attributes that it uses but does not define."""
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("ensdistill"):

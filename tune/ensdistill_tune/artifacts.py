@@ -23,7 +23,7 @@ def write_artifacts(
 
     Args:
         progress: State of the study.
-        teachers: Metrics of the ensemble and of a single teacher, keyed by label.
+        teachers: Metrics of the ensemble and mean metrics of the individual teachers, keyed by label.
         confirmed: The confirmed candidates, best first; empty if there was no confirmation.
 
     Returns:

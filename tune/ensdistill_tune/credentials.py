@@ -21,7 +21,7 @@ _LOGIN, _TOKEN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), ("MLF
 def public(uri: str) -> str:
     """Returns a URI without its credentials.
 
-    The credentials stay in the memory of this process, and `whole` puts them back. They are masked in all output.
+    The credentials stay in the memory of this process, from which `whole` restores them, and are masked in all output.
 
     Args:
         uri: URI of a store, with or without credentials.

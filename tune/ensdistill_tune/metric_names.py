@@ -29,5 +29,8 @@ def replicate_metric(metric: str) -> str:
 
 
 def log_name(setting: str) -> str:
-    """Returns the name of the logarithm of a setting, which is logged because MLflow's charts have only linear axes."""
+    """Returns the name of the MLflow parameter that contains the logarithm of a setting.
+
+    The logarithm is logged in addition to the setting, because MLflow's charts have only linear axes.
+    """
     return f"{setting}.log10"

@@ -188,7 +188,7 @@ def _write_report(context: SessionContext, ended: str) -> tuple[list[Path], str]
 
 
 def names_within(home: Path, files: Sequence[Path]) -> list[str]:
-    """Returns the names of files; inside the folder of the study, names are relative to that folder.
+    """Returns the paths of files as strings; paths inside the folder of the study are relative to that folder.
 
     Args:
         home: The folder of the study.

@@ -29,7 +29,7 @@ def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WA
     Args:
         path: The folder of the study, such as `studies/mine`.
         settings: Values of searched settings, keyed by dotted name; the searcher suggests the remaining values.
-        wait_s: Maximum time to wait for the answer of the process that runs the study, in seconds.
+        wait_s: Maximum time in seconds to wait for the process that runs the study to answer.
 
     Returns:
         `accepted`; or `waiting` if the study is not running or has not answered yet, in which case the request is
@@ -50,12 +50,12 @@ def enqueue(path: str | Path, settings: Mapping[str, Any], *, wait_s: float = WA
 
 
 def stop(path: str | Path, trial: int | None = None, *, wait_s: float = WAIT_SECONDS) -> Answer:
-    """Stops a study as Ctrl-C does, so that it can be resumed, or prunes one trial at its next report.
+    """Stops a study in the same way as Ctrl-C, so that it can be resumed, or prunes one trial at its next report.
 
     Args:
         path: The folder of the study, such as `studies/mine`.
         trial: Number of the trial to stop; None to stop the study.
-        wait_s: Maximum time to wait for the answer of the process that runs the study, in seconds.
+        wait_s: Maximum time in seconds to wait for the process that runs the study to answer.
 
     Returns:
         `accepted`, or `waiting` if the study has not answered yet.
@@ -75,7 +75,7 @@ def stop(path: str | Path, trial: int | None = None, *, wait_s: float = WAIT_SEC
 def _require_running(folder: StudyDirectory) -> None:
     state = folder.read_summary()["state"]
     if state not in UNDER_WAY:
-        raise DataError(f"{folder.path}: must be running to be stopped, got {state}; no process runs this study")
+        raise DataError(f"{folder.path}: must be running to be stopped, got {state}; no process is running this study")
 
 
 def _send(folder: StudyDirectory, request: Request, wait_s: float) -> Answer | None:

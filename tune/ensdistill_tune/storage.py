@@ -24,8 +24,8 @@ class StoredItem:
         name: `datasets/<hash>`, `teachers/<hash>` or `studies/<name>`.
         folder: Folder of the item.
         size: Size on disk in bytes.
-        used: Time of the last use, in seconds since 1970; this is the time of the last change of the folder or, for a
-            study, of its event log.
+        used: Time of the last use, in seconds since 1970: the modification time of the folder or, for a study, of its
+            event log.
         in_use: Whether a process is using the item.
         content: Description of the content.
     """
@@ -55,7 +55,7 @@ def stored_items(studies: Path, datasets: Path) -> list[StoredItem]:
 
 
 def select(items: Sequence[StoredItem], names: Sequence[str]) -> list[StoredItem]:
-    """Returns the items with these names, each of them once.
+    """Returns the items with these names, without duplicates.
 
     Args:
         items: All items.
@@ -76,7 +76,7 @@ def remove(item: StoredItem) -> None:
     """Removes an item.
 
     Raises:
-        DataError: A process uses the item, or the item cannot be removed.
+        DataError: A process is using the item, or the item cannot be removed.
     """
     if item.name.startswith(DATASETS):
         remove_store(item.folder)
@@ -87,9 +87,9 @@ def remove(item: StoredItem) -> None:
         with lock:
             shutil.rmtree(item.folder)
     except Timeout:
-        raise DataError(f"{item.folder}: a process uses it; wait until that process ends") from None
+        raise DataError(f"{item.folder}: is in use by another process; wait until that process exits") from None
     except OSError as error:
-        raise DataError(f"{item.folder}: cannot be removed ({error.strerror}); set its permissions") from error
+        raise DataError(f"{item.folder}: cannot be removed ({error.strerror}); check its permissions") from error
 
 
 def _item(kind: str, folder: Path, in_use: bool, content: str) -> StoredItem:
@@ -97,7 +97,7 @@ def _item(kind: str, folder: Path, in_use: bool, content: str) -> StoredItem:
 
 
 def _study(folder: Path) -> StoredItem:
-    """Returns the item for a study. A study with a damaged study.json also has an item, so that it can be removed."""
+    """Returns the item for a study. A study with a damaged study.json is also listed, so that it can be removed."""
     try:
         summary = StudyDirectory(folder).read_summary()
         state, trials = summary["state"], sum(summary.get("counts", {}).values())
@@ -110,5 +110,5 @@ def _study(folder: Path) -> StoredItem:
 
 
 def _running(studies: Path) -> bool:
-    """Returns whether a process runs a study in the folder."""
+    """Returns whether a process is currently running a study in the folder."""
     return any(StudyDirectory(file.parent).is_held for file in studies.glob("*/study.json"))

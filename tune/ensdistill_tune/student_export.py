@@ -52,7 +52,7 @@ class ExportRequest:
 
     Attributes:
         top: Number of best students to export.
-        trial: Number of the single trial to export instead; None for the best students.
+        trial: Number of the single trial to export instead; None to export the best students.
         out: Folder of the exported students; None for `<study>/export`.
         device: Device on which the exported files are verified and timed.
         license: License of the weights, for the model card.
@@ -106,7 +106,7 @@ def choose(facts: StudyResults, top: int, number: int | None) -> list[ExportItem
     Args:
         facts: Results of the study.
         top: Number of best students to return.
-        number: Number of the one trial whose student is returned instead; None for the best students.
+        number: Number of the one trial whose student is returned instead; None to return the best students.
 
     Raises:
         ConfigError: The student does not exist, or there is no winner.
@@ -214,7 +214,7 @@ def _register(
 
 
 def _on_test(facts: StudyResults, choice: ExportItem) -> Metrics:
-    """Returns the test metrics of the student of a replicate; empty if this student was not evaluated."""
+    """Returns the test metrics of a replicate's student; empty if this student was not evaluated."""
     if choice.candidate is None:
         return {}
     numbers = [replicate.number for replicate in choice.candidate.replicates]

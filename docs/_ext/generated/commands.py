@@ -26,7 +26,7 @@ def anchor(program: str, command: str) -> str:
 
 
 def pages() -> dict[str, tuple[str, str]]:
-    """Returns the page and the anchor of every command, keyed by its name, such as `ensdistill-tune resume`."""
+    """Returns the page and the anchor of every command, keyed by the full command, such as `ensdistill-tune resume`."""
     return {
         f"{program} {command}": (PAGE, anchor(program, command))
         for program in PARSERS

@@ -36,7 +36,7 @@ def _link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 
 def _keep_spreads_whole(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Prevents line breaks after the sign in spreads such as `+- 0.010` in table cells."""
+    """Prevents line breaks after the sign in table cells that contain, for example, `+- 0.010`."""
     for entry in doctree.findall(nodes.entry):
         for text in list(entry.findall(nodes.Text)):
             if "+- " in text:
@@ -52,6 +52,6 @@ def _may_link(node: nodes.Node) -> bool:
 
 
 def setup(app: Sphinx) -> None:
-    """Registers both changes, which are applied to each page when it is written."""
+    """Registers both changes, which are applied to each page when the page is written."""
     app.connect("doctree-resolved", _link)
     app.connect("doctree-resolved", _keep_spreads_whole)

@@ -16,5 +16,5 @@ def _read(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Filters a page before it is parsed."""
+    """Registers the filter, which is applied to each page before the page is parsed."""
     app.connect("source-read", _read)

@@ -29,7 +29,7 @@ def piece(name: str) -> str:
 
 
 def other_pieces(section: str) -> str:
-    """Returns a generated section for each piece of a component that has no section on any page."""
+    """Returns a section for each piece of a component, except for pieces that already have a section on a page."""
     pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted(METHODS.glob("*.md")))
     shown = set(re.findall(rf"^```{{piece}} {section}\.(\w+)$", pages, re.MULTILINE))
     others = [kind for kind in pieces(section) if kind not in shown]

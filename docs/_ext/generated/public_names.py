@@ -26,6 +26,6 @@ def _package(thing: object) -> str:
 def _part(where: str, thing: object) -> str:
     if not inspect.isclass(thing):
         return f".. autofunction:: {where}" if callable(thing) else f".. autodata:: {where}"
-    if issubclass(thing, BaseModel):  # its fields are in the reference of settings
+    if issubclass(thing, BaseModel):  # its fields are in the settings reference
         return f".. autoclass:: {where}(**settings)\n   :no-members:"
     return f".. autoclass:: {where}\n   :members:"

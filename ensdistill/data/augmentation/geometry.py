@@ -55,7 +55,7 @@ def random_boxes(images: Tensor, area: tuple[float, float], ratio: float, genera
 
 
 def _start(place: Tensor, last: Tensor) -> Tensor:
-    """Returns a whole number in [0, last] for each position in [0,1), int64 (B,)."""
+    """Maps each position in [0,1) to a whole number in [0, last], int64 (B,)."""
     return (place * (last + 1)).long().minimum(last)  # the product can be rounded up to last + 1
 
 
@@ -105,7 +105,7 @@ def _centers(start: Tensor, size: Tensor, length: int) -> Tensor:
 
 
 def pad_and_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
-    """Pads each image with zeros and returns one of its (2 pad + 1)^2 crops, chosen uniformly: uint8 (B,C,H,W)."""
+    """Pads images with zeros and returns one of (2 pad + 1)^2 crops of each, chosen uniformly: uint8 (B,C,H,W)."""
     count, _, height, width = images.shape
     windows = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view of all crops
     top, left = torch.randint(2 * pad + 1, (2, count), generator=generator, device=images.device)
@@ -113,13 +113,13 @@ def pad_and_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor
 
 
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Returns images, each mirrored horizontally with probability one half: uint8 (B,C,H,W)."""
+    """Mirrors each image horizontally with probability one half; returns uint8 (B,C,H,W)."""
     mirrored = torch.rand(len(images), generator=generator, device=images.device) < 0.5
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
 def erase(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Returns images in which, with a given probability, a random rectangle is replaced by random pixels.
+    """Replaces a random rectangle in each image by random pixels, with a given probability per image.
 
     As in torchvision, the area is 2 to 33 % of the image, and the aspect ratio is 1/3.3 to 3.3. If no
     rectangle fits, nothing is erased.
@@ -145,9 +145,9 @@ def erase(images: Tensor, probability: float, generator: torch.Generator) -> Ten
 
 
 def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Returns images, each with a black square around a random pixel.
+    """Returns the images with a black square around a random pixel of each image.
 
-    On both axes, the square starts at center - side // 2. It is clipped at the borders.
+    On both axes, the square starts at center - side // 2. It is clipped at the image borders.
 
     References:
         DeVries and Taylor 2017, section 3.2. The paper uses normalized pixels, so that zero is the
@@ -158,14 +158,14 @@ def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
 
 
 def _band(images: Tensor, axis: int, side: int, generator: torch.Generator) -> Tensor:
-    """Returns a mask of the positions on one axis that are covered by the square in each image: bool (B,length)."""
+    """Returns, for each image, a mask of the positions on one axis that the square covers: bool (B,length)."""
     length = images.shape[axis]
     center = torch.randint(length, (len(images),), generator=generator, device=images.device)
     return _inside(center - side // 2, torch.full_like(center, side), length)
 
 
 def _inside(start: Tensor, size: Tensor, length: int) -> Tensor:
-    """Returns a mask of the positions on one axis that lie in the interval of each image: bool (B,length)."""
+    """Returns, for each image, a mask of the positions on one axis inside an interval: bool (B,length)."""
     offset = torch.arange(length, device=start.device) - start[:, None]
     return (offset >= 0) & (offset < size[:, None])
 

@@ -1,7 +1,7 @@
 """RandAugment: random operations on each image, all with the same magnitude.
 
 torchvision and kornia draw the operations once per batch. Here, operations are drawn separately for each image, and
-all images in a batch with the same operation are processed together.
+all images of a batch that receive the same operation are processed together.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _resample(
     yy: Tensor | float = 1.0,
     y: Tensor | float = 0.0,
 ) -> Tensor:
-    """Returns images whose pixel at (u, v) comes from (xx u + xy v + x, yx u + yy v + y); coordinates in [-1,1]."""
+    """Samples output pixel (u, v) of each image at (xx u + xy v + x, yx u + yy v + y); coordinates are in [-1,1]."""
     entries = [torch.as_tensor(one, device=images.device).float().expand(len(images)) for one in (xx, xy, x, yx, yy, y)]
     grid = F.affine_grid(torch.stack(entries, 1).view(-1, 2, 3), list(images.shape), align_corners=False)
     return to_bytes(F.grid_sample(images.float(), grid, align_corners=False))
@@ -125,7 +125,7 @@ def change_sharpness(images: Tensor, strength: Tensor) -> Tensor:
 
 
 def posterize(images: Tensor, strength: Tensor) -> Tensor:
-    """Keeps the highest bits of each value: 8 at strength 0, 4 at full strength."""
+    """Keeps the most significant bits of each value: 8 bits at strength 0, 4 bits at full strength."""
     dropped = (4 * strength.abs()).round().to(torch.uint8)[:, None, None, None]
     return (images >> dropped) << dropped
 

@@ -73,7 +73,7 @@ class StandardAugmentation(ImageAugmentation):
     )
     cutout: int = setting(
         0,
-        "Side in pixels of a square that is set to zero at a random position in each image; 0 for none.",
+        "Side length in pixels of a black square drawn at a random position in each image; 0 for none.",
         ge=0,
         le=1024,
     )

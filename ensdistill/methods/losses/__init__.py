@@ -1,4 +1,4 @@
-"""Third component of a method: the distillation loss. To add a loss, add one class to a module of this folder."""
+"""Third component of a method: the distillation loss. To add a loss, add one class to a module in this folder."""
 
 from typing import Annotated
 

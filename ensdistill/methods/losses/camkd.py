@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class CaMkd(TeacherWeightedLoss):
-    """For each image, teachers that predict its label better have larger weights.
+    """For each image, teachers that predict the label better get larger weights than the others.
 
     L = a CE(y, s) + b mean_b sum_m w_mb T^2 KL(teacher_m || s),   w_mb = (1 - softmax_m(CE(y_b, t_mb))) / (M - 1)
 

@@ -62,10 +62,10 @@ class ProxyEnd2(WeightedDistillationLoss):
     `proxy`: KL(Dir(beta) || Dir(alpha)); `reverse`, with pi ~ Dir(alpha): E[-sum_k p_k ln pi_k] - H(pi) / (beta_0 + c).
     Ryabinin, Malinin and Gales 2021 (Scaling ensemble distribution distillation), section 3, and their official code.
 
-    Two bounds are not in the paper. The mean divergence of the teachers is raised to at least 1e-4 nats, so that beta_0
-    is finite (at most 5000 (c - 1)) where the teachers agree. ln alpha is clipped to [-30, 30], and clipped values have
-    no gradient; outside that range, rounding would remove all significant digits of the loss. Both divergences are
-    computed in float64.
+    Two bounds are not in the paper. The mean divergence of the teachers is clamped to at least 1e-4 nats, so that
+    beta_0 is finite (at most 5000 (c - 1)) where the teachers agree. ln alpha is clipped to [-30, 30], and clipped
+    values have no gradient; outside that range, rounding would remove all significant digits of the loss. Both
+    divergences are computed in float64.
     """
 
     kind: Literal["proxy_end2"] = "proxy_end2"
@@ -88,13 +88,13 @@ class ProxyEnd2(WeightedDistillationLoss):
         """Returns the distillation term in nats per example, not multiplied by T^2.
 
         Args:
-            student: ln alpha, (K,B,c), which is the output of `head`.
+            student: ln alpha (K,B,c), the output of `head`.
             teachers: Logits (M,B,c).
         """
         alpha = _alpha(student)
         log_p = (teachers.double() / self.temperature).log_softmax(-1)
         p = log_p.exp().mean(0)
-        terms = torch.where(p > 0, p * (safe_log(p) - log_p), 0.0)  # 0 where all teachers give a class probability 0
+        terms = torch.where(p > 0, p * (safe_log(p) - log_p), 0.0)  # 0 for classes with probability 0 in all teachers
         divergence = terms.sum(-1).mean(0).clamp(min=CLOSEST)
         precision = ((p.shape[-1] - 1) / (2 * divergence)).unsqueeze(-1)
         if self.divergence == "proxy":
@@ -105,7 +105,7 @@ class ProxyEnd2(WeightedDistillationLoss):
 
 
 def _alpha(log_alpha: Tensor) -> Tensor:
-    """Returns alpha in float64, with ln alpha clipped to +-30."""
+    """Returns alpha in float64, with ln alpha clipped to [-30, 30]."""
     return log_alpha.double().clamp(-LARGEST, LARGEST).exp()
 
 

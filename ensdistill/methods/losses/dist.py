@@ -26,7 +26,7 @@ class Dist(WeightedDistillationLoss):
     image.
 
     Huang et al. 2022 (DIST, NeurIPS) and their official code. The official code uses one teacher, weight 1 for the
-    labels and weight 2 for each relation; the default weights here have the same ratio.
+    labels and weight 2 for each relation; the default weights here have the same ratios.
     """
 
     kind: Literal["dist"] = "dist"

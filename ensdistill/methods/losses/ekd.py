@@ -1,4 +1,4 @@
-"""EKD: each branch learns from a separate teacher, and the combined branches learn from the ensemble."""
+"""EKD: each branch learns from a separate teacher, and the combination of all branches learns from the ensemble."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Ekd(DistillationLoss):
     L = a [CE(y, z) + sum_i CE(y, z_i)] + b T^2 [KL(t || z) + sum_i KL(t_i || z_i)]
         + d [MSE(z, t) + sum_i MSE(z_i, t_i)]
 
-    z_i are the branches and t_i the teachers assigned to them (`ensdistill.methods.assignment`); z and t are the
-    combined branches and the combined teachers. With one branch, the loss is plain distillation with every term counted
-    twice. After Asif et al., arXiv 1909.08097.
+    z_i is the output of branch i, and t_i the mean output of the teachers assigned to it
+    (`ensdistill.methods.assignment`). z combines all branches, and t combines all teachers. With one branch, the loss
+    is plain distillation with every term counted twice. After Asif et al., arXiv 1909.08097.
     """
 
     kind: Literal["ekd"] = "ekd"
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
     label_weight: float = setting(1.0, "Weight a of the label terms.", ge=0, le=1000)
     teacher_weight: float = setting(1.0, "Weight b of the distillation terms.", ge=0, le=1000)
-    logit_weight: float = setting(0.0, "Weight d of the squared logit distances.", ge=0, le=1000)
+    logit_weight: float = setting(0.0, "Weight d of the squared distances between logits.", ge=0, le=1000)
     student_aggregation: Literal["mean_of_logits", "sum_of_logits", "mean_of_probabilities"] = setting(
         "mean_of_logits", "How branch outputs are combined in the loss."
     )

@@ -1,4 +1,4 @@
-"""Loss for ordinary training on the labels, without distillation; it trains the teachers and the simplest baseline."""
+"""Loss for ordinary training on the labels, without distillation; used for the teachers and the simplest baseline."""
 
 from __future__ import annotations
 

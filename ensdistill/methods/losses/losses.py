@@ -37,7 +37,7 @@ _LABEL_TERM: ContextVar[LabelTerm] = ContextVar("label_term", default=PLAIN)
 
 @contextmanager
 def label_term(settings: LabelTerm) -> Iterator[None]:
-    """Applies these settings to every call of `label_cross_entropy` inside the block, whichever loss calls it."""
+    """Applies these settings to every call of `label_cross_entropy` inside the block, regardless of the loss."""
     token = _LABEL_TERM.set(settings)
     try:
         yield
@@ -72,7 +72,7 @@ def label_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
 
 
 def weighted_sum(*terms: tuple[float, Callable[[], Tensor]]) -> Tensor:
-    """Returns sum_i w_i term_i; terms with weight 0 are not computed, so they contribute nothing even if infinite.
+    """Returns sum_i w_i term_i; terms with weight 0 are skipped, so they contribute nothing even if they are infinite.
 
     Args:
         *terms: Pairs of a weight and a function that returns a scalar.
@@ -149,7 +149,7 @@ def teacher_losses(teachers: Tensor, labels: Tensor) -> Tensor:
 
 
 def others_losses_weights(losses: Tensor) -> Tensor:
-    """Returns teacher weights (M,B), each the other teachers' share of the sum of exp(loss), divided by M - 1.
+    """Returns the teacher weights (1 - softmax_m(losses)) / (M - 1), (M,B).
 
     Args:
         losses: Losses (M,B) of the teachers in nats.

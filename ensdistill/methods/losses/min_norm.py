@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ensdistill.runtime.lazy import np
 
-TINY = 1e-10  # relative tolerance, applied after the directions are normalized to length one
+TINY = 1e-10  # relative tolerance, applied after the directions are normalized to unit length
 
 
 def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:

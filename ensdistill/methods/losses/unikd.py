@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class UniKd(DistillationLoss):
-    """Reconstruction of UniKD from the abstract; the paper's formulas were not available, so those below are guesses.
+    """Reconstruction of UniKD from the abstract: the formulas are guesses; those of the paper were not available.
 
     L = CE(y, q) + a mean_b v_b T^2 KL(sum_i w_bi p_bi || q_b)       over labeled images b
                  + e mean_b u_b T^2 KL(mean_i p_bi || q_b)           over unlabeled images b
@@ -83,7 +83,7 @@ class UniKd(DistillationLoss):
             labels: Class indices (B,).
 
         Returns:
-            Weights (M,B) that sum to 1 over teachers; equal weights where all teachers give the label probability 0.
+            Weights (M,B) that sum to 1 over teachers; equal if the label has probability 0 under every teacher.
         """
         loss = teacher_losses(teachers, labels)
         if self.teacher_weighting == "probability":
@@ -107,7 +107,7 @@ class UniKd(DistillationLoss):
     def disagreements(self, teachers: Tensor, among: Tensor | None = None) -> Tensor:
         """Returns the weights u of unlabeled images, (B,), zero where all teachers agree.
 
-        They are computed in float64, so that rounding errors are far smaller than any real disagreement.
+        The weights are computed in float64, so that rounding errors are far smaller than any real disagreement.
 
         Args:
             teachers: Logits (M,B,c).
@@ -119,7 +119,7 @@ class UniKd(DistillationLoss):
         return u.to(teachers.dtype)
 
     def _disagreements(self, teachers: Tensor) -> Tensor:
-        """Returns u before normalization, (B,), from logits (M,B,c) in float64."""
+        """Returns u before normalization, (B,), computed from logits (M,B,c) in float64."""
         p = teachers.softmax(-1)
         average = p.mean(0)
         if self.disagreement == "jensen_shannon":

@@ -1,4 +1,4 @@
-"""Weighted transformed teacher matching: softens only teacher outputs and gives ambiguous images a larger weight."""
+"""Weighted transformed teacher matching: softens only teacher outputs and upweights ambiguous images."""
 
 from __future__ import annotations
 

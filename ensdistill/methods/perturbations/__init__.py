@@ -1,6 +1,6 @@
 """Second component of a method: the inputs on which teachers and student are evaluated.
 
-To add a perturbation, add one class to a module of this folder.
+To add a perturbation, add one class to a module in this folder.
 """
 
 from typing import Annotated

@@ -1,6 +1,7 @@
 """Base classes of the perturbations, and the perturbation `none`, which leaves images unchanged.
 
-Images are (B,C,H,W) in [0,1]; every perturbation returns images of the same shape and range, detached.
+Images have shape (B,C,H,W) and values in [0,1]. Every perturbation returns detached images with the same shape and
+range.
 `ensemble(x, [i])` and `student(x, [k])` return the logits (1,B,c) of one member.
 """
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from ensdistill.methods.members import MultiClassifier
 
-Labels: TypeAlias = "list[tuple[float, Tensor]]"  # pairs: share of the loss, class indices (B,) (-1: unlabeled)
+Labels: TypeAlias = "list[tuple[float, Tensor]]"  # pairs: share of the loss, and class indices (B,), -1 for unlabeled
 
 
 class InputPerturbation(Piece):
@@ -48,7 +49,7 @@ class InputPerturbation(Piece):
     ) -> tuple[Tensor, Labels]:
         """Returns the perturbed images and the labels for the label term.
 
-        A perturbation that changes the meaning of labels overrides this method. The loss is sum_i
+        A perturbation that changes the labels of images overrides this method. The loss is sum_i
         share_i loss(labels_i).
 
         Args:
@@ -83,13 +84,16 @@ class StepPerturbation(InputPerturbation):
     """Base class of perturbations that move each image by a step of fixed L2 length."""
 
     step_size: float = setting(
-        1 / 255, "Step per pixel in units of the [0,1] range; the L2 step is sqrt(C*H*W) times larger.", ge=0, le=1
+        1 / 255,
+        "Step per pixel, for images in [0,1]; the L2 norm of the step is sqrt(C*H*W) times this value.",
+        ge=0,
+        le=1,
     )
 
     def _step(self, x: Tensor, direction: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-        """Returns x + scale eta sqrt(D) g/||g||, clipped to [0,1], with one norm per image; g = 0 gives no step.
+        """Returns x + scale eta sqrt(D) g/||g||, clipped to [0,1]; ||g|| is computed per image, g = 0 gives no step.
 
-        `scale` is a single number, or one number per image, (B,1,1,1).
+        `scale` is a single number, or a tensor (B,1,1,1) with one number per image.
         """
         unit = F.normalize(direction.flatten(1), dim=1, eps=1e-12).view_as(x)
         length = self.step_size * math.sqrt(x[0].numel())

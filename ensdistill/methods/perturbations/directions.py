@@ -26,7 +26,7 @@ class Gaussian(StepPerturbation):
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns noisy images (B,C,H,W) with the range of x; the noise is drawn from `streams.device`."""
+        """Returns noisy images (B,C,H,W) in [0,1]; the noise is drawn with the generator `streams.device`."""
         noise = torch.randn(x.shape, generator=streams.device, device=x.device).to(x.dtype)
         return (x + self.step_size * noise).clamp(0, 1)
 
@@ -34,20 +34,20 @@ class Gaussian(StepPerturbation):
 class Ods(StepPerturbation):
     """Output diversified sampling: a step that increases a random linear combination of one random teacher's outputs.
 
-    g = grad_x w^T softmax(t_k(x) / T),  k uniform over the teachers for each batch, w ~ U(-1, 1)^c for each image
+    g = grad_x w^T softmax(t_k(x) / T),  k uniform over teachers, drawn per batch;  w ~ U(-1, 1)^c, drawn per image
     x' = clip(x + eta sqrt(D) g / ||g||_2, 0, 1)
 
     Tashiro et al. 2020 use logits; the tempered softmax follows the official code of Nam et al. 2021.
     """
 
     kind: Literal["ods"] = "ods"
-    temperature: float = setting(1.0, "Softmax temperature T of the teacher's outputs.", ge=0.05, le=100)
+    temperature: float = setting(1.0, "Softmax temperature T for the teacher's outputs.", ge=0.05, le=100)
     label_images: Literal["clean", "perturbed"] = setting("clean", "Images on which the label term is computed.")
 
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns images (B,C,H,W) with the range of x; k is drawn from `streams.host`, and w from `streams.device`."""
+        """Returns images (B,C,H,W) in [0,1]; k is drawn with `streams.host`, and w is drawn with `streams.device`."""
         teacher = int(torch.randint(len(ensemble), (), generator=streams.host))
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -57,14 +57,14 @@ class Ods(StepPerturbation):
         return self._step(x.detach(), direction, self._scale(outputs.detach()))
 
     def _scale(self, outputs: Tensor) -> Tensor | float:
-        """Returns the factor for each image's step, (B,1,1,1), from the teacher's outputs (B,c)."""
+        """Returns the factor (B,1,1,1) for each image's step, computed from the teacher's outputs (B,c)."""
         return 1.0
 
 
 class ConfOds(Ods):
     """ODS in which each image's step is scaled by the teacher's confidence, max_c softmax(t_k(x) / T)_c.
 
-    The step is longer for an image with a confident prediction. Nam et al. 2021 (Diversity Matters), section 3.
+    The more confident the prediction, the longer the step. Nam et al. 2021 (Diversity Matters), section 3.
     """
 
     kind: Literal["conf_ods"] = "conf_ods"  # type: ignore[assignment]
@@ -91,7 +91,7 @@ class TDivSDiv(StepPerturbation):
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns images (B,C,H,W) with the range of x; both pairs are drawn from `streams.host`."""
+        """Returns images (B,C,H,W) in [0,1]; both pairs are drawn with `streams.host`."""
         teachers, subnetworks = sample_pair(len(ensemble), len(student), streams.host)
         return self._step(x, self.direction(x, ensemble, student, teachers, subnetworks))
 
@@ -103,7 +103,7 @@ class TDivSDiv(StepPerturbation):
         teachers: tuple[int, int],
         subnetworks: tuple[int, int],
     ) -> Tensor:
-        """Returns the direction g, (B,C,H,W), for two teachers and two subnetworks; its length is arbitrary."""
+        """Returns the direction g (B,C,H,W) for two teachers and two subnetworks; g is not normalized."""
         with evaluating(student), torch.enable_grad():
             x = x.detach().requires_grad_()
             objective = _disagreement(ensemble, x, *teachers) - _disagreement(student, x, *subnetworks)
@@ -112,7 +112,7 @@ class TDivSDiv(StepPerturbation):
 
 
 def _disagreement(network: MultiClassifier, x: Tensor, i: int, j: int) -> Tensor:
-    """Returns a scalar with the gradient of sum_b -sum_k sg[p_j]_k log p_i,k, the cross-entropy with targets p_j.
+    """Returns a scalar whose gradient is that of the cross-entropy with targets p_j, sum_b -sum_k sg[p_j]_k log p_i,k.
 
     The gradient with respect to the logits z_i is p_i - p_j, which is exactly zero where the members agree.
     Differentiating the logarithm would leave rounding errors there, which the normalization would amplify to a full

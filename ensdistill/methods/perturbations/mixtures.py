@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MixturePerturbation(InputPerturbation):
-    """Base class of perturbations that mix images b and p(b); the permutation p and the share are drawn per batch."""
+    """Base class of perturbations that mix images b and p(b); permutation p and share are drawn once per batch."""
 
     alpha: float = setting(
         1.0, "Parameter of Beta(alpha, alpha), from which the mixing share of each batch is drawn.", ge=0.05, le=100
@@ -35,7 +35,7 @@ class MixturePerturbation(InputPerturbation):
     def __call__(
         self, x: Tensor, ensemble: MultiClassifier, student: MultiClassifier, streams: RandomStreams
     ) -> Tensor:
-        """Returns mixtures (B,C,H,W) with the range of x; all random numbers are drawn from `streams.host`."""
+        """Returns mixtures (B,C,H,W) in [0,1]; all random numbers are drawn with `streams.host`."""
         return self._mix(x, streams.host)[0]
 
     def with_labels(
@@ -70,9 +70,9 @@ class MixturePerturbation(InputPerturbation):
 class MixUp(MixturePerturbation):
     """Weighted means of two images.
 
-    x'_b = lambda x_b + (1 - lambda) x_p(b),  lambda ~ Beta(alpha, alpha), p a random permutation, once per batch
+    x'_b = lambda x_b + (1 - lambda) x_p(b),  lambda ~ Beta(alpha, alpha), p a random permutation
 
-    Label term on the mixtures: lambda CE(y_b) + (1 - lambda) CE(y_p(b)).
+    Label term on the mixtures: lambda CE(y_b) + (1 - lambda) CE(y_p(b)). Both lambda and p are drawn once per batch.
 
     References:
         Zhang et al. 2018, mixup: Beyond empirical risk minimization, section 2.
@@ -87,7 +87,7 @@ class MixUp(MixturePerturbation):
 
 
 class CutMix(MixturePerturbation):
-    """Images in which a rectangle is replaced by the same rectangle of another image.
+    """Images in which a rectangle is replaced by the same region of another image.
 
     The sides of the rectangle are sqrt(1 - lambda) H and sqrt(1 - lambda) W, rounded down, where lambda ~ Beta(alpha,
     alpha). The center is a random pixel, and the rectangle is clipped at the image borders. The rectangle and the

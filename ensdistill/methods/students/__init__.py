@@ -1,7 +1,7 @@
-"""First component of a method: the student's architecture, one network with several subnetworks.
+"""First component of a method: the student's architecture, which is one network with one or more subnetworks.
 
-To add a student, add one settings class to a module of this folder. Its network is a `Student` (`base.py`) in a
-separate module `..._student.py`, which imports torch.
+To add a student, add one settings class to a module in this folder. The network, a `Student` (`base.py`), is defined in
+a separate module `..._student.py`, which imports torch.
 """
 
 from typing import Annotated

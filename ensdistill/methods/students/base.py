@@ -15,7 +15,7 @@ class Student(MultiClassifier):
         raise NotImplementedError
 
     def merge_due(self, progress: float) -> bool:
-        """Returns whether training continues with the merged network from this point.
+        """Returns whether training continues with the merged network from this point on.
 
         Args:
             progress: Completed fraction of training, in [0, 1).

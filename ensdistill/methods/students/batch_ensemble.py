@@ -36,14 +36,14 @@ class BatchEnsemble(StudentPiece):
     has a separate bias, and the prediction is the mean over subnetworks.
 
     Comments in the presets `latentbe` and `diversity` list the differences from the official code. One of these
-    differences is implemented here: the bias of a merged layer is mean(s) * b, which is exact, whereas the notebook
-    that produced the LatentBE tables leaves b unscaled.
+    differences is in this class: the bias of a merged layer is mean(s) * b, which is exact. The notebook that produced
+    the LatentBE tables leaves b unscaled.
     """
 
     kind: Literal["batch_ensemble"] = "batch_ensemble"
     subnetworks: int = setting(4, "Number of subnetworks K that share the weights.", ge=1, le=64)
     factor_init: Literal["ones", "normal", "random_sign"] = setting(
-        "ones", "Initial factors: all one, drawn from N(1, factor_std^2), or 1 and -1 with equal probability."
+        "ones", "Initial factors: all 1; drawn from N(1, factor_std^2); or 1 or -1 with equal probability."
     )
     factor_std: float = setting(0.5, "Standard deviation of `normal` initial factors.", ge=0, le=2)
     factor_gradient: Literal["sum", "mean"] = setting(
@@ -60,7 +60,7 @@ class BatchEnsemble(StudentPiece):
     )
     merge: Literal["product_of_means", "mean_of_products", "mean_of_probabilities"] = setting(
         "product_of_means",
-        "How subnetworks are merged: mean s times W times mean r (published), or the mean over subnetworks of s W r. "
+        "How subnetworks are merged: mean(s) W mean(r) (published), or mean(s W r); the means are over subnetworks. "
         "`mean_of_probabilities` does not merge weights but averages the predictions, at K times the cost.",
     )
     merge_after: float = setting(
@@ -90,5 +90,5 @@ class BatchEnsemble(StudentPiece):
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether subnetworks are merged at a point of training that depends on the total number of epochs."""
+        """Whether subnetworks are merged at a point in training that depends on the total number of epochs."""
         return 0 < self.merge_after < 1

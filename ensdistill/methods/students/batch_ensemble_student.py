@@ -22,7 +22,7 @@ _CANNOT = "student.kind: batch_ensemble cannot convert this network ({}); use an
 
 
 class ActiveMembers:
-    """The subnetworks that a student currently runs; all layers of the student share this object.
+    """The subnetworks that are currently active; all layers of one student share this object.
 
     An arbitrary network cannot pass an additional argument to its layers. Therefore, `forward` stores the selected
     subnetworks here while it runs, and must not be called again before it returns.
@@ -52,7 +52,7 @@ class RankOne(nn.Module):
             layer.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        # The factors scale the weights; scaling the larger activations would require four more passes over them.
+        # The factors scale the weights; scaling the activations, which are larger, would require four more passes.
         batch, r, s = self.selection.batch, 1 + self._chosen(self.r), 1 + self._chosen(self.s)
         if batch not in (None, x.shape[0]):  # an export would treat len(x) as a constant
             raise ConfigError(_CANNOT.format(f"one of its layers receives a batch of {len(x)} instead of {batch}"))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ActiveBranches:
-    """The branches that currently run; all branched layers of one student share this object.
+    """The branches that are currently active; all branched layers of one student share this object.
 
     An arbitrary network cannot pass an additional argument to its layers. Therefore, `forward` stores the selected
     branches here while it runs, and must not be called again before it returns.
@@ -28,7 +28,7 @@ class ActiveBranches:
     split = False  # whether the batch already contains one part for each selected branch
 
     def refuse_stem(self, part: nn.Module, inputs: object) -> None:
-        """Raises an error if a branch has already run; called before each part of the stem runs.
+        """Raises an error if a branch has already run; called before every part of the stem.
 
         Raises:
             ConfigError: The network does not run its parts in the order in which it registers them.

@@ -18,9 +18,9 @@ def can_be_rank_one(module: nn.Module) -> bool:
 def replace_layers(
     network: nn.Module, chosen: Callable[[nn.Module], bool], new: Callable[[Any], nn.Module]
 ) -> nn.Module:
-    """Replaces every layer that `chosen` accepts with `new(layer)`, in place.
+    """Replaces each layer for which `chosen(layer)` is true by `new(layer)`, in place.
 
-    A layer that occurs in several places is replaced by the same new layer in all of them. Attention modules are not
+    A layer that occurs in several places is replaced by the same new layer everywhere. Attention modules are not
     changed, because they read the weights of their layers directly.
 
     Args:

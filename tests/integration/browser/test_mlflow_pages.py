@@ -17,7 +17,7 @@ from tests.tiny import TinyStudy
 NO_TOUR = """
 localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
-"""  # hides the assistant that MLflow shows a new profile over a quarter of the page
+"""  # hides the assistant that MLflow shows over a quarter of the page in a new profile
 expect.set_options(timeout=30_000)  # milliseconds; a page takes two seconds
 
 
@@ -31,7 +31,7 @@ def links(tiny: TinyStudy) -> Iterator[dict[str, str]]:
     try:
         printed = dict(serving.stdout.readline().strip().split(": ", 1) for _ in range(4))
         wait_until(lambda: listens(port), "the server answers", 90)
-        yield {"comparison": printed["compare tiny"], "study": printed["tiny itself"]}
+        yield {"comparison": printed["compare tiny"], "study": printed["study tiny"]}
     finally:
         serving.terminate()
         serving.communicate(timeout=30)
@@ -179,7 +179,7 @@ def test_the_registered_winner_refers_to_its_experiment_run_and_study(
     expect(desk.get_by_text("tiny-winner").first).to_be_visible()
 
 
-def test_trials_open_on_model_training_pages_after_this_kind_was_selected_once(
+def test_trials_open_on_model_training_pages_once_this_page_type_has_been_selected(
     desk: Page, links: dict[str, str]
 ) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
@@ -193,12 +193,14 @@ def test_trials_open_on_model_training_pages_after_this_kind_was_selected_once(
     expect(desk.get_by_text("Judges", exact=True)).to_have_count(0)
 
 
-def test_the_figure_of_means_over_confirmation_seeds_is_an_artifact(desk: Page, links: dict[str, str]) -> None:
+def test_the_figure_with_the_means_over_the_confirmation_seeds_is_an_artifact(
+    desk: Page, links: dict[str, str]
+) -> None:
     look(desk, links["study"].replace("?", "/artifacts/figures/confirmed_means.svg?"))
     expect(desk.get_by_text("confirmed_means.svg", exact=True)).to_be_visible()
     expect(desk.locator("img[src^='blob:'], img[src*='confirmed_means']").first).to_be_visible()
 
 
-def test_the_study_can_be_opened_on_the_screen_of_a_phone(phone: Page, links: dict[str, str]) -> None:
+def test_the_study_can_be_opened_on_a_phone_screen(phone: Page, links: dict[str, str]) -> None:
     look(phone, links["study"])
     expect(phone.get_by_role("heading", name="tiny")).to_be_visible()

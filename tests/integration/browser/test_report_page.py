@@ -33,7 +33,7 @@ def wait_for_figures(page: Page) -> None:
     assert min(drawn) > 0
 
 
-def test_the_report_of_a_real_study_shows_its_metrics(page: Page, tiny: TinyStudy) -> None:
+def test_the_report_shows_the_metrics_of_a_real_study(page: Page, tiny: TinyStudy) -> None:
     page.goto((tiny.home / "report.html").as_uri())
     assert page.title() == "Study tiny"
     rows = list(csv.DictReader((tiny.home / "leaderboard.csv").open()))

@@ -1,7 +1,7 @@
 """Assumptions of tracking about MLflow, tested on each kind of store that a study supports.
 
-If a test fails here, the behavior of MLflow has changed and not this project: then check
-tune/ensdistill_tune/tracking/.
+If a test fails here, the cause is a change in MLflow and not in this project. Check whether
+tune/ensdistill_tune/tracking/ still works with the new behavior.
 """
 
 import math
@@ -26,7 +26,7 @@ def client(request: pytest.FixtureRequest) -> MlflowClient:
 # --- duplicates ------------------------------------------------------------------------------------------------------
 
 
-def test_a_metric_point_that_is_sent_again_is_stored_once(client: MlflowClient) -> None:
+def test_a_metric_point_that_is_sent_twice_is_stored_once(client: MlflowClient) -> None:
     run, batch, later = new_run(client), points(1000), points(1500)[1000:]
     overlapping = batch[500:] + later
     for sent in (batch, batch, overlapping, overlapping, batch[:7] * 2):
@@ -34,7 +34,7 @@ def test_a_metric_point_that_is_sent_again_is_stored_once(client: MlflowClient) 
     assert stored(client, run, {point.key for point in batch}) == expected(batch + later)
 
 
-def test_infinite_and_nan_values_that_are_sent_again_are_stored_once(client: MlflowClient) -> None:
+def test_infinite_and_nan_values_that_are_sent_twice_are_stored_once(client: MlflowClient) -> None:
     run = new_run(client)
     values = [math.nan, math.inf, -math.inf, -0.0, 5e-324, 1e-310, 0.1 + 0.2, 2.0**53 + 2]
     batch = [Metric("odd", value, NOW, step) for step, value in enumerate(values)]

@@ -60,7 +60,7 @@ def test_a_client_can_be_created_while_its_server_is_unreachable() -> None:
     MlflowClient("http://127.0.0.1:1")
 
 
-def test_a_killed_server_causes_an_mlflow_error_and_a_restarted_server_continues(down: MlflowServer) -> None:
+def test_a_killed_server_causes_an_mlflow_error_and_the_client_works_again_after_a_restart(down: MlflowServer) -> None:
     client = MlflowClient(down.uri)
     run, batch = new_run(client), points(20)
     client.log_batch(run.info.run_id, metrics=batch[:15])

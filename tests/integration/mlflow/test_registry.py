@@ -88,7 +88,7 @@ def logged_models(client: MlflowClient) -> list[LoggedModel]:
     return list(client.search_logged_models([experiment(client)]))
 
 
-def test_a_second_export_of_a_student_keeps_one_logged_model_with_its_metrics(
+def test_exporting_a_student_repeatedly_creates_only_one_logged_model_with_its_metrics(
     uri: str, image: np.ndarray, tmp_path: Path
 ) -> None:
     client = MlflowClient(uri)

@@ -35,7 +35,7 @@ def remote(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_ui_starts_a_server_opens_the_page_of_the_study_and_stops_the_server_at_ctrl_c(
+def test_ui_starts_a_server_opens_the_study_page_and_stops_the_server_on_ctrl_c(
     tiny: TinyStudy, tmp_path: Path
 ) -> None:
     port, log, browser = free_port(), tmp_path / "opened", tmp_path / "browser"
@@ -67,7 +67,7 @@ def test_ui_starts_a_server_opens_the_page_of_the_study_and_stops_the_server_at_
         os.killpg(serving.pid, signal.SIGINT)
         output, _ = serving.communicate(timeout=30)  # until neither server nor worker holds the pipe
     assert serving.returncode == 0
-    comparison, study = re.findall(r"^(?:compare tiny|tiny itself): (http\S+)$", output, re.MULTILINE)
+    comparison, study = re.findall(r"^(?:compare tiny|study tiny): (http\S+)$", output, re.MULTILINE)
     assert log.read_text() == f"200 {comparison}"
     assert comparison.replace(f":{port}", ":5000") in tiny.done.out
     assert re.search(r"/#/experiments/1/runs/[0-9a-f]{32}\?", study)
@@ -96,7 +96,7 @@ def test_for_a_study_on_a_remote_server_a_link_is_printed_and_no_server_is_start
     assert first == "the runs are on http://far:81; no server is started here"
     assert comparison.startswith("compare there: http://far:81/#/experiments/7/runs?")
     assert "viewStateShareKey=there-123456&compareRunsMode=CHART" in comparison
-    assert study.startswith("there itself: http://far:81/#/experiments/7/runs/abc?")
+    assert study.startswith("study there: http://far:81/#/experiments/7/runs/abc?")
 
 
 def test_a_study_without_an_mlflow_run_is_reported(remote: Path) -> None:

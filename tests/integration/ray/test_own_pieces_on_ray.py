@@ -1,4 +1,4 @@
-"""Ray workers import pieces from the folder of the command; if not, a one-line error names the piece and the node."""
+"""Ray workers import pieces from the folder of the command; otherwise, a one-line error names the piece and node."""
 
 import os
 import socket

@@ -109,7 +109,7 @@ def weights_of(config: Config, data: DataSplits, store: Path) -> dict[str, str]:
     return weights(store)
 
 
-def test_if_a_teacher_runs_out_of_memory_the_error_names_the_teacher_and_its_setting(
+def test_if_a_teacher_runs_out_of_memory_the_error_names_the_teacher_and_the_setting_to_lower(
     tmp_path: Path, digits: DataSplits
 ) -> None:
     with pytest.raises(OutOfMemoryError, match=r"^teacher 1: out of memory: .* lower teachers\.training\.batch_size$"):
@@ -147,7 +147,7 @@ def test_workers_share_the_memory_of_the_images_and_training_does_not_change_the
     assert torch.equal(one.to("cpu").train.images, digits.train.images)
 
 
-def test_an_object_pickled_in_the_driver_is_equal_when_unpickled_in_a_worker() -> None:
+def test_an_object_pickled_in_the_driver_equals_its_copy_unpickled_in_a_worker() -> None:
     study = StudyConfig.model_validate({"search": {"loss.temperature": {"uniform": [1, 4]}}, "baselines": ["kd"]})
 
     @ray.remote
@@ -171,7 +171,7 @@ def test_an_object_pickled_in_the_driver_is_equal_when_unpickled_in_a_worker() -
         ("cpu", "cpu", 0.5, 0),
     ],
 )
-def test_a_teacher_has_the_gpu_share_of_trials_but_one_gpu_if_it_is_zero_and_data_are_on_a_gpu(
+def test_a_teacher_gets_the_gpu_share_of_a_trial_or_one_gpu_if_that_share_is_zero_and_data_are_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch, device: str, here: str, given: float, expected: float
 ) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
@@ -201,7 +201,7 @@ search:
 """
 
 
-def test_an_interrupt_stops_the_training_of_teachers_and_keeps_completed_teachers(tmp_path: Path) -> None:
+def test_an_interrupt_stops_teacher_training_and_keeps_completed_teachers(tmp_path: Path) -> None:
     file, studies = tmp_path / "long.yaml", tmp_path / "studies"
     file.write_text(LONG)
     command = [sys.executable, "-m", "ensdistill_tune", "launch", str(file), "--studies-dir", str(studies)]

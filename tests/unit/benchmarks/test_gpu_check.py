@@ -28,7 +28,7 @@ def test_a_dry_run_performs_every_measurement_and_writes_a_table_and_a_json_file
     assert "written to" in capsys.readouterr().out
 
 
-def test_a_machine_without_a_gpu_is_refused_unless_it_is_a_dry_run(
+def test_a_machine_without_a_gpu_is_refused_except_in_a_dry_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

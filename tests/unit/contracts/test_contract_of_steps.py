@@ -122,7 +122,7 @@ def test_teachers_and_student_receive_the_same_perturbed_images() -> None:
     assert not torch.equal(to_teacher, images)
 
 
-def test_the_setting_label_images_selects_the_images_of_the_label_term() -> None:
+def test_the_setting_label_images_selects_the_images_used_in_the_label_term() -> None:
     seen: list[Tensor] = []
 
     def spy(student: Tensor, teachers: Tensor, labels: Tensor, on_labels: Tensor) -> Tensor:

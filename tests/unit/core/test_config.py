@@ -1,4 +1,4 @@
-"""Presets, YAML and overrides form one settings tree, with its YAML representation and its hash."""
+"""Presets, YAML and overrides form one settings tree, which has a YAML representation and a hash."""
 
 import hashlib
 import json
@@ -158,7 +158,7 @@ def test_any_path_is_preserved_by_yaml(path: str, tmp_path: Path) -> None:
 # --- hash ---
 
 
-def test_the_hash_is_sha256_of_the_sorted_settings() -> None:
+def test_the_hash_is_the_sha256_of_the_sorted_settings() -> None:
     config = load_config("latentbe")
     text = json.dumps(config.model_dump(), sort_keys=True, separators=(",", ":"))
     assert config.hash == hashlib.sha256(text.encode()).hexdigest()[:16]

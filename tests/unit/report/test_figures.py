@@ -167,7 +167,7 @@ def test_the_front_figure_shows_nondominated_trials_and_the_ensemble_with_its_to
     assert len(drawn["baselines"].x) == 2
 
 
-def test_the_reliability_figure_shows_winner_best_baseline_and_ensemble_with_the_size_of_each_bin(
+def test_the_reliability_figure_shows_the_winner_the_best_baseline_and_the_ensemble_with_all_bin_sizes(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["reliability"].figure)

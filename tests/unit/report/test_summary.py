@@ -53,22 +53,22 @@ LIKE = [0.101, 0.099, 0.102, 0.103, 0.098, 0.100]
 
 
 def test_a_significant_improvement_is_stated_first_and_printed_in_bold() -> None:
-    said = words.better_network(confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"))) or ""
-    assert said.startswith(
+    text = words.better_network(confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"))) or ""
+    assert text.startswith(
         "**Trial 005 is better than `kd` as published**: NLL -0.0202, -16.7 % (90 % confidence interval -0.02"
     )
-    assert "6 of 6 seeds are better" in said
-    assert said.endswith("statistically significant at 5 %, corrected for 1 candidate and sequential testing.")
+    assert "6 of 6 seeds are better" in text
+    assert text.endswith("statistically significant at 5 %, corrected for 1 candidate and sequential testing.")
     three = confirmed(candidate(5, SURE), candidate(6, LIKE[:3]), candidate(1, WORSE, "kd"))
     assert "corrected for 2 candidates and sequential testing." in first_lines(three, [], []).splitlines()[0]
 
 
 def test_a_difference_that_is_not_significant_is_not_bold_and_its_interval_includes_zero() -> None:
-    said = words.better_network(confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))) or ""
-    low, high = map(float, re.search(r"90 % confidence interval (\S+) to (\S+)\)", said).groups())  # type: ignore
+    text = words.better_network(confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))) or ""
+    low, high = map(float, re.search(r"90 % confidence interval (\S+) to (\S+)\)", text).groups())  # type: ignore
     assert low < 0 < high
-    assert said.endswith("The difference is not statistically significant.")
-    assert "**" not in said
+    assert text.endswith("The difference is not statistically significant.")
+    assert "**" not in text
 
 
 def test_the_verdict_states_that_a_baseline_is_better() -> None:
@@ -83,10 +83,10 @@ def test_without_a_baseline_no_improvement_is_claimed() -> None:
 
 
 def test_without_confirmation_the_report_states_that_values_are_from_a_single_seed() -> None:
-    said = words.better_network(facts(30, seeds=0))
-    assert "single-seed evaluations" in said
-    assert "no trial was re-evaluated with fresh seeds" in said
-    assert "selection bias" in said
+    text = words.better_network(facts(30, seeds=0))
+    assert "single-seed evaluations" in text
+    assert "no trial was re-evaluated with fresh seeds" in text
+    assert "selection bias" in text
 
 
 def test_the_selection_bias_of_the_search_is_reported() -> None:
@@ -119,10 +119,10 @@ def test_the_report_states_the_mean_deep_ensemble_equivalent_and_the_cost_of_the
     known = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 1.0))
     assert "as good as an ensemble of 3.1 +- 0.1 of the 4 teachers" in (words.worth(known) or "")
     assert "accuracy 0.9600 +- 0.0000 (ensemble 0.9633, single teacher 0.9400)" in (words.worth(known) or "")
-    said = (
+    expected = (
         "The student costs 100 FLOP per image (25 % of the ensemble, the cost of a single teacher); 24.1k parameters."
     )
-    assert words.cost(known) == said
+    assert words.cost(known) == expected
     dear = confirmed(candidate(5, SURE), tested=on_test([3.0, 3.2, 3.1], 2.4))
     assert "240 FLOP per image (60 % of the ensemble, 2.4 times a single teacher)" in (words.cost(dear) or "")
 
@@ -140,11 +140,11 @@ def test_the_reported_cost_includes_the_latency_measured_with_resizing() -> None
     costs = {"cost/latency_ms": 0.8123, "cost/photo_latency_ms": 1.5}
     timed = replace(best.trial, epochs=[{**best.trial.last, **costs}])
     known = confirmed(replace(best, trial=timed), tested=on_test([3.0, 3.2, 3.1], 1.0))
-    said = words.cost(known) or ""
-    assert said.endswith("latency 0.812 ms per image (1.5 ms including the resize of a 500x375 photo).")
+    text = words.cost(known) or ""
+    assert text.endswith("latency 0.812 ms per image (1.5 ms including the resize of a 500x375 photo).")
 
 
-def test_the_first_three_sentences_state_verdict_distance_to_the_ensemble_and_cost() -> None:
+def test_the_first_three_sentences_state_the_verdict_the_distance_to_the_ensemble_and_the_cost() -> None:
     known = confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"), tested=on_test([3.0, 3.2], 1.0))
     lines = first_lines(known, [MATTERS, IDLE], []).splitlines()
     assert [line.split(" ", 1)[1] for line in lines[:3]] == words.answers(known)
@@ -167,9 +167,9 @@ def test_the_sentence_on_the_distance_to_the_ensemble_is_correct_at_both_ends_of
     known = confirmed(candidate(5, SURE), tested=on_test([4.0, 4.0], 1.0))
     assert "an ensemble of 4.0 +- 0.0 or more of the 4" in (words.worth(known) or "")
     bad = confirmed(candidate(5, SURE), tested=on_test([1.0, 1.0], 1.0))
-    said = words.worth(bad) or ""
-    assert "no better than a single teacher" in said
-    assert "is 0.1080 +- 0.0000; the mean over the 4 teachers is 0.1620" in said
+    text = words.worth(bad) or ""
+    assert "no better than a single teacher" in text
+    assert "is 0.1080 +- 0.0000; the mean over the 4 teachers is 0.1620" in text
     student, _, mean = on_test([1.0, 1.0], 1.0)
     alone = [student, TestMetrics(kind="ensemble", metrics=[row(0.18, 1, 100)]), mean]
     assert words.worth(confirmed(candidate(5, SURE), tested=alone)) is None
@@ -184,11 +184,11 @@ def test_the_first_recommendation_concerns_students_that_are_worse_than_a_single
 
 
 def test_a_perfect_rank_correlation_of_only_four_trials_is_called_an_uncertain_predictor() -> None:
-    said = [
+    sentences = [
         findings.stopping(KNOWN, [RungCorrelation(10, 1.0, 1.0, 1.0, by_chance, 4)]) or ""
         for by_chance in (0.083, 0.017)
     ]
-    assert ["an uncertain predictor" in said[0], "a good predictor" in said[1]] == [True, True]
+    assert ["an uncertain predictor" in sentences[0], "a good predictor" in sentences[1]] == [True, True]
 
 
 @pytest.mark.parametrize(("early", "final", "told"), [(0.7, 0.01, True), (0.01, 0.01, False), (0.7, 0.5, False)])
@@ -198,8 +198,8 @@ def test_a_good_baseline_that_would_have_been_pruned_is_evidence_against_early_s
     late = [
         replace(t, epochs=reports([early] * (EPOCHS - 1) + [final])) if t.baseline == "kd" else t for t in KNOWN.trials
     ]
-    said = advice.crossing(replace(KNOWN, trials=late)) or ""
-    assert ("better than the published `kd`, which is never stopped; after the last" in said) == told
+    text = advice.crossing(replace(KNOWN, trials=late)) or ""
+    assert ("better than the published `kd`, which is never stopped; after the last" in text) == told
     unstopped = [t for t in late if t.state != "pruned"]
     assert advice.crossing(replace(KNOWN, trials=unstopped)) is None
 
@@ -218,9 +218,9 @@ def test_the_metrics_stated_for_the_exported_student_are_those_of_its_seed() -> 
 
 
 def test_settings_with_a_significant_effect_are_listed_separately_from_all_others() -> None:
-    said = findings.what_mattered(KNOWN, [MATTERS, IDLE]) or ""
-    assert "`perturbation.step_size` (50 %, 40 % to 60 %)" in said
-    assert "no significant effect in 30 trials: `student.subnetworks`" in said
+    text = findings.what_mattered(KNOWN, [MATTERS, IDLE]) or ""
+    assert "`perturbation.step_size` (50 %, 40 % to 60 %)" in text
+    assert "no significant effect in 30 trials: `student.subnetworks`" in text
     assert "No setting has a significant effect" in (findings.what_mattered(KNOWN, [IDLE]) or "")
     assert "is unknown" in (findings.what_mattered(facts(4), []) or "")
 
@@ -228,10 +228,10 @@ def test_settings_with_a_significant_effect_are_listed_separately_from_all_other
 def test_the_report_lists_the_pareto_front_if_there_are_several_objectives() -> None:
     assert findings.on_the_front(KNOWN) is None
     several = facts(30, costs=True, seeds=0, secondary_objectives=["cost/flops"])
-    said = findings.on_the_front(several) or ""
+    text = findings.on_the_front(several) or ""
     cheapest = min(several.order, key=lambda t: (t.last["cost/flops"], t.last["val/nll"]))
-    assert said.startswith("Pareto front of NLL and flops: ")
-    assert f"{cheapest.number:03d}" in said
+    assert text.startswith("Pareto front of NLL and flops: ")
+    assert f"{cheapest.number:03d}" in text
 
 
 def test_the_report_first_states_that_a_study_is_unfinished() -> None:
@@ -258,8 +258,8 @@ def test_more_seeds_are_recommended_for_a_difference_that_may_be_due_to_chance()
     known = confirmed(
         candidate(5, [0.1] * 5), candidate(6, [0.2] * 5), candidate(7, [0.2] * 5), candidate(1, other, "kd")
     )
-    said = advice.certainty(known) or ""
-    assert "`ensdistill-tune resume synthetic --set confirmation.seeds=10`" in said
+    text = advice.certainty(known) or ""
+    assert "`ensdistill-tune resume synthetic --set confirmation.seeds=10`" in text
     hopeless = confirmed(candidate(5, SURE), candidate(1, LIKE, "kd"))
     assert "With 20 seeds, a mean difference below" in (advice.certainty(hopeless) or "")
 
@@ -267,9 +267,9 @@ def test_more_seeds_are_recommended_for_a_difference_that_may_be_due_to_chance()
 def test_a_wider_range_is_recommended_if_the_best_values_are_close_to_its_end() -> None:
     best = [replace(t, sampled={**t.sampled, "loss.temperature": 9.8}) for t in KNOWN.order if t.kind == "search"]
     crowded = replace(KNOWN, trials=best)
-    assert any("upper end of `loss.temperature` (10)" in said for said in advice.ends(crowded, []))
+    assert any("upper end of `loss.temperature` (10)" in sentence for sentence in advice.ends(crowded, []))
     spread = [replace(t, sampled={**t.sampled, "loss.temperature": 3.0 + n % 5}) for n, t in enumerate(KNOWN.order)]
-    assert not any("temperature" in said for said in advice.ends(replace(KNOWN, trials=spread), []))
+    assert not any("temperature" in sentence for sentence in advice.ends(replace(KNOWN, trials=spread), []))
 
 
 @pytest.mark.parametrize(
@@ -291,13 +291,13 @@ def test_values_outside_the_domain_of_a_setting_are_not_recommended(
         for t in KNOWN.order
         if t.kind == "search"
     ]
-    said = advice.ends(replace(KNOWN, study=own, trials=best), [])
-    assert any(f"end of `{name}`" in sentence for sentence in said) == advised
+    sentences = advice.ends(replace(KNOWN, study=own, trials=best), [])
+    assert any(f"end of `{name}`" in sentence for sentence in sentences) == advised
 
 
-def test_the_recommendation_for_a_setting_without_effect_is_a_constant_and_not_a_wider_range() -> None:
+def test_the_recommendation_for_a_setting_without_an_effect_is_a_constant_and_not_a_wider_range() -> None:
     best = [replace(t, sampled={**t.sampled, "student.subnetworks": 8}) for t in KNOWN.order if t.kind == "search"]
-    assert not any("subnetworks" in said for said in advice.ends(replace(KNOWN, trials=best), [IDLE]))
+    assert not any("subnetworks" in sentence for sentence in advice.ends(replace(KNOWN, trials=best), [IDLE]))
     enough = facts(40)
     assert "keep `student.subnetworks` constant" in (advice.idle(enough, [MATTERS, IDLE]) or "")
     assert advice.idle(enough, [IDLE]) is None
@@ -324,8 +324,8 @@ def test_failures_are_reported_with_their_most_frequent_error() -> None:
         for t, error in zip(KNOWN.trials[:10], errors, strict=True)
     ]
     failed[0] = replace(failed[0], error="out of memory\n![](//else.where/x.png)", error_kind="OutOfMemoryError")
-    said = advice.failures(replace(KNOWN, trials=failed)) or ""
-    assert said.startswith(f"10 of 10 trials failed, 9 of them with this error: `{errors[1]}`.")
+    text = advice.failures(replace(KNOWN, trials=failed)) or ""
+    assert text.startswith(f"10 of 10 trials failed, 9 of them with this error: `{errors[1]}`.")
     assert "`out of memory ![](//else.where/x.png)`" in (advice.failures(replace(KNOWN, trials=failed[:1])) or "")
     assert advice.failures(replace(KNOWN, trials=KNOWN.order)) is None
 
@@ -343,19 +343,19 @@ def test_no_claim_is_made_about_searched_trials_if_all_of_them_failed_in_the_con
     lost = next(c for c in KNOWN.confirmed if not c.trial.baseline)
     replicates = [replace(r, state="failed") if r.replicate_of == lost.trial.number else r for r in KNOWN.replicates]
     known = replace(KNOWN, confirmed=alone, replicates=replicates)
-    said = words.better_network(known)
-    assert said.startswith("No better network was confirmed: only baselines completed the confirmation.")
+    text = words.better_network(known)
+    assert text.startswith("No better network was confirmed: only baselines completed the confirmation.")
     assert [part for part in sections(known) if f"a replicate failed: `{lost.trial.name}`" in part.text]
     assert "differences" in {shown.key for shown in figures(known)}
 
 
 def test_the_report_states_how_often_the_test_set_was_evaluated() -> None:
     again = replace(KNOWN, looks=2)
-    assert ", evaluated once," in (findings.metrics_beside_teachers(KNOWN) or "")
-    assert ", evaluated 2 times," in (findings.metrics_beside_teachers(again) or "")
+    assert " (evaluated once), " in (findings.metrics_beside_teachers(KNOWN) or "")
+    assert " (evaluated 2 times), " in (findings.metrics_beside_teachers(again) or "")
     assert sections(again)[0].text.startswith("Test images, evaluated 2 times, after")
     refused = replace(KNOWN, tested=())
-    assert "were already evaluated for other students" in sections(refused)[0].text
+    assert "Other students were already evaluated" in sections(refused)[0].text
 
 
 def test_the_best_baseline_is_listed_next_to_the_teachers_even_without_a_confirmation() -> None:
@@ -423,9 +423,9 @@ def test_a_report_states_chance_level_first_and_omits_meaningless_comparisons(se
     for name in ("val/cnll", "val/dee"):
         values = [trial.last[name] for trial in best]
         assert f"| {mean_and_spread(values)} |" not in text
-    said = advice.advice(known, [])
-    assert "find out why the students do not learn" in said[-1]
-    assert "train longer" not in " ".join(said)
+    recommendations = advice.advice(known, [])
+    assert "find out why the students do not learn" in recommendations[-1]
+    assert "train longer" not in " ".join(recommendations)
 
 
 def test_a_report_on_students_above_chance_level_does_not_mention_chance() -> None:
@@ -453,15 +453,15 @@ def test_a_warning_that_is_already_stated_in_the_first_sentences_is_not_repeated
     won = confirmed(
         candidate(1, SURE, "labels"), candidate(2, WORSE, "kd"), summary={**KNOWN.summary, "warnings": rows}
     )
-    said = findings.warnings(won)
-    assert [WORSE_THAN_ONE in line for line in said] == [True]
+    lines = findings.warnings(won)
+    assert [WORSE_THAN_ONE in line for line in lines] == [True]
 
 
 def test_the_report_first_states_that_students_are_worse_than_a_single_teacher() -> None:
     rows = on_test([1.0, 1.0], 1.0)
     bad = TestMetrics(kind="candidate", trial=5, metrics=[row(0.2, 1.0, 100), row(0.19, 1.0, 100)])
-    said = first_lines(confirmed(candidate(5, SURE), tested=[bad, *rows[1:]]), [], [])
-    assert said.startswith("- **Worse than one teacher**: the best student has a calibrated NLL of 0.17")
+    text = first_lines(confirmed(candidate(5, SURE), tested=[bad, *rows[1:]]), [], [])
+    assert text.startswith("- **Worse than one teacher**: the best student has a calibrated NLL of 0.17")
     assert "Worse than one teacher" not in first_lines(confirmed(candidate(5, SURE), tested=rows), [], [])
 
 

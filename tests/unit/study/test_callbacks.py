@@ -37,7 +37,7 @@ def observe(observer: CallbackObserver) -> None:
     observer.study_ended(study)
 
 
-def test_an_object_with_only_some_callback_methods_is_accepted_and_receives_study_and_trial() -> None:
+def test_an_object_with_only_some_callback_methods_is_accepted_and_receives_the_study_and_the_trial() -> None:
     recorder = Recorder()
     observe(CallbackObserver([recorder, Callback()]))
     assert recorder.calls == [("epoch", "study", "trial")] * 2 + [("end", "study")]

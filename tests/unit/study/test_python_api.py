@@ -86,7 +86,7 @@ def done(studies: Path) -> edt.StudyResults:
     return launch(studies, "done")
 
 
-def test_a_study_run_from_python_prints_nothing_and_restores_process_state(
+def test_a_study_run_from_python_prints_nothing_and_restores_the_process_state(
     done: edt.StudyResults, studies: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs after another study, which excludes variables set by imported libraries, such as KMP_* of scikit-learn."""

@@ -55,7 +55,7 @@ def test_the_study_completes_although_some_trials_fail(tiny: TinyStudy, trials: 
     assert {"finished", "pruned", "failed"} == {trial.state for trial in trials}
 
 
-def test_the_error_of_a_diverged_trial_states_epoch_and_step(trials: list[TrialRecord]) -> None:
+def test_the_error_of_a_diverged_trial_states_the_epoch_and_the_step(trials: list[TrialRecord]) -> None:
     errors = [trial.error for trial in trials if trial.state == "failed"]
     assert errors
     assert all("the loss became" in (e or "") and "epoch 1, step" in (e or "") for e in errors)
@@ -224,7 +224,7 @@ def test_the_best_student_file_contains_the_hash_of_its_settings(tiny: TinyStudy
         assert file.metadata()["settings"] == load_config(tiny.home / "best" / "config.yaml").hash
 
 
-def test_a_default_name_that_is_in_use_gets_a_number_and_a_requested_one_is_refused(
+def test_a_default_name_in_use_gets_a_number_and_a_requested_name_in_use_is_refused(
     copy: Path, tiny: TinyStudy
 ) -> None:
     before = (copy / "tiny" / "study.json").read_bytes()
@@ -277,7 +277,7 @@ def test_the_exported_student_is_the_best_replicate_of_the_winner(
     assert kept["verdict"] in " ".join(tiny.done.out.split())
 
 
-def test_the_test_set_is_evaluated_for_winner_baselines_and_teachers_only(tiny: TinyStudy) -> None:
+def test_the_test_set_is_evaluated_only_for_the_winner_the_baselines_and_the_teachers(tiny: TinyStudy) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     winner = kept["candidates"][0]
     baselines = [row["trial"] for row in kept["candidates"] if row["baseline"]]

@@ -1,7 +1,7 @@
 """Sequential confirmation: clearly worse candidates are dropped after each stage until a verdict is reached.
 
 The first stage trains each candidate with three seeds, and each further stage adds one seed. A stage is evaluated only
-after all of its replicates have ended, and the replicates are taken in the order of their seeds. The order in which
+after all of its replicates have ended, and the replicates are compared in the order of their seeds. The order in which
 replicates end therefore does not affect the result. The result depends only on the records, so a confirmation that was
 interrupted and resumed gives the same result as an uninterrupted one.
 """
@@ -22,11 +22,12 @@ from ensdistill_tune.records.trial_record import OVER, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 
 FIRST_SEEDS = 3  # number of seeds in the first stage
-# Deficit in standard errors beyond which a candidate is dropped; from simulation: tests/benchmarks/sequential_power.py
+# Deficit in standard errors beyond which a candidate is dropped; chosen by simulation:
+# see tests/benchmarks/sequential_power.py
 BEHIND = 0.5
 ATTEMPTS = 2  # a replicate that fails is repeated once
 
-Replicate = tuple[TrialRecord, int]  # the trial that is trained again, and the seed
+Replicate = tuple[TrialRecord, int]  # the trial to train again, and the fresh seed
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class Stage:
         seeds: Number of seeds per remaining candidate.
         leader: Trial number of the best candidate.
         baseline: Trial number of the best baseline; None if there is no baseline.
-        difference: Objective of the leader minus that of the best baseline, averaged over pairs with the same seed;
-            None if there is no baseline, or if the leader is a baseline.
+        difference: Mean difference in the objective (leader minus best baseline) over pairs with the same seed; None if
+            there is no baseline, or if the leader is a baseline.
         outcome: Result of the test of the leader against the best baseline: `better`, `worse` or `undecided`.
-        dropped: Trial number of the candidate that was clearly better, keyed by the trial number of the dropped one.
+        dropped: Trial number of the clearly better candidate, keyed by the trial number of the dropped candidate.
     """
 
     seeds: int
@@ -57,10 +58,11 @@ class ConfirmationState:
 
     Attributes:
         candidates: All candidates, best first, with the replicates of the completed stages; empty until the first
-            stage has completed. If a replicate fails twice, its candidate keeps the completed seeds and is excluded
-            from further stages. A candidate that fails in the first stage is omitted.
+            stage has completed. If a replicate fails twice, its candidate keeps its completed replicates and is
+            excluded from further stages. A candidate that fails in the first stage is omitted.
         stages: The completed stages.
-        todo: Replicates of the current stage that have not ended, ordered by seed; empty after the confirmation.
+        todo: Replicates of the current stage that have not ended, ordered by seed; empty once the confirmation
+            has ended.
         planned: Total number of replicates; until the confirmation has ended, the maximum possible number.
     """
 
@@ -179,8 +181,8 @@ def _is_decided(stage: Stage, left: Sequence[Candidate]) -> bool:
 def is_clearly_behind(candidate: Candidate, rival: Candidate, study: StudyConfig) -> bool:
     """Returns whether a candidate can be dropped because its mean is clearly worse than that of the rival.
 
-    The mean difference must exceed half of its standard error, over at least three pairs with the same seed. Dropping a
-    candidate by mistake reduces the power of the test, but does not change its error rate.
+    At least three pairs with the same seed are required. The mean difference must exceed half of its standard error.
+    Dropping a candidate by mistake reduces the power of the test, but does not change its error rate.
     """
     sign = 1 if study.mode == "max" else -1
     gains = [sign * d for d in compare(candidate, rival, study).differences]

@@ -64,7 +64,7 @@ def replicates_dataframe(
 
 
 def value_columns(study: StudyConfig) -> dict[str, str]:
-    """Returns the objectives, keyed by column: `value`, or `values_<metric>` for each of several objectives."""
+    """Returns the objectives, keyed by column name: `value` if there is only one, otherwise `values_<metric>`."""
     if len(study.objectives) == 1:
         return {"value": study.objective}
     return {f"values_{name}": name for name in study.objectives}

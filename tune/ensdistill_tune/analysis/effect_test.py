@@ -1,7 +1,7 @@
 """Permutation test of the effect of each setting, with a family-wise error rate of 5 % over all settings of a study.
 
 The merit of a trial is its rank, as defined in `importance`. The test statistic of a setting is the R2 of a regression
-of the merit on this setting alone, over the trials that have the setting. The regression has a linear and a quadratic
+of the merit on this setting alone, over the trials in which it is active. The regression has a linear and a quadratic
 term for a numeric setting, and one mean per value for a categorical setting. To obtain p-values, the merit is permuted
 among the trials. To correct for the number of settings, each p-value is compared with the smallest p-value over all
 settings in each permutation.
@@ -9,8 +9,8 @@ settings in each permutation.
 The power was measured in 200 simulated studies for each kind of effect. Each study has six independent settings, one of
 which has a true R2 of .5. With 24 trials, the test detects a choice between two values in 91 % of the studies, a linear
 effect in 87 %, a quadratic effect in 83 %, and a logarithmic effect in 74 %. With 32 trials, it detects each kind of
-effect in at least 94 % of the studies. In 4 to 7 % of the studies, the test wrongly reports an effect of at least one
-of the settings that have none (about 1 % for each of these settings).
+effect in at least 94 % of the studies. In 4 to 7 % of the studies, the test wrongly reports an effect for at least one
+of the five settings without an effect (about 1 % for each of these settings).
 
 References:
     Westfall, Young 1993, Resampling-based multiple testing, section 2.3.
@@ -34,9 +34,9 @@ class Column:
     """The values of one setting.
 
     Attributes:
-        values: Position of each trial's value in the range of the setting, 0 to 1, shape (n,); NaN for a trial without
-            this setting.
-        categorical: Whether the order of the values has no meaning.
+        values: Position of each trial's value in the range of the setting, 0 to 1, shape (n,); NaN for a trial in which
+            the setting is inactive.
+        categorical: Whether the values are unordered.
     """
 
     values: Array

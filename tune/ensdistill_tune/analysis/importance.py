@@ -1,18 +1,18 @@
 """Importance of settings: share of the variance between trials that each setting alone explains, with a p-value.
 
-The share is computed by functional ANOVA (Hutter et al. 2014, ICML; Optuna's evaluator), and the significance by
+The share is computed by functional ANOVA (Hutter et al. 2014, ICML) with Optuna's evaluator, and the significance by
 `effect_test`.
 
 Merit. The analysis includes stopped and failed trials, because early stopping removes bad trials: among the completed
 trials alone, every effect would look smaller than it is. Completed trials are ranked first, by objective. Stopped
-trials follow, by number of epochs (ties by their last value), and then failed trials. The merit of a trial is its rank,
-scaled to the range 0 to 1.
+trials follow, ordered by number of epochs (ties by last value). Failed trials are last. The merit of a trial is its
+rank, scaled to the range 0 to 1.
 
 Settings. For the forest, the range of a numeric setting is divided into 16 steps, on a logarithmic scale if the setting
 is log-uniform. The values of a choice are numbered in the order in which they are listed. The forest requires a value
-of every setting in every trial, so a setting whose condition is not met is given the middle of its range. The test of a
-setting uses only the trials in which this setting is active. If settings changed during training (population-based
-training), the last values are used. Baselines are excluded, because most of their settings are not searched.
+of every setting in every trial, so an inactive setting is given the midpoint of its range. The test of a setting uses
+only the trials in which this setting is active. If settings changed during training (population-based training), the
+last values are used. Baselines are excluded, because most of their settings are not searched.
 
 Interval. The trials are resampled (bootstrap), and a forest is grown on each resample. The reported share is the mean
 of the shares over all resamples, and its interval contains the middle 90 % of these shares.
@@ -39,7 +39,7 @@ from ensdistill_tune.search.optuna_study import silent_study
 from ensdistill_tune.study.study_config import StudyConfig
 
 FEWEST = 8  # minimum number of trials; with fewer trials, no effect can be detected
-RESAMPLES, TREES, DEPTH = 25, 8, 6  # forests, trees per forest, tree depth; a thousand trials take seconds
+RESAMPLES, TREES, DEPTH = 25, 8, 6  # forests, trees per forest, tree depth; takes seconds for 1000 trials
 STEPS = 16  # number of steps in a numeric range; more steps take longer without benefit
 
 Array = NDArray[np.float64]
@@ -51,8 +51,8 @@ class Importance:
 
     Attributes:
         name: Name of the setting.
-        share: Share of the variance of the trials' merit, 0 to 1; shares of interactions are not attributed to any
-            setting.
+        share: Share of the variance in merit that the setting alone explains, 0 to 1; interactions are not attributed
+            to any setting.
         low: Lower end of the 90 % interval of the share.
         high: Upper end of this interval.
         p: p-value of the effect, corrected for the number of settings.

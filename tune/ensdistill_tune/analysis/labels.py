@@ -16,7 +16,7 @@ def label_of(subject: Subject, trials: Sequence[TrialRecord], teachers: int) -> 
     """Returns the label of a subject in tables and figures.
 
     Args:
-        subject: The subject of a result row: a candidate, the mean teacher or the ensemble.
+        subject: The subject of a result row: a candidate, the mean over the teachers or the ensemble.
         trials: Trials of the study, including the subject's trial.
         teachers: Number of teachers in the ensemble.
     """

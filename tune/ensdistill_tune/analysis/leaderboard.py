@@ -15,12 +15,12 @@ from ensdistill_tune.study.study_config import StudyConfig
 
 
 def metric_cell(name: str, metrics: Mapping[str, float]) -> str:
-    """Returns a metric as text; empty if it is missing, or meaningless because the network is at chance level."""
+    """Returns a metric as text, or an empty string if the metric is missing or is meaningless at chance level."""
     return format_metric(name, metrics[name]) if name in metrics and is_shown(name, metrics) else ""
 
 
 def mark_of(trial: TrialRecord, study: StudyConfig, front: Sequence[TrialRecord]) -> str:
-    """Returns the suffix of a trial label: ` !` if a constraint is broken, ` *` on the Pareto front, else empty."""
+    """Returns the suffix of a trial label: ` !` for a broken constraint, ` *` on the Pareto front, otherwise empty."""
     return " !" if study.violation(trial.last) else " *" if trial in front else ""
 
 
@@ -54,9 +54,9 @@ def format_metric(name: str, value: float) -> str:
 def leaderboard_csv(
     study: StudyConfig, trials: Sequence[TrialRecord], teachers: Mapping[str, Mapping[str, float]]
 ) -> str:
-    """Returns the leaderboard as CSV; a missing value is an empty cell.
+    """Returns the leaderboard as CSV; cells of missing values are empty.
 
-    The ranked trials come first, ordered by rank, followed by the trials without a final value and by the teachers.
+    Completed trials come first, ordered by rank. Trials that have not completed follow, and then the teachers.
 
     Args:
         study: The settings.

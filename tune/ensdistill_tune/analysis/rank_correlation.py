@@ -1,4 +1,4 @@
-"""Reliability of early stopping: rank correlation between the values at an epoch and the final values."""
+"""Reliability of early stopping: rank correlation between the objective at an epoch and its final value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def selected(trials: Sequence[TrialRecord]) -> bool:
 
 
 def epochs_to_ask(study: StudyConfig) -> list[int]:
-    """Returns the epochs at which the scheduler compares trials; evenly spaced epochs if it has no rungs."""
+    """Returns the epochs at which the scheduler compares trials, or evenly spaced epochs if it has no rungs."""
     last, rule = study.epochs, study.scheduler
     if isinstance(rule, Asha | Hyperband):
         return rungs(min(rule.grace_epochs, last), rule.reduction_factor, last)

@@ -40,15 +40,15 @@ class Candidate:
         return fmean(self.values(metric))
 
     def means(self, metrics: Iterable[str]) -> dict[str, float]:
-        """Returns the means of several metrics over seeds; metrics that any replicate lacks are omitted."""
+        """Returns the means of several metrics over seeds; metrics that are missing in any replicate are omitted."""
         return {name: self.mean(name) for name in metrics if all(name in one.last for one in self.replicates)}
 
     def best(self, study: StudyConfig) -> TrialRecord:
-        """Returns the best replicate (the first if several are equal); those that break a constraint rank last."""
+        """Returns the best replicate (the first if several are equal); replicates that break a constraint rank last."""
         return study.rank(self.replicates)[0]
 
     def violation(self, study: StudyConfig) -> float:
-        """Returns the amount by which the means of the candidate break the constraints; 0 if they are met."""
+        """Returns the amount by which the candidate's means break the constraints; 0 if all constraints are met."""
         return study.violation(self.means(study.constraints))
 
     def broken(self, study: StudyConfig) -> list[str]:
@@ -88,7 +88,7 @@ def _without_duplicates(order: Sequence[TrialRecord]) -> list[TrialRecord]:
 def _best(order: list[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """Returns the top trials.
 
-    With several objectives, these are the best trial by the first objective and trials spread over the Pareto front.
+    With several objectives, these are the trial with the best first objective and trials spread over the Pareto front.
 
     Trials that break a constraint are excluded. If all trials break one, those closest to the constraints are returned.
     """

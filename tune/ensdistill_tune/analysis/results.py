@@ -103,7 +103,7 @@ class StudyResults:
 
     @property
     def best_config(self) -> Config:
-        """Full configuration of `best_trial`, from which `ensdistill.distill` trains the same student again."""
+        """Full configuration of `best_trial`; with it, `ensdistill.distill` trains the same student again."""
         return self.study.config_for(self.best_trial)
 
     @property
@@ -157,7 +157,7 @@ class StudyResults:
     def to_optuna(self, storage: str | None = None) -> optuna.Study:
         """Returns the search trials as an Optuna study, for use with `optuna.visualization` or Optuna's dashboard.
 
-        The user attribute `trial` of each trial is its number in this study. The objectives of the baselines are user
+        The user attribute `trial` contains the trial's number in this study. The objectives of the baselines are user
         attributes of the Optuna study, because the settings of a baseline are not a point in the search space.
 
         Args:
@@ -241,12 +241,12 @@ class StudyResults:
 
     @property
     def teachers(self) -> dict[str, Metrics]:
-        """Validation metrics of the ensemble and of the mean teacher; empty before teachers are trained."""
+        """Validation metrics of the ensemble, and means over the teachers; empty before the teachers are trained."""
         return teacher_rows(self.summary.get("teachers", {}))
 
     @property
     def teachers_beside(self) -> tuple[Metrics, Metrics] | None:
-        """Metrics of the ensemble and of the mean teacher; None before the teachers are trained.
+        """Metrics of the ensemble, and means over the teachers; None before the teachers are trained.
 
         The metrics are computed on the test set, or on the validation set if the test set was not evaluated.
         """
@@ -294,7 +294,7 @@ class StudyResults:
 
     @cached_property
     def importance(self) -> list[Importance]:
-        """Importance of the searched settings, largest first; computed on first access (1000 trials take seconds)."""
+        """Importance of the searched settings, largest first; computed on first access (seconds for 1000 trials)."""
         return importance(self.trials, self.study)
 
 
@@ -312,7 +312,7 @@ def read_facts(home: Path) -> StudyResults:
     study = validate(StudyConfig, summary["study"])
     if not folder.journal.exists():
         raise DataError(f"{home}: no trial has started yet; there is nothing to report")
-    confirmation = _read(home / "confirmation.json")  # read before the log, so that the log contains all trials in it
+    confirmation = _read(home / "confirmation.json")  # read before the log, so that the log contains its trials
     events, records = read_journal(folder.journal), Trials()
     for event in events:
         apply_event(records, event)

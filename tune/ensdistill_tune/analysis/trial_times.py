@@ -13,7 +13,7 @@ class TrialTimes:
 
     Attributes:
         began: Time of the first start.
-        ended: Time of the end; None while the trial is running, also after it was resumed.
+        ended: Time of the end; None while the trial is running, including after it was resumed.
     """
 
     began: float

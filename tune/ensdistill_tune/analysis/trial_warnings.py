@@ -41,11 +41,11 @@ def won_without_teachers(study: StudyConfig, order: Sequence[TrialRecord]) -> bo
 
 
 def is_worse(rows: Sequence[Metrics], teacher: Metrics) -> bool:
-    """Returns whether a student has a higher mean calibrated NLL than a single teacher.
+    """Returns whether the mean calibrated NLL of a student is higher than the mean over the teachers.
 
     Args:
         rows: Metrics of the student, one row per seed.
-        teacher: Metrics of the mean teacher.
+        teacher: Means of the metrics over the teachers.
 
     Returns:
         True if the student's NLL is higher; False otherwise, and also if a metric is missing or a network is at chance
@@ -83,7 +83,7 @@ def _worse_than_one_teacher(
 
 
 def _standing(study: StudyConfig, trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[Metrics]]:
-    """Returns the confirmed trials, best first, and the validation metrics of the best one, one row per seed.
+    """Returns the confirmed trials, best first, and the validation metrics of the best trial, one row per seed.
 
     If there was no confirmation, all completed baselines and search trials are returned instead.
     """

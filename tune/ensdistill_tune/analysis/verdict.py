@@ -44,7 +44,7 @@ class PairedComparison:
     def outcome(self) -> str:
         """Whether the first candidate is better than the second: `better`, `worse` or `undecided`."""
         if len(self.differences) < fewest_pairs(LEVEL / self.among, EARLY):
-            return "undecided"  # without the test, which imports NumPy
+            return "undecided"  # decided without `test`, which would import NumPy
         return _outcome(self._gains, self.among)
 
     @property
@@ -113,7 +113,7 @@ def compare(first: Candidate, second: Candidate, study: StudyConfig, among: int 
 
 
 def why_none_wins(trials: Sequence[TrialRecord], confirmed: Sequence[Candidate], study: StudyConfig) -> str | None:
-    """Returns why none of the completed trials wins, and names the closest one; None if a trial wins.
+    """Returns why no completed trial wins, and which one is closest to the constraints; None if a trial wins.
 
     Args:
         trials: Trials of the search, best first, as `StudyConfig.rank` returns them.
@@ -135,8 +135,8 @@ class Verdict:
 
     Attributes:
         sentence: The verdict as one sentence, as in confirmation.json.
-        winner: The candidate with the best mean among those that meet the constraints; if none does, the one closest to
-            the constraints.
+        winner: The candidate with the best mean among those that meet the constraints; if none does, the candidate
+            closest to the constraints.
         baseline: The best baseline; None if none was confirmed.
         comparison: Winner minus baseline, paired by seed; None if there is nothing to compare.
         better: True if a searched candidate wins and the sequential test finds it better than the best baseline.

@@ -38,7 +38,7 @@ def _remove(chosen: Sequence[StoredItem]) -> list[StoredItem]:
     for item in chosen:
         try:
             if item.in_use:
-                raise DataError(f"{item.folder}: is in use by a process; wait until that process ends")
+                raise DataError(f"{item.folder}: is in use by another process; wait until that process exits")
             remove(item)
         except DataError as error:
             console(stderr=True).print(f"not removed: {error}", soft_wrap=True)
@@ -67,7 +67,7 @@ def _show(studies: Path, chosen: Sequence[StoredItem], refused: list[StoredItem]
         screen.print(f"would remove {words}, {size}; add --remove to remove them")
     else:
         screen.print(f"not in use: {words}, {size}; name entries and add --remove to remove them")
-    screen.print("removed data sets are decoded again, and removed teachers trained again, when a study requires them")
+    screen.print("removed data sets are decoded again and removed teachers are trained again if a study requires them")
     if any(item.name.startswith(STUDIES) for item in chosen):
         screen.print("a study is removed permanently, with its students and its event log; its runs in MLflow are kept")
 

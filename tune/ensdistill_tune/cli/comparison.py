@@ -8,7 +8,7 @@ from ensdistill_tune.comparison.comparing import compare as compare_settings
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Compares settings; the exit code is the result: 0 better, 1 not distinguishable, 3 worse."""
+    """Compares settings; the exit code gives the result: 0 better, 1 not distinguishable, 3 worse."""
     screen = console(stderr=options.json)
     result = compare_settings(
         options.first,

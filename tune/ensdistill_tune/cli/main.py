@@ -160,7 +160,7 @@ def _compare(program: Program) -> None:
     sub = program.add(
         RESULTS,
         "compare",
-        "Compare settings with paired seeds until a decision; the exit code is the result.",
+        "Compare settings with paired seeds until a decision; the exit code gives the result.",
         f"{COMPARISON}:compare",
         (f"{TUNE} compare latentbe kd", f"{TUNE} compare mine kd --config my.yaml --json"),
     )

@@ -15,7 +15,7 @@ EXIT_CODES = """exit codes:
   1    not distinguishable
   2    error
   3    A is worse than at least one B
-  130  interrupted; the same command continues"""
+  130  interrupted; run the same command to continue"""
 VERIFIED = "device on which the files are verified and timed: auto, cpu, cuda, ... (auto)"
 
 

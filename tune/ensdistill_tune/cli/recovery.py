@@ -46,7 +46,7 @@ def _sentences(found: LogExamination, options: argparse.Namespace) -> list[str]:
     log, last = found.log, found.events[-1].event.replace("_", " ") if found.events else "the header"
     lines = [
         f"{found.path}: format {found.format}, created by version {found.product}",
-        f"intact:     records 0 to {found.last} ({log.end.size} bytes); the last one is {last}",
+        f"intact:     records 0 to {found.last} ({log.end.size} bytes); last record: {last}",
     ]
     if log.incomplete:
         lines.append(f"incomplete: {log.incomplete} more bytes, left by a crash; the next session removes them")

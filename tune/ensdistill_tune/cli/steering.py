@@ -12,10 +12,10 @@ def enqueue(options: argparse.Namespace) -> int:
     """Puts settings at the front of a study's queue."""
     home = Path(options.studies_dir) / options.study
     if steering.enqueue(home, parse_overrides(options.set)) == "accepted":
-        print("enqueued: the next trial of the search uses these settings")
+        print("enqueued: the next trial of the search will use these settings")
     else:
         again = resume_command(home.parent, home.name)
-        print(f"request pending: it is handled soon, or when the study is resumed with `{again}`")
+        print(f"request pending: it will be handled soon, or when the study is resumed with `{again}`")
     return 0
 
 
@@ -24,9 +24,9 @@ def stop(options: argparse.Namespace) -> int:
     home = Path(options.studies_dir) / options.study
     accepted = steering.stop(home, options.trial) == "accepted"
     if not accepted:
-        print("request pending: it is handled soon")
+        print("request pending: it will be handled soon")
     elif options.trial is None:
-        print(f"the study stops; to resume: `{resume_command(home.parent, home.name)}`")
+        print(f"the study is stopping; to resume: `{resume_command(home.parent, home.name)}`")
     else:
-        print(f"trial {options.trial} stops at its next report")
+        print(f"trial {options.trial} will stop at its next report")
     return 0

@@ -44,9 +44,9 @@ def compare(
     Args:
         settings: Two or more contenders, each given as the name of a preset, a settings file, a study (its best trial),
             `STUDY:TRIAL`, or a `Config`.
-        config: Settings or study file that sets data and teachers for all contenders, and model and training for
-            presets. If None, these settings are taken from the first contender that is not a preset, or from
-            `cluttered_digits` if all contenders are presets.
+        config: Settings file or study file that sets the data and teachers for all contenders, and the model and
+            training for presets. If None, these settings are taken from the first contender that is not a preset, or
+            from `cluttered_digits` if all contenders are presets.
         overrides: Settings applied to all contenders, keyed by dotted name, or strings of the form `a.b=value`.
         metric: Validation metric to compare, such as `val/nll`.
         seeds: Maximum number of seeds, from 6 to 20.
@@ -119,7 +119,7 @@ class _Comparison:
     def rounds(self) -> Iterator[str]:
         """Runs the seeds in order and yields one line for each seed.
 
-        A decision requires a minimum number of seeds, so this number of seeds is run together first.
+        A decision requires a minimum number of seeds, so the first round runs this many seeds together.
         """
         done, left = 0, list(self.contenders)
         while done < self.rules.seeds and len(left) > 1:
@@ -150,7 +150,7 @@ class _Comparison:
         return pair_of(self.rules.metric, self.rules.mode, self.contenders[0].name, other, self.values)
 
     def _line(self, n: int, left: Sequence[Contender]) -> str:
-        """Returns a line with all values for one seed; parentheses contain the first value minus the preceding one."""
+        """Returns a line with all values for one seed; parentheses contain differences, first minus other contender."""
         first, *others = (one.name for one in left)
         own = self.values[first][n]
         parts = [f"{first} {own:.4f}"]

@@ -51,9 +51,9 @@ def contenders_of(
         given: The contenders, each given as a preset, a settings file, a study (which stands for its best trial),
             `STUDY:TRIAL`, or a config.
         studies: The folder of all studies.
-        file: Settings or study file that sets data and teachers for all contenders, and model and training for presets.
-            If None, these settings are taken from the first contender that is not a preset, or from `cluttered_digits`
-            if all contenders are presets.
+        file: Settings file or study file that sets the data and teachers for all contenders, and the model and training
+            for presets. If None, these settings are taken from the first contender that is not a preset, or from
+            `cluttered_digits` if all contenders are presets.
         overrides: Settings applied to all contenders, keyed by dotted name.
 
     Raises:

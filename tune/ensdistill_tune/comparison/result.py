@@ -30,7 +30,7 @@ class PairResult:
         first: Name of the first settings.
         other: Name of the other settings.
         metric: The metric.
-        differences: Differences of the metric, first minus other, one for each common seed.
+        differences: Differences in the metric (first minus other), one for each common seed.
         test: Sequential test of the differences. If the metric is minimized, their signs are changed, so that a
             positive difference always means that the first settings are better.
     """
@@ -160,7 +160,7 @@ def pair_of(metric: str, mode: str, first: str, other: str, values: Mapping[str,
 
     Each direction is tested at half of the significance level. The overall outcome is "better" only if every pair is
     "better", so this direction requires no correction for several pairs. A single pair suffices for an overall "worse",
-    so for this direction, the half is divided by the number of pairs (Bonferroni).
+    so the level for this direction is also divided by the number of pairs (Bonferroni).
 
     Args:
         metric: The metric.

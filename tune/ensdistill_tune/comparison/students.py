@@ -70,7 +70,7 @@ class Students:
 
         Raises:
             DataError: A stored file is damaged.
-            DivergedError: The training of a student diverged; the metrics of students completed earlier are stored.
+            DivergedError: The training of a student diverged; metrics of students that completed earlier are stored.
         """
         known = {config.hash: row for config in configs if (row := self._stored(config)) is not None}
         missing = [config for config in configs if config.hash not in known]

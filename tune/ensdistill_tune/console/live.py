@@ -25,7 +25,7 @@ INDENT = 10  # width of a trial's state; continuation lines of a long message ar
 
 
 class ConsoleObserver:
-    """Prints a line for each ended trial of the search and each stage of the confirmation; measures rates.
+    """Prints a line for each ended trial of the search and each stage of the confirmation; records activity.
 
     Attributes:
         console: Console of the session.

@@ -9,7 +9,7 @@ from ensdistill_tune.search.pbt import Pbt
 
 
 def estimate_remaining(snapshot: StudySnapshot) -> float | None:
-    """Returns the remaining time at the recent rate, limited to the rest of `budget.minutes`.
+    """Returns the remaining time at the recent rate, limited to what is left of `budget.minutes`.
 
     Returns:
         Seconds; None if the study is not running or its rate is not known yet.
@@ -22,7 +22,7 @@ def estimate_remaining(snapshot: StudySnapshot) -> float | None:
 
 
 def remaining_epochs(snapshot: StudySnapshot) -> float:
-    """Returns how many epochs of search and confirmation remain; fractional, because pruning is estimated."""
+    """Returns the number of remaining search and confirmation epochs; fractional, because pruning is estimated."""
     left = _to_complete(snapshot, of_kind(snapshot.open, "baseline", "replicate"))
     left += snapshot.epochs * max(0, snapshot.replicates_expected - len(snapshot.replicates))
     if snapshot.state == "confirming":

@@ -30,7 +30,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class StudyPanel:
-    """The status panel of a study: at most 24 lines that fit the width of the terminal. Color is never the only cue.
+    """The status panel of a study, with at most 24 lines that fit the terminal width. Color is never the only cue.
 
     Attributes:
         snapshot: The snapshot that is rendered.
@@ -70,7 +70,7 @@ def _facts(now: StudySnapshot, marks: str) -> Iterator[Text]:
 
 
 def _best_trials(now: StudySnapshot, width: int) -> Iterator[Text]:
-    """Yields one line each for the best search trial, best baseline and confirmed winner; the best trial is bold."""
+    """Yields one line each for the best search trial, the best baseline and the winner; the best of these is bold."""
     objective = now.study.objective
     order = now.study.rank(now.primary_trials)
     firsts = {"baseline" if trial.baseline else "best": trial for trial in reversed(order)}

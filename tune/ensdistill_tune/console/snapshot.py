@@ -13,7 +13,7 @@ OPEN: tuple[State, ...] = ("running", "interrupted")  # states of trials that ru
 
 @dataclass(frozen=True)
 class StudySnapshot:
-    """A study at one moment.
+    """State of a study at one moment.
 
     Attributes:
         name: Name of the study.
@@ -23,7 +23,7 @@ class StudySnapshot:
         seconds: Total duration of all sessions in seconds.
         trials: All trials, in the order of their numbers.
         planned: Maximum number of replicates; 0 until it is known.
-        paces: Recent number of trials per second and of epochs per second; None for a rate that is not known yet.
+        paces: Recent rates, in trials per second and epochs per second; None for a rate that is not known yet.
         ended: The trials that ended most recently; empty if they are not shown.
         resume: The command that resumes the study; None if it is not shown.
         winner: Number of the trial that won the confirmation; None before the end of the confirmation, or if no

@@ -37,7 +37,7 @@ def leaderboard_table(
     Args:
         study: The settings.
         trials: Trials of the search, including baselines.
-        teachers: Metrics of the ensemble and of a single teacher, keyed by label.
+        teachers: Metrics of the ensemble and mean metrics of the individual teachers, keyed by label.
         top: Number of best trials.
     """
     order, names = study.rank(trials), shown_metrics(study, IN_LEADERBOARD)

@@ -21,14 +21,14 @@ class Throughput:
         """Counts one event.
 
         Args:
-            at: Time of the event in seconds; not earlier than that of the previous event.
+            at: Time of the event in seconds; not earlier than the time of the previous event.
         """
         self._times.append(at)
         while len(self._times) > MIN_EPOCHS + 1 and self._times[0] < at - RECENT_SECONDS:
             self._times.popleft()
 
     def per_second(self, now: float, least: int) -> float | None:
-        """Returns the rate in events per second; None if fewer than `least` events followed the first one."""
+        """Returns the rate in events per second; None if fewer than `least` events followed the first event."""
         often = len(self._times) - 1
         return often / (now - self._times[0]) if often >= least and now > self._times[0] else None
 
@@ -59,7 +59,7 @@ class RecentActivity:
                 self._trials.happens(at)
 
     def paces(self, now: float, trials: Sequence[TrialRecord]) -> tuple[float | None, float | None]:
-        """Returns the number of trials per second and of epochs per second; None for a rate that is not known yet.
+        """Returns the rates in trials per second and epochs per second; None for a rate that is not known yet.
 
         Trials that start together report almost simultaneously, so ten reports from several running trials can be too
         close together to determine a rate. The rate of epochs therefore requires three reports per running trial.

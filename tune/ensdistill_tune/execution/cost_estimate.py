@@ -40,11 +40,11 @@ class CostEstimate:
     Durations are training times in seconds, added up as if the networks were trained one after the other.
 
     Attributes:
-        epoch: Duration of an epoch of a search trial, averaged over random trials.
+        epoch: Mean epoch duration of the randomly drawn search trials.
         shortest_epoch: Shortest epoch duration of the timed trials, including baselines.
         longest_epoch: Longest epoch duration of the timed trials, including baselines.
-        kinds: Number of kinds of trials; trials of one kind have the same epoch duration.
-        kinds_timed: Number of kinds that were timed; the others are assumed to have the mean duration.
+        kinds: Number of distinct kinds of trials; trials of the same kind have the same epoch duration.
+        kinds_timed: Number of kinds that were timed; the remaining kinds are assumed to have the mean epoch duration.
         teachers: Training time of the teachers that are not in the store yet.
         teachers_there: Number of teachers of this study that are already in the store.
         search: Training time of all search trials and baselines.
@@ -88,14 +88,14 @@ def estimate(study: StudyConfig, studies: Path, warn: Warn = list) -> tuple[Cost
     Args:
         study: The settings.
         studies: The folder that contains all studies and the store of teachers.
-        warn: Called with warnings about the images and about teachers from files.
+        warn: Called with warnings about the images and about teachers that are loaded from files.
 
     Returns:
         The estimate and its description; if no epoch can be timed on this machine, None and the reason.
 
     Raises:
         DataError: The images cannot be read.
-        ConfigError: The images cannot be used by one of the trials, for example because there are too few images.
+        ConfigError: One of the trials cannot use the images, for example because there are too few images.
     """
     config = study.base_config
     if study.resources.gpus and not torch.cuda.is_available():
@@ -129,7 +129,7 @@ def side_by_side(resources: Resources) -> int:
 
 
 def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
-    """Returns the duration of an epoch in seconds, extrapolated from a subset that takes at least `ENOUGH` seconds.
+    """Returns the epoch duration in seconds, extrapolated from training steps that take at least `ENOUGH` seconds.
 
     Args:
         config: The settings of the training run.
@@ -144,7 +144,7 @@ def epoch_seconds(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -
 
 def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float:
     """Returns the median duration of three epochs (fewer if they are long), after a warm-up epoch."""
-    # The small learning rate prevents NaN losses; with 1000 epochs, no later phase of a schedule starts.
+    # The small learning rate prevents NaN losses; with 1000 epochs, training stays in the first phase of a schedule.
     optimizer = config.training.optimizer.model_copy(update={"lr": 1e-6})
     training = config.training.model_copy(update={"optimizer": optimizer, "epochs": 1000})
     run = distill(config.model_copy(update={"training": training}), ensemble, data)
@@ -156,7 +156,7 @@ def _timed(config: Config, ensemble: TeacherEnsemble, data: DataSplits) -> float
 
 
 def _part(data: DataSplits, steps: int, config: Config) -> DataSplits:
-    """Returns the training images of `steps` steps and the same fraction of the validation images."""
+    """Returns the training images for `steps` steps, and the same fraction of the validation images."""
     batch = config.training.batch_size
     share = steps / (len(data.train) // batch)
     train, validation = data.train, data.validation
@@ -169,7 +169,7 @@ def _part(data: DataSplits, steps: int, config: Config) -> DataSplits:
 
 
 def _teachers(config: Config, data: DataSplits, store: Path) -> tuple[float, int]:
-    """Returns the training time in seconds of teachers missing from the store, and the number of stored teachers."""
+    """Returns the training time of the missing teachers in seconds, and the number of teachers already in the store."""
     all_of_them = range(config.teachers.count)
     missing = [m for m in all_of_them if not (store / teacher_hash(config, m, data) / "teacher.json").is_file()]
     no_teachers, known = TeacherEnsemble([], len(data.class_names), "none"), dict[str, float]()
@@ -183,7 +183,7 @@ def _teachers(config: Config, data: DataSplits, store: Path) -> tuple[float, int
 
 
 def _untrained(config: Config, data: DataSplits, studies: Path) -> TeacherEnsemble:
-    """Returns an untrained ensemble, which is as fast as the trained one."""
+    """Returns an ensemble of untrained networks, which is as fast as the trained ensemble."""
     own = [teacher_config(config, m) for m in range(config.teachers.count)]
     files, found = open_teacher_files(config, data, studies)
     networks = [build(one.model, data, one.seed) for one in own] + [file.network for file in files]
@@ -228,7 +228,7 @@ def _cost(study: StudyConfig, data: DataSplits, teachers: float, there: int, war
 
 
 def _search_epochs(study: StudyConfig, seconds: float) -> int:
-    """Returns an upper bound on the total number of epochs of the search; `seconds` is the duration of one epoch.
+    """Returns an upper bound on the total number of search epochs; `seconds` is the duration of one epoch.
 
     Trials that start before a budget is spent run to completion.
     """
@@ -241,10 +241,10 @@ def _search_epochs(study: StudyConfig, seconds: float) -> int:
 
 
 def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: DataSplits) -> dict[str, float]:
-    """Returns the epoch duration in seconds of each kind of trial that can be timed within PATIENCE, keyed by kind.
+    """Returns epoch durations in seconds, keyed by kind of trial, for all kinds that can be timed within `PATIENCE`.
 
-    A kind that cannot run is skipped, because in the study only the trials of that kind would fail. If no kind can run,
-    the last error is raised.
+    A kind of trial that cannot run is skipped, because in the study only trials of that kind would fail. If no kind can
+    run, the last error is raised.
     """
     known: dict[str, float] = {}
     trouble: EnsdistillError | None = None
@@ -269,7 +269,7 @@ def _kind(config: Config) -> str:
 
 
 def _random_trials(study: StudyConfig) -> Iterator[Config]:
-    """Yields the settings of random trials; skips trials whose values are incompatible."""
+    """Yields the settings of random trials; skips combinations of values that are incompatible."""
     shares = np.random.default_rng(0)
     for _ in range(DRAWS):
         sampled = study.space.draw(lambda name, axis: axis.from_unit_interval(shares.random()))
@@ -308,14 +308,14 @@ def _in_words(study: StudyConfig, cost: CostEstimate) -> str:
 
 
 def _hours_in_words(study: StudyConfig, cost: CostEstimate) -> Iterator[str]:
-    """Yields lines about the resource hours of the trials and about the budgets that limit them."""
+    """Yields lines about the resource hours of the trials and about the budgets that limit these hours."""
     search = HoursUsed(cost.search_cpu_hours, cost.search_gpu_hours)
     confirmation = HoursUsed(cost.confirmation_cpu_hours, cost.confirmation_gpu_hours)
     more = f", confirmation about {confirmation}" if cost.confirmation else ""
     yield f"resource hours (wall time x resources, without teachers): search about {search}{more}"
     for name, hours in (("cpu_hours", study.budget.cpu_hours), ("gpu_hours", study.budget.gpu_hours)):
         if hours is not None:
-            yield f"budget.{name}: the search starts no more trials when baselines and trials have used {hours:g} hours"
+            yield f"budget.{name}: the search starts no more trials once baselines and trials have used {hours:g} hours"
 
 
 def _teachers_in_words(study: StudyConfig, cost: CostEstimate) -> str:

@@ -18,7 +18,7 @@ from ensdistill.training.teachers import teacher_config
 from ensdistill_tune.study.study_config import StudyConfig
 
 MOMENTS = {"sgd": 1}  # number of optimizer tensors per parameter; 2 for optimizers that are not listed
-COPIES = {"none": 0, "ema": 1, "swa": 1}  # extra copies of the weights; other methods keep one per epoch of a window
+COPIES = {"none": 0, "ema": 1, "swa": 1}  # extra weight copies; other methods keep one per epoch in the window
 
 
 MIB = 2**20
@@ -26,14 +26,14 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class DiskEstimate:
-    """Disk space of a study in bytes, if no trial is stopped early.
+    """Disk space that a study requires, in bytes, if no trial is stopped early.
 
     Attributes:
         images: Store of decoded images, which all studies in a folder share; 0 if the images are in memory.
         teachers: Teachers that are not in the store yet.
-        students: Students of completed trials and replicates that stay on disk.
-        checkpoints: Checkpoints of the trials that run at the same time.
-        free: Free space on the disk of the studies folder.
+        students: Students that remain on disk after trials and replicates have completed.
+        checkpoints: Checkpoints of all trials that run in parallel.
+        free: Free space on the disk that contains the studies folder.
     """
 
     images: int
@@ -44,7 +44,7 @@ class DiskEstimate:
 
     @property
     def total(self) -> int:
-        """Sum of all parts."""
+        """Total size of images, teachers, students and checkpoints."""
         return self.images + self.teachers + self.students + self.checkpoints
 
     def in_words(self) -> str:
@@ -70,7 +70,7 @@ def disk_estimate(
         data: Splits of the study.
         studies: The folder that contains all studies.
         teachers_there: Number of teachers in the store.
-        parallel: Number of trials that run at the same time.
+        parallel: Number of trials that run in parallel.
     """
     base = study.base_config
     own = [teacher_config(base, m) for m in range(base.teachers.count)]
@@ -88,7 +88,7 @@ def disk_estimate(
 
 
 def size_of(network: nn.Module) -> int:
-    """Returns the total size of the parameters and buffers of a network in bytes."""
+    """Returns the total size of a network's parameters and buffers in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 
@@ -99,7 +99,7 @@ def _students_kept(study: StudyConfig) -> int:
 
 
 def _student_sizes(config: Config, data: DataSplits) -> tuple[int, int]:
-    """Returns the sizes of the exported student and of a checkpoint in bytes."""
+    """Returns the size of the exported student and the size of a checkpoint, both in bytes."""
     student = new_student(config, data)
     moments = MOMENTS.get(config.training.optimizer.kind, 2)
     window = getattr(config.averaging, "window", getattr(config.averaging, "max_candidates", 1))

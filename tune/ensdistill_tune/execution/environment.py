@@ -14,18 +14,19 @@ DEFAULTS = {
     # same process. With Ray's default of 2 s, the next trial would fail. The worker reads this value after each trial.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log replaces these loggers, which are slower
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune never saves its state, because the event log replaces it
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune never saves its state; the event log serves this purpose
     # Ray's memory monitor restarts killed tasks without limit, and when it kills a trial, Tune aborts the whole study.
-    # Without the monitor, the operating system kills a single worker, because Ray's workers have a raised OOM score.
+    # If memory runs out without the monitor, the operating system kills only one worker, because Ray's workers have a
+    # raised OOM score.
     "RAY_memory_monitor_refresh_ms": "0",
-    # By default, Ray raises the niceness of its workers by 15; on a busy machine, a trial then gets a tenth of a core.
+    # By default, Ray raises the niceness of workers by 15; on a busy machine, a trial then gets only a tenth of a core.
     "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
-    "RAY_AIR_NEW_OUTPUT": "0",  # the console shows the progress of a study
+    "RAY_AIR_NEW_OUTPUT": "0",  # disables Ray's progress output, because this package prints the progress of a study
     "RAY_prestart_worker_first_driver": "0",  # trials cannot use workers that Ray starts in advance
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # hides all GPUs from trials that use none
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # hides all GPUs from trials that request no GPU
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the console prints the addresses itself
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # this package prints the URLs itself
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker itself retries, after it has checked what the server received
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds
@@ -45,7 +46,7 @@ def configure_process() -> None:
 
 @contextlib.contextmanager
 def restored(*names: str) -> Iterator[None]:
-    """Restores the values of these environment variables after the block."""
+    """Restores the given environment variables after the block."""
     before = {name: os.environ.get(name) for name in names}
     try:
         yield
@@ -59,7 +60,7 @@ def restored(*names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def configured() -> Iterator[None]:
-    """Sets the variables of `configure_process` inside the block, for a study that runs in the user's process.
+    """Sets the same variables as `configure_process`, but only inside the block, for a study in the user's process.
 
     The allocator is not changed, because such a change cannot be undone.
     """

@@ -1,4 +1,4 @@
-"""Common parts of the executors: passing reports to the planner and ending a run of trials."""
+"""Code that the executors share: passes reports to the planner, determines the outcome, and handles signals."""
 
 import contextlib
 import math
@@ -49,11 +49,11 @@ class Executor:
 
 
 class TrialReports:
-    """Passes reports of trials to the planner.
+    """Passes reports from trials to the planner.
 
     Attributes:
         agenda: The planner.
-        error: The error that stops the study; None if no error has occurred. The study can be resumed.
+        error: The error that stops the study; None if no error has occurred. The study can be resumed after the error.
     """
 
     def __init__(self, agenda: TrialPlanner) -> None:
@@ -80,7 +80,7 @@ class TrialReports:
         Args:
             number: The trial.
             report: `EPOCHS` contains the metrics of each epoch since the last report; `FAILURE` and `FAILURE_KIND` are
-                present if the trial failed. Epochs after the decision to stop are ignored.
+                present if the trial failed. Epochs after the decision to stop the trial are ignored.
         """
         with self.guarded():
             if not self.error:
@@ -121,7 +121,7 @@ class TrialReports:
         self._failures += 1
         if self._failures >= max(ALL_FAIL, 3 * self.agenda.slots):  # fewer failures may be due to unsuitable settings
             words = f"{self._failures} trials have failed and none has completed an epoch"
-            raise MachineError(f"{words}; the last error is: {error}; correct the cause")
+            raise MachineError(f"{words}; the last error is: {error}; fix the cause")
 
     def _decide(self, number: int, metrics: dict[str, float]) -> Decision:
         odd = {name: value for name, value in metrics.items() if not math.isfinite(value)}
@@ -129,7 +129,8 @@ class TrialReports:
             error = f"{needed[0]} became {odd[needed[0]]} in epoch {metrics['epoch']:.0f}"
             self.agenda.end(number, "failed", error, "not_finite")
             return Decision.STOP
-        # JSON cannot represent infinite or NaN values. Names are interned, because each Ray message copies them.
+        # JSON cannot represent infinite or NaN values. Names are interned, because each Ray message contains copies of
+        # the names.
         finite = {sys.intern(name): value for name, value in metrics.items() if name not in odd}
         return self.agenda.report(number, finite)
 
@@ -163,7 +164,7 @@ def signals_restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Makes SIGTERM, which batch systems and containers send, raise KeyboardInterrupt inside the block.
+    """Makes SIGTERM, which batch systems and container runtimes send, raise KeyboardInterrupt inside the block.
 
     Does nothing outside the main thread, where Python cannot handle signals.
     """

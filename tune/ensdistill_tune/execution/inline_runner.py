@@ -23,7 +23,7 @@ from ensdistill_tune.study.study_state import StudyState
 
 
 class _StoppedError(Exception):
-    """Raised while a trial sends a report, to end this trial."""
+    """Raised inside a trial's report call to end the trial."""
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def _run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsembl
 
 @dataclass(frozen=True)
 class _Ends:
-    """Tests whether the study must end: its time budget is spent, its end was requested, or an error occurred."""
+    """Tests whether the study must end because its time budget is spent, a stop was requested, or an error occurred."""
 
     progress: StudyState
     requests: StudyRequests

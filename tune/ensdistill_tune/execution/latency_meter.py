@@ -3,7 +3,7 @@
 The process that runs the study measures an untrained network of the same architecture. Architectures that follow from
 the settings alone are measured before the first trial starts, when nothing else is running. An architecture that
 depends on a suggested value (for instance an integer width) is measured immediately before its trial starts, possibly
-while other trials run. A resumed study does not repeat measurements that are in the event log.
+while other trials are running. A resumed study does not repeat measurements that are in the event log.
 """
 
 import torch
@@ -45,7 +45,7 @@ class LatencyMeter:
             self(config)
 
     def __call__(self, config: Config) -> dict[str, float]:
-        """Returns the latencies of one image in milliseconds, keyed by metric; empty if the network cannot be built."""
+        """Returns the latencies for one image in milliseconds, by metric name; empty if the network cannot be built."""
         settings = repr((config.model, config.student))
         try:
             if settings not in self._architectures:
@@ -55,7 +55,7 @@ class LatencyMeter:
         return self._known[self._architectures[settings]]
 
     def _measure(self, config: Config) -> str:
-        """Returns the architecture of a trial; measures its latencies if they are not known yet."""
+        """Returns the architecture of a trial's network; measures its latencies if they are not known yet."""
         network = new_student(config, self._data).merged()
         architecture = architecture_of(network)
         if architecture not in self._known:

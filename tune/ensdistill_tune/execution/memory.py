@@ -23,12 +23,12 @@ def memory_limit(share: float, teacher: int | None = None) -> Iterator[None]:
     """Limits the training run inside the block to its share of GPU memory, and frees its memory afterwards.
 
     Args:
-        share: Share of a GPU, as in `resources.gpus`; 0 for none.
+        share: Share of a GPU, as in `resources.gpus`; 0 for no GPU.
         teacher: Number of the teacher that is trained; None for a trial.
 
     Raises:
-        OutOfMemoryError: There is not enough memory. The message states how much memory is required, and which
-            settings would fit.
+        OutOfMemoryError: There is not enough memory. The message states how much memory is required, and suggests
+            settings that would fit.
     """
     shortage = None
     try:
@@ -70,7 +70,7 @@ def _shortage(error: BaseException, share: float, training: str) -> str | None:
     asked = round(float(found[1]) * _UNITS[found[2]]) if found else 0
     if isinstance(error, torch.OutOfMemoryError) or "CUBLAS_STATUS_ALLOC_FAILED" in text:
         free, total = torch.cuda.mem_get_info()
-        reserved = torch.cuda.memory_reserved()  # includes gaps between tensors, which also belong to the process
+        reserved = torch.cuda.memory_reserved()  # includes gaps between tensors, which no other process can use
         held = max(torch.cuda.max_memory_allocated(), reserved)
         return of_gpu(held, asked, total, total - free - reserved, share, training)
     if "CUDA error: out of memory" in text:  # in this case CUDA reports no sizes
@@ -134,7 +134,7 @@ def of_machine(held: int, asked: int, total: int, training: str) -> str:
 
 
 def share_that_fits(need: int, total: int) -> float | None:
-    """Returns the GPU share with which as many of these training runs as possible fit on one GPU.
+    """Returns the GPU share that lets as many training runs of this size as possible fit on one GPU.
 
     Args:
         need: Memory of one training run in bytes.

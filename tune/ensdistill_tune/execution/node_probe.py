@@ -1,7 +1,7 @@
 """Facts about one machine of a cluster: its package versions, and whether it can use the folder of a study.
 
-Ray sends this module to the machines as code, because the package may be missing there. The module therefore imports
-only the standard library.
+Ray sends the code of this module to the machines, because the package may not be installed there. The module therefore
+imports only the standard library.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import platform
 import time
 from pathlib import Path
 
-PATIENCE_SECONDS = 5.0  # maximum time until a file that another machine wrote is visible
+PATIENCE_SECONDS = 5.0  # maximum time to wait until a file written by another machine becomes visible
 NOT_INSTALLED = "not installed"
 
 
@@ -24,16 +24,16 @@ def probe(folder: str, token: str, answer: str) -> dict[str, str]:
         answer: Name of the file that this function writes to the folder.
 
     Returns:
-        Versions, keyed by name. The additional key `folder` gives the reason why the folder cannot be used, or an empty
-        string.
+        Versions, keyed by name. The additional key `folder` contains the reason why the folder cannot be used, or an
+        empty string if it can be used.
     """
     return versions() | {"folder": _folder_problem(Path(folder), token, answer)}
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions on this machine that must be the same on all machines of a study.
+    """Returns the software versions on this machine that must be the same on all machines of a study.
 
-    Ray itself compares the versions of Ray and Python. The value of `ensdistill` contains a hash of the source files,
+    Ray itself compares the versions of Ray and Python. The version of `ensdistill` includes a hash of the source files,
     because different commits can have the same version number.
     """
     python = ".".join(platform.python_version_tuple()[:2])

@@ -1,4 +1,4 @@
-"""Starts Ray or connects to it. Checks the environment first, because errors from Ray come late and are unclear."""
+"""Starts Ray or connects to a cluster. Checks the environment first, because Ray reports errors late and unclearly."""
 
 import contextlib
 import logging
@@ -25,8 +25,8 @@ LONGEST = 107  # maximum length of a socket path in bytes; 103 on macOS
 def running_ray() -> Iterator[bool]:
     """Provides Ray inside the block.
 
-    If this process already uses Ray, that instance is used and keeps running. Otherwise a new instance is started,
-    and shut down after the block.
+    If this process already uses Ray, the existing instance is used and keeps running. Otherwise, a new instance is
+    started, and is shut down after the block.
 
     Yields:
         Whether the instance may include other machines, or processes that run in another Python environment.
@@ -110,7 +110,7 @@ def check_temporary_folder() -> None:
         DataError: The path is relative or too long, or the folder is not writable.
     """
     variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "RAY_TMPDIR")
-    root = os.environ.get(variable, "/tmp")  # noqa: S108 - Ray's own choice
+    root = os.environ.get(variable, "/tmp")  # noqa: S108 - Ray's default
     fix = "Set RAY_TMPDIR to another folder, such as /tmp."
     if not os.path.isabs(root):
         raise DataError(f"{variable}: must be an absolute path, got {root}. {fix}")

@@ -20,7 +20,7 @@ from ensdistill.runtime.files import write_text
 from ensdistill_tune.execution import node_probe
 from ensdistill_tune.execution.node_probe import NOT_INSTALLED, probe, versions
 
-ANSWER_SECONDS = 120.0  # time limit for the answer of a machine, including the start of a worker process there
+ANSWER_SECONDS = 120.0  # time limit for a machine to answer, including the start of a worker process there
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class StudyMachine:
         folder: Folder of the study, an absolute path.
         token: Name of a file in this folder that exists while the study runs.
         node: Identifier of the machine that runs the study.
-        versions: Required versions: those of the machine that runs the study.
+        versions: Versions on the machine that runs the study, which all machines must have.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class StudyMachine:
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def check_this_machine(self) -> None:
-        """Checks the machine of a worker once per process, because the machine may have joined after the launch.
+        """Checks a worker's machine once per process, because the machine may have joined the cluster after the launch.
 
         Raises:
             MachineError: The machine lacks the folder or has different versions.

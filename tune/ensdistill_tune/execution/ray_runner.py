@@ -42,15 +42,14 @@ from ensdistill_tune.study.study_state import StudyState
 
 @contextlib.contextmanager
 def cluster(study: StudyConfig, home: Path) -> Iterator[None]:
-    """Makes Ray available inside the block: the instance of this process, a new one, or the cluster at RAY_ADDRESS.
+    """Makes Ray available inside the block: this process's instance, a new instance, or the cluster at RAY_ADDRESS.
 
     Args:
-        study: The settings, whose resources and pieces are checked on the cluster.
+        study: The settings; the required resources and custom pieces are checked on the cluster.
         home: The folder of the study, which must exist on every machine.
 
     Raises:
-        ConfigError: No machine of the cluster has enough resources for a trial, or a custom piece is not installed on a
-            machine.
+        ConfigError: No machine of the cluster has enough resources for a trial, or a machine lacks a custom piece.
         MachineError: A machine lacks the folder of the study, or has different versions.
         DataError: Ray cannot be started.
     """
@@ -92,14 +91,14 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
         tuner = _tuner(reports, tune.with_parameters(run_in_worker, inputs=inputs, machine=machine))
         with contextlib.suppress(KeyboardInterrupt, SystemExit), _raising(reports):
             tuner.fit()
-    ended = outcome(reports.agenda)  # after an interrupt Ray's `fit` returns without an error
+    ended = outcome(reports.agenda)  # after an interrupt, Ray's `fit` returns without an error
     if ended == "finished":
         shutil.rmtree(_home(progress), ignore_errors=True)
     return ended
 
 
 def _home(progress: StudyState) -> Path:
-    """Returns the folder for Ray Tune. It contains only error messages of workers, which no later session reads."""
+    """Returns the folder that Ray Tune uses; it contains only workers' error messages, which no later session reads."""
     return progress.folder.path.resolve() / "ray"
 
 
@@ -143,7 +142,7 @@ def _teacher_trainer(given: Resources, device: str) -> Trainer:
 
 MISSING = re.compile("No module named '?ensdistill")
 INSTALL = "Install ensdistill there, in the same version as on the machine that runs the study."
-MAX_PENDING = 1000  # how many trials Tune may start at the same time; the planner limits them to the free slots
+MAX_PENDING = 1000  # maximum number of pending trials in Tune; the planner limits the trials to the free slots
 SLOTS_SECONDS = 2.0  # seconds between two counts of the cluster's slots
 RAY = Executor(cluster, _teacher_trainer, run_trials)
 
@@ -218,9 +217,10 @@ class _PlannerScheduler(_NotPickled, FIFOScheduler):
 
 
 def _keep_workers(tune_controller: Any, trial: Any) -> None:
-    """Keeps the processes of trials that end at the same time; by default, Tune keeps one and stops the others.
+    """Keeps all worker processes if several trials end together; by default, Tune keeps one and stops the others.
 
-    Starting a process takes one to two CPU seconds. A Ray version without this attribute only starts more processes.
+    Starting a process takes one to two CPU seconds. In a Ray version without `_actor_cache`, the other processes are
+    stopped and started again.
     """
     if cache := getattr(tune_controller, "_actor_cache", None):
         cache.increase_max(trial.placement_group_factory, by=MAX_PENDING)
@@ -261,7 +261,7 @@ class _PlannerCallback(_NotPickled, tune.Callback):
         self._replaced = set[str]()  # identifiers of Ray trials that another Ray trial has replaced
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Records failures for which Ray calls no callback: the actor was still busy with the previous trial."""
+        """Records trials that failed because their actor was still busy; Ray calls no callback for these failures."""
         for trial in trials:
             failed = trial.status == trial.ERROR and trial.trial_id not in self._replaced
             if failed and self._record(trial).state == "running":  # the error file is read once, not at every step
@@ -270,7 +270,7 @@ class _PlannerCallback(_NotPickled, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Removes the recorded epochs from the result, because Ray keeps the last result of each trial."""
+        """Removes the recorded epochs from the result, because Ray keeps the last result of each trial in memory."""
         result.pop(EPOCHS, None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -321,5 +321,5 @@ def _worker_error(trial: Any) -> str:
     if "actor is temporarily unavailable" in lines[-1]:
         return "the worker process, or its machine, is no longer reachable"
     if "reset_config()" in lines[-1]:
-        return "its worker process was still busy with the previous trial after TUNE_FUNCTION_THREAD_TIMEOUT_S seconds"
+        return "the worker process was still busy with the previous trial after TUNE_FUNCTION_THREAD_TIMEOUT_S seconds"
     return lines[-1].removeprefix("ensdistill.errors.")

@@ -27,7 +27,7 @@ class SharedData:
     Attributes:
         source: Settings of the data source.
         studies: Folder that contains all studies.
-        arrays: Images (N,C,H,W) and labels (N,) of `train`, `validation` and `unlabeled`.
+        arrays: Pairs of images (N,C,H,W) and labels (N,), keyed by `train`, `validation` and `unlabeled`.
         class_names: Names of the classes.
         identity: Hash of the data.
         warnings: Warnings about the data.
@@ -44,7 +44,7 @@ class SharedData:
 
     @classmethod
     def of(cls, data: DataSplits, source: DataSource, studies: Path) -> "SharedData":
-        """Packs data splits as NumPy arrays; `to` converts them back.
+        """Packs data splits as NumPy arrays; `to` converts the arrays back to data splits.
 
         Args:
             data: The splits, in memory or in a store, on any device.
@@ -154,5 +154,5 @@ def _precompute_teacher_logits(study: StudyConfig, data: DataSplits, cache: Teac
 
 
 def device_of(study: StudyConfig) -> torch.device:
-    """Returns the device on which trials are trained."""
+    """Returns the device on which trials run."""
     return torch.device("cuda" if study.resources.gpus else "cpu")

@@ -1,4 +1,4 @@
-"""Loads the data, loads or trains the teachers, and compares both with those of earlier sessions."""
+"""Loads the data, loads or trains the teachers, and checks that both are the same as in earlier sessions."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +43,7 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
         study: The settings.
         place: Location of the study.
         executor: Executor that trains missing teachers.
-        header: Previous content of study.json, with the hashes of an earlier session.
+        header: Previous content of study.json, including the hashes from an earlier session.
 
     Raises:
         ConfigError: The settings cannot be used with these data.

@@ -29,7 +29,7 @@ def train_side_by_side(
     """Trains the teachers that are missing from the store.
 
     Each teacher is trained in a separate Ray task; as many tasks run in parallel as the resources allow. The result is
-    identical bit for bit to that of sequential training.
+    bit-for-bit identical to that of sequential training.
 
     Args:
         config: The settings.
@@ -76,7 +76,7 @@ def gpus_of_teacher(data: DataSplits, given: Resources, device: str) -> float:
 
 
 def _train(config: Config, teacher: int, shared: SharedData, store: Path, device: str, gpus: float) -> Iterator[int]:
-    """Ray task: yields the number of completed epochs after each epoch; the study receives it immediately."""
+    """Ray task: yields the number of completed epochs after each epoch; the study receives each value immediately."""
     configure_process()
     with memory_limit(gpus, teacher):
         yield from train_teacher(config, teacher, shared.to(device), store)

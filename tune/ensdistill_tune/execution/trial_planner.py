@@ -35,7 +35,7 @@ PlannerIdle = Literal["wait", "done"]
 
 
 class TrialPlanner:
-    """Plans trials and decides after each report whether a trial continues. Independent of Ray.
+    """Plans trials and decides after each report whether the trial continues. Does not depend on Ray.
 
     Decisions depend only on the study and the order of its events, so a crash does not change them.
     """
@@ -81,7 +81,7 @@ class TrialPlanner:
         """Returns the next trial, after recording its start.
 
         Returns:
-            The trial; `wait` if the next one depends on a running trial or no slot is free; `done` if no trial is left.
+            The trial; `wait` if it depends on a running trial or no slot is free; `done` if no trial is left.
         """
         if len(self.progress.running) >= self.slots:
             return "wait"
@@ -175,7 +175,7 @@ class TrialPlanner:
     # --- requests ---
 
     def accept(self, event: Event) -> None:
-        """Applies a request event: enqueues its settings, or marks its trial to be stopped. Ignores other events."""
+        """Applies a request event: enqueues its settings, or marks its trial for stopping. Ignores other events."""
         match event:
             case SettingsEnqueued(request=request):
                 if all(trial.memory.get(REQUEST) != request for trial in self.progress.trials.values()):
@@ -234,7 +234,7 @@ class TrialPlanner:
             number: The trial.
             state: Final state.
             error: Reason for a failure, as a message for the user.
-            error_kind: Kind of the failure, equal for trials that fail in the same way.
+            error_kind: Kind of the failure, which is the same for all trials that fail in the same way.
         """
         self.progress.end(number, state, error, error_kind)
         self.ended += 1

@@ -24,7 +24,7 @@ from ensdistill_tune.search.pbt import CHECKPOINT_AFTER, Pbt
 from ensdistill_tune.study.study_config import StudyConfig
 
 Report = Callable[[dict[str, Any]], None]  # sends a message to the study; does not return if the trial is stopped
-REPORT_SECONDS = 1.0  # minimum interval between reports; each takes milliseconds in the worker and in the study
+REPORT_SECONDS = 1.0  # minimum interval between reports; one report takes milliseconds in the worker and in the study
 
 
 def run_trial(suggestion: dict[str, Any], inputs: SharedInputs, report: Report) -> None:
@@ -33,8 +33,8 @@ def run_trial(suggestion: dict[str, Any], inputs: SharedInputs, report: Report) 
     Args:
         suggestion: The trial, as `ensdistill_tune.execution.trial_planner.TrialPlanner.next` returns it.
         inputs: Settings, data and teachers, shared by all trials.
-        report: Function that sends a report: `EPOCHS`, the metrics of each epoch since the last report, and `FAILURE`
-            if the trial failed.
+        report: Function that sends a report. A report contains the metrics of each epoch since the last report
+            (`EPOCHS`) and, if the trial failed, the error (`FAILURE`).
     """
     reports = _EpochReporter(report)
     try:
@@ -54,7 +54,7 @@ class _EpochReporter:
         self._seconds = 0.0
 
     def add(self, metrics: dict[str, float], seconds: float, *, at_once: bool) -> None:
-        """Adds an epoch that took `seconds`. Sends the buffer if `at_once` is True or its epochs took over a second."""
+        """Adds an epoch. Sends the buffer if `at_once` is True or the buffered epochs took over a second in total."""
         self._epochs.append(metrics)
         self._seconds += seconds
         if at_once or self._seconds > REPORT_SECONDS:
@@ -87,7 +87,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
         metrics = _metrics(epoch, inputs.curve, costs)
         metrics |= {SELECTED_EPOCH: epoch.selected} if config.training.select_epoch != "last" else {}
         reports.add(metrics, epoch.seconds, at_once=epoch.last or saves or epoch.number in decision_epochs)
-        # After the report: the study has recorded the epoch, so a checkpoint is never ahead of the event log.
+        # Checkpoints are saved after the study has recorded the epoch, so they are never ahead of the event log.
         if _others_may_begin(study, epoch):
             distiller.save_checkpoint(home / CHECKPOINT_AFTER.format(epoch=epoch.number))
         if saves:
@@ -108,7 +108,7 @@ def _others_may_begin(study: StudyConfig, epoch: EpochResult) -> bool:
 
 
 def _begin(config: Config, cache: TeacherLogitCache, data: DataSplits, checkpoint: Path) -> Distiller:
-    """Returns the run of a student, new or resumed from its checkpoint; a damaged checkpoint is ignored."""
+    """Returns the training run of a student, new or resumed from a checkpoint; a damaged checkpoint is ignored."""
     if checkpoint.exists():
         with contextlib.suppress(DataError):
             return Distiller(config, cache.ensemble, data, resume=checkpoint, cache=cache)

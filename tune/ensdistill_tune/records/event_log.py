@@ -1,7 +1,7 @@
-"""Event log of a study: all events in order, one record each (`ensdistill_tune.records.log_records`).
+"""Event log of a study: all events in order, one record per event (`ensdistill_tune.records.log_records`).
 
-The event log is the single source of truth of a study. Trial records, rungs, the state of the searcher and the data for
-MLflow are computed from it, so a crash does not affect them.
+The event log is the single source of truth of a study. Trial records, rungs, the searcher's state and the data for
+MLflow are computed from the event log, so they survive a crash.
 """
 
 import io
@@ -19,10 +19,10 @@ from ensdistill_tune.records.log_records import LogEnd, ScannedLog, content_of, 
 
 
 class EventLog:
-    """The event log, open for appending; a new file starts with its header.
+    """The event log, open for appending; a new file starts with a header.
 
     Attributes:
-        past: The events of the log when it was opened.
+        past: The events that the log contained when it was opened.
         removed: Number of bytes that were removed when the log was opened, because a crash had left an incomplete last
             record.
     """
@@ -53,7 +53,7 @@ class EventLog:
         """Writes one event.
 
         All events survive a crash of this process. All events except reports survive a power failure; a lost report is
-        written again when its trial has repeated that epoch. After an error, the log accepts no more events.
+        written again when its trial has repeated the epoch. After an error, the log accepts no more events.
 
         Args:
             event: The event.
@@ -139,7 +139,7 @@ def answer_to(request: str, path: Path, start: int) -> Event | None:
     Args:
         request: Name of the request.
         path: The event log, to which another process may be writing.
-        start: Byte position from which the log is searched: its size before the request was sent.
+        start: Byte position at which the search starts: the size of the log before the request was sent.
     """
     if not path.exists():
         return None

@@ -36,7 +36,7 @@ class TeachersReady(_Event):
 
     event: Literal["teachers_ready"] = "teachers_ready"
     ensemble: Metrics = {}  # metrics of the ensemble on validation images
-    teacher_mean: Metrics = {}  # metrics of a single teacher, averaged over all teachers
+    teacher_mean: Metrics = {}  # metrics of the individual teachers, averaged
     hashes: dict[str, str] = {}  # hashes of study, data, ensemble and code
 
 
@@ -87,17 +87,17 @@ class TrialEnded(_Event):
     trial: int
     state: State
     error: str | None = None  # error message for the user
-    error_kind: str | None = None  # equal for trials that fail in the same way
+    error_kind: str | None = None  # the same for all trials that fail in the same way
 
 
 class LatencyMeasured(_Event):
-    """The latency of an architecture was measured, once for each machine."""
+    """The latency of an architecture was measured on a machine for the first time."""
 
     event: Literal["latency_measured"] = "latency_measured"
     architecture: str
     machine: str  # GPU model, or CPU model and number of threads
-    milliseconds: FiniteFloat  # latency of one image with the network's input size
-    photo_milliseconds: FiniteFloat | None = None  # latency of one photo of 500x375 pixels, including resizing
+    milliseconds: FiniteFloat  # latency for one image of the network's input size
+    photo_milliseconds: FiniteFloat | None = None  # latency for one photo of 500x375 pixels, including resizing
 
 
 class TestEvaluated(_Event):
@@ -116,8 +116,8 @@ class SessionEnded(_Event):
 
     event: Literal["session_ended"] = "session_ended"
     state: str = "finished"  # state of the study
-    metrics: Metrics = {}  # test metrics of the exported student; empty if an earlier session logged them to MLflow
-    confirmed: dict[int, Metrics] = {}  # means and standard deviations, keyed by trial; may be empty, like `metrics`
+    metrics: Metrics = {}  # metrics of the best trial and of the winner; empty if an earlier session logged them
+    confirmed: dict[int, Metrics] = {}  # means and standard deviations, keyed by trial; empty if already logged
     best: int | None = None  # trial of the exported student
     note: str = ""  # summary of the report, in Markdown
     files: list[str] = []  # files for MLflow, relative to the folder of the study
@@ -147,7 +147,7 @@ class StopRequested(_Event):
 
     event: Literal["stop_requested"] = "stop_requested"
     request: str
-    trial: int | None = None  # None for the study
+    trial: int | None = None  # None to stop the study
 
 
 class RequestRefused(_Event):

@@ -41,7 +41,7 @@ class Inbox:
         self.folder = folder
 
     def send(self, request: Request) -> str:
-        """Writes a request and returns its name. The alphabetical order of names is chronological."""
+        """Writes a request and returns its name. Alphabetically sorted names are in chronological order."""
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
         write_json(self.folder / f"{name}.json", request.model_dump())
         return name

@@ -2,9 +2,9 @@
 
     {"crc": "5f3a90c1", "seq": 12, "at": 1764460800.0, "event": "trial_started", ...}
 
-The checksum is the CRC-32 of the rest of the line, with the checksum of the previous record as its initial value. It
-therefore covers the whole log: it detects a changed, missing, repeated or moved line, not only a line that is not valid
-JSON. Record 0 is the header, with the format and the version of the product.
+The checksum is the CRC-32 of the rest of the line, with the checksum of the previous record as its initial value.
+Chained checksums detect not only lines of invalid JSON, but also changed, missing, repeated and moved lines. Record 0
+is the header, which contains the format and the product version.
 """
 
 import json
@@ -50,13 +50,13 @@ class LogEnd:
 
 @dataclass(frozen=True)
 class ScannedLog:
-    """A checked log.
+    """Result of scanning a log.
 
     Attributes:
         lines: The intact records in order, header first, each including the newline.
         end: End of the intact records.
-        incomplete: Number of bytes of an incomplete record at the end, left by a crash.
-        damaged: Whether the next line is complete but is not the expected record.
+        incomplete: Size in bytes of an incomplete record that a crash left at the end.
+        damaged: Whether the line after these records is complete but is not the expected record.
         rest: Number of remaining lines, including the damaged line; 0 if no line is damaged.
     """
 
@@ -67,7 +67,7 @@ class ScannedLog:
 
     @property
     def damaged(self) -> bool:
-        """Whether the next line is complete but is not the expected record."""
+        """Whether the line after the intact records is complete but is not the expected record."""
         return self.rest > 0
 
 

@@ -11,7 +11,7 @@ PngUri = Annotated[str, StringConstraints(pattern=r"^data:image/png;base64,[A-Za
 
 
 class Subject(BaseModel):
-    """Subject of a row."""
+    """Subject of a result row."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,7 +32,7 @@ class NetworkDiagnostics(Subject):
 
     ece: FiniteFloat
     reliability: list[tuple[FiniteFloat, FiniteFloat, int]]  # confidence, accuracy and number of images of each bin
-    entropy: list[FiniteFloat] = []  # mean entropy in nats for each of the image groups in `teachers`
+    entropy: list[FiniteFloat] = []  # mean entropy in nats of each image group in `Diagnostics.teachers`
     class_accuracy: list[FiniteFloat | None] = []  # accuracy by class; None for a class without images
     confusion: list[list[int]] = []  # rows: true classes; columns: predicted classes; last column: other classes
 
@@ -57,9 +57,9 @@ class Diagnostics(BaseModel):
 
     split: Literal["test", "validation"]
     images: int
-    teachers: list[FiniteFloat] = []  # mean mutual information in nats for each of ten groups of images, ascending
+    teachers: list[FiniteFloat] = []  # mean mutual information in nats of each of ten image groups, ascending
     class_names: list[str] = []
     confused: list[int] = []  # classes in the rows and columns of `confusion`, ascending
     wrong: list[ImageDiagnostics] = []  # images that the exported student misclassifies, largest NLL first
-    disputed: list[ImageDiagnostics] = []  # images, largest KL divergence from ensemble to exported student first
+    disputed: list[ImageDiagnostics] = []  # images, by KL divergence from ensemble to exported student, largest first
     networks: list[NetworkDiagnostics] = []  # the winning candidate, then baselines, then the ensemble

@@ -40,7 +40,7 @@ class StudyDirectory:
         return Inbox(self.path / "inbox")
 
     def trial(self, number: int) -> Path:
-        """Returns the folder of a trial's checkpoint and student."""
+        """Returns the folder that contains the checkpoint or the student of a trial."""
         return self.path / "trials" / f"{number:05d}"
 
     @contextlib.contextmanager
@@ -55,7 +55,7 @@ class StudyDirectory:
                 yield
         except Timeout as error:
             raise DataError(
-                f"{self.path}: another process is running this study; wait until it ends, or stop it"
+                f"{self.path}: another process is running this study; wait until the study ends, or stop it"
             ) from error
 
     @property

@@ -1,4 +1,4 @@
-"""Records of all trials, with totals that each event updates in a time independent of the number of trials."""
+"""Records of all trials, with totals that each event updates in constant time."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ class TrialIndex:
         searched: Trials of the search, without baselines.
         epochs: Number of reported epochs of the trials in `searched`.
         states: Number of trials, keyed by kind and state.
-        best: The best completed trial of the search, including baselines; None before a trial has completed.
+        best: The best completed trial of the search, including baselines; None before the first trial has completed.
     """
 
     rank: Rank
@@ -70,7 +70,7 @@ class TrialIndex:
         return trial
 
     def interrupt(self) -> list[TrialRecord]:
-        """Marks all running trials as interrupted and returns them; their process died without recording an event."""
+        """Marks all running trials as interrupted and returns them; their process died without recording their end."""
         died = self.running
         for trial in died:
             trial.state = "interrupted"

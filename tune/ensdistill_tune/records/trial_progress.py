@@ -1,7 +1,7 @@
 """Progress within the current epoch of a trial: a small file in the folder of the trial, for display only.
 
-The event log contains complete epochs only, and no decision depends on this file. The file is written without waiting
-for the disk. It is ignored if it is missing, damaged or from another epoch.
+The event log contains complete epochs only, and no decision depends on the progress file. The file is written without
+waiting for the disk. A missing or damaged file, or a file from another epoch, is ignored.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ class TrialProgress:
 
 
 def write_progress(folder: Path, progress: TrialProgress) -> None:
-    """Replaces the file in the folder of a trial. File system errors are ignored, so that training continues.
+    """Replaces the progress file of a trial. File system errors are ignored, so that training continues.
 
     Args:
         folder: The folder of the trial.
@@ -51,7 +51,7 @@ def write_progress(folder: Path, progress: TrialProgress) -> None:
 
 
 def clear_progress(folder: Path) -> None:
-    """Removes the file; called when an epoch has ended or starts again.
+    """Removes the progress file of a trial; called when an epoch has ended or is repeated.
 
     Args:
         folder: The folder of the trial.

@@ -18,12 +18,12 @@ from ensdistill_tune.records.events import (
     TrialStarted,
 )
 
-METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # metrics in all tables
+METRICS = ("val/nll", "val/accuracy", "val/brier", "val/ece", "val/cnll", "val/dee")  # metrics that all tables show
 TrialKind = Literal["baseline", "search", "replicate"]
 PRIMARY: tuple[TrialKind, ...] = ("baseline", "search")  # all kinds except replicates
 
-UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study while a process runs it
-OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # states of a trial that has ended for good
+UNDER_WAY = ("training_teachers", "running", "confirming")  # states of a study while a process is running it
+OVER: tuple[State, ...] = ("finished", "pruned", "failed")  # final states of a trial
 CHECKPOINT = "checkpoint.pt"  # file name in the folder of a running trial
 EPOCHS = "reported"  # key in a report: the metrics of each epoch since the previous report
 FAILURE, FAILURE_KIND = "failure", "failure_kind"  # keys in the last report of a trial that failed with an error
@@ -43,15 +43,15 @@ class TrialRecord:
         error: Reason for a failure, as a message for the user.
         replicate_of: Number of the trial whose settings a replicate uses; None for other trials.
         seed: Seed of a replicate.
-        memory: Stored state of the searcher, from which a resumed study restores the suggestion of this trial.
-        schedule: Settings that change during training, each with the epoch after which it applies.
+        memory: Stored state of the searcher, from which a resumed study restores the suggestion for this trial.
+        schedule: Changes of settings during training, each with the epoch after which the change applies.
         parent: Number of the trial from whose checkpoint this trial starts, at the epoch of the last change.
         replaces: Number of the stopped trial that this trial replaces.
         error_kind: Kind of the failure; trials that fail in the same way have the same kind.
         cpus: Number of CPU cores in the current or last session of the trial.
         gpus: Number of GPUs in the current or last session of the trial.
-        cpu_seconds: Wall time in seconds times the number of CPU cores; after a crash, up to the last report.
-        gpu_seconds: Wall time in seconds times the number of GPUs; after a crash, up to the last report.
+        cpu_seconds: Wall time in seconds times the number of CPU cores; after a crash, counted up to the last report.
+        gpu_seconds: Wall time in seconds times the number of GPUs; after a crash, counted up to the last report.
         counted_until: Time up to which `cpu_seconds` and `gpu_seconds` are counted, in seconds since 1970; None unless
             the trial is running.
     """
@@ -99,7 +99,7 @@ class TrialRecord:
 
     @property
     def settings_at_last(self) -> dict[str, Any]:
-        """Sampled settings after all changes."""
+        """Sampled settings with all changes applied."""
         changed = {name: value for change in self.schedule for name, value in change["set"].items()}
         return {**self.sampled, **changed}
 
@@ -190,7 +190,7 @@ def apply_event(trials: Trials, event: Event) -> TrialRecord | None:
 def require_trial(trial: TrialRecord | None) -> TrialRecord:
     """Returns the trial; raises an error if it is None, which indicates a bug in the caller."""
     if trial is None:
-        raise AssertionError("an event of a trial must name its trial")
+        raise AssertionError("a trial event must name its trial")
     return trial
 
 

@@ -119,7 +119,7 @@ def _beside(facts: StudyResults) -> str:
             "Validation images, which were also used to select trials; the values are therefore slightly optimistic."
         )
         if facts.confirmed and facts.looks:
-            where += " The test images were already evaluated for other students (`earlier_test` in confirmation.json)."
+            where += " Other students were already evaluated on the test images (`earlier_test` in confirmation.json)."
     if not rows:
         return ""
     shown = [name for name in COLUMNS if any(name in row for some in rows.values() for row in some)]

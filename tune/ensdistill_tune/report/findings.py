@@ -165,8 +165,8 @@ def metrics_beside_teachers(facts: StudyResults) -> str | None:
         for name in ("nll", "cnll", "ece")
         if is_shown(name, *rows)
     ]
-    once = f", {facts.looked}," if facts.tested else ""
-    return f"On {where}{once} the student reaches {', '.join(parts)} (in parentheses: ensemble; single teacher)."
+    once = f" ({facts.looked})" if facts.tested else ""
+    return f"On {where}{once}, the student reaches {', '.join(parts)} (in parentheses: ensemble; single teacher)."
 
 
 # --- the search ---
@@ -195,7 +195,7 @@ def stopping(facts: StudyResults, seen: Sequence[RungCorrelation]) -> str | None
     if not stopped or not seen:
         return None
     first = seen[0]
-    sure = first.by_chance < 0.05  # with four trials, tau is 1 or -1 by chance in one case out of twelve
+    sure = first.by_chance < 0.05  # with four trials, tau is 1 or -1 by chance in one of twelve cases
     trust = "a good" if sure and first.low > 0.3 else ("a poor" if first.high < 0.3 else "an uncertain")
     which = "1 trial was" if stopped == 1 else f"{stopped} trials were"
     return (

@@ -1,4 +1,4 @@
-"""Thumbnails for report.html: images on which the exported student errs most, or differs most from the ensemble."""
+"""Thumbnails for report.html: images with the student's largest errors or largest differences from the ensemble."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,8 @@ def galleries(facts: StudyResults) -> list[Gallery]:
         Gallery(
             "wrong",
             "Images with the largest error",
-            f"Misclassified {where} with the highest NLL of the student in `best/`; probabilities are in parentheses.",
+            f"Misclassified {where} on which the student in `best/` has the highest NLL; probabilities are in "
+            "parentheses.",
             [_picture(one, drawn, "NLL") for one in drawn.wrong],
         ),
         Gallery(

@@ -27,7 +27,7 @@ NOTHING_LEARNT = (
     "find out why the students do not learn: train on the labels alone (`ensdistill distill labels`), with a lower "
     "`training.optimizer.lr` or more epochs, and check that images and labels match."
 )
-# Mean difference that 20 seeds detect in about half of the studies, in standard deviations of the paired differences.
+# Mean difference detected with 20 seeds in about half of the studies, in standard deviations of the paired differences.
 DETECTABLE = 0.75
 
 
@@ -74,7 +74,7 @@ def relax(facts: StudyResults) -> str:
     broken = [bound for bound, violation in violations(facts.study.constraints, nearest).items() if violation > 0]
     bound = broken[0].replace(" at ", ".at_")
     command = facts.command("resume", ("--set", f"constraints.{bound}=VALUE"))
-    return f"relax a constraint (`{command}`), or search settings that meet it."
+    return f"relax a constraint (`{command}`), or search over settings that meet it."
 
 
 def behind(facts: StudyResults) -> str | None:
@@ -126,7 +126,7 @@ def certainty(facts: StudyResults) -> str | None:
         return None
     if facts.confirmed[0] is baseline or not c.improves:
         return (
-            f"use the published settings of `{baseline.trial.baseline}`, or search other settings, a larger model, or "
+            f"use the published settings of `{baseline.trial.baseline}`, or try other settings, a larger model, or "
             "more training images."
         )
     if len(c.differences) == MOST_PAIRS or abs(c.difference) < DETECTABLE * stdev(c.differences):

@@ -14,7 +14,7 @@ from ensdistill_tune.analysis.verdict import PairedComparison, best_baseline, co
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.study.objectives import LATENCY, PHOTO_LATENCY, spoken
 
-UNCERTAIN = "This value is uncertain: the validation images do not determine every temperature that it depends on."
+UNCERTAIN = "This value is uncertain: the validation images do not determine every temperature on which it depends."
 SAME = 0.02  # relative difference below which two costs count as equal
 
 

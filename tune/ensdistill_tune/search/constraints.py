@@ -74,7 +74,7 @@ def broken(constraints: Constraints, metrics: Mapping[str, float]) -> list[str]:
 
 
 def penalized(values: list[float], modes: list[str], violation: float) -> list[float]:
-    """Returns the values that early stopping compares: the objectives, or far worse values if a constraint is broken.
+    """Returns the values that early stopping compares: the objectives, or penalty values if a constraint is broken.
 
     If two trials break constraints, the one with the smaller violation is better, regardless of the objectives
     (constrained domination).

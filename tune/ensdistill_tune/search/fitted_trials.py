@@ -2,8 +2,8 @@
 
 For every suggestion and every hyperparameter, Optuna fits a tree-structured Parzen estimator to all trials. The time
 per suggestion therefore grows with the number of trials. The estimator compares the density of the best trials with the
-density of all other trials. This module keeps the best trials and an evenly spaced selection of the others; the
-selection has about the same density as all of the others.
+density of all other trials. This module keeps the best trials and an evenly spaced sample of the rest; the sample has
+about the same distribution as the rest.
 """
 
 from bisect import insort
@@ -21,10 +21,10 @@ Key = tuple[float, ...]  # sort key of ended trials, best first
 
 
 class FittedTrials:
-    """Selection of a study's trials, which does not depend on the order in which the trials ended.
+    """Selection of a study's trials; it does not depend on the order in which the trials ended.
 
     If at most `limit` trials have ended, all of them are selected. Otherwise, two groups are selected: the best trials,
-    and the trials whose number in Optuna's study is a multiple of 2^k. The smallest k is used for which the second
+    and the trials whose number in Optuna's study is a multiple of 2^k. k is the smallest integer for which the second
     group has at most `limit` trials. Running trials are always selected.
     """
 
@@ -71,7 +71,7 @@ class FittedTrials:
 
 
 def key_of(trial: FrozenTrial, sign: float) -> Key:
-    """Returns the sort key of an ended trial for a single objective; the order is that of Optuna's estimator.
+    """Returns the sort key of an ended trial for a single objective; Optuna's estimator uses the same order.
 
     Trials that meet the constraints come first: completed trials by their value, then pruned trials by their last epoch
     and value. Trials that break a constraint come last, ordered by their violation.
@@ -120,7 +120,7 @@ class SubsetSampler(BaseSampler):
 
 
 class _StudyOf:
-    """An Optuna study that shows only some of its trials; replaces `Study._get_trials`, which samplers call."""
+    """An Optuna study that exposes only some of its trials; replaces `Study._get_trials`, which samplers call."""
 
     def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
         self._study, self._trials = study, trials

@@ -14,7 +14,7 @@ def directions_of(modes: Sequence[str]) -> list[Direction]:
 
 
 def silent_study(directions: Sequence[Direction] = ("minimize",), **more: Any) -> optuna.Study:
-    """Returns a new Optuna study. The verbosity of Optuna is reduced while the study is created.
+    """Returns a new Optuna study. Optuna's verbosity is reduced while the study is created.
 
     Args:
         directions: Direction of each objective.

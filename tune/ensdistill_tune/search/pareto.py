@@ -64,7 +64,7 @@ def fronts(values: Points) -> list[list[int]]:
 
 
 def select_diverse(values: Points, k: int) -> list[int]:
-    """Returns the indices of at most k different points of the front that are far apart.
+    """Returns the indices of at most k distinct, widely spaced points of the front.
 
     The first point is the best in the first objective. Each further point is the farthest from the points selected so
     far, after scaling each objective by its range on the front. With two objectives, the second point is therefore the
@@ -111,8 +111,8 @@ class ParetoRungs:
 
     Each rung records the first values that a trial reports at or after the epoch of the rung. The trial is then
     compared once with all trials recorded so far, including itself. It is stopped if at least 1/reduction_factor of
-    these trials lie in better fronts. The decision depends only on the front of the trial, and a trial that is not
-    dominated at its rung is never stopped. For example, the first trial always continues, and the second is stopped
+    these trials lie in better fronts. The decision depends only on which front contains the trial, and a trial that is
+    not dominated at its rung is never stopped. For example, the first trial always continues, and the second is stopped
     only if the first dominates it. With one objective, the rule is asynchronous successive halving with two changes:
     the number of continuing trials is rounded up, and trials are stopped instead of paused (Li et al. 2020). In
     contrast, multi-objective ASHA (Schmucker et al. 2021) also stops trials of the first front if this front contains
@@ -122,8 +122,8 @@ class ParetoRungs:
     learning curves cross or are noisy, a trial of the final front can be stopped: a costly student that learns slowly
     is dominated early by a cheap one. `tolerance` handles that case: a trial also continues if improving its values by
     this relative margin would make it non-dominated. The tolerance should be 0 for an objective that does not change
-    during training, such as inference cost. With a positive tolerance, a better trial of the same cost could not cause
-    a trial to be stopped.
+    during training, such as inference cost. With a positive tolerance for cost, a trial would never be stopped because
+    of a better trial with the same cost.
 
     Decisions are computed from `recorded`, so a repeated report gives the same decision, even after a restart.
 

@@ -24,7 +24,7 @@ from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.search.search_space import SearchSpace
 
 Merit = Callable[[Mapping[str, float]], float]
-CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # file of a trial from which other trials start
+CHECKPOINT_AFTER = "checkpoint_epoch_{epoch:05d}.pt"  # checkpoint file from which other trials start
 
 
 class Pbt(Settings):
@@ -42,7 +42,7 @@ class Pbt(Settings):
     interval_epochs: int = setting(10, "Number of epochs between two comparisons of the trials.", ge=1)
     quantile: float = setting(
         0.25,
-        "Fraction of the trials in the bottom quantile, which are stopped, and in the top quantile, which are copied.",
+        "Fraction of the trials in the bottom quantile (stopped) and in the top quantile (copied).",
         gt=0,
         le=0.5,
     )
@@ -50,7 +50,7 @@ class Pbt(Settings):
         0.25, "Probability that a setting is drawn from its range instead of being perturbed.", ge=0, le=1
     )
     factor: float = setting(1.25, "Perturbation factor: a numeric value is multiplied or divided by it.", gt=1)
-    seed: int = setting(0, "Seed for selecting the copied trials and perturbing their settings.", ge=0)
+    seed: int = setting(0, "Seed for selecting the trials to copy and perturbing their settings.", ge=0)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> _PbtRule:
         """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""

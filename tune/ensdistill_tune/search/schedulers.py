@@ -188,7 +188,7 @@ def _asha(grace: int, factor: float, brackets: int, epochs: int, mode: str) -> A
 
 @dataclass(frozen=True)
 class _Trial:
-    """Attributes of a trial that Ray's schedulers use. The identifier is the trial number, even after a restart."""
+    """Trial attributes that Ray's schedulers use. The identifier is the trial number, even after a restart."""
 
     trial_id: int
 

@@ -1,7 +1,7 @@
 """Searchers, which suggest settings. To add a searcher, write a class and list it in `Searcher`.
 
-The n-th suggestion is a function of the searcher's seed, of n, and of the results so far: every suggestion has a
-separate random stream. A searcher therefore has no state to save; given the same results, it continues identically.
+The n-th suggestion is a function of n, the searcher's seed and the results so far: every suggestion has a separate
+random stream. A searcher therefore has no state to save; given the same results, it continues identically.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 class SearcherSettings(Settings):
     uses_constraints: ClassVar[bool] = False  # True if suggestions avoid regions in which constraints were broken
-    uses_conditional: ClassVar[bool] = True  # False if a model of the other hyperparameters ignores conditional ones
+    uses_conditional: ClassVar[bool] = True  # False if the model ignores conditional hyperparameters
     fitted_trials: ClassVar[int | None] = None  # number of ended trials above which the model uses only some of them
     seed: int = setting(0, "Seed of the suggestions.", ge=0)
 
@@ -36,7 +36,7 @@ class SearcherSettings(Settings):
         return optuna.samplers.RandomSampler(seed=seed)
 
     def fixed_values(self, space: SearchSpace, place: int) -> Sampled | None:
-        """Returns those values of a suggestion that are not chosen by the sampler.
+        """Returns the values of a suggestion that the sampler does not choose.
 
         Args:
             space: The search space.
@@ -56,8 +56,7 @@ class ModelBasedSearcher(SearcherSettings):
 class Tpe(ModelBasedSearcher):
     """Tree-structured Parzen estimator, for one or several objectives.
 
-    With one objective and more than 500 ended trials, the model uses the best 25 and an evenly spaced selection of the
-    others.
+    With one objective and over 500 ended trials, the model uses the best 25 and an evenly spaced sample of the rest.
 
     References:
         Bergstra et al. 2011. Watanabe 2023.

@@ -71,7 +71,7 @@ def _families(search: Mapping[str, Hyperparameter]) -> list[set[str]]:
 
 
 def _count(search: Mapping[str, Hyperparameter], names: Sequence[str], chosen: dict[str, Any]) -> int:
-    """Counts the combinations of these hyperparameters, in topological order, given the values chosen so far."""
+    """Returns the number of value combinations of topologically ordered hyperparameters, given the chosen values."""
     if not names:
         return 1
     (name, *rest), axis = names, search[names[0]]

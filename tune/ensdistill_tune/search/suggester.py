@@ -65,7 +65,7 @@ class OptunaSearcher:
                 point of `first` nor a grid cell.
 
         Returns:
-            The settings, and the memory that `restore` requires; None if no settings are left.
+            The settings, and the state that `restore` requires; None if no settings are left.
         """
         place = len(self._trials)
         given = self._fixed_values(place - self._enqueued) if enqueued is None else enqueued.settings
@@ -82,7 +82,7 @@ class OptunaSearcher:
         return sampled, self._sampler_state(place) | ({} if enqueued is None else {REQUEST: enqueued.request})
 
     def restore(self, trial: TrialRecord) -> None:
-        """Restores a suggestion of an earlier process from the record of its trial."""
+        """Restores a suggestion made by an earlier process, from the record of the trial."""
         self._enqueued += REQUEST in trial.memory
         self._optuna.add_trial(
             create_trial(

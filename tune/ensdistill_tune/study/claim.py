@@ -19,7 +19,7 @@ RESERVED = (
     "gpu-check",
     "compare",
     "mlflow.db",
-)  # names of other files and folders in the folder that contains all studies
+)  # names of other files and folders that the studies folder can contain
 
 
 def claim(studies: Path, chosen: str | None, default: str, note: Callable[[str], None]) -> str:

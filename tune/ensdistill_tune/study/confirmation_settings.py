@@ -16,7 +16,7 @@ class Confirmation(Settings):
         6,
         "Budget: mean number of replicates per candidate. Candidates that are clearly behind are dropped after three "
         "or more fresh seeds. The other candidates use the freed replicates, up to 20 seeds each, until the verdict is "
-        "decided.",
+        "final.",
         ge=2,
         le=20,
     )

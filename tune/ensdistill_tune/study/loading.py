@@ -23,7 +23,7 @@ Overrides = Mapping[str, Any] | Sequence[str]  # values keyed by dotted name, or
 
 
 def load_study(path: str | Path, overrides: Overrides = ()) -> StudyConfig:
-    """Returns the study of a search space file.
+    """Returns the study that a search space file defines.
 
     Args:
         path: The file.
@@ -54,7 +54,7 @@ def check_study(study: StudyConfig) -> list[ConfigIssue]:
 
 
 def checked(study: StudyConfig) -> StudyConfig:
-    """Returns the study with absolute paths.
+    """Validates the settings of a study, and returns the study with absolute paths.
 
     Args:
         study: The settings.
@@ -81,7 +81,7 @@ def _warnings(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def origin_of(overrides: Overrides) -> str:
-    """Returns the prefix of issues in overrides: the option on the command line, or the argument in Python."""
+    """Returns the prefix for issues in overrides: the option on the command line, or the argument in Python."""
     return "overrides: " if isinstance(overrides, Mapping) else "--set "
 
 
@@ -111,7 +111,7 @@ def _parse_changes(overrides: Overrides) -> YamlDict:
 def _override_at_fault(
     issue: ConfigIssue, changes: Mapping[str, Any], without_changes: Sequence[ConfigIssue]
 ) -> str | None:
-    """Returns the name of the override that causes the issue; None if the file alone causes it."""
+    """Returns the name of the override that causes the issue; None if the file alone causes the issue."""
     is_new = repr(issue) not in map(repr, without_changes)
     whole = (name for name in changes if is_under(issue.name, name))
     parts = (name for name in changes if is_under(name, issue.name) and is_new)
@@ -119,7 +119,7 @@ def _override_at_fault(
 
 
 def _of_override(issue: ConfigIssue, name: str, origin: str) -> ConfigIssue:
-    """Returns a copy of an issue; its message begins with the override at fault, but names no setting twice."""
+    """Returns a copy of an issue whose message begins with the override at fault and names each setting once."""
     alone = issue.name == name and not issue.given
     return replace(issue, origin=origin if alone else f"{origin}{name}: ")
 

@@ -33,7 +33,7 @@ def apply_warm_start(study: StudyConfig, studies: Path) -> StudyConfig:
     ]
     if not any(fitting):
         raise DataError(
-            f"warm_start.study: must have trials with settings of this search space, got {study.warm_start.study}; "
+            f"warm_start.study: must have trials with settings in this search space, got {study.warm_start.study}; "
             "name another study, or remove warm_start"
         )
     return study.model_copy(update={"points_to_evaluate": [*study.points_to_evaluate, *filter(None, fitting)]})
@@ -48,7 +48,7 @@ def _best_settings(folder: StudyDirectory) -> Sequence[Sampled]:
 
 
 def resolve_precision(study: StudyConfig) -> StudyConfig:
-    """Returns the study with `precision: auto` replaced by one precision for all trials, which study.json records.
+    """Returns the study with `precision: auto` replaced by a single precision, which study.json then records.
 
     Args:
         study: The settings; they are returned unchanged if their precision is not `auto`.
@@ -56,7 +56,7 @@ def resolve_precision(study: StudyConfig) -> StudyConfig:
     training = study.config.get("training", {})
     if training.get("precision") != "auto":
         return study
-    # Trials may run on GPUs of other machines in a cluster; every GPU that torch supports is fast in bfloat16.
+    # Trials may run on the GPUs of other machines in a cluster; every GPU that torch supports is fast in bfloat16.
     elsewhere = bool(study.resources.gpus) and not torch.cuda.is_available()
     fast = elsewhere or fast_in_bfloat16(torch.device("cuda" if study.resources.gpus else "cpu"))
     config = {**study.config, "training": {**training, "precision": "bfloat16" if fast else "float32"}}

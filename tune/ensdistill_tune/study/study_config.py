@@ -39,7 +39,7 @@ SHARED = (
     "teachers",
     "training",
     "metrics",
-)  # sections whose settings baselines take from the study
+)  # sections that baselines take from the study
 
 
 class Budget(Settings):
@@ -93,7 +93,7 @@ class Resources(Settings):
 class WarmStart(Settings):
     """An earlier study whose best settings are evaluated first."""
 
-    study: str = setting(..., "Name of the earlier study, which must be in the same folder of studies.", min_length=1)
+    study: str = setting(..., "Name of the earlier study, which must be in the same studies folder.", min_length=1)
     top_k: int = setting(5, "Number of top trials of the earlier study whose settings are evaluated.", ge=1, le=1000)
 
 
@@ -108,7 +108,7 @@ class Tracking(Settings):
     @field_validator("uri")
     @classmethod
     def _public(cls, uri: str | None) -> str | None:
-        """Removes credentials, because no file of a study may contain them."""
+        """Removes credentials, because study files must not contain them."""
         return None if uri is None else public(uri)
 
 
@@ -125,7 +125,7 @@ class StudyConfig(Settings):
         ..., "Distributions of the searched settings (axes), keyed by dotted name.", min_length=1
     )
     baselines: list[str] = setting(
-        [], "Presets that run first; their published settings are combined with the data and training of the study."
+        [], "Presets that run first; their published settings are combined with the study's data and training settings."
     )
     objective: str = setting(
         "val/nll",
@@ -161,7 +161,7 @@ class StudyConfig(Settings):
         """Creates a study from settings that are given as keyword arguments.
 
         Raises:
-            ConfigError: A name is unknown, or a value has a wrong type or is out of range. `check` finds issues that
+            ConfigError: A name is unknown, or a value has the wrong type or is out of range. `check` finds issues that
                 involve several settings.
         """
         settings = _plain(settings)
@@ -172,7 +172,7 @@ class StudyConfig(Settings):
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> StudyConfig:
-        """Returns the study of a search space file.
+        """Returns the study that a search space file defines.
 
         Args:
             path: The file.
@@ -259,7 +259,7 @@ class StudyConfig(Settings):
         return [trial for trial in trials if not self.violation(trial.last)]
 
     def compared_values(self, metrics: Mapping[str, float]) -> list[float]:
-        """Returns the values for early stopping: the objectives, or far worse values if a constraint is broken."""
+        """Returns the values for early stopping: the objectives, or penalty values if a constraint is broken."""
         return penalized([metrics[name] for name in self.objectives], self.modes, self.violation(metrics))
 
     def merit(self, metrics: Mapping[str, float]) -> float:
@@ -297,7 +297,7 @@ class StudyConfig(Settings):
 
     @property
     def epochs(self) -> int:
-        """Number of epochs of a trial."""
+        """Number of epochs per trial."""
         return self.base_config.training.epochs
 
     @property
@@ -354,7 +354,7 @@ def _plain(value: Any) -> Any:
 
 
 def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
-    """Returns the names of all settings whose value is a file path, also in custom pieces and among searched values.
+    """Returns the names of all settings that are file paths, including those in custom pieces and searched values.
 
     Args:
         config: The changes to the preset.

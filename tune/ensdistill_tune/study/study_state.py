@@ -39,7 +39,7 @@ class EventObserver(Protocol):
 
 
 class StudyObserver(Protocol):
-    """Observer of a study's trials, called after the records are updated; study.json may be written a second later."""
+    """Observer of a study's trials, called after the records are updated; study.json may be written later."""
 
     def trial_started(self, study: "StudyState", trial: TrialRecord) -> None:
         """Called when a trial has started, or resumed after an interruption."""
@@ -56,7 +56,7 @@ FindWarnings = Callable[
 ]  # arguments of the function: study, trials, best trial, metrics of the teachers, number of classes
 
 
-SAVE_SECONDS = 1.0  # minimum time between two summaries while trials start and end, in seconds
+SAVE_SECONDS = 1.0  # minimum number of seconds between two summaries while trials start and end
 SAVE_SHARE = 0.02  # maximum fraction of time spent writing summaries; writing takes longer with more trials
 
 
@@ -74,7 +74,7 @@ class StudyState:
         log_observers: Observers that receive every appended event.
         observers: Observers of the trials.
         winner: The best replicate of the best settings; None before the confirmation.
-        none_confirmed: Whether every confirmed candidate breaks a constraint, so that there is no winner.
+        none_confirmed: Whether every candidate in the confirmation breaks a constraint, so that there is no winner.
         replicates_planned: Number of planned replicates; an upper bound until the confirmation ends.
         state: State of the study, as in study.json.
         index: Records of the trials, with totals.
@@ -250,7 +250,7 @@ class StudyState:
         """Writes study.json if the next summary is due; otherwise, a later call of `flush` writes it.
 
         Consecutive summaries are at least `SAVE_SECONDS` apart, or further apart if writing would otherwise take more
-        than the fraction `SAVE_SHARE` of the time. The event log is written without such a delay.
+        than the fraction `SAVE_SHARE` of the time. The event log is written without delay.
         """
         self._unsaved = True
         self.flush()

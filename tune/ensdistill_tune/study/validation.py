@@ -94,7 +94,7 @@ def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
         if name not in study.search:
             yield ConfigIssue(path, f"{name} is not searched", hint=did_you_mean(closest_match(name, study.search)))
         elif study.search[name].finite_values is None:
-            yield ConfigIssue(path, f"{name} differs in all trials; use axes with finitely many values")
+            yield ConfigIssue(path, f"{name} differs in every trial; use axes with finitely many values")
     if study.searcher.kind == "grid":
         for axis_name, axis in study.search.items():
             if axis.finite_values is None:
@@ -294,7 +294,7 @@ def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _value_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues with the choices or range ends of each axis; if both ends are valid, so are all values between."""
+    """Yields issues with the choices or range ends of each axis; valid ends imply that the whole range is valid."""
     new_issues = _once(study)
     for name, axis in study.search.items():
         for value in distinct(axis.values):
@@ -318,14 +318,14 @@ def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
-    """Returns an issue with the first of these axes; its cause is an issue with a trial that has these values."""
+    """Returns an issue at the first of these axes, caused by the given issue with a trial that has these values."""
     given = tuple((f"search.{name}", value) for name, value in values.items())
     return ConfigIssue(("search", next(iter(values))), given=given, cause=issue)
 
 
 def _once(study: StudyConfig) -> Callable[[Mapping[str, Any]], list[ConfigIssue]]:
     """Returns a function that validates sampled settings and returns only issues that no earlier call returned."""
-    fixed = resolve({"preset": study.preset, **study.config})  # resolved only once, because this is slow
+    fixed = resolve({"preset": study.preset, **study.config})  # resolved only once, because resolving is slow
     seen: set[str] = set()
 
     def new_issues(sampled: Mapping[str, Any]) -> list[ConfigIssue]:

@@ -79,7 +79,7 @@ def _tags(tags: Mapping[str, Any]) -> "list[RunTag]":
 
 
 def milliseconds(at: float) -> int:
-    """Returns a time in milliseconds, the unit of MLflow."""
+    """Returns a time in milliseconds, the unit that MLflow uses."""
     return round(at * 1000)
 
 

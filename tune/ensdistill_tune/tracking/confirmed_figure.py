@@ -1,6 +1,6 @@
 """SVG figure of the confirmed candidates: a dot for each seed, and lines for the mean and the standard deviation.
 
-The axis covers only the range of the values. MLflow's own bar charts start at zero, which hides small differences.
+The axis covers only the range of the values. MLflow's bar charts start at zero, which hides small differences.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

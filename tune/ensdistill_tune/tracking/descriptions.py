@@ -7,7 +7,7 @@ NOTE = "mlflow.note.content"  # tag that MLflow shows as the description of a ru
 LONGEST = 4500  # maximum length in characters, without the links; MLflow accepts 5000 in a tag
 EXPERIMENT_NOTE = (
     "Each study is one run. Its description contains the results, and its child runs are the trials.\n\n"
-    "(The studies are about ensemble distillation. Replicates of the best trials with fresh seeds are also child runs.)"
+    "(These are studies of ensemble distillation. Replicates of the best trials with fresh seeds are also child runs.)"
 )  # MLflow shows the first line
 
 

@@ -51,11 +51,11 @@ STATUS = {"finished": "FINISHED", "timed_out": "FINISHED", "failed": "FAILED"}  
 
 
 class EventWriter:
-    """Writes events over one connection. Passes on MLflow errors; the caller may then write the same events again.
+    """Writes events over one connection. Propagates MLflow errors; the caller may then write the same events again.
 
     Attributes:
         client: The connection.
-        target: Store and experiment of the runs.
+        target: Store and experiment that contain the runs.
         study: The settings of the study.
         pages: The MLflow pages of the study.
         files: Content hashes of the artifacts that MLflow has received, keyed by file name.
@@ -153,7 +153,7 @@ class EventWriter:
         self._metrics.add(self._runs[PARENT], update.parent, event.at, update.step)
 
     def _add_replicate(self, trial: TrialRecord, event: TrialEnded) -> None:
-        """Adds the objective of a finished replicate to the curve of its candidate, with the seed as step."""
+        """Adds the objective value of a finished replicate to the curve of its candidate, with the seed as the step."""
         original = trial.replicate_of
         if event.state == "finished" and original is not None and original in self._runs:
             point = {replicate_metric(self.study.objective): trial.last[self.study.objective]}

@@ -34,7 +34,7 @@ class ExportedModel:
     Attributes:
         name: Name of the logged model.
         onnx_path: ONNX file written by `ensdistill export`.
-        example: Example image, uint8 (C,H,W), which is stored with the model.
+        example: Example image, a uint8 array of shape (C,H,W), which is stored with the model.
         description: Description of the model and of its versions, in Markdown.
         tags: Tags of the model and of its versions, such as study and hashes.
         test: Metrics on the test set; empty if the student was not evaluated on the test set.
@@ -62,7 +62,7 @@ def log_model(client: MlflowClient, run_id: str, model: ExportedModel, also: Seq
         client: Client of MLflow.
         run_id: Id of the run that trained the student.
         model: The student.
-        also: Ids of further runs to whose outputs the model is added.
+        also: Ids of further runs that also list the model as an output.
     """
     run = client.get_run(run_id)
     logged = _find(client, run, model) or _create(client, run, model)

@@ -1,7 +1,7 @@
 """Writes a parent run for each study and a child run for each trial. Every write may be repeated.
 
 A run is looked up before it is created. MLflow stores points with the same name, step, time and value only once, and
-the event log determines all four. An event that is sent twice is therefore stored once.
+the event log determines all four. An event that is sent twice is therefore stored only once.
 """
 
 import logging
@@ -42,9 +42,9 @@ class MlflowWriter:
         self.refused: list[str] = []
         self.files: dict[str, str] = {}
         self.steps = 0
-        self._failed = False  # whether an attempt ever failed
+        self._failed = False  # whether any attempt has failed
         self._runs = RunIndex(target)
-        self._events: EventWriter | None = None  # while connected
+        self._events: EventWriter | None = None  # None while disconnected
 
     def reset(self) -> None:
         """Drops the connection after a failure; the next call looks up the runs again."""

@@ -29,7 +29,7 @@ def model_content(onnx_path: Path, example: np.ndarray) -> dict[str, Any]:
 
     Args:
         onnx_path: ONNX file written by `ensdistill export`.
-        example: Example image, uint8 (C,H,W), which is stored with the model as a PNG file.
+        example: Example image, a uint8 array of shape (C,H,W), which is stored with the model as a PNG file.
     """
     outputs = (("string", "label"), ("double", "probability"), (Map(DataType.double), "probabilities"))
     return {
@@ -42,7 +42,7 @@ def model_content(onnx_path: Path, example: np.ndarray) -> dict[str, Any]:
 
 
 def _png(image: np.ndarray) -> bytes:
-    """Returns an image (C,H,W) as the content of a PNG file."""
+    """Returns an image of shape (C,H,W) as the content of a PNG file."""
     file, pixels = io.BytesIO(), image[0] if len(image) == 1 else image.transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
     return file.getvalue()

@@ -34,7 +34,7 @@ def register(
         name: Name of the registered model.
         model: The student.
         run: Id of the run that trained the student.
-        also: Ids of further runs that show the model as their output.
+        also: Ids of further runs that also list the model as an output.
         champion: Whether the alias `champion` moves to this version.
 
     Returns:
@@ -56,7 +56,7 @@ def register(
 
 
 def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "ensdistill-tune sync STUDY") -> str:
-    """Returns the id of the run of a trial.
+    """Returns the id of a trial's run.
 
     Raises:
         DataError: MLflow has no such run; the message suggests the command in `send`.
@@ -66,7 +66,7 @@ def run_of(uri: str, experiment: str, study_id: str, trial: int, send: str = "en
     wanted = f"tags.study_id = '{study_id}' and tags.trial = '{trial}'"
     runs = client.search_runs([known.experiment_id], wanted) if known else []
     if not runs:
-        raise DataError(f"MLflow has no run of trial {trial}; `{send}` sends the missing events")
+        raise DataError(f"MLflow has no run for trial {trial}; `{send}` sends the missing events")
     return str(runs[0].info.run_id)
 
 
@@ -101,5 +101,5 @@ def _new_version(client: MlflowClient, name: str, logged: LoggedModel, model: Ex
 
 
 def _shown(logged: LoggedModel) -> dict[str, str]:
-    """Returns the metrics of a logged model as tags, because the pages of a version show no metrics."""
+    """Returns the metrics of a logged model as tags, because the page of a model version shows no metrics."""
     return {metric.key: f"{metric.value:.4f}" for metric in logged.metrics or () if metric.key.endswith(SHOWN)}

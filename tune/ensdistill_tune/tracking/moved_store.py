@@ -1,4 +1,4 @@
-"""Repairs the default MLflow store after the folder of studies was moved, renamed or copied.
+"""Repairs the default MLflow store after the studies folder was moved, renamed or copied.
 
 MLflow stores the absolute path of every run's artifacts and has no function that changes it. With the old paths, MLflow
 would write into the old folder, or create it again. The paths are therefore rewritten in the SQLite file next to the
@@ -30,6 +30,6 @@ def relocate(database: Path, old: str, new: str) -> None:
             known = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
             for name in known.intersection(names):
                 connection.execute(
-                    f"UPDATE {table} SET {name} = ? || substr({name}, ?) WHERE {name} = ? OR substr({name}, 1, ?) = ?",  # noqa: S608 - names of ours
+                    f"UPDATE {table} SET {name} = ? || substr({name}, ?) WHERE {name} = ? OR substr({name}, 1, ?) = ?",  # noqa: S608 - the names are constants
                     (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
                 )

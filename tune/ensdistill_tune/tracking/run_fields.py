@@ -1,7 +1,7 @@
-"""Tags, parameters and metrics of the runs of a study in MLflow, computed from the event log.
+"""Tags, parameters and metrics of a study's MLflow runs, computed from the event log.
 
-Settings that all trials share (data, teachers, fixed settings of model and training) are parameters of the parent run.
-The parameters of a trial's run are the method, the settings in the study file, and the searched settings.
+Settings that all trials share (data, teachers, fixed model and training settings) are parameters of the parent run. The
+parameters of a trial's run are the method, the settings in the study file, and the searched settings.
 """
 
 import math
@@ -63,7 +63,7 @@ class RunUpdate:
 
 
 def tags_of(trial: TrialRecord, name: str, study: StudyConfig, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the tags of the run of a trial. A trial and its replicates have the same `seed_group`.
+    """Returns the tags of a trial's run. A trial and its replicates have the same `seed_group`.
 
     Args:
         trial: The trial.
@@ -88,7 +88,7 @@ def tags_of(trial: TrialRecord, name: str, study: StudyConfig, settings: Mapping
 
 
 def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:
-    """Returns the parameters of the run of a trial.
+    """Returns the parameters of a trial's run.
 
     For MLflow's charts, the parameters include the logarithm of each log-uniform hyperparameter, and a short string for
     each block of settings.
@@ -97,7 +97,7 @@ def settings_of(trial: TrialRecord, study: StudyConfig) -> dict[str, Any]:
     try:
         settings = flatten(study.config_for(trial).model_dump(mode="json"))
     except ConfigError:
-        return dict(trial.sampled) | blocks  # the settings conflict; the error of the trial reports this
+        return dict(trial.sampled) | blocks  # the settings conflict; the trial's error reports this
     own = ["seed", *study.search, *flatten(study.config)]
     settings = {name: value for name, value in settings.items() if _is_below(name, own) or not _is_shared(name)}
     logs = {log_name(name): round(math.log10(settings[name]), 4) for name in study.logarithmic if settings.get(name)}

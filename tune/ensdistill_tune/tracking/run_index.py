@@ -43,7 +43,7 @@ class RunIndex:
         return number in self._runs
 
     def __getitem__(self, number: int) -> str:
-        """Id of the run of a trial."""
+        """Id of a trial's run."""
         return self._runs[number]
 
     def run_of(self, trial: TrialRecord) -> str:

@@ -39,7 +39,8 @@ class ServedStudent(PythonModel):
         Args:
             context: The context of the model, which is not used.
             model_input: Table with the column `image`; MLflow also accepts a dictionary. Each image is the content of
-                an image file (bytes, or base64 as in JSON), a `pathlib.Path`, or a uint8 array (H,W) or (H,W,C).
+                an image file (bytes, or base64 as in JSON), a `pathlib.Path`, or a uint8 array of shape (H,W) or
+                (H,W,C).
             params: Parameters, which are not used.
 
         Raises:
@@ -60,7 +61,7 @@ class ServedStudent(PythonModel):
         return {"label": self._labels[best], "probability": float(probabilities[best]), "probabilities": by_name}
 
     def _pixels(self, image: Any) -> np.ndarray:
-        """Returns an image as uint8 (H,W,C)."""
+        """Returns an image as a uint8 array of shape (H,W,C)."""
         if isinstance(image, list):  # MLflow converts the arrays of a dictionary to lists
             image = np.array(image)
             image = image.astype(np.uint8) if image.dtype == int and 0 <= image.min() <= image.max() < 256 else image
@@ -81,11 +82,11 @@ class ServedStudent(PythonModel):
 
 def _stream(image: Any) -> Any:
     """Returns an image file that Pillow can open: a stream in memory, or a path."""
-    if isinstance(image, str):  # text is never a path, because a request must not open files on the server
+    if isinstance(image, str):  # a string is never a path, because a request must not open files on the server
         try:
             return io.BytesIO(base64.b64decode("".join(image.split()), validate=True))
         except binascii.Error as error:
-            raise ValueError("text must be base64; give the path of a file as a pathlib.Path") from error
+            raise ValueError("a string must be base64; give the path of a file as a pathlib.Path") from error
     if isinstance(image, bytes | bytearray | memoryview):
         return io.BytesIO(bytes(image))
     if isinstance(image, Path):

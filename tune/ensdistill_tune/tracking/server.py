@@ -49,7 +49,7 @@ def ui(studies: Path, name: str | None, given: str | None, port: int, *, show: b
     else:
         _check_port(port)
         print(f"MLflow for {studies}: {address}   (available in a few seconds; stop with Ctrl-C)")
-        print('sidebar: select "Model training" once; otherwise MLflow opens single runs among its GenAI pages')
+        print('sidebar: select "Model training" once; otherwise MLflow shows runs on its GenAI pages')
     for what, link in links:
         print(f"{what}: {link}", flush=True)
     page = links[0][1] if show else None
@@ -64,7 +64,7 @@ def _serve(uri: str, port: int, page: str | None) -> int:
     environment["MLFLOW_BACKEND_STORE_URI"] = whole(uri)  # keeps credentials out of the process list
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # these signals also stop the server
-    # The server runs in its own session: Ctrl-C reaches it only once, through this process, so that it exits quietly.
+    # The server runs in a separate session: Ctrl-C reaches it only once, through this process, so it exits quietly.
     output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     server = subprocess.Popen(command, env=environment, start_new_session=True, **output)  # noqa: S603
     printing = threading.Thread(target=_print_all, args=(server.stdout,), daemon=True)
@@ -124,11 +124,11 @@ def _links(studies: Path, name: str | None, uri: str, address: str) -> list[tupl
     if pages is None:
         send = command_line("ensdistill-tune", "sync", name, studies=studies)
         raise DataError(f"{studies / name}: MLflow has received no events of this study; `{send}` sends them")
-    return [(f"compare {name}", pages.comparison(address)), (f"{name} itself", pages.study(address))]
+    return [(f"compare {name}", pages.comparison(address)), (f"study {name}", pages.study(address))]
 
 
 def _experiments(studies: Path, uri: str) -> dict[str, str]:
-    """Returns the names, keyed by id, of the experiments in this store that contain studies from a folder."""
+    """Returns the experiments in this store that contain studies from a folder: names, keyed by experiment id."""
     found = {}
     for file in studies.glob("*/tracking.json"):
         with contextlib.suppress(DataError):

@@ -16,7 +16,7 @@ DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb"}  # drivers that SQLAlche
 
 @dataclass(frozen=True)
 class MlflowTarget:
-    """Store and experiment of the runs of one study.
+    """MLflow store and experiment that contain the runs of one study.
 
     Attributes:
         uri: The store, without credentials.

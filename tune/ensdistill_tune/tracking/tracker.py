@@ -28,7 +28,7 @@ from ensdistill_tune.tracking.views import MlflowPages
 
 FLUSH_SECONDS = 5.0  # seconds between two batches of events
 RETRY_SECONDS = (2.0, 30.0)  # seconds between attempts while MLflow does not respond: first value and maximum
-PATIENCE_SECONDS = (10.0, 5.0)  # longest wait of `close` without progress: after a successful or a failed attempt
+PATIENCE_SECONDS = (10.0, 5.0)  # how long `close` waits without progress, after a successful and after a failed attempt
 LONGEST = 600  # maximum length of a reason in characters
 EVENTS = 200  # maximum number of events in one batch
 CURSOR = "tracking.json"  # file in the folder of a study: how many events, and which files, MLflow has received
@@ -47,7 +47,7 @@ class MlflowTracker:
     """Background thread that sends the events of one study to MLflow in order.
 
     Attributes:
-        target: Store and experiment of the runs.
+        target: Store and experiment that contain the runs.
         study: The settings of the study.
         past: The events of earlier sessions; those that are still pending are sent first.
         trouble: Reason why the last attempt failed; None if it succeeded.
@@ -147,7 +147,7 @@ class MlflowTracker:
         return True
 
     def _synchronize_log(self) -> None:
-        """Synchronizes the event log to disk; a power failure could otherwise remove events that MLflow has."""
+        """Synchronizes the event log to disk; a power failure could otherwise remove events that MLflow already has."""
         if (log := StudyDirectory(self.target.folder).journal).exists():
             synchronize(log)
 

@@ -75,8 +75,8 @@ def views(pages: MlflowPages, study: StudyConfig, *, confirmed: bool = False) ->
     Args:
         pages: The pages of the study.
         study: The settings.
-        confirmed: Whether the candidates have means over fresh seeds. The trials are then sorted by this mean, so that
-            the winner is first; MLflow does not pin child runs.
+        confirmed: Whether the candidates have means over fresh seeds. The trials are then sorted by these means, so
+            that the winner comes first, because MLflow does not pin child runs.
     """
     return {
         TAG + pages.view: _trials_view(pages.run, study, confirmed=confirmed),

@@ -47,7 +47,7 @@ def test_an_option_has_the_same_meaning_in_every_command() -> None:
 
 
 @pytest.mark.parametrize(("program", "name", "sub"), COMMANDS, ids=IDS)
-def test_options_are_grouped_if_a_command_has_three_or_more_besides_help(
+def test_the_options_of_a_command_are_grouped_if_there_are_three_or_more_in_addition_to_help(
     program: str, name: str, sub: HelpParser
 ) -> None:
     loose = [a.option_strings[0] for a in sub._optionals._group_actions if not isinstance(a, argparse._HelpAction)]

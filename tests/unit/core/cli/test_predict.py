@@ -111,7 +111,7 @@ def test_csv_and_json_list_only_the_most_likely_classes_if_top_is_set(
     np.testing.assert_allclose(figures, [expected(run)[0][int(k)] for k in best], atol=1e-5)
 
 
-def test_a_long_list_is_printed_as_several_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_predictions_for_many_images_are_printed_as_several_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ensdistill.cli.prediction_writers.BLOCK", 3)
     text = io.StringIO()
     write_table((ImagePrediction(f"{n}.png", np.array([0.2, 0.8])) for n in range(7)), ("a", "b"), None, text)
@@ -363,7 +363,7 @@ def test_a_file_with_invalid_metadata_is_refused_before_the_network_is_built(
     name: str, value: str, run: DistillationRun, model: Path, tmp_path: Path
 ) -> None:
     save_file(load_file(model / "student.safetensors"), tmp_path / "x.safetensors", run.metadata | {name: value})
-    with pytest.raises(DataError, match="the metadata lack the image shape"):
+    with pytest.raises(DataError, match="the metadata lacks the image shape"):
         open_classifier(tmp_path / "x.safetensors")
 
 
@@ -462,13 +462,13 @@ def test_images_are_converted_to_the_input_shape_of_the_network_as_in_training(t
     assert brightness == pytest.approx({"center_crop": 1, "squash": 1 / 3, "pad": 1 / 9}, abs=0.04)
 
 
-def test_networks_without_one_or_three_input_channels_cannot_read_image_files(images: Path) -> None:
+def test_a_network_that_does_not_have_one_or_three_input_channels_cannot_classify_image_files(images: Path) -> None:
     strange = Classifier(Path("m"), (4, 8, 8), ("a", "b"), lambda batch: (batch, batch))
     with pytest.raises(DataError, match="but image files have 1 or 3"):
         next(classify(strange, find_images([images]).files, pytest.fail))
 
 
-def test_equally_likely_classes_are_listed_in_the_order_of_the_classes() -> None:
+def test_equally_likely_classes_are_listed_in_class_order() -> None:
     assert ImagePrediction("x", np.array([0.2, 0.4, 0.4], dtype=np.float32)).top(3) == [1, 2, 0]
 
 

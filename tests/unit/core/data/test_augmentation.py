@@ -59,7 +59,7 @@ def by_hand(images: Tensor, piece: StandardAugmentation, seed: int) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("piece", PIECES, ids=str)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_augmentation_of_a_batch_equals_a_computation_pixel_by_pixel(
+def test_the_augmentation_of_a_batch_equals_a_pixel_by_pixel_computation(
     piece: StandardAugmentation, shape: tuple[int, ...], seed: int
 ) -> None:
     images = pictures(shape)

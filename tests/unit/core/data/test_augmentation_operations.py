@@ -147,7 +147,7 @@ STRENGTHS = torch.tensor([-1.0, -0.5, -0.1, 0.0, 0.2, 0.6, 0.9, 1.0])
     ],
 )
 @pytest.mark.parametrize("images", [pictures(), pictures((8, 1, 40, 40)) // 3 + 60, pictures() * 0 + 7])
-def test_color_operations_equal_those_of_pillow(operation: Callable, change: Callable, images: Tensor) -> None:
+def test_color_operations_give_the_same_images_as_pillow(operation: Callable, change: Callable, images: Tensor) -> None:
     assert near(operation(images, STRENGTHS), each(images, STRENGTHS, change))
 
 
@@ -162,7 +162,7 @@ def _matrix(name: str, s: float) -> list[list[float]]:
 
 @pytest.mark.parametrize("name", ["shear_x", "shear_y", "rotate", "translate_x", "translate_y"])
 @pytest.mark.parametrize("shape", [(8, 3, 12, 12), (8, 1, 9, 15)], ids=str)
-def test_geometric_operations_equal_those_of_scipy(name: str, shape: tuple[int, ...]) -> None:
+def test_geometric_operations_give_the_same_images_as_scipy(name: str, shape: tuple[int, ...]) -> None:
     images = pictures(shape)
     moved = getattr(rand_augment, name)(images, STRENGTHS)
     center = (np.array(shape[2:]) - 1) / 2

@@ -116,7 +116,7 @@ def test_missing_files_are_not_downloaded_by_default(
 
 
 @ALL
-def test_missing_files_are_downloaded_from_the_authors_site_on_request(
+def test_missing_files_are_downloaded_from_the_site_of_the_authors_on_request(
     settings: Any, dataset: str, tmp_path: Path, no_network: list[str]
 ) -> None:
     with pytest.raises(DataError, match=r"^data\.download: .*no network in tests"):
@@ -146,7 +146,7 @@ class _Marker:
         return os.mkdir, (self.path,)
 
 
-def test_unpickling_the_marker_of_these_tests_creates_its_folder(tmp_path: Path) -> None:
+def test_unpickling_the_marker_used_in_these_tests_creates_a_folder(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(_Marker(str(tmp_path / "marker"))))  # noqa: S301 - our own bytes
     assert (tmp_path / "marker").exists()
 

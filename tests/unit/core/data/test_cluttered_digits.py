@@ -59,7 +59,7 @@ def test_classes_are_balanced_in_every_labeled_split() -> None:
     assert len(data.unlabeled) == 50
 
 
-def test_increasing_a_split_keeps_its_first_images_and_does_not_change_other_splits() -> None:
+def test_enlarging_a_split_keeps_its_first_images_and_does_not_change_other_splits() -> None:
     more = SMALL.model_copy(update={"train_size": 300})
     assert torch.equal(more().pool.images[:200], SMALL().pool.images)
     assert load_data(more).validation.content == load_data(SMALL).validation.content

@@ -45,7 +45,7 @@ def test_a_color_image_is_converted_to_its_luma(color: tuple[int, int, int], gra
 
 @pytest.mark.parametrize("size", [(6, 5), (3, 4), (13, 9), (3, 11), (1, 1)], ids=str)
 @pytest.mark.parametrize("channels", [(1, 1), (3, 3), (3, 1), (1, 3)], ids=str)
-def test_resized_images_equal_those_of_pillow_within_two_gray_levels(
+def test_resized_images_differ_from_those_of_pillow_by_at_most_two_gray_levels(
     channels: tuple[int, int], size: tuple[int, int]
 ) -> None:
     images = split(channels[0], 6, 5)

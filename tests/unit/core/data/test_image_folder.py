@@ -66,7 +66,7 @@ def assert_whole(source: RawData) -> None:
     assert source.pool.images.shape == (10, 3, 8, 8)
 
 
-def test_images_of_a_folder_are_in_order_and_each_subfolder_is_a_class(tmp_path: Path) -> None:
+def test_images_in_a_folder_are_read_in_order_and_each_subfolder_is_a_class(tmp_path: Path) -> None:
     assert_whole(read(write_folder(tmp_path, files())))
 
 
@@ -167,7 +167,9 @@ def test_a_size_setting_that_an_existing_split_overrides_causes_a_warning(tmp_pa
     assert str(warning).startswith("data.val_size: is not used, got 3. The 4 images of valid/ are the validation")
 
 
-def test_by_default_a_tenth_is_for_validation_a_tenth_is_for_test_and_the_rest_is_for_training(tmp_path: Path) -> None:
+def test_by_default_a_tenth_of_the_images_is_for_validation_a_tenth_for_test_and_the_rest_for_training(
+    tmp_path: Path,
+) -> None:
     settings = ImageFolder(path=str(write_folder(tmp_path, files(each=50))), size=8)
     data = load_data(settings)
     assert [len(part) for part in (data.train, data.validation, data.unlabeled, load_test(settings))] == [
@@ -233,7 +235,7 @@ def test_a_warning_names_subfolders_that_may_be_splits_or_classes(tmp_path: Path
     source = read(tmp_path)
     assert source.class_names == ("day", "night")
     names = ", ".join(sorted(inside))
-    assert f"the classes are day, night; their subfolders {names} are not distinguished" in str(source.warnings)
+    assert f"the classes are day, night; their subfolders {names} are not separate classes" in str(source.warnings)
 
 
 def test_a_single_subfolder_in_each_class_causes_no_warning(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_tensors_lists_and_floats_give_the_same_images_as_arrays(convert: Any) -
     assert Data.from_arrays(convert(COLOR), LABELS, **SIZES) == Data.from_arrays(COLOR, torch.tensor(LABELS), **SIZES)
 
 
-def test_a_later_change_of_the_array_does_not_change_the_data() -> None:
+def test_changing_the_array_later_does_not_change_the_data() -> None:
     own = GRAY.copy()
     data = Data.from_arrays(own, LABELS, **SIZES)
     before = load_data(data).train.images.clone()
@@ -126,7 +126,7 @@ class Endless(IterableDataset[Any]):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (Endless(), "dataset: is a Endless without length or index; give a map-style torch Dataset"),
+        (Endless(), "dataset: is a Endless, which has no length or no indexing; give a map-style torch Dataset"),
         (COLOR, r"dataset\[0\]: is a ndarray, not a pair of an image and a label"),
         (Pairs([object()] * 40), r"dataset\[0\]: its image is a object; give a PIL image, a tensor or an array"),
         (Pairs(COLOR, ["cat"] * 40), r"dataset\[0\]: its label is 'cat'; give a whole number of at least 0"),
@@ -162,7 +162,7 @@ def test_an_invalid_array_is_rejected_and_named_in_the_error(images: Any, labels
         Data.from_arrays(images, labels, **more)
 
 
-def test_a_size_out_of_range_or_with_an_unknown_name_causes_a_config_error() -> None:
+def test_a_split_size_out_of_range_or_an_unknown_size_name_causes_a_config_error() -> None:
     with pytest.raises(ConfigError, match="val_size: must be a whole number of at least 1"):
         Data.from_arrays(GRAY, LABELS, val_size=-1)
     with pytest.raises(ConfigError, match="trainsize: no such setting"):

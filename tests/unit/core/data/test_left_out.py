@@ -1,4 +1,4 @@
-"""Files that are unreadable, misplaced or no images are read, rejected or reported, and never ignored silently."""
+"""Files that are unreadable, misplaced or not images are read, rejected or reported, and never ignored silently."""
 
 import os
 import struct
@@ -61,7 +61,7 @@ def test_links_to_class_folders_are_followed(tmp_path: Path) -> None:
     assert per_class(read(root)) == {"cat": 2, "dog": 2, "owl": 3}
 
 
-def test_links_to_splits_and_single_images_are_followed(tmp_path: Path) -> None:
+def test_links_to_splits_and_individual_images_are_followed(tmp_path: Path) -> None:
     root, elsewhere = pictures(tmp_path / "in/train", "cat", "dog").parent, pictures(tmp_path / "else", "cat", "dog")
     (root / "test").symlink_to(elsewhere)
     (root / "train/cat/2.png").symlink_to(picture(tmp_path / "one.png"))
@@ -312,7 +312,7 @@ def test_an_image_with_too_many_pixels_is_reported_as_too_large(
     assert "it has more than the allowed 200 pixels; make it smaller: cat/big.png" in refusal(root)
 
 
-def test_an_image_of_many_pixels_is_read_without_a_warning_from_pillow(
+def test_an_image_with_many_pixels_is_read_without_a_warning_from_pillow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     root = pictures(tmp_path, "cat", "dog")
@@ -348,7 +348,7 @@ def test_floats_from_0_to_1_are_scaled_to_bytes_and_other_floats_are_rejected(tm
             ImageFile(tmp_path, "x.tif").pixels((1, 1, 3))
 
 
-def test_32_bit_values_are_scaled_like_16_bit_values_and_larger_values_are_rejected(tmp_path: Path) -> None:
+def test_32_bit_values_up_to_65535_are_scaled_like_16_bit_values_and_larger_values_are_rejected(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 257, 65535]], dtype=np.int32)).save(tmp_path / "x.tif")
     assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 1, 255]]]
     Image.fromarray(np.array([[0, 70_000, 1 << 30]], dtype=np.int32)).save(tmp_path / "x.tif")
@@ -361,7 +361,7 @@ def test_32_bit_values_up_to_255_are_used_unchanged(tmp_path: Path) -> None:
     assert ImageFile(tmp_path, "x.tif").pixels((1, 1, 3)).tolist() == [[[0, 128, 255]]]
 
 
-def test_a_warning_names_16_bit_files_with_8_bit_values(tmp_path: Path) -> None:
+def test_a_warning_names_16_bit_files_that_contain_only_8_bit_values(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog")
     for name in ("cat/dim.png", "dog/dim.tif"):
         Image.fromarray(RNG.integers(0, 256, (4, 4)).astype(np.uint16)).save(root / name)
@@ -398,7 +398,7 @@ def png(file: Path, bits: int, color: int, transparent: bytes, row: bytes) -> Pa
     ],
     ids=["gray 16 black", "gray 16", "gray 8", "gray 4", "gray 2", "gray 1", "color 16", "color 8"],
 )
-def test_the_transparent_color_of_a_png_of_any_depth_becomes_white(
+def test_the_transparent_color_of_a_png_becomes_white_at_any_bit_depth(
     tmp_path: Path, channels: int, bits: int, color: int, transparent: bytes, row: bytes
 ) -> None:
     png(tmp_path / "x.png", bits, color, transparent, row)
@@ -472,7 +472,7 @@ def test_a_warning_names_a_link_in_a_zip_file(tmp_path: Path) -> None:
     assert "1 file left out (a symbolic link in a zip file, which is not followed): owl" in warnings_of(file)
 
 
-def test_an_empty_class_folder_of_a_zip_file_is_rejected(tmp_path: Path) -> None:
+def test_an_empty_class_folder_in_a_zip_file_is_rejected(tmp_path: Path) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("owl/", b"")
@@ -542,16 +542,14 @@ def test_a_file_that_is_not_a_zip_file_is_rejected_with_the_cause(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["cat", "cat/"])
-def test_a_zip_entry_with_content_and_the_name_of_a_folder_is_left_out_with_a_warning(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_zip_entry_that_has_content_but_a_folder_name_is_left_out_with_a_warning(tmp_path: Path, name: str) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(name, b"an image, perhaps")
     assert "1 file left out (a file with the same name as a folder): cat" in warnings_of(file)
 
 
-def test_an_empty_zip_entry_with_the_name_of_a_folder_is_read_as_a_folder(tmp_path: Path) -> None:
+def test_an_empty_zip_entry_with_a_folder_name_is_read_as_a_folder(tmp_path: Path) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr("cat", b"")
@@ -593,7 +591,7 @@ def test_the_unicode_name_stored_by_info_zip_is_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX systems only")
-def test_a_class_name_that_is_not_utf_8_is_rejected_but_a_file_name_is_accepted(tmp_path: Path) -> None:
+def test_a_class_name_that_is_not_utf_8_is_rejected_but_such_a_file_name_is_accepted(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat", "dog", "owl")
     os.rename(root / "cat/0.png", os.fsencode(root / "cat") + b"/caf\xe9.png")
     assert per_class(read(root)) == {"cat": 2, "dog": 2, "owl": 2}

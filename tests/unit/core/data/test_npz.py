@@ -281,7 +281,7 @@ def test_a_split_whose_images_have_a_different_shape_is_rejected(tmp_path: Path,
 
 
 @pytest.mark.parametrize("part", ["test", "val"])
-def test_a_label_that_the_training_split_lacks_is_rejected(tmp_path: Path, part: str) -> None:
+def test_a_label_missing_from_the_training_split_is_rejected(tmp_path: Path, part: str) -> None:
     other = {f"x_{part}": RGB, f"y_{part}": LABELS + 1}
     assert f"y_{part} has label 3" in fault(tmp_path, x_train=RGB, y_train=LABELS, **other)
 
@@ -297,7 +297,7 @@ def test_a_class_name_that_is_not_utf_8_is_rejected(tmp_path: Path) -> None:
     assert "not UTF-8" in fault(tmp_path, images=RGB, labels=LABELS, class_names=["a", "b", "caf\udce9"])
 
 
-def test_the_error_about_missing_training_images_lists_the_arrays_of_the_file(tmp_path: Path) -> None:
+def test_the_error_about_missing_training_images_lists_the_arrays_in_the_file(tmp_path: Path) -> None:
     message = fault(tmp_path, data=RGB, target=LABELS)
     assert message.startswith("data.path: no array x_train;")
     assert "data, target" in message
@@ -332,7 +332,7 @@ def test_nan_and_empty_class_names_are_reported(tmp_path: Path) -> None:
     )
 
 
-def test_a_web_page_saved_instead_of_a_file_is_recognized_and_reported(tmp_path: Path) -> None:
+def test_a_web_page_saved_instead_of_an_npz_file_is_recognized_and_reported(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("<!doctype html><title>Not found</title>")
     with pytest.raises(DataError, match=r"a\.npz is a web page, not the file itself; download it again$"):
         Npz(path=str(tmp_path / "a.npz"))()

@@ -75,7 +75,7 @@ def test_different_seeds_give_different_splits() -> None:
 @pytest.mark.parametrize(
     "change", [{"seed": 1}, {"train_size": 63}, {"val_size": 93}, {"test_size": 33}, {"pool": 303}], ids=str
 )
-def test_the_content_hash_changes_with_seed_sizes_and_images(change: dict[str, int]) -> None:
+def test_the_content_hash_changes_with_the_seed_the_sizes_and_the_images(change: dict[str, int]) -> None:
     assert cut(**change)[0].identity != cut()[0].identity
 
 
@@ -132,12 +132,12 @@ def test_splits_may_use_the_whole_pool_so_that_no_image_is_unlabeled() -> None:
     ],
     ids=str,
 )
-def test_sizes_that_cannot_be_drawn_are_rejected_by_name(sizes: dict[str, int], part: str) -> None:
+def test_a_split_size_that_cannot_be_drawn_is_rejected_and_named_in_the_error(sizes: dict[str, int], part: str) -> None:
     with pytest.raises(ConfigError, match=rf"data\.{part}: "):
         cut(**sizes)
 
 
-def test_a_single_image_of_a_class_is_used_for_training_and_a_warning_names_the_class() -> None:
+def test_the_only_image_of_a_class_is_used_for_training_and_a_warning_names_the_class() -> None:
     pool = numbered_split(30, 2)
     pool.labels[5] = 2
     data, test = split_source(RawData(pool, NAMES), SplitSizes(train_size=9, val_size=9, test_size=9))

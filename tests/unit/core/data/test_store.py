@@ -151,7 +151,7 @@ def test_a_full_disk_is_reported_before_images_are_decoded(
 
 
 @pytest.mark.usefixtures("in_files")
-def test_the_folder_of_the_stores_can_be_set_by_an_environment_variable(
+def test_the_store_folder_can_be_set_by_an_environment_variable(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ENSDISTILL_DATASETS", str(tmp_path / "fast disk"))

@@ -72,7 +72,7 @@ def test_every_image_type_gives_the_same_pixels(kind: str) -> None:
         ("pairs", {"kind": "pil", "labels": [0, 0]}, "1 class"),
         ("pairs", {"kind": "pil", "labels": ["cat", "dog"]}, r"data.train\[0\]: its label is 'cat'; give a"),
         ("singles", {}, "is a Image, not a pair of an image and a label; return a pair"),
-        ("Failing", {}, "its dataset fails .*disk is gone"),
+        ("Failing", {}, "the dataset raises an exception .*disk is gone"),
         ("of_shape", {"shape": [8, 8, 4], "dtype": "uint8"}, r"it has shape \(8, 8, 4\); give \(C,H,W\) or \(H,W\)"),
         ("of_shape", {"shape": [8, 8], "dtype": "int64"}, "it is int64; give uint8"),
         ("pairs", {"kind": "pil", "labels": [0, 1.7]}, r"data.train\[1\]: its label is 1.7; give a whole number"),

@@ -77,7 +77,7 @@ def test_scaling_the_logits_scales_the_temperature(scale: float) -> None:
     assert fit_temperature(calibrated(log_p, 1 / scale), labels) == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_temperature_is_one_after_calibration() -> None:
+def test_the_temperature_fitted_to_calibrated_predictions_is_one() -> None:
     log_p, labels = random_case(5)
     again = fit_temperature(calibrated(log_p, fit_temperature(log_p, labels)), labels)
     assert again == pytest.approx(1, rel=1e-9)

@@ -134,7 +134,7 @@ def test_the_noise_of_different_severities_with_the_same_seed_is_proportional() 
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (32, 32), (10, 24), (24, 10)])
-def test_blur_of_severity_five_equals_that_of_scipy_with_sigma_one_tenth_of_the_shorter_side(
+def test_blur_of_severity_five_equals_scipy_blur_whose_sigma_is_a_tenth_of_the_shorter_side(
     height: int, width: int
 ) -> None:
     images = smooth(side=32)[:, :, :height, :width]
@@ -172,7 +172,7 @@ def test_pixelation_replaces_each_square_by_its_mean() -> None:
     assert (corrupt(images, "pixelate", 4, 0) - expected).abs().max() <= 0.51
 
 
-def test_a_pixel_on_the_border_of_two_squares_is_the_mean_of_both_weighted_by_area() -> None:
+def test_a_pixel_on_the_border_between_two_squares_is_the_area_weighted_mean_of_both() -> None:
     images = smooth(side=10)
     fine = images.double().repeat_interleave(3, 2).repeat_interleave(3, 3)  # severity 5: three squares of 10/3 pixels
     means = fine.reshape(40, 3, 3, 10, 3, 10).mean((3, 5)).repeat_interleave(10, 2).repeat_interleave(10, 3)

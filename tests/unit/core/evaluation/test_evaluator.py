@@ -34,7 +34,7 @@ def ensemble(data: DataSplits) -> TeacherEnsemble:
 
 @pytest.fixture(scope="module")
 def elsewhere(data: DataSplits, ensemble: TeacherEnsemble) -> Split:
-    """Other images than those for validation; the first network classifies at least two thirds of them correctly."""
+    """Images not used for validation; the first network classifies at least two thirds of them correctly."""
     known = predict(ensemble.networks[0], data.train).argmax(-1)
     return Split(data.train.images, torch.where(torch.arange(len(known)) % 3 == 0, data.train.labels, known))
 
@@ -171,6 +171,6 @@ def test_the_diagnostics_sort_images_by_the_disagreement_of_the_teachers(
     assert statistics.fmean(drawn["teachers"]) == pytest.approx(teachers["mutual_information"], rel=0.05)
 
 
-def test_without_teachers_diagnostics_have_no_disagreement(data: DataSplits, ensemble: TeacherEnsemble) -> None:
+def test_without_teachers_the_diagnostics_contain_no_disagreement(data: DataSplits, ensemble: TeacherEnsemble) -> None:
     drawn = Evaluator(None, data, data.validation).diagnostics([ensemble.networks[0]])
     assert (drawn["ensemble"], drawn["teachers"], drawn["networks"][0]["entropy"]) == (None, [], [])

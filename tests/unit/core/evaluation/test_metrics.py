@@ -210,7 +210,7 @@ def test_a_bin_of_the_reliability_diagram_has_the_mean_confidence_and_accuracy_o
 
 
 def classes_missing(seed: int) -> tuple[Tensor, Tensor]:
-    """Returns a case in which class 2 has no image, class 4 is never predicted, and class 6 has neither."""
+    """Returns a case in which class 2 has no image, class 4 is never predicted, and both hold for class 6."""
     log_p, labels = random_case(seed)
     log_p[:, [4, 6]] = -50.0
     return log_p, labels.where(~torch.isin(labels, torch.tensor([2, 6])), torch.tensor(0))
@@ -219,7 +219,7 @@ def classes_missing(seed: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("case", [random_case, classes_missing])
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
-def test_metrics_by_class_agree_with_scikit_learn(case: Callable[[int], tuple[Tensor, Tensor]], seed: int) -> None:
+def test_per_class_metrics_agree_with_scikit_learn(case: Callable[[int], tuple[Tensor, Tensor]], seed: int) -> None:
     log_p, labels = case(seed)
     truth, predicted = labels.numpy(), log_p.argmax(-1).numpy()
     recalls = recall_score(truth, predicted, labels=sorted(set(truth.tolist())), average=None)
@@ -235,7 +235,7 @@ def test_top_5_accuracy_agrees_with_scikit_learn(seed: int) -> None:
     assert top5_accuracy(log_p, labels) == pytest.approx(oracle, abs=1e-12)
 
 
-def test_top_5_accuracy_resolves_ties_in_the_order_of_the_classes() -> None:
+def test_top_5_accuracy_resolves_ties_in_class_order() -> None:
     uniform = torch.full((7, 7), 1 / 7, dtype=torch.float64).log()
     assert top5_accuracy(uniform, torch.arange(7)) == pytest.approx(5 / 7)
 

@@ -18,7 +18,7 @@ DATA = toy_data()
 
 
 class WorstOfTwo(Metric):
-    """The lower of the accuracies on images with odd and with even index; its name depends on its settings."""
+    """The lower of two accuracies, on images with odd and with even indices; its name depends on its settings."""
 
     higher_is_better = False
     power: int = 2

@@ -101,7 +101,7 @@ def test_a_warning_states_the_number_of_images_with_two_or_more_labels() -> None
     wrong = Split(POOL.images[:3], (POOL.labels[:3] + 1) % 3)
     own = {"test": noise([0, 1, 2], 1), "validation": noise([0, 1, 2], 2)}
     (line,) = warnings_of(RawData(joined(POOL, wrong), NAMES, **own))
-    assert line.startswith("data: 3 training images with two or more different labels")
+    assert line.startswith("data: 3 training images with copies that have a different label")
 
 
 # --- scale ---
@@ -137,7 +137,7 @@ def test_images_that_are_black_because_of_8_bit_values_in_a_16_bit_file_cause_a_
 # --- teachers from files ---
 
 
-def test_a_warning_states_that_teachers_from_files_may_have_seen_validation_images() -> None:
+def test_a_warning_states_that_teachers_from_files_may_have_been_trained_on_validation_images() -> None:
     brought = build_config({"teachers": {"count": 0, "checkpoints": [{"path": "theirs.pt"}]}})
     drawn = split_source(RawData(POOL, NAMES), SplitSizes(train_size=30, val_size=12))[0]
     (warning,) = file_warnings(brought, drawn)

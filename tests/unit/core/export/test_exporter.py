@@ -86,7 +86,7 @@ def exported(run: DistillationRun, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def assert_says_the_same(folder: Path, run: DistillationRun) -> None:
-    """Asserts that each file has the outputs of the network in batches of any size, evaluated like students."""
+    """Asserts that each file reproduces the predictions of the network for batches of different sizes."""
     expected = predict(run.network, run.data.validation)
     images = run.data.validation.images.permute(0, 2, 3, 1).numpy()
     for name in NETWORKS:
@@ -150,7 +150,7 @@ def network(num_classes, shape):
 """
 
 
-def test_a_custom_network_is_imported_if_settings_name_it_but_not_if_an_exported_file_names_it(
+def test_a_custom_network_is_imported_if_named_in_settings_but_not_if_named_in_an_exported_file(
     digits: DataSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_networks.py").write_text(MINE)
@@ -451,7 +451,9 @@ def test_without_a_license_the_card_states_that_no_license_was_given(run: Distil
     assert "No license was stated for these weights" in card
 
 
-def test_the_card_of_a_student_without_distillation_mentions_no_teachers(digits: DataSplits, tmp_path: Path) -> None:
+def test_the_card_of_a_student_trained_without_distillation_mentions_no_teachers(
+    digits: DataSplits, tmp_path: Path
+) -> None:
     export_student(made(tiny_config("student.kind=single", preset="labels"), digits), tmp_path, formats=["safetensors"])
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert ", trained on labels only" in card

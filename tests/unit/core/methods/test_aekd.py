@@ -365,7 +365,7 @@ def test_unlabeled_images_are_included_in_the_distillation_term() -> None:
     assert losses[0] == losses[1] > 0
 
 
-def test_near_the_teachers_a_step_with_aekd_weights_reduces_the_losses_of_all_teachers() -> None:
+def test_a_step_with_aekd_weights_reduces_every_teacher_loss_if_the_student_is_close_to_all_teachers() -> None:
     s = random_logits(1, 0)
     directions = AeKd().directions(s, s + 1e-6 * random_logits(3, 1))[0]
     d = AeKd(tolerance=1.0).teacher_weights(s, s + 1e-6 * random_logits(3, 1))[0] @ directions

@@ -291,7 +291,7 @@ def soup(score: Callable[[float], float], values: list[float], **settings: int |
 
 @pytest.mark.parametrize("metric", ["accuracy", "nll"])
 def test_the_soup_includes_epochs_that_improve_it_and_excludes_others(metric: str) -> None:
-    # Best at 10. In order: 8 (off by 2), 13 (3): mean 10.5, kept; 6 (4): mean 9, off by 1, left out; 20: 13.67, too.
+    # Best at 10. In order: 8 (off by 2), 13 (3): mean 10.5, kept; 6 (4): mean 9, left out; 20: mean 13.67, left out.
     assert soup(lambda w: -abs(w - 10), [20.0, 6, 13, 8], metric=metric) == pytest.approx(10.5)
 
 
@@ -324,7 +324,7 @@ def test_an_epoch_that_does_not_become_a_candidate_is_evaluated_only_once() -> N
 
 
 def greedy(score: Callable[[float], float], values: list[float], candidates: int) -> float:
-    """Returns recipe 1 of the paper, applied to all epochs together."""
+    """Returns the soup of recipe 1 in the paper, computed from all epochs together."""
     ordered = sorted(values, key=score, reverse=True)[:candidates]  # stable sort
     chosen, best = [ordered[0]], score(ordered[0])
     for value in ordered[1:]:

@@ -108,7 +108,7 @@ def member(student: BatchEnsembleStudent, factors: Callable[[RankOne], tuple[Ten
 # --- L1 ---
 
 
-def test_outputs_of_each_subnetwork_of_a_linear_layer_equal_the_hand_computed_values() -> None:
+def test_subnetwork_outputs_of_a_linear_layer_equal_the_hand_computed_values() -> None:
     assert_close(linear_student()(hand(X)), hand([[[4.4, 15.0]], [[5.6, 6.0]]]))
 
 
@@ -126,7 +126,7 @@ def test_the_merged_linear_layer_equals_the_hand_computed_value(merge: str, weig
     assert_close(merged(hand(X)), hand(output))
 
 
-def test_mean_of_products_of_one_layer_equals_the_mean_of_its_subnetworks() -> None:
+def test_merging_one_layer_by_the_mean_of_products_gives_the_mean_of_its_subnetworks() -> None:
     student = linear_student(bias=[0.1, -0.2], merge="mean_of_products")
     assert_close(student.merged()(hand(X)), student(hand(X)).mean(0))
 
@@ -392,7 +392,7 @@ def test_merging_averages_separate_biases(merge: str) -> None:
     assert_close(merged(hand(X)), hand([[5.2, 11.2 if merge == "product_of_means" else 10.7]]))
 
 
-def test_with_separate_biases_mean_of_products_equals_the_mean_of_the_subnetworks() -> None:
+def test_with_separate_biases_merging_by_the_mean_of_products_gives_the_mean_of_the_subnetworks() -> None:
     student = with_own_biases([[0.1, -0.2], [0.3, 0.6]], merge="mean_of_products")
     assert_close(student.merged()(hand(X)), student(hand(X)).mean(0))
 
@@ -442,7 +442,7 @@ def all_factors(settings: BatchEnsemble, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("std", [0.5, 0.1, 0.0])
-def test_normal_factors_have_mean_one_and_the_given_standard_deviation(std: float) -> None:
+def test_normally_distributed_factors_have_mean_one_and_the_given_standard_deviation(std: float) -> None:
     factors = all_factors(BatchEnsemble(subnetworks=4, factor_init="normal", factor_std=std))
     assert factors.mean().item() == pytest.approx(1, abs=5 * std / 16_000**0.5 + 1e-7)
     assert factors.std().item() == pytest.approx(std, rel=0.03, abs=1e-7)

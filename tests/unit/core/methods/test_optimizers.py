@@ -66,7 +66,7 @@ def test_optimizer_steps_equal_those_of_torch(
     both_step(optimizer, mine, of_torch(theirs.parameters(), **arguments), theirs)
 
 
-def test_adamw_without_decay_of_norms_and_biases_equals_adamw_of_torch_with_two_groups() -> None:
+def test_adamw_without_weight_decay_on_norms_and_biases_equals_torch_adamw_with_two_parameter_groups() -> None:
     mine, theirs = network(), network()
     piece = AdamW(lr=0.1, weight_decay=0.5, decay_norms_and_biases=False)
     conv, norm, _, linear = theirs
@@ -100,7 +100,7 @@ def slow(module: nn.Module, scale: float) -> nn.Module:
     return module
 
 
-def test_decay_norms_and_biases_changes_the_hash_only_if_it_differs_from_its_default() -> None:
+def test_the_setting_decay_norms_and_biases_changes_the_hash_only_if_it_differs_from_its_default() -> None:
     assert "decay_norms_and_biases" not in Config().training.optimizer.model_dump()
     assert load_config("kd", ["training.optimizer.decay_norms_and_biases=true"]).hash == load_config("kd").hash
     assert load_config("kd", ["training.optimizer.decay_norms_and_biases=false"]).hash != load_config("kd").hash
@@ -123,7 +123,7 @@ def test_each_kind_of_optimizer_has_separate_defaults() -> None:
         (TorchOptim(name="Muon"), r"torch.optim.Muon cannot be used \(Muon only supports 2D"),
     ],
 )
-def test_an_optimizer_or_argument_that_torch_does_not_support_is_refused_with_the_fix(
+def test_an_optimizer_or_argument_unsupported_by_torch_is_refused_and_the_error_states_the_fix(
     piece: TorchOptim, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):

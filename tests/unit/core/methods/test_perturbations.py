@@ -146,7 +146,7 @@ def _without_student_changes(student: Student, digits: DataSplits) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_perturbation_does_not_change_weights_batchnorm_statistics_or_mode_of_the_student(
+def test_a_perturbation_does_not_change_the_weights_batchnorm_statistics_or_mode_of_the_student(
     student: Student, digits: DataSplits, training: bool
 ) -> None:
     _without_student_changes(student.train(training), digits)
@@ -267,7 +267,7 @@ def test_the_direction_of_diversified_sampling_has_the_closed_form_for_linear_te
     assert_close(shown.flatten(1), expected)
 
 
-def test_step_lengths_of_confods_are_those_of_ods_times_the_confidence_of_the_teacher(digits: DataSplits) -> None:
+def test_confods_step_lengths_are_ods_step_lengths_times_the_confidence_of_the_teacher(digits: DataSplits) -> None:
     teachers = random_ensemble(digits)
     x = gray()
     plain, confident = (piece(x, teachers, teachers, streams(3)) - x for piece in (Ods(), ConfOds()))

@@ -87,7 +87,7 @@ def test_the_linear_schedule_equals_the_published_function_of_the_epoch() -> Non
         assert DIVERSITY.lr_at(epoch - 1, 1) == pytest.approx(0.05 * share, abs=1e-12)
 
 
-def test_with_updates_per_step_the_linear_schedule_decays_in_50_to_90_percent_of_training() -> None:
+def test_with_updates_per_step_the_linear_schedule_decays_between_50_and_90_percent_of_training() -> None:
     training = Training(epochs=10, warmup_epochs=0, lr_schedule="linear", min_lr_ratio=0.2, optimizer=Sgd(lr=1.0))
     shares = {0: 1, 49: 1, 50: 1, 60: 0.8, 70: 0.6, 89: 0.22, 90: 0.2, 99: 0.2}
     assert {step: training.lr_at(step, 10) for step in shares} == pytest.approx(shares)
@@ -106,7 +106,9 @@ def test_the_multistep_schedule_has_the_published_milestones(lr_update: str) -> 
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
-def test_warm_up_starts_and_all_schedules_end_at_the_minimum_learning_rate(schedule: str) -> None:
+def test_the_learning_rate_is_minimal_at_the_start_of_warm_up_and_at_the_end_of_a_decaying_schedule(
+    schedule: str,
+) -> None:
     training = Training(epochs=10, warmup_epochs=2, lr_schedule=schedule, min_lr_ratio=0.1, optimizer=Sgd(lr=0.5))
     assert training.lr_at(0, 1000) == pytest.approx(0.05)
     assert training.lr_at(1000, 1000) == pytest.approx(0.275)

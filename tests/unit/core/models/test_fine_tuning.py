@@ -1,4 +1,4 @@
-"""Training that starts from weights in a file, with frozen layers and a lower learning rate of the body."""
+"""Training that starts from weights in a file, with frozen layers and a lower learning rate for the body."""
 
 import copy
 import pickle

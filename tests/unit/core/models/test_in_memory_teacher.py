@@ -61,7 +61,7 @@ def test_the_identity_depends_on_the_order_of_the_networks_and_on_their_weights_
     assert network_content(nn.Sequential(one, nn.ReLU())) != network_content(nn.Sequential(one, nn.Sigmoid()))
 
 
-def test_inputs_of_the_networks_are_normalized_with_mean_and_std(digits: DataSplits) -> None:
+def test_inputs_of_the_networks_are_normalized_with_the_given_mean_and_std(digits: DataSplits) -> None:
     images, _ = digits.train[slice(0, 8)]
     ensemble = TeacherEnsemble([linear(0)], mean=[0.3], std=[0.2])
     assert torch.allclose(ensemble(images)[0], linear(0)((images - 0.3) / 0.2), atol=1e-5)
@@ -101,9 +101,12 @@ class Nan(nn.Module):
     ("network", "message"),
     [
         (linear(0, classes=7), r"teacher 1: returns \(100, 7\) for 100 images, not logits \(100, 10\)"),
-        (linear(0, inputs=192), r"teacher 1: fails on images of 1x8x8 \(RuntimeError: .*provide a network for images"),
+        (
+            linear(0, inputs=192),
+            r"teacher 1: fails on images of shape 1x8x8 \(RuntimeError: .*provide a network for images",
+        ),
         (nn.Sequential(linear(0), nn.Softmax(-1)), "teacher 1: its outputs are probabilities .* remove its softmax"),
-        (Raises(), r"teacher 1: fails on images of 1x8x8 \(RuntimeError: no such thing\)"),
+        (Raises(), r"teacher 1: fails on images of shape 1x8x8 \(RuntimeError: no such thing\)"),
         (Nan(), "teacher 1: its outputs for 100 of 100 images are NaN or infinite"),
     ],
 )

@@ -27,7 +27,7 @@ needs_torchvision = pytest.mark.skipif(find_spec("torchvision") is None, reason=
 
 
 def on_meta(model: Model, shape: tuple[int, int, int] = RGB, classes: int = 10) -> nn.Module:
-    """Returns the network without memory for its weights, for counts and shapes."""
+    """Returns the network without allocating memory for its weights, to count parameters and check shapes."""
     with torch.device("meta"):
         return model(shape, classes)
 
@@ -151,7 +151,7 @@ def test_layers_use_the_forward_methods_of_torch() -> None:
 @pytest.mark.parametrize(
     ("depth", "count"), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)]
 )
-def test_resnet_has_the_number_of_parameters_in_table_6_of_the_paper(depth: int, count: int) -> None:
+def test_resnet_has_the_number_of_parameters_given_in_table_6_of_the_paper(depth: int, count: int) -> None:
     assert parameters(on_meta(ResNet(depth=depth))) == count
 
 
@@ -208,7 +208,7 @@ def test_resnet_equals_an_explicit_computation_from_its_weights(shortcut: str, s
         (16, 10, 10, 17_116_634),  # 17.1M
     ],
 )
-def test_wide_resnet_has_the_number_of_parameters_in_its_paper(
+def test_wide_resnet_has_the_number_of_parameters_given_in_its_paper(
     depth: int, width: int, classes: int, count: int
 ) -> None:
     assert parameters(on_meta(WideResNet(depth=depth, width=width), RGB, classes)) == count

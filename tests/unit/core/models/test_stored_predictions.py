@@ -31,7 +31,7 @@ def written(folder: Path, data: Any = None, **arrays: np.ndarray) -> Config:
     return Config(data=source, teachers=teachers, training=SHORT)
 
 
-def test_training_on_stored_predictions_gives_the_same_metrics_as_training_on_the_networks(
+def test_training_on_stored_predictions_gives_the_same_metrics_as_training_with_the_networks(
     tmp_path: Path, digits: DataSplits
 ) -> None:
     settings = written(tmp_path)

@@ -128,7 +128,7 @@ def test_a_teacher_file_may_have_any_configured_architecture(
 # --- normalization ---
 
 
-def test_a_teacher_file_uses_mean_and_std_of_the_settings(tmp_path: Path, digits: DataSplits) -> None:
+def test_a_teacher_from_a_file_uses_the_mean_and_std_given_in_the_settings(tmp_path: Path, digits: DataSplits) -> None:
     network = original(digits)
     torch.save(network[1].state_dict(), tmp_path / "weights.pt")
     teacher = read(tmp_path / "weights.pt", digits, mean=[0.5], std=[0.25])

@@ -158,7 +158,7 @@ def test_the_hash_depends_on_the_distribution_and_the_version_of_a_plugin(tmp_pa
     assert len(hashes) == 2
 
 
-def test_the_hash_depends_on_the_source_of_a_module_without_distribution(tmp_path: Path) -> None:
+def test_the_hash_depends_on_the_source_of_a_module_that_belongs_to_no_distribution(tmp_path: Path) -> None:
     hashes = []
     for n, text in enumerate((LOSS, LOSS + "\n# changed\n", LOSS)):
         (tmp_path / str(n)).mkdir()

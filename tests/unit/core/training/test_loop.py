@@ -86,7 +86,7 @@ def whole_runs(ensemble: TeacherEnsemble, digits: DataSplits) -> dict[str, list[
 
 @pytest.mark.parametrize("stop", [1, 2])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_run_stopped_after_any_epoch_resumes_bit_for_bit(
+def test_a_run_resumed_after_any_epoch_equals_an_uninterrupted_run_bit_for_bit(
     name: str, stop: int, tmp_path: Path, whole_runs: dict[str, list], ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     first = distill(CONFIGS[name], ensemble, digits)
@@ -225,7 +225,7 @@ def test_a_different_seed_gives_different_metrics(
     assert all(a[1:] != b[1:] for a, b in zip(other, whole_runs["kd"], strict=False))
 
 
-def test_random_streams_depend_only_on_seed_purpose_and_epoch() -> None:
+def test_random_streams_depend_only_on_the_seed_the_purpose_and_the_epoch() -> None:
     cases = [(seed, purpose, epoch) for seed in range(3) for purpose in ("order", "noise") for epoch in range(3)]
     draws = {derive_seed(*case) for case in cases}
     assert len(draws) == len(cases)
@@ -425,7 +425,7 @@ def test_refreshed_batchnorm_has_the_statistics_of_the_training_images(
     assert_close(network[1].running_var, inner.var(1), atol=1e-5, rtol=1e-4)
 
 
-def test_batchnorm_uses_the_running_statistics_unless_it_is_refreshed(
+def test_batchnorm_uses_the_running_statistics_unless_they_are_refreshed(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config("training.batch_size=40", "training.epochs=1")  # one step with learning rate 0
@@ -645,7 +645,7 @@ def test_after_the_merge_the_student_is_one_network(
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
 @pytest.mark.parametrize("name", MERGING)
-def test_a_run_that_is_stopped_before_or_after_its_merge_resumes_bit_for_bit(
+def test_a_run_resumed_before_or_after_its_merge_equals_an_uninterrupted_run_bit_for_bit(
     name: str, stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     epochs, weights = whole(MERGING[name], ensemble, digits)
@@ -741,7 +741,7 @@ AVERAGES = {
 
 @pytest.mark.parametrize("stop", [1, 2])
 @pytest.mark.parametrize("name", AVERAGES)
-def test_a_run_with_any_average_resumes_bit_for_bit(
+def test_a_resumed_run_with_any_average_equals_an_uninterrupted_run_bit_for_bit(
     name: str, stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config(*AVERAGES[name])
@@ -904,7 +904,7 @@ def test_the_order_of_unlabeled_images_differs_between_epochs_and_seeds(
     assert all(orders[a] != orders[b] for a in range(6) for b in range(a))
 
 
-def test_unlabeled_batches_without_unlabeled_images_are_refused_immediately(
+def test_unlabeled_batches_are_refused_immediately_if_there_are_no_unlabeled_images(
     ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     with pytest.raises(ConfigError, match=r"training\.unlabeled_batch_size: there are no unlabeled images; lower data"):
@@ -918,7 +918,7 @@ def test_a_split_without_unlabeled_images_is_accepted_if_no_unlabeled_images_are
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_a_run_with_unlabeled_images_resumes_bit_for_bit(
+def test_a_resumed_run_with_unlabeled_images_equals_an_uninterrupted_run_bit_for_bit(
     stop: int, tmp_path: Path, ensemble: TeacherEnsemble, digits: DataSplits
 ) -> None:
     config = tiny_config("training.unlabeled_batch_size=5", preset="unikd")

@@ -78,7 +78,7 @@ def piece(base: type, call: Callable[..., Any]) -> Any:
             lambda self, x, e, s, r: x[:, :, :4],
             "images must have the shape (4, 1, 8, 8), not ",
         ),
-        ("perturbation", lambda self, x, e, s, r: x + 2, "images must be in [0, 1], not from 2 to 3"),
+        ("perturbation", lambda self, x, e, s, r: x + 2, "image values must be in [0, 1], not in [2, 3]"),
         ("perturbation", lambda self, x, e, s, r: x.zero_(), "must not write to its input images"),
         ("student", lambda self, network: network, "must return a Student, not a Sequential. Inherit from"),
         ("student", lambda self: None, "has __call__(self), which cannot be called with network"),
@@ -171,7 +171,8 @@ BYTES, LABELS = torch.zeros(9, 1, 4, 4, dtype=torch.uint8), torch.zeros(9, dtype
         ),
         (lambda self: raw(BYTES[0], LABELS), "images of pool must be uint8 (N,C,H,W), not torch.uint8 (1, 4, 4)"),
         (lambda self: raw(BYTES, LABELS[:8]), "labels of pool must be int64 (9,), not torch.int64 (8,)"),
-        (lambda self: raw(BYTES, LABELS + 2), "labels of pool must be from 0 to 1, not up to 2"),
+        (lambda self: raw(BYTES, LABELS + 2), "labels of pool must be from 0 to 1, not from 2 to 2"),
+        (lambda self: raw(BYTES, LABELS - 1), "labels of pool must be from 0 to 1, not from -1 to -1"),
         (lambda self: 1 / 0, "fails (ZeroDivisionError: division by zero)"),
     ],
 )

@@ -55,7 +55,7 @@ def test_a_network_that_detects_rare_classes_is_not_at_chance_despite_low_accura
 
 
 @pytest.mark.parametrize("right", [30, 40, 42, 44, 60, 300])
-def test_a_network_is_at_chance_unless_a_binomial_test_at_the_1_percent_level_rejects_it(right: int) -> None:
+def test_a_network_is_at_chance_unless_a_binomial_test_rejects_chance_at_the_1_percent_level(right: int) -> None:
     predicted = torch.cat([LABELS[:right], (LABELS[right:] + 1) % 10])
     by_chance = binom.sf(right - 1, 300, 0.1)
     assert at_chance(predicting(predicted), LABELS) == (by_chance > 0.01)
@@ -89,7 +89,7 @@ def members(*rows: tuple[float, float, float]) -> dict[str, Any]:
     return {"members": [{"accuracy": a, "nll": n, "at_chance": c} for a, n, c in rows]}
 
 
-def test_warnings_about_teachers_at_chance_or_overconfident_teachers_contain_their_numbers() -> None:
+def test_warnings_name_teachers_at_chance_and_overconfident_teachers_with_their_metrics() -> None:
     good, guessing, misleading = (0.9, 0.4, 0.0), (0.1, 2.4, 1.0), (0.5, 3.1, 0.0)
     assert not teacher_warnings(members(good, good), 10)
     (one,) = teacher_warnings(members(good, guessing), 10)
@@ -174,8 +174,8 @@ def test_teachers_with_impossible_outputs_are_refused_by_name(
 
 
 def test_a_teacher_that_ends_in_a_sigmoid_causes_a_warning(digits: DataSplits) -> None:
-    (said,) = check(lambda x: logits(x).sigmoid(), digits)
-    assert "outputs of mine.pt are all between 0 and 1, as after a sigmoid" in said
+    (message,) = check(lambda x: logits(x).sigmoid(), digits)
+    assert "outputs of mine.pt are all between 0 and 1, as after a sigmoid" in message
 
 
 def test_the_error_about_nan_logits_of_one_image_names_the_teacher_and_not_the_learning_rate(

@@ -275,7 +275,7 @@ print("identity", get_ensemble(config, data, sys.argv[1]).identity)
 
 
 @pytest.mark.e2e
-def test_an_ensemble_that_two_processes_require_is_trained_once(tmp_path: Path) -> None:
+def test_an_ensemble_required_by_two_processes_is_trained_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RACE, str(tmp_path), *TINY]
     both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for process in both:

@@ -1,4 +1,4 @@
-"""Settings of the training recipe agree with torch in worked cases."""
+"""Settings of the training recipe agree with torch and with hand-computed values."""
 
 from typing import Any
 

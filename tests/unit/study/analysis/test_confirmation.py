@@ -74,7 +74,7 @@ def test_fewer_completed_trials_than_requested_candidates_cause_no_error() -> No
     assert {of.number for of in choose_candidates(SEARCHED, study(best=50))} == {1, 2, 3, 5, 7}
 
 
-def test_of_trials_with_equal_settings_only_one_is_repeated_and_baselines_are_preferred() -> None:
+def test_only_one_of_several_trials_with_equal_settings_is_repeated_and_baselines_are_preferred() -> None:
     alike = [trial(1, 0.5, "kd"), trial(2, 0.3), trial(3, 0.3), trial(4, 0.5), trial(5, 0.6)]
     alike[2].config_hash, alike[3].config_hash = alike[1].config_hash, alike[0].config_hash
     assert {of.number for of in choose_candidates(alike, study(best=3))} == {1, 2, 5}
@@ -126,8 +126,8 @@ def test_seeds_not_used_by_dropped_candidates_are_given_to_other_candidates_with
 def test_a_confirmation_ends_when_only_baselines_are_left() -> None:
     found = run({1: [0.1, 0.11, 0.1], 2: [0.5] * 3, 3: [0.3, 0.3, 0.3], 5: [0.4] * 3}, study(best=2), TRIALS)
     assert seeds_of(found.candidates) == {1: 3, 3: 3, 5: 3, 2: 3}
-    said = verdict(found.candidates, study(best=2)).sentence
-    assert said == "no searched settings beat kd as published over 3 seeds"
+    sentence = verdict(found.candidates, study(best=2)).sentence
+    assert sentence == "no searched settings beat kd as published over 3 seeds"
 
 
 def test_a_stage_is_evaluated_after_all_its_replicates_have_ended_regardless_of_their_order() -> None:
@@ -212,7 +212,7 @@ def test_the_winner_has_the_best_mean_and_not_the_best_single_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mine", "theirs", "says"),
+    ("mine", "theirs", "expected"),
     [
         (
             [0.10, 0.11, 0.12, 0.10, 0.11],
@@ -228,10 +228,10 @@ def test_the_winner_has_the_best_mean_and_not_the_best_single_seed() -> None:
         ([0.30, 0.30, 0.31], [0.20, 0.20, 0.20], "no searched settings beat kd as published over 3 seeds"),
     ],
 )
-def test_the_verdict_states_which_candidate_is_better(mine: list[float], theirs: list[float], says: str) -> None:
+def test_the_verdict_states_which_candidate_is_better(mine: list[float], theirs: list[float], expected: str) -> None:
     own = study(best=1, seeds=len(mine))
     order = candidates(replicates({3: mine, 1: theirs}), own, [SEARCHED[0], SEARCHED[2]])
-    assert verdict(order, own).sentence.startswith(says)
+    assert verdict(order, own).sentence.startswith(expected)
 
 
 def test_without_searched_settings_the_verdict_contains_no_comparison() -> None:
@@ -241,7 +241,7 @@ def test_without_searched_settings_the_verdict_contains_no_comparison() -> None:
     assert verdict(order, own).sentence == sentence
 
 
-def test_the_verdict_states_the_numbers_of_seeds_of_all_candidates() -> None:
+def test_the_verdict_states_the_number_of_seeds_for_each_candidate() -> None:
     values = {1: [0.1, 0.3, 0.1, 0.1], 2: [0.5] * 3, 3: [0.2, 0.2, 0.18, 0.4], 5: [0.4] * 3}
     own = study(best=2)
     order = run(values, own, TRIALS).candidates

@@ -148,7 +148,7 @@ def test_importance_can_be_computed_for_choices_grids_and_integers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trials", "search", "says"),
+    ("trials", "search", "reason"),
     [
         (7, FOUR, "7 search trials are too few to detect an effect (8 are required)"),
         (30, {"training.a": FOUR["training.a"]}, "only one setting was searched; at least two are required"),
@@ -156,11 +156,11 @@ def test_importance_can_be_computed_for_choices_grids_and_integers() -> None:
     ],
 )
 def test_with_too_little_data_the_reason_is_returned_instead_of_an_importance(
-    trials: int, search: Any, says: str
+    trials: int, search: Any, reason: str
 ) -> None:
     rows = [(dict.fromkeys(search, k / trials), 1.0) for k in range(trials)]
     done, own = searched(rows, search)
-    assert (why_unknown(done, own) or "").startswith(says)
+    assert (why_unknown(done, own) or "").startswith(reason)
     assert importance(done, own) == []
 
 
@@ -188,7 +188,7 @@ def test_optuna_logs_nothing_about_temporary_studies(caplog: pytest.LogCaptureFi
     assert not caplog.records
 
 
-def test_an_effect_that_causes_half_the_variance_is_found_in_80_percent_of_24_trial_studies() -> None:
+def test_an_effect_causing_half_the_variance_is_found_in_80_percent_of_studies_with_24_trials() -> None:
     hits, false = 0, 0
     for seed in range(100):
         chance = np.random.default_rng(seed)
@@ -200,7 +200,7 @@ def test_an_effect_that_causes_half_the_variance_is_found_in_80_percent_of_24_tr
     assert false <= 10  # 5 % of the studies plus three standard deviations
 
 
-def test_a_choice_is_tested_as_unordered_and_a_conditional_setting_on_its_active_trials() -> None:
+def test_a_choice_is_tested_as_unordered_and_a_conditional_setting_only_on_trials_where_it_is_active() -> None:
     chance = np.random.default_rng(0)
     level = chance.integers(3, size=60) / 2
     merit = (level == 0.5) + 0.3 * chance.normal(size=60)

@@ -65,7 +65,7 @@ def test_data_used_by_a_process_are_not_removed(studies: Path) -> None:
     assert data.train.images[:2].shape == (2, 3, 8, 8)
 
 
-def test_a_teacher_in_training_is_not_removed(studies: Path) -> None:
+def test_a_teacher_that_is_being_trained_is_not_removed(studies: Path) -> None:
     with FileLock(studies / "teachers/0123.lock"):
         assert clean(studies, "teachers", "--remove")[0] == 1
     assert (studies / "teachers/0123").is_dir()

@@ -12,15 +12,15 @@ from tests.commands import call
 @pytest.mark.parametrize(
     ("words", "answer", "message"),
     [
-        (("enqueue", "s", "--set", "loss.temperature=2"), "accepted", "the next trial of the search uses these"),
+        (("enqueue", "s", "--set", "loss.temperature=2"), "accepted", "the next trial of the search will use these"),
         (
             ("enqueue", "s", "--set", "loss.temperature=2"),
             "waiting",
             "or when the study is resumed with `ensdistill-tune resume s",
         ),
-        (("stop", "s"), "accepted", "the study stops; to resume: `ensdistill-tune resume s"),
-        (("stop", "s", "--trial", "3"), "accepted", "trial 3 stops at its next report"),
-        (("stop", "s"), "waiting", "request pending: it is handled soon"),
+        (("stop", "s"), "accepted", "the study is stopping; to resume: `ensdistill-tune resume s"),
+        (("stop", "s", "--trial", "3"), "accepted", "trial 3 will stop at its next report"),
+        (("stop", "s"), "waiting", "request pending: it will be handled soon"),
     ],
 )
 def test_the_answer_to_a_request_is_printed(

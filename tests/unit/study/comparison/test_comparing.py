@@ -75,7 +75,7 @@ def test_presets_are_compared_using_the_recipe_of_the_cluttered_digits_search_sp
             assert one.config.hash == published.baseline_config(one.name).hash
 
 
-def test_a_study_selects_its_best_trial_and_a_study_with_a_trial_number_selects_that_trial(tiny: TinyStudy) -> None:
+def test_the_name_of_a_study_selects_its_best_trial_unless_a_trial_number_is_given(tiny: TinyStudy) -> None:
     facts = edt.load_results(tiny.home)
     best, third, preset = contenders_of(["tiny", "tiny:3", "labels"], tiny.studies)
     assert best.config.hash == facts.best_config.model_copy(update={"seed": 0}).hash
@@ -122,7 +122,7 @@ def test_overrides_apply_to_all_contenders(tmp_path: Path) -> None:
         (("kd", "labels", "latentbe"), "worse", 3),
     ],
 )
-def test_the_exit_code_states_the_outcome(
+def test_the_exit_code_indicates_the_outcome(
     names: tuple[str, ...], outcome: str, code: int, studies: Path, where: Path, trained: list[str]
 ) -> None:
     words = ["--config", where / "small.yaml", "--studies-dir", studies, "--workers", "1", "--json"]
@@ -222,7 +222,7 @@ def test_two_processes_give_the_same_values_as_one_process(where: Path, tmp_path
     assert {row["name"]: row["values"] for row in two["settings"]} == one.values
 
 
-def test_an_undecided_result_states_whether_more_seeds_may_decide() -> None:
+def test_an_undecided_result_states_whether_more_seeds_could_decide_the_comparison() -> None:
     def of(*own: float) -> str:
         return str(pair_of("val/nll", "min", "a", "b", {"a": own, "b": [1.0] * len(own)}))
 

@@ -216,17 +216,17 @@ def test_after_the_end_of_a_study_the_panel_shows_the_winner_below_the_best_tria
 
 
 @pytest.mark.parametrize(
-    ("state", "said", "command"),
+    ("state", "shown_state", "command"),
     [
         ("crashed", "crashed (no process is running it)", "ensdistill-tune resume s"),
         ("interrupted", "interrupted", "ensdistill-tune resume s"),
         ("timed_out", "out of time (budget.minutes)", "ensdistill-tune resume s --set budget.minutes=3"),
     ],
 )
-def test_the_panel_of_a_resumable_study_shows_the_resume_command(state: str, said: str, command: str) -> None:
+def test_the_panel_of_a_resumable_study_shows_the_resume_command(state: str, shown_state: str, command: str) -> None:
     timed = study(budget={"trials": 4, "minutes": 1.5})
     lines = format_value(picture(study=timed, state=state, resume="ensdistill-tune resume s"))
-    assert lines[0] == f"s: {said} after 0:00:50"
+    assert lines[0] == f"s: {shown_state} after 0:00:50"
     assert lines[-1] == f"to resume: {command}"
 
 
@@ -504,7 +504,7 @@ def test_a_study_in_one_terminal_can_be_followed_from_another(smallest: Path) ->
         assert terminal.text.count("\x1b[?25h") == terminal.text.count("\x1b[?25l") > 0, "the cursor is back"
 
 
-def test_the_panel_shows_progress_loss_and_rate_within_a_long_epoch() -> None:
+def test_the_panel_shows_the_progress_the_loss_and_the_rate_within_a_long_epoch() -> None:
     progress = {4: TrialProgress(epoch=5, share=0.37, loss=1.2345, images_per_second=512.4)}
     lines = format_value(picture(progress=progress, paces=(None, None)), width=100)
     (row,) = [line for line in lines if line.startswith("running")]

@@ -70,7 +70,7 @@ def test_every_objective_and_constraint_is_shown_and_no_metric_is_shown_twice() 
     assert shown_metrics(own, 1) == ["val/ece", "cost/flops", "val/nll"]
 
 
-def test_the_line_of_a_stage_lists_the_means_best_first_and_dropped_candidates_or_the_decision() -> None:
+def test_the_line_for_a_stage_lists_means_from_best_to_worst_and_dropped_candidates_or_the_decision() -> None:
     kd = Candidate(trial(1, 0.3, baseline="kd"), [trial(9, 0.3, seed=1), trial(10, 0.5, seed=2)])
     best = Candidate(trial(2, 0.3), [trial(11, 0.1, seed=1), trial(12, 0.2, seed=2)])
     out = Candidate(trial(3, 0.3), [trial(13, 0.6, seed=1)], dropped_for=2)

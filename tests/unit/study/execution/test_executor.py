@@ -1,4 +1,4 @@
-"""A study stops if no trial works, and continues after the correction."""
+"""A study stops if no trial works, and can be resumed once the cause is corrected."""
 
 from pathlib import Path
 from typing import Any

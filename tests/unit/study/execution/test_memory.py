@@ -72,7 +72,7 @@ def test_the_suggested_setting_avoids_the_shortage(held: int, share: float, advi
     assert advice in of_gpu(held, 0, 12 * GIB, 5 * GIB, share, "teachers.training")
 
 
-def test_the_out_of_memory_error_of_a_machine_suggests_fewer_trials_or_smaller_batches() -> None:
+def test_the_error_about_exhausted_main_memory_suggests_fewer_trials_or_smaller_batches() -> None:
     assert of_machine(9 * GIB, GIB, 24 * GIB, "training") == (
         "out of memory: the process used 9.0 GiB and requested 1.0 GiB more; the machine has 24.0 GiB; run fewer "
         "trials in parallel (a larger resources.cpus) or lower training.batch_size"
@@ -137,7 +137,7 @@ TORCH_SAYS = (
 )
 
 
-def test_a_full_gpu_is_reported_with_sizes(gpu: Gpu) -> None:
+def test_a_full_gpu_is_reported_with_all_memory_sizes(gpu: Gpu) -> None:
     with pytest.raises(OutOfMemoryError) as caught, memory_limit(0.25):
         raise torch.OutOfMemoryError(TORCH_SAYS)
     assert str(caught.value) == of_gpu(3 * GIB, 512 * MIB, 12 * GIB, 5 * GIB, 0.25, "training")
@@ -237,7 +237,7 @@ def tensors() -> int:
 
 
 @pytest.mark.parametrize("ended_early", [False, True])
-def test_no_tensor_of_a_trial_is_kept_after_its_end(digits: DataSplits, ended_early: bool) -> None:
+def test_no_tensor_of_a_trial_is_kept_after_the_trial_ends(digits: DataSplits, ended_early: bool) -> None:
     train(digits)
     before = tensors()
     gc.disable()

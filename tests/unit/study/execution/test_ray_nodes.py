@@ -19,7 +19,7 @@ def wanted(tmp_path: Path) -> StudyMachine:
     return StudyMachine(tmp_path / "study", "token", "node", MINE)
 
 
-def test_no_problem_is_found_on_a_machine_with_the_same_folder_and_versions_and_no_file_is_left(
+def test_no_problem_is_found_and_no_file_is_left_on_a_machine_with_the_same_folder_and_versions(
     wanted: StudyMachine,
 ) -> None:
     found = probe(str(wanted.folder), "token", "answer")

@@ -152,7 +152,7 @@ def test_a_study_that_crashes_after_any_event_ends_like_an_undisturbed_study(
     work(of, tmp_path / "plain")
     events = story(tmp_path / "plain")
     assert any(dict(e).get("state") == "pruned" for e in events) == (rule["kind"] != "none")
-    for lives in range(1 + RULES.index(rule), len(events), every):  # the study crashes after other events for each rule
+    for lives in range(1 + RULES.index(rule), len(events), every):  # other events for each rule
         home = tmp_path / f"died{lives}"
         home.mkdir()
         with pytest.raises(KilledError):
@@ -342,7 +342,7 @@ def test_reports_of_an_ended_trial_are_not_recorded(tmp_path: Path) -> None:
     assert read_journal(tmp_path / "events.jsonl") == before
 
 
-def test_every_trial_that_died_is_recorded_as_interrupted_even_if_it_does_not_resume(tmp_path: Path) -> None:
+def test_every_trial_whose_process_died_is_recorded_as_interrupted_even_if_it_does_not_resume(tmp_path: Path) -> None:
     of = study(scheduler=RULES[2])
     with pytest.raises(KilledError):
         work(of, tmp_path, slots=3, lives=12)

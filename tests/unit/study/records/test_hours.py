@@ -96,7 +96,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(("budget", "per_trial"), [({"cpu_hours": 1.0}, 0.12), ({"gpu_hours": 0.25}, 0.015)])
-def test_no_search_trial_starts_once_the_budget_of_hours_is_used_up(
+def test_no_search_trial_starts_once_the_hour_budget_is_used_up(
     budget: dict[str, float], per_trial: float, tmp_path: Path
 ) -> None:
     state = searched(budget, tmp_path)  # each trial takes 0.03 hours; the baseline is included

@@ -72,7 +72,7 @@ def test_every_command_that_removes_an_incomplete_record_reports_it(
         assert bool(words) == bool(re.search(f"an incomplete last record \\({words}\\) was removed", printed)), printed
 
 
-def test_any_flipped_bit_causes_an_error_that_states_line_and_byte(file: Path) -> None:
+def test_any_flipped_bit_causes_an_error_that_states_the_line_and_the_byte(file: Path) -> None:
     whole = file.read_bytes()
     for place in range(len(whole)):
         line = whole.count(b"\n", 0, place) + 1
@@ -134,7 +134,7 @@ def test_fsck_of_an_undamaged_log_prints_its_records(study: StudyDirectory) -> N
     done = fsck(study)
     assert (done.code, done.err) == (0, "")
     assert "records 0 to 4" in done.out
-    assert "the last one is trial ended" in done.out
+    assert "last record: trial ended" in done.out
 
 
 def test_fsck_reports_an_incomplete_record_and_changes_nothing(study: StudyDirectory) -> None:
@@ -188,7 +188,7 @@ def test_fsck_states_the_fix_for_a_damaged_header(study: StudyDirectory) -> None
 
 
 @pytest.mark.parametrize("last", ["-1", "2", "9"])
-def test_fsck_refuses_to_keep_records_from_the_damaged_record_on(last: str, study: StudyDirectory) -> None:
+def test_fsck_refuses_to_keep_the_damaged_record_and_all_later_records(last: str, study: StudyDirectory) -> None:
     damage(study, 3)
     before = study.journal.read_bytes()
     done = fsck(study, "--to", last)

@@ -53,17 +53,17 @@ def test_a_metric_that_is_missing_or_nan_violates_its_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bound", "said"),
+    ("bound", "message"),
     [
         ({}, "constraints.val/nll: must have at_least, at_most or both"),
         ({"at_least": 2, "at_most": 1}, "constraints.val/nll.at_least: must not exceed at_most 1, got 2"),
         ({"at_mots": 1}, "constraints.val/nll.at_mots: no such setting (did you mean at_most?)"),
     ],
 )
-def test_contradictory_bounds_are_refused(bound: dict[str, float], said: str) -> None:
+def test_contradictory_bounds_are_refused(bound: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         validate(StudyConfig, {"search": {"seed": {"choice": [1]}}, "constraints": {"val/nll": bound}})
-    assert str(raised.value).startswith(said)
+    assert str(raised.value).startswith(message)
 
 
 def test_feasible_trials_are_ranked_first_and_all_others_by_their_distance_from_feasibility() -> None:

@@ -24,7 +24,7 @@ OTHERS = ([0.9, 0.5, 0.4], [0.8, 0.6, 0.5], [0.7, 0.7, 0.6])
 
 
 @pytest.mark.parametrize("value", [0.55, 0.575, 0.59, 0.61, 0.7])
-def test_the_median_rule_stops_a_trial_with_a_best_value_worse_than_the_median_mean_of_others(value: float) -> None:
+def test_the_median_rule_stops_a_trial_whose_best_value_is_worse_than_the_median_mean_of_others(value: float) -> None:
     rule = Median(grace_epochs=2, min_trials=3)(10, ["min"])
     for number, values in enumerate(OTHERS):
         assert not reports(rule, number, values)

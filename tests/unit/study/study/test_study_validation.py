@@ -73,7 +73,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "grouped by a range",
         "search: {loss.temperature: {uniform: [1, 2]}}\nscheduler: {group_by: [loss.temperature], kind: asha}\n",
-        ", line 2: scheduler.group_by.0: loss.temperature differs in all trials; use axes with finitely many values",
+        ", line 2: scheduler.group_by.0: loss.temperature differs in every trial; use axes with finitely many values",
     ),
     (
         "tolerance of one",
@@ -112,11 +112,11 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "open bracket",
         SEARCH + "budget: {trials: 3\nbaselines: [kd]\n",
-        ", line 3: the bracket in line 2 is not closed by }",
+        ", line 3: the bracket on line 2 is not closed by }",
     ),
-    ("wrong bracket", "search:\n  seed: {choice: [1, 2}}\n", ", line 2: the bracket in line 2 is not closed by ]"),
-    ("open quote", SEARCH + "preset: 'kd\n", ", line 3: the quote in line 2 is not closed"),
-    ("no colon", "preset: kd\nsearch\n  seed: {choice: [1]}\n", ", line 3: the name in line 2 has no ': value'"),
+    ("wrong bracket", "search:\n  seed: {choice: [1, 2}}\n", ", line 2: the bracket on line 2 is not closed by ]"),
+    ("open quote", SEARCH + "preset: 'kd\n", ", line 3: the quote on line 2 is not closed"),
+    ("no colon", "preset: kd\nsearch\n  seed: {choice: [1]}\n", ", line 3: the name on line 2 has no ': value'"),
     (
         "indented too far",
         "preset: kd\n  search: {seed: {choice: [1]}}\n",
@@ -146,7 +146,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "axis written twice",
         axis("seed: {choice: [1]}\n  training.optimizer.lr: {choice: [0.1]}\n  seed: {choice: [2]}"),
-        ", line 5: seed is given twice (first in line 3)",
+        ", line 5: seed is given twice (first on line 3)",
     ),
     (
         "name that is a truth value",
@@ -567,7 +567,7 @@ def refused(file: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("content", "told"), [pytest.param(*case, id=name) for name, *case in BROKEN])
-def test_an_invalid_study_file_is_refused_and_the_error_states_line_key_rule_and_fix(
+def test_an_invalid_study_file_is_refused_and_the_error_states_the_line_the_key_the_rule_and_the_fix(
     content: str | bytes, told: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "space.yaml"
@@ -651,7 +651,7 @@ def test_invalid_names_are_also_reported_together(tmp_path: Path) -> None:
     assert refused(file) == [
         "FILE, line 3: true: names in a mapping must be strings; put this name in quotes",
         "FILE, line 4: 3: names in a mapping must be strings; put this name in quotes",
-        "FILE, line 5: preset is given twice (first in line 1)",
+        "FILE, line 5: preset is given twice (first on line 1)",
     ]
 
 
@@ -710,7 +710,7 @@ def test_each_cycle_of_conditions_is_reported_once_without_settings_that_depend_
             ],
         ),
         (["budget.trials"], ["--set budget.trials: must have the form name=value, for example loss.temperature=2"]),
-        (["seed=[1"], ["--set seed, line 1: the bracket in line 1 is not closed by ]"]),
+        (["seed=[1"], ["--set seed, line 1: the bracket on line 1 is not closed by ]"]),
         (["budget.trials=1", "budget={trials: 2}"], ["--set budget.trials: set twice"]),
         (
             ["search.seed={integer: [-1, 4]}", "confirmation.seeds=1"],
@@ -783,8 +783,8 @@ def test_a_searcher_that_ignores_the_constraints_causes_a_warning(kind: str, war
     file = tmp_path / "space.yaml"
     file.write_text(SEARCH + f"constraints: {{val/ece: {{at_most: 0.1}}}}\nsearcher: {{kind: {kind}}}\n")
     done = call("ensdistill-tune", "check", file, "--no-estimate", "--json")
-    said = f"warning: searcher.kind: {kind} ignores the constraints; they only decide which trials can win."
-    assert (said in done.err, bool(json.loads(done.out)["warnings"])) == (warned, warned)
+    warning = f"warning: searcher.kind: {kind} ignores the constraints; they only decide which trials can win."
+    assert (warning in done.err, bool(json.loads(done.out)["warnings"])) == (warned, warned)
 
 
 @pytest.mark.parametrize(("kind", "warned"), [("tpe", False), ("random", False), ("gp", True)])

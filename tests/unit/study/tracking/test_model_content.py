@@ -80,7 +80,7 @@ def test_a_dictionary_is_accepted_like_a_table(model: Any, images: Any) -> None:
     [
         (b"no image", "image 2: cannot be read: it is not an image"),
         (PNG[:40], "image 2: cannot be read: "),
-        ("/etc/hostname.", "text must be base64; give the path of a file as a pathlib.Path"),
+        ("/etc/hostname.", "a string must be base64; give the path of a file as a pathlib.Path"),
         (Path("gone.png"), "No such file"),
         (GRAY.astype(float), r"must be uint8 \(H,W,1\), got float64 \(5, 12\)"),
         (np.zeros((5, 12, 3), np.uint8), r"must be uint8 \(H,W,1\), got uint8 \(5, 12, 3\)"),

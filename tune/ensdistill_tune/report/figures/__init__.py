@@ -57,27 +57,27 @@ FIGURES: dict[str, tuple[str, Callable[[StudyResults], go.Figure | None], str]] 
     "rungs": (
         "Reliability of early stopping",
         rungs_against_finals,
-        "Correlation between the ranking of the trials at each rung and their final ranking: 1 means equal rankings, "
-        "and 0 means unrelated rankings. Bars are 95 % confidence intervals.",
+        "Correlation between the ranking of the trials at each rung and their final ranking: 1 means identical "
+        "rankings, and 0 means unrelated rankings. Bars are 95 % confidence intervals.",
     ),
     "confirmation": (
         "Confirmation with fresh seeds",
         confirmation,
-        "Results of each candidate with fresh seeds: small marks show single seeds, large marks show their mean, and "
-        "bars show the 95 % confidence interval of the mean.",
+        "Results of each candidate with fresh seeds: small marks show individual seeds, large marks show their mean, "
+        "and bars show the 95 % confidence interval of the mean.",
     ),
     "differences": (
         "Difference from the best baseline",
         differences,
-        "Result of each candidate minus the result of the best baseline with the same seed: small marks show single "
-        "seeds, and large marks show their mean. A difference is statistically significant only if its bar does not "
-        "cross the dashed line. A missing bar means that there are too few seeds for a decision.",
+        "Result of each candidate minus the result of the best baseline with the same seed: small marks show "
+        "individual seeds, and large marks show their mean. A difference is statistically significant only if its bar "
+        "does not cross the dashed line. A missing bar means that there are too few seeds for a decision.",
     ),
     "pareto": (
         "Quality and cost",
         pareto,
-        "The step line connects the trials on the Pareto front. For each of them, no other trial is better in both "
-        "objectives.",
+        "The step line connects the trials on the Pareto front. For each of these trials, no other trial is better in "
+        "both objectives.",
     ),
     "reliability": (
         "Reliability diagram",

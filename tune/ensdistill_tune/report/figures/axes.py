@@ -57,7 +57,7 @@ class Scale:
         return ((math.log10(clipped) if self.log else clipped) - self.low) / (self.high - self.low)
 
     def worst(self, mode: str) -> float:
-        """Returns the position of a trial without a value, which is drawn at the worse end."""
+        """Returns the position at which a trial without a value is drawn: the worse end of the scale."""
         return short(self._inside(0.01)[0 if mode == "max" else 1])
 
     def _inside(self, share: float) -> tuple[float, float]:
@@ -75,7 +75,7 @@ class Scale:
 
 
 def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Returns round numbers in a range: powers of ten and, if fewer than three are in it, also their multiples."""
+    """Returns round numbers in a range: powers of ten, and also their multiples if the range has fewer than three."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1.0,), ROUND, CLOSER):
         round_numbers = [float(f"{step * 10.0**power:.3g}") for power in powers for step in steps]

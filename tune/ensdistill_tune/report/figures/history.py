@@ -59,7 +59,7 @@ def history(facts: StudyResults) -> go.Figure | None:
 
 
 def levels(facts: StudyResults) -> list[tuple[str, float, str, str]]:
-    """Returns name, objective, color and line style of the two best baselines, the ensemble and a single teacher."""
+    """Returns the name, value, color and line style of the two best baselines, the ensemble and a single teacher."""
     metric = facts.study.objective
     known = [(f"baseline {t.baseline}", t.last[metric]) for t in facts.order if t.baseline][: len(BASELINES)]
     found = [(*one, *looks) for one, looks in zip(known, BASELINES, strict=False)]
@@ -78,7 +78,7 @@ def _best_so_far(facts: StudyResults) -> Iterator[tuple[int, float]]:
 
 
 def learning_curves(facts: StudyResults) -> go.Figure | None:
-    """Draws the objective by epoch: best trials and baseline in color, others in gray; marks show early ends."""
+    """Draws the objective by epoch: best trials and baseline in color; marks show where trials ended early."""
     study, trials = facts.study, [trial for trial in facts.trials if trial.epochs]
     if not trials:
         return None

@@ -38,7 +38,7 @@ from ensdistill_tune.report.figures.style import (
 from ensdistill_tune.search.hyperparameter import Hyperparameter
 from ensdistill_tune.study.objectives import axis_title
 
-SLICES, LINES = 4, 6  # maximum number of settings in each of the two figures; more would be unreadable
+SLICES, LINES = 4, 6  # maximum number of settings in slices and in parallel coordinates, for readability
 FEWEST = 4  # minimum number of finished trials for parallel coordinates
 NAMED = 8  # the lines of this many best trials, and of this many worst trials, are highlighted
 UNUSED = -0.12  # height at which a trial's line crosses the axis of a setting that this trial does not use
@@ -96,7 +96,7 @@ def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale:
 
 
 def _beside(axis: Hyperparameter, x: float, number: int) -> float:
-    """Returns the position; if the setting is categorical, it is shifted by an amount derived from the trial number."""
+    """Returns the position; for a categorical setting, shifted by an amount derived from the trial number."""
     return short(x + 0.5 * ((number * 0.618034) % 1 - 0.5)) if axis.is_categorical else x
 
 

@@ -135,7 +135,7 @@ def differences(facts: StudyResults) -> go.Figure | None:
     found = {c.label: compare(c, baseline, facts.study, among) for c in others}
     decidable = {name: c for name, c in found.items() if math.isfinite(sum(c.interval))}
     pairs = [(name, d) for name, c in found.items() for d in c.differences]
-    title = f"{metric.removeprefix('val/')} minus that of {baseline.trial.baseline}"
+    title = f"difference in {metric.removeprefix('val/')} from {baseline.trial.baseline}"
     figure = new_figure(170 + 34 * len(others))
     ends = [end for c in decidable.values() for end in c.interval]
     scale = Scale.of([], log=False, always=[0.0, *ends, *(d for _, d in pairs)])
