@@ -11,7 +11,7 @@ from ensdistill.evaluation.metrics import all_metrics, log_mean_probability
 from ensdistill.runtime.modes import evaluating
 
 BATCH = 1000  # maximum number of images in a batch
-VALUES = 1 << 24  # maximum number of values in a batch, to limit memory for large images: 111 images of 3x224x224
+VALUES = 1 << 24  # maximum number of values in a batch, which limits memory (111 images of 3x224x224)
 
 
 def batches(split: Split) -> Iterator[slice]:

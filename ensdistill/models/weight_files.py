@@ -199,7 +199,7 @@ def copy_weights(fit: Fit, place: str, fix: str) -> None:
     Args:
         fit: Weights that fit.
         place: Setting and file, for messages.
-        fix: How to get other weights, for messages.
+        fix: Advice on how to get other weights, shown in error messages.
 
     Raises:
         DataError: The weights are not finite.

@@ -7,7 +7,7 @@ from ensdistill_tune.records.trial_record import OVER, TrialRecord
 
 RECENT_SECONDS = 300.0
 MIN_EPOCHS = 10  # minimum number of reported epochs for a rate
-MIN_TRIALS = 3  # minimum number of ended trials for a rate
+MIN_TRIALS = 3  # number of trials that must have ended before a rate is shown
 ENDED = 5  # number of recently ended trials that are shown
 
 

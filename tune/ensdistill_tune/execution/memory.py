@@ -1,4 +1,4 @@
-"""Memory of one training run: limits GPU memory, frees memory after the run, and raises an error if memory runs out."""
+"""Memory management of one training run: a limit on GPU memory, release after the run, and a clear error."""
 
 import gc
 import os

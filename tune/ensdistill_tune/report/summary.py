@@ -19,7 +19,7 @@ SAME = 0.02  # relative difference below which two costs count as equal
 
 
 def answers(facts: StudyResults) -> list[str]:
-    """Returns the three sentences as Markdown; sentences that are meaningless or have no data are omitted."""
+    """Returns up to three sentences as Markdown; a sentence that does not apply or has no data is omitted."""
     if is_at_chance(*winner_rows(facts)[0]):
         return []  # the first line of the report states the reason
     first = [better_network(facts)]

@@ -213,7 +213,7 @@ def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
             hint = did_you_mean(closest_match(name, known))
             yield name, ConfigIssue(path, "no such setting", hint=hint, code=UNKNOWN)
         elif _section(name) in ("data", "teachers") or name in ("training", "training.epochs"):
-            rule = "all trials of a study share data, teachers and number of epochs; set it under config"
+            rule = "all trials share the data, the teachers and the number of epochs; set it under config"
             yield name, ConfigIssue(path, rule)
 
 

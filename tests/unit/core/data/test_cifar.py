@@ -79,7 +79,7 @@ def test_an_archive_is_unpacked_without_network_access(
     assert no_network == []
 
 
-def test_the_original_files_of_2009_are_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_original_2009_files_are_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_miniature("CIFAR10", tmp_path, monkeypatch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -71,7 +71,7 @@ def test_opposite_teachers_are_weighted_equally_as_in_case_a3(cap: float) -> Non
 
 
 @pytest.mark.parametrize("cap", [1, 0.8, 0.55, 0.5])
-def test_weights_of_two_random_teachers_have_the_closed_form(cap: float) -> None:
+def test_weights_of_two_random_teachers_match_the_closed_form_solution(cap: float) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         g = rng.normal(size=(2, 3)) + 0.5

@@ -70,7 +70,7 @@ def test_both_orders_of_a_pair_are_drawn() -> None:
     assert {sample_pair(2, 2, streams(seed).host)[0] for seed in range(6)} == {(0, 1), (1, 0)}
 
 
-def test_the_direction_of_linear_members_has_the_closed_form() -> None:
+def test_the_direction_for_linear_members_matches_the_closed_form_solution() -> None:
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
     b = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
@@ -253,7 +253,9 @@ def test_output_diversified_sampling_returns_the_hand_computed_image(
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_the_direction_of_diversified_sampling_has_the_closed_form_for_linear_teachers(temperature: float) -> None:
+def test_the_direction_of_diversified_sampling_for_linear_teachers_matches_the_closed_form_solution(
+    temperature: float,
+) -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
     x = 0.4 + 0.2 * torch.rand(5, 1, 2, 3, generator=generator, dtype=torch.float64)

@@ -55,7 +55,7 @@ def test_every_setting_is_counted_once(search: dict[str, Hyperparameter]) -> Non
     assert size_of(search).combinations == counted(search)
 
 
-def test_combinations_of_independent_hyperparameters_are_multiplied_and_not_enumerated() -> None:
+def test_combinations_of_independent_hyperparameters_are_counted_without_enumeration() -> None:
     search = {}
     for n in range(30):
         search |= {

@@ -334,19 +334,19 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "searched data",
         axis("data.train_size: {integer: [100, 200]}"),
-        ", line 3: search.data.train_size: all trials of a study share data, teachers and number of epochs; set it "
+        ", line 3: search.data.train_size: all trials share the data, the teachers and the number of epochs; set it "
         "under config",
     ),
     (
         "searched teachers",
         axis("teachers.count: {integer: [2, 4]}"),
-        ", line 3: search.teachers.count: all trials of a study share data, teachers and number of epochs; set it "
+        ", line 3: search.teachers.count: all trials share the data, the teachers and the number of epochs; set it "
         "under config",
     ),
     (
         "searched length",
         axis("training.epochs: {integer: [2, 4]}"),
-        ", line 3: search.training.epochs: all trials of a study share data, teachers and number of epochs; set it "
+        ", line 3: search.training.epochs: all trials share the data, the teachers and the number of epochs; set it "
         "under config",
     ),
     # --- conditions
@@ -627,7 +627,7 @@ student.kind is choice ['single', 'branches']
 17: search.averaging.start: must be less than 1, not 5.0
 18: search.perturbation.kind: 'odds' is not one of <perturbations> (did you mean ods?)
 19: search.model.width.when: model.width, model.depth depend on each other; remove one of the conditions
-21: search.teachers.count: all trials of a study share data, teachers and number of epochs; set it under config
+21: search.teachers.count: all trials share the data, the teachers and the number of epochs; set it under config
 25: baselines.2: 'latentb' is not a preset (did you mean latentbe?)
 26: scheduler.kind: 'ahsa' is not one of <schedulers> (did you mean asha?)
 28: budget.trials: must be greater than or equal to 1, not 0
