@@ -65,7 +65,7 @@ class PredictionLog:
             print(printable(sentence), file=sys.stderr)
 
     def remark(self, what: str, place: str) -> None:
-        """Counts a remark about an image, and stores the names of the first few images with this remark."""
+        """Increments the count of a remark, and stores the names of the first few images with this remark."""
         self._remarks[what] += 1
         if len(self._examples[what]) < SHOWN:
             self._examples[what].append(place)

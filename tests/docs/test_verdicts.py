@@ -19,9 +19,10 @@ def candidate(number: int, baseline: str | None, values: list[float]) -> Candida
     return Candidate(trial(number, 1.0, None), [trial(90 + n, value, n) for n, value in enumerate(values)])
 
 
-KD = candidate(1, "kd", [1.0, 1.1, 1.2, 1.1, 1.0])
+ENDS = [1.0, 1.1, 1.2, 1.1, 1.0]
+KD = candidate(1, "kd", ENDS)
 CASES = {
-    "better": [candidate(12, None, [0.5, 0.62, 0.69, 0.6, 0.51]), KD],
+    "better": [candidate(12, None, [0.5, 0.62, 0.69, 0.6, 0.51]), candidate(1, "latentbe", ENDS)],
     "open": [candidate(12, None, [0.9, 1.1, 1.1, 1.2, 0.9]), KD],
     "baseline": [KD, candidate(12, None, [1.5, 1.6, 1.7])],
     "alone": [candidate(12, None, [1.0, 1.1]), candidate(13, None, [1.2, 1.3]), candidate(14, None, [1.4, 1.5])],

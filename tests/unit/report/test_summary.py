@@ -338,7 +338,7 @@ def test_continuing_a_search_that_was_still_improving_is_recommended() -> None:
     assert advice.more(replace(KNOWN, trials=sorted(backwards, key=lambda t: t.number), confirmed=())) is None
 
 
-def test_no_claim_is_made_about_searched_trials_if_all_of_them_failed_in_the_confirmation() -> None:
+def test_no_claim_is_made_about_search_trials_if_all_of_them_failed_in_the_confirmation() -> None:
     alone = [c for c in KNOWN.confirmed if c.trial.baseline]
     lost = next(c for c in KNOWN.confirmed if not c.trial.baseline)
     replicates = [replace(r, state="failed") if r.replicate_of == lost.trial.number else r for r in KNOWN.replicates]

@@ -48,7 +48,7 @@ class Candidate:
         return study.rank(self.replicates)[0]
 
     def violation(self, study: StudyConfig) -> float:
-        """Returns the amount by which the candidate's means break the constraints; 0 if all constraints are met."""
+        """Returns the amount by which the candidate's means violate the constraints; 0 if all constraints are met."""
         return study.violation(self.means(study.constraints))
 
     def broken(self, study: StudyConfig) -> list[str]:

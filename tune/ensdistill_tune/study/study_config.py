@@ -238,7 +238,7 @@ class StudyConfig(Settings):
         return self.measure_latency or LATENCY in self.constraints
 
     def violation(self, metrics: Mapping[str, float]) -> float:
-        """Returns the amount by which the metrics break the constraints; 0 if no constraint is broken."""
+        """Returns the amount by which the metrics violate the constraints; 0 if no constraint is violated."""
         return total_violation(self.constraints, metrics)
 
     def broken_by(self, metrics: Mapping[str, float]) -> list[str]:

@@ -68,7 +68,7 @@ def log_params(client: "MlflowClient", run: str, params: Mapping[str, Any]) -> N
 
 
 def log_tags(client: "MlflowClient", run: str, tags: Mapping[str, Any]) -> None:
-    """Sends tags of a run."""
+    """Sends the tags of a run to MLflow."""
     client.log_batch(run, tags=_tags(tags))
 
 

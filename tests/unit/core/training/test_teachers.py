@@ -292,7 +292,7 @@ def test_an_ensemble_required_by_two_processes_is_trained_once(tmp_path: Path) -
 def test_a_teacher_trained_by_another_machine_in_a_separate_folder_is_reported_as_missing(
     tmp_path: Path, digits: DataSplits
 ) -> None:
-    with pytest.raises(DataError, match=r"teacher 1 was trained, but its files are missing; .*one folder"):
+    with pytest.raises(DataError, match=r"teacher 1 was trained, but its files are missing; .*one studies folder"):
         get_ensemble(tiny_config(), digits, tmp_path, train=lambda *_: None)
 
 

@@ -44,7 +44,7 @@ def test_correlations_are_computed_at_scheduler_rungs_or_at_evenly_spaced_epochs
     assert epochs_to_ask(study(scheduler=NONE, config={"training": {"epochs": 1}})) == []
 
 
-def test_only_completed_searched_trials_are_compared() -> None:
+def test_only_completed_search_trials_are_compared() -> None:
     own = trials([5, 6, 7, 8], [1, 2, 3, 4])
     others = trials([9, 9], [0.1, 0.1], replicate_of=1, seed=5)
     others += [TrialRecord(7, "kd", {}, "", "finished", reports([9] * EPOCHS))]

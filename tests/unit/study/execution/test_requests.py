@@ -101,7 +101,7 @@ def driver(tmp_path: Path) -> Iterator[Driver]:
         yield made
 
 
-def test_enqueued_settings_are_used_by_the_next_searched_trial_and_count_towards_the_budget(driver: Driver) -> None:
+def test_enqueued_settings_are_used_by_the_next_search_trial_and_count_towards_the_budget(driver: Driver) -> None:
     driver.run(2)
     driver.inbox.send(EnqueueRequest(settings=GIVEN))
     driver.run()
