@@ -94,7 +94,7 @@ def _dark(part: str, largest: Tensor) -> Iterator[ConfigIssue]:
     if top <= BLACK and part == "train":
         raise DataError("data: all training images are black; give values from 0 to 255, or floats from 0 to 1")
     if black:
-        hint = "images look black if values from 0 to 1 were rounded to integers, or if a 16-bit file contains 8-bit values"
+        hint = "values from 0 to 1 that were rounded to integers look black, and so do 8-bit values in a 16-bit file"
         yield ConfigIssue(("data",), f"{black} of {len(largest)} {NAMES[part]} images {verb(black)} black", hint=hint)
     elif top <= DARK:
         rule = f"{NAMES[part]} images are nearly black: their largest value is {top} of 255"
