@@ -34,7 +34,7 @@ def is_shown(name: str, *rows: Metrics) -> bool:
 
 
 def is_identified(row: Metrics) -> bool:
-    """Returns whether the validation images determine the temperature of a network's predictions.
+    """Returns whether the validation images suffice to fit the temperature of a network's predictions.
 
     The validation metrics in a trial record do not contain `temperature_identified`. For such metrics, the temperature
     counts as identified unless all validation images are classified correctly.

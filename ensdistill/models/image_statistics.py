@@ -24,7 +24,7 @@ def _means_of_images(mean: list[float]) -> list[float]:
 
 def _deviations_of_images(std: list[float]) -> list[float]:
     if any(not 0 < value <= 1 for value in std):
-        raise SettingError(ConfigIssue((), "must be above 0 and at most 1, for images from 0 to 1", std, _SCALE))
+        raise SettingError(ConfigIssue((), "must be above 0 and at most 1, for pixel values from 0 to 1", std, _SCALE))
     return std
 
 

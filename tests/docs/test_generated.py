@@ -71,7 +71,7 @@ def test_a_formula_is_rendered_as_one_drawing_with_its_source_as_alternative_tex
         formulas.svg(r"\nosuch")
 
 
-def test_a_notebook_is_rendered_as_text_code_and_outputs() -> None:
+def test_a_rendered_notebook_contains_its_text_its_code_and_its_outputs() -> None:
     cells = [
         {"cell_type": "markdown", "source": ["# Title\n", "Text"]},
         {

@@ -490,7 +490,7 @@ def test_a_constraint_violated_by_the_baseline_is_stated_next_to_the_comparison(
     assert known.why_none_wins is None
     assert "` breaks a constraint: val/ece 0.02" in str(words.better_network(known))
     tables = {section.title: section.text for section in sections(known)}
-    assert tables["Confirmation"].splitlines()[2].endswith("constraints broken by the means | dropped |")
+    assert tables["Confirmation"].splitlines()[2].endswith("constraints violated by the mean | dropped |")
     assert "baseline latentbe !" in tables["Leaderboard"]
 
 

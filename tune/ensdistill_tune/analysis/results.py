@@ -349,5 +349,5 @@ def _read(file: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         again = command_line("ensdistill-tune", "resume", file.parent.name, studies=file.parent.parent)
-        raise DataError(f"{file}: is not valid JSON; it may be damaged. `{again}` rewrites it.") from error
+        raise DataError(f"{file}: not valid JSON; the file may be damaged. `{again}` rewrites it.") from error
     return content

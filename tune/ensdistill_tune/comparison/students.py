@@ -123,7 +123,7 @@ class Students:
             return None
         except ValueError as error:
             raise DataError(
-                f"{file}: is not valid JSON; it may be damaged. Delete the file; the student is then trained again."
+                f"{file}: not valid JSON; the file may be damaged. Delete the file; the student is then trained again."
             ) from error
         return row
 

@@ -40,7 +40,7 @@ def test_ctrl_c_during_the_import_ends_a_command_with_exit_code_130(
     assert entry.run(module(monkeypatch, tmp_path, "raise KeyboardInterrupt\n")) == 130
 
 
-def test_a_removed_current_folder_is_reported(
+def test_a_deleted_working_directory_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def removed() -> str:

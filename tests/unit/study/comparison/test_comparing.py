@@ -210,7 +210,7 @@ def test_a_damaged_student_is_reported_with_the_fix(studies: Path, where: Path, 
     compared(studies, where, "latentbe", "kd")
     file = next((studies / "compare" / "students").glob("*.json"))
     file.write_text("{")
-    with pytest.raises(edt.DataError, match=r"is not valid JSON; it may be damaged\. Delete the file"):
+    with pytest.raises(edt.DataError, match=r"not valid JSON; the file may be damaged\. Delete the file"):
         compared(studies, where, "latentbe", "kd")
 
 
