@@ -1,4 +1,4 @@
-# The first target that runs sets up the environment in .venv. New users need only `make study` and `make test`.
+# The first use of any target sets up the environment in .venv. New users need only `make study` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -12,12 +12,13 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 
 .PHONY: fuzz study test test-rest test-all docs wheel golden chaos bench bench-data bench-search scale gpu-check lint ui clean
 
-# Runs the hyperparameter study of search_spaces/cluttered_digits.yaml on real images. Name it with NAME=second.
+# Runs the hyperparameter study of search_spaces/cluttered_digits.yaml on real images. NAME=second sets the name of the
+# study.
 study: $(READY)
 	$(BIN)/ensdistill-tune launch search_spaces/cluttered_digits.yaml $(if $(NAME),--name $(NAME))
 
-# Checks style and types, and runs the unit tests, which start no processes, Ray or servers. Takes less than five
-# minutes on two cores.
+# Checks style and types, and runs the unit tests, which start no other processes, no Ray and no servers. Takes less
+# than five minutes on two cores.
 test: lint
 	$(PYTEST) -m "unit and not slow"
 
@@ -65,8 +66,8 @@ fuzz: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench
 
-# Measures memory use, decoding and the delivery of batches with 50,000 images of 224x224 pixels, and compares the
-# results with the targets. Takes 15 minutes and 9 GB of disk.
+# Measures memory use, decoding speed and batch delivery with 50,000 images of 224x224 pixels, and compares the results
+# with the targets. Takes 15 minutes and 9 GB of disk.
 bench-data: $(READY)
 	$(BIN)/python -m tests.benchmarks.bench_data
 
@@ -75,8 +76,9 @@ bench-data: $(READY)
 bench-search: $(READY)
 	$(BIN)/python -m tests.benchmarks.search_speed --peers
 
-# Runs studies that train nothing: with 500 to 5,000 trials, and with 500 trials of 500 epochs. Measures milliseconds
-# per trial, memory, and the time of `status`, `report` and `export`. Takes an hour on two otherwise idle cores.
+# Runs studies that train no networks: studies of 500 to 5,000 trials, and of 500 trials with 500 epochs each. Measures
+# milliseconds per trial, memory, and the time of `status`, `report` and `export`. Takes an hour on two otherwise idle
+# cores.
 scale: $(READY)
 	$(BIN)/python -m tests.benchmarks.scale
 	$(BIN)/python -m tests.benchmarks.scale --trials 500 --epochs 500 --search random

@@ -49,7 +49,7 @@ def settings_of(given: Any) -> Any:
 
 
 class Teachers(Settings):
-    """Teacher ensemble: M networks, either already trained or trained on the labels by this package."""
+    """Teacher ensemble: M networks that are already trained, or that this package trains on the labels."""
 
     count: int = setting(4, "Number of teachers to train.", ge=0, le=64)
     seed: int = setting(0, "Seed of the first teacher; teacher m (from 0) is trained with seed + m.", ge=0)
@@ -195,7 +195,7 @@ class Config(Settings):
                 rule = f"{metric.kind} does not define higher_is_better"
                 raise SettingError(ConfigIssue(path[:2], rule, hint="set it to True or False in the class"))
             if not re.fullmatch("[a-z][a-z0-9_]*", metric.name):
-                rule = "must consist of a-z, 0-9 and _, starting with a letter"
+                rule = "must consist of a-z, 0-9 and _, and start with a letter"
                 raise SettingError(ConfigIssue(path, rule, metric.name))
             if metric.name in names:
                 raise SettingError(ConfigIssue(path, "must be unique among the metrics", metric.name))

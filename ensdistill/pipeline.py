@@ -104,7 +104,7 @@ def metric_warnings(data: DataSplits, student: Metrics, teachers: Mapping[str, A
 
 @contextlib.contextmanager
 def _removed_if_refused(folder: Path) -> Iterator[None]:
-    """Removes the folder if the block creates it, leaves it empty, and raises an error."""
+    """Removes the folder if the block raises an error after creating the folder, and the folder is empty."""
     existed = folder.exists()
     try:
         yield

@@ -84,7 +84,7 @@ def outcome(case: Case) -> str:
         "read", or the error message.
 
     Raises:
-        Exception: An exception other than an error of this project.
+        Exception: An exception of a class that this project does not define.
         AssertionError: The loaded data violate a rule.
     """
     try:

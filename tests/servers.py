@@ -67,7 +67,7 @@ class MlflowServer:
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Continues the server: it responds again, after the requests received in the meantime."""
+        """Unfreezes the server: it responds again, after the requests received in the meantime."""
         self._signal(signal.SIGCONT)
 
     @property

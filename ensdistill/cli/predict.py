@@ -36,7 +36,7 @@ class ImagePrediction:
 
 
 Broken = Callable[[str], None]  # called with the error message for each unreadable image
-Remark = Callable[[str, str], None]  # called with a remark about an image and the path of the image
+Remark = Callable[[str, str], None]  # called with two strings: a remark about an image, and the path of this image
 
 
 def classify(
@@ -48,14 +48,14 @@ def classify(
         classifier: The classifier.
         files: The images.
         broken: Called with the error message for each image that cannot be read; the image is skipped.
-        remark: Called with a remark about an image and the path of the image.
+        remark: Called with two strings: a remark about an image, and the path of this image.
 
     Raises:
         DataError: The classifier requires images that are neither gray nor RGB.
     """
     if classifier.shape[0] not in MODES:
         raise DataError(
-            f"{classifier.path}: takes images with {classifier.shape[0]} channels, but image files have 1 or 3; "
+            f"{classifier.path}: requires images with {classifier.shape[0]} channels, but image files have 1 or 3; "
             "call the classifier from Python instead"
         )
     files, size = iter(files), max(1, min(BATCH, VALUES // math.prod(classifier.shape)))

@@ -27,7 +27,7 @@ class Images:
 
     Attributes:
         files: The images, in the order of the arguments.
-        left_out: Sentences about files that are hidden or not images.
+        left_out: Sentences about files that are hidden or are not images.
         unread: Sentences about paths that may lead to images but cannot be read, such as broken links or unreadable
             folders.
     """

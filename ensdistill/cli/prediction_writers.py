@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ensdistill.export.classifier import Classifier
 
 BLOCK = 1000  # number of rows in one table; a longer list of images is written as several tables
-WIDE = 10_000  # table width outside a terminal, too large for names to wrap, so grep finds each image on one line
+WIDE = 10_000  # table width outside a terminal: names do not wrap, so grep finds each image on one line
 IN_TABLE = 2  # number of classes per image in a table
 
 

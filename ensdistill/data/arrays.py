@@ -113,7 +113,7 @@ def _images(x: np.ndarray, name: str) -> Tensor:
     elif x.ndim == 4 and x.shape[3] in (1, 3):
         x = x.transpose(0, 3, 1, 2)
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape[2:]:
-        raise DataError(f"{name} has shape {x.shape}; give (N,H,W), (N,H,W,C) or (N,C,H,W) with C one or three")
+        raise DataError(f"{name} has shape {x.shape}; give (N,H,W), (N,H,W,C) or (N,C,H,W), with C = 1 or 3")
     return torch.from_numpy(np.ascontiguousarray(x))
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 NAMES = {"train": "training", "validation": "validation", "unlabeled": "unlabeled", "test": "test"}
 ORDER = ("train", "unlabeled", "validation", "test")
-BLACK = 1  # of 255; an image with no value above this counts as black
-DARK = 31  # of 255; a split with no value above this probably uses another scale
+BLACK = 1  # an image whose largest value (of 255) is at most this counts as black
+DARK = 31  # a split whose largest value (of 255) is at most this probably uses another scale
 
 
 class Part(Protocol):

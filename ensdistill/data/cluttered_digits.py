@@ -1,7 +1,7 @@
 """Handwritten digits in artificial clutter: a task on which an ensemble is clearly better than a single network.
 
-The images are generated from the 1,797 digits that are part of the scikit-learn installation (`digits`). They resemble
-cluttered translated MNIST (Mnih et al. 2014, Recurrent models of visual attention, section 4.1).
+The images are generated from the 1,797 digits that ship with scikit-learn (`digits`). They resemble the cluttered
+translated MNIST data set (Mnih et al. 2014, Recurrent models of visual attention, section 4.1).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ensdistill.runtime.lazy import np, torch
 from ensdistill.settings.base import setting
 
 PARTS = ("train", "validation", "test", "unlabeled")  # the index of a split is part of its random seed
-SHARES = (0.4, 0.2, 0.25, 0.15)  # share of each class's original digits assigned to each split, whatever its size
+SHARES = (0.4, 0.2, 0.25, 0.15)  # share of each class's original digits per split, regardless of split size
 
 DIGIT_PIXELS = 8
 TURN = 0.3  # largest rotation in radians, in either direction
@@ -36,7 +36,7 @@ class ClutteredDigits(SplitSizes, DataSource):
     """
 
     kind: Literal["cluttered_digits"] = "cluttered_digits"
-    seed: int = setting(0, "Seed of the images and of the split of the original digits.", ge=0, le=2**32 - 1)
+    seed: int = setting(0, "Random seed for creating the images and splitting the original digits.", ge=0, le=2**32 - 1)
     size: int = setting(16, "Height and width of an image in pixels.", ge=12, le=256)
     clutter: int = setting(2, "Number of fragments of other digits in each image.", ge=0, le=1000)
     noise: float = setting(0.05, "Standard deviation of the Gaussian noise; black is 0, white is 1.", ge=0, le=1)
@@ -58,7 +58,7 @@ class ClutteredDigits(SplitSizes, DataSource):
 
 
 def _digits_of_parts(labels: np.ndarray, seed: int) -> list[list[np.ndarray]]:
-    """Returns the indices of the original digits of each split and class; splits are disjoint, with shares `SHARES`."""
+    """Returns the indices of the original digits of each split and class; splits are disjoint and sized by `SHARES`."""
     rng = np.random.default_rng([seed, len(PARTS)])
     by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in range(10)]
     ends = np.cumsum(SHARES)[:-1]
@@ -88,7 +88,7 @@ def _part(
 
 
 def _placed(digits: np.ndarray, u: np.ndarray, size: int) -> np.ndarray:
-    """Rotates and scales digits (N,8,8) and places them on images (N,size,size), as u (N,5) in [0,1) specifies."""
+    """Rotates and scales digits (N,8,8) and places them on images (N,size,size); u (N,5) in [0,1) sets how."""
     angle, scale, ink = _looks(u)
     half = scale * DIGIT_PIXELS / 2
     center = half[:, None] + (size - 2 * half[:, None]) * u[:, 3:5]

@@ -29,7 +29,7 @@ _HINTS = {FRAMES: "save each frame as a separate file to use all frames", SHALLO
 
 @dataclass(frozen=True)
 class ImageForm:
-    """The form to which all images of a source are converted.
+    """The shape to which all images of a source are converted, and how they are resized.
 
     Attributes:
         shape: (C,H,W).

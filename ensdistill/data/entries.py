@@ -62,7 +62,7 @@ class FoundEntries:
     Attributes:
         parts: The images, keyed by split; `train` always exists.
         class_names: Name of each class.
-        origin: Path or other name of the source; part of the data whose hash is the name of a store.
+        origin: Path or other name of the source; included in the hash that names a store.
         warnings: Warnings about files that are not used.
     """
 

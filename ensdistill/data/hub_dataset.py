@@ -47,7 +47,7 @@ class HubDataset(EntrySource):
         tables = dict(found) if isinstance(found, Mapping) else {"train": found}
         known = self._known(tables)
         if "train" not in known:
-            raise DataError(f"data.path: no split train (available: {listed(tables)}); rename the training split")
+            raise DataError(f"data.path: no split named train (available: {listed(tables)}); rename the training split")
         classes = {name: number for number, name in enumerate(self._class_names(known["train"]))} or numbered(
             self._texts(known["train"])
         )

@@ -41,7 +41,8 @@ _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _DEPTHS = {"L;2": 85, "L;4": 17}  # factor by which Pillow multiplies the gray values of a PNG
 _METHODS = {9: "Deflate64", 6: "Implode", 1: "Shrink", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 
-LARGEST_FILE = 1 << 28  # bytes; limits memory use, because a zip entry can expand to 1000 times its compressed size
+# Maximum file size in bytes. It limits memory use, because a zip entry can expand to 1000 times its compressed size.
+LARGEST_FILE = 1 << 28
 
 FRAMES = "several frames; only the first is read"
 SHALLOW = "16 bits, but no value above 255, which is nearly black on the 16-bit scale"
@@ -166,12 +167,12 @@ class Read:
 
 
 def open_image(stream: IO[bytes], name: str | None = None) -> Image.Image:
-    """Returns the image in a file without reading its pixels.
+    """Returns the image in a file as a Pillow image whose pixels have not been read yet.
 
     Args:
         stream: The file.
         name: Name of the file. If given, Pillow tries only the formats with a signature and the format that matches the
-            suffix, because Pillow's checks for some of the other formats are so weak that they accept text files.
+            suffix. For some of the other formats, Pillow's checks are so weak that they accept text files.
 
     Raises:
         UnidentifiedImageError: Pillow cannot read this format.
@@ -201,7 +202,7 @@ def is_image(stream: IO[bytes], name: str) -> bool:
 
 
 def read_bytes(load: Callable[[], bytes], shape: tuple[int, int, int], resize: Resize, name: str) -> Read:
-    """Reads an image file from memory, like `ImageFile.read`.
+    """Reads an image file whose content is in memory; otherwise the same as `ImageFile.read`.
 
     Args:
         load: Function that returns the content of the file.
@@ -230,7 +231,7 @@ def _decoded(raw: bytes, shape: tuple[int, int, int], resize: Resize) -> Read:
 
 
 def read_image(image: Image.Image, shape: tuple[int, int, int], resize: Resize) -> Read:
-    """Returns the pixels of a Pillow image and remarks about the image, like `ImageFile.read`.
+    """Returns the pixels of a Pillow image and remarks about the image, as `ImageFile.read` does for a file.
 
     Args:
         image: An image of any mode, opened from a file or already in memory.

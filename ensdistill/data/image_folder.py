@@ -64,7 +64,7 @@ def _about_files(found: FoundFiles, layout: Layout) -> Iterator[ConfigIssue]:
         alike = Counter(name.casefold().strip() for name in part.classes)
         if twins := sorted(name for name in part.classes if alike[name.casefold().strip()] > 1):
             yield _issue(
-                f"class names differ only in case or spaces: {listed(twins)}", "rename them if they are one class"
+                f"class names differ only in case or spaces: {listed(twins)}", "rename them if they are the same class"
             )
         for name, folders in part.classes.items():
             if len(folders) > 1:

@@ -46,4 +46,5 @@ def numbered(labels: Iterable[str]) -> dict[str, int]:
 def unknown_labels(labels: Sequence[str], classes: dict[str, int], part: str) -> None:
     """Raises DataError if a split has labels that no training image has."""
     if missing := sorted({label for label in labels if class_name(label) not in classes}):
-        raise DataError(f"data: labels of the {part} split that no training image has: {listed(missing)}; correct them")
+        rule = f"the {part} split has labels that no training image has: {listed(missing)}"
+        raise DataError(f"data: {rule}; correct them")

@@ -147,7 +147,7 @@ class SharedImages:
         return SharedImages(self.file, self.index[_on_host(chosen)], self._device)
 
     def to(self, device: torch.device | str) -> Tensor | SharedImages:
-        """Returns the images for a device: a copy in GPU memory if it fits, otherwise the selection without a copy.
+        """Returns images for use on a device: a copy in GPU memory if it fits, otherwise a selection without a copy.
 
         Args:
             device: The device.
@@ -194,4 +194,4 @@ def _header(file: Path) -> tuple[int, tuple[int, ...]]:
             shape, _, _ = np.lib.format.read_array_header_1_0(opened)
             return opened.tell(), shape
     except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read ({error}); remove its folder and start again") from error
+        raise DataError(f"{file} cannot be read ({error}); remove its folder and start again") from error

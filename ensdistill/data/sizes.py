@@ -75,8 +75,8 @@ class OwnSizes(SplitSizes):
         """Yields a warning for each size that is set but has no effect.
 
         Args:
-            own: For each split that the source contains, keyed by name: its folder or array, for messages, and its
-                number of images.
+            own: The splits that the source contains, keyed by name; each value is the folder or array of the split
+                (for messages) and the number of images.
         """
         for part, name in (("validation", "val_size"), ("test", "test_size")):
             value = getattr(self, name)

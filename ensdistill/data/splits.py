@@ -199,7 +199,7 @@ class _Pool:
             ConfigError: The size is too large or too small; the message states possible sizes.
         """
         if size is None and not len(self.rest):
-            raise ConfigError(f"data.{SETTING_OF[part]}: no image is left; lower data.val_size or data.test_size")
+            raise ConfigError(f"data.{SETTING_OF[part]}: no images are left; lower data.val_size or data.test_size")
         count = len(self.rest) if size is None else count_of(size, len(self.split), self.classes)
         wanted = counted(count, "image") if isinstance(size, int) else f"{size} ({counted(count, 'image')})"
         alone = self._alone() if 0 < count < len(self.rest) else self.rest[:0]

@@ -160,7 +160,7 @@ def _check_space(entries: Sequence[Entry], form: ImageForm, datasets: Path) -> N
     words = "x".join(map(str, form.shape))
     what = f"{len(entries):,} decoded images of {words} need {memory_size(need)} in {datasets}"
     if need + RESERVE > free:
-        fix = f"free space, lower data.size, or set {VARIABLE} to a folder on another disk"
+        fix = f"free disk space, lower data.size, or set {VARIABLE} to a folder on another disk"
         raise DataError(f"data: {what}, but only {memory_size(free)} is free; {fix}")
     note(f"data: {what} ({memory_size(free)} free); all trials read them there")
 

@@ -63,7 +63,7 @@ def remove_store(folder: Path) -> None:
             os.rename(folder, doomed)  # renamed first, so that no process finds a partial store
             shutil.rmtree(doomed)
         except OSError as error:
-            raise DataError(f"{folder}: cannot be removed ({error.strerror}); set its permissions") from error
+            raise DataError(f"{folder} cannot be removed ({error.strerror}); change its permissions") from error
 
 
 @contextmanager
@@ -81,4 +81,4 @@ def _exclusive(folder: Path) -> Iterator[None]:
     except (Timeout, BlockingIOError):
         raise DataError(f"{folder} is in use by another process; wait until that process exits") from None
     except PermissionError as error:
-        raise DataError(f"{folder}: cannot be locked ({error.strerror}); its owner can remove it") from error
+        raise DataError(f"{folder} cannot be locked ({error.strerror}); its owner can remove it") from error

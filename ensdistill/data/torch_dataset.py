@@ -178,7 +178,7 @@ def _image(item: Any) -> Any:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
-        raise ValueError(f"it has shape {pixels.shape}; give (C,H,W) or (H,W) with C one or three")
+        raise ValueError(f"it has shape {pixels.shape}; give (C,H,W) or (H,W), with C = 1 or 3")
     if pixels.dtype.kind == "f":
         if not (pixels.min() >= 0 and pixels.max() <= 1):
             raise ValueError(

@@ -61,7 +61,7 @@ def fit(log_p: Tensor, labels: Tensor) -> Fitted:
         return Fitted(math.nan, False)
     if not (lead > 0).any():
         return Fitted(1.0, False)
-    if at_hot >= 0 or slope(cold) <= 0:  # the slope increases with beta: no change of sign, no root
+    if at_hot >= 0 or slope(cold) <= 0:  # the slope increases with beta, so without a change of sign, there is no root
         return Fitted(HOTTEST if at_hot >= 0 else COLDEST, False)
     return Fitted(math.exp(-brentq(slope, hot, cold, xtol=1e-12)), True)
 

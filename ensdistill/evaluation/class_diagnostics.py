@@ -1,6 +1,6 @@
 """Diagnostics per class and per image: accuracies, confusion matrices, and thumbnails of the hardest images.
 
-The amount of data is limited, so that it fits in a small file and on one page.
+The amount of data is limited, so that all diagnostics fit in a small file and on one page.
 """
 
 import base64
@@ -37,7 +37,7 @@ def class_accuracies(confusion: Tensor) -> list[float | None]:
 
 
 def most_confused(confusions: Sequence[Tensor]) -> list[int]:
-    """Returns the indices of the classes with the most errors in these matrices, at most `CLASSES`, in ascending order.
+    """Returns the indices of the classes with the most errors in these matrices: at most `CLASSES`, sorted by index.
 
     An error counts for both the true and the predicted class, so that both classes of a confused pair tend to be shown.
     """

@@ -112,7 +112,7 @@ class Evaluator:
         return {"ensemble": ensemble | _diversity(self.on_split), "members": members, "curve": self.curve}
 
     def diagnostics(self, networks: Sequence[nn.Module]) -> dict[str, Any]:
-        """Returns the data for the report's calibration and disagreement figures, computed on the split.
+        """Computes, on the split, the data for the report's calibration and disagreement figures.
 
         The images are sorted by teacher disagreement in ascending order and divided into ten parts. Without teachers,
         there are no parts.
@@ -220,7 +220,7 @@ def evaluate_corruptions(network: nn.Module, split: Split) -> dict[str, list[Met
     Returns:
         For each corruption, the metrics at severity 1, 2, ..., 5.
     """
-    images = split.images[:]  # read once, because the images may be in a store
+    images = split.images[:]  # read only once, because the images may be on disk
     return {
         name: [evaluate(network, Split(corrupt(images, name, s, seed=0), split.labels)) for s in SEVERITIES]
         for name in CORRUPTIONS

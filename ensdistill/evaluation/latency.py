@@ -21,7 +21,7 @@ from ensdistill.runtime.randomness import deterministic
 BATCHES = (1, 128)
 PHOTO = (375, 500)  # height and width of the image in `resizing_price`
 WITH_RESIZE = f"student, {PHOTO[1]}x{PHOTO[0]} image"  # table row for a student that resizes images of size PHOTO
-LEAST, MOST, SECONDS = 5, 50, 3.0  # LEAST to MOST runs per network; after LEAST, stops once SECONDS have passed
+LEAST, MOST, SECONDS = 5, 50, 3.0  # runs per network: at least LEAST, at most MOST, for about SECONDS in total
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class InferenceCost:
 
 
 def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device) -> dict[str, InferenceCost]:
-    """Returns the inference cost of each network in its inference form, on one thread.
+    """Returns the inference cost of each network in its inference form; times are measured on one thread.
 
     Args:
         networks: The networks, keyed by name.
@@ -66,7 +66,7 @@ def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device
 
 
 def resizing_price(bare: InferenceCost, classifier: nn.Module, channels: int, device: torch.device) -> InferenceCost:
-    """Returns the cost of a network with preprocessing, timed on one uint8 image of size PHOTO.
+    """Returns the cost of a network with preprocessing; its time is measured on one uint8 image of size PHOTO.
 
     Args:
         bare: Cost of the network alone; the size and the number of operations are copied, because the resize is not
@@ -115,7 +115,7 @@ def architecture_of(network: nn.Module) -> str:
 
 
 def machine_name(device: torch.device) -> str:
-    """Returns the model name of the GPU, or that of the CPU followed by the number of threads."""
+    """Returns the model name of the GPU, or the model name of the CPU and the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

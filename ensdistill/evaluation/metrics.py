@@ -1,7 +1,7 @@
 """Classification metrics, computed in float64 from log-probabilities (B,classes) and labels (B,).
 
-`BUILT_IN` lists the metrics. The evaluation, the report, the help and the objectives (with their directions) use this
-list.
+`BUILT_IN` lists the metrics. This list determines which metrics are evaluated, reported, described in the help, and
+available as objectives; it also determines the direction of each objective.
 """
 
 from __future__ import annotations

@@ -216,7 +216,7 @@ def parse_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Shape, tupl
     """Returns the image shape and the class names that are stored in the metadata.
 
     Args:
-        path: The file, which error messages name.
+        path: Path of the file, for error messages.
         metadata: Metadata of the file.
 
     Raises:
@@ -243,7 +243,7 @@ def resize_in(path: Path, metadata: Mapping[str, str]) -> Resize:
     """Returns how images with a different aspect ratio were resized during training.
 
     Args:
-        path: The file, which error messages name.
+        path: Path of the file, for error messages.
         metadata: Metadata of the file.
 
     Raises:
@@ -273,7 +273,7 @@ def _config_in(path: Path, metadata: Mapping[str, str], run_imported: bool) -> C
 
 
 def _check_size(path: Path, config: Config, shape: Shape, class_names: tuple[str, ...]) -> None:
-    """Raises DataError if the settings describe a larger network than the file contains; allocates no memory for it."""
+    """Raises DataError if the settings describe a network larger than that in the file; allocates no memory."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         described = sum(value.numel() for value in config.model(shape, len(class_names)).state_dict().values())

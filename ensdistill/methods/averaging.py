@@ -113,7 +113,7 @@ class Ema(AveragingSettings):
 
         Args:
             average: Average over the first `count` steps.
-            current: The weight tensor itself after the next step.
+            current: The weight tensor after the next step.
             count: Number of steps in `average`, at least 1.
         """
         decay = torch.tensor(self.decay, dtype=torch.float64, device=average.device)

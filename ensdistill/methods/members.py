@@ -38,7 +38,7 @@ class MultiClassifier(nn.Module):
         raise NotImplementedError
 
     def for_images(self, part: slice) -> "MultiClassifier":
-        """Returns the classifiers to use for a part of a batch: `self`, or the outputs stored for this part."""
+        """Returns the classifiers for a part of a batch: `self`, or classifiers that return the stored outputs."""
         return self
 
 
@@ -51,7 +51,7 @@ class TeacherEnsemble(MultiClassifier):
         networks: Inference-optimized copies; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
         classes: Number of classes; set only for an ensemble without networks.
         warnings: Issues found in these teachers.
-        given: Whether the networks were passed in Python without a hash; such networks have not been checked yet.
+        given: Whether the networks were passed as Python objects without a hash; such networks are not yet checked.
         identity: Content hash of the networks (16 hexadecimal digits), or the hash that the caller passed.
     """
 
@@ -88,7 +88,7 @@ class TeacherEnsemble(MultiClassifier):
         self.networks = nn.ModuleList(inference_form(n) for n in networks)
         self.classes = classes
         self.warnings = tuple(warnings)
-        self.given = not identity  # networks passed in Python have not been checked yet
+        self.given = not identity  # networks passed as Python objects have not been checked yet
         self.identity = identity or _identity(map(network_content, self.networks))
         self.requires_grad_(False)
         super().train(False)
@@ -104,7 +104,7 @@ class TeacherEnsemble(MultiClassifier):
 
     @property
     def takes_any_image(self) -> bool:
-        """Whether all teachers accept any image; stored predictions exist only for images of the data set."""
+        """Whether all teachers accept any image; a stored teacher accepts only images of its data set."""
         return not any(isinstance(network, StoredTeacher) for network in self.networks)
 
     def forward(self, x: Tensor, members: Sequence[int] | None = None) -> Tensor:

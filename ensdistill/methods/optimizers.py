@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Groups = list[dict[str, Any]]  # parameter groups, each with `params` and `weight_decay`
 _SET_ELSEWHERE = ("params", "lr", "weight_decay")
-_UNSUITABLE = ("Optimizer", "LBFGS", "SparseAdam")  # abstract; requires a closure; requires sparse gradients
+_UNSUITABLE = ("Optimizer", "LBFGS", "SparseAdam")  # in order: abstract, requires a closure, requires sparse gradients
 
 
 class OptimizerPiece(Piece):

@@ -1,7 +1,7 @@
 """Schedule of settings that change during the training of a student.
 
-The schedule is itself a setting. A student whose training continued from another trial's checkpoint with new values can
-therefore be trained again from the first epoch, with bit-for-bit equal results.
+The schedule is itself a setting. A student that continued from another trial's checkpoint with new values can therefore
+be retrained from the first epoch with bit-for-bit equal results.
 """
 
 from collections.abc import Iterator

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ensdistill.models.network import NetworkPiece
 
-NETWORK = 1  # index of the network in the result of `build`; index 0 is its normalization
+NETWORK = 1  # index of the network in the result of `build`; the normalization has index 0
 
 
 def prepare_training(network: nn.Sequential, model: NetworkPiece, classes: int) -> None:
@@ -148,7 +148,7 @@ def _ancestors(name: str) -> Iterator[str]:
 
 
 def _freeze(network: nn.Module, frozen: Collection[str]) -> None:
-    """Freezes, in place, parameters and the statistics of completely frozen normalization layers."""
+    """Freezes parameters in place, and also the statistics of completely frozen normalization layers."""
     for name, p in network.named_parameters():
         p.requires_grad_(name not in frozen)
     for prefix, module in network.named_modules():
@@ -180,14 +180,14 @@ class FrozenStatistics:
 
 
 def _new_frozen(kind: Any) -> Any:
-    """Returns a layer with frozen statistics whose state has not been set yet."""
+    """Returns a layer that has frozen statistics and whose state is not set yet."""
     made = _with_frozen_statistics(kind)
     return made.__new__(made)
 
 
 @cache
 def _with_frozen_statistics(kind: Any) -> Any:
-    """Returns a subclass of a normalization layer that has frozen statistics."""
+    """Returns a subclass of a normalization layer class, in which the statistics are frozen."""
     return type(f"Frozen{kind.__name__}", (FrozenStatistics, kind), {})
 
 

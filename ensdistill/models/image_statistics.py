@@ -18,7 +18,7 @@ _SCALE = "divide mean and std by 255 if they are on a scale from 0 to 255"
 
 def _means_of_images(mean: list[float]) -> list[float]:
     if any(not 0 <= value <= 1 for value in mean):
-        raise SettingError(ConfigIssue((), "must be from 0 to 1, the range of images", mean, _SCALE))
+        raise SettingError(ConfigIssue((), "must be from 0 to 1, the range of pixel values", mean, _SCALE))
     return mean
 
 
@@ -39,7 +39,7 @@ def statistics(
 
     Args:
         mean: Mean of each channel; if empty, the means of the training images are used.
-        std: Standard deviation of each channel; if empty, the values of the training images are used.
+        std: Standard deviation of each channel; if empty, the standard deviations of the training images are used.
         like: Mean and standard deviation of the training images, (C,) each.
         name: Setting and file, for the error message.
 

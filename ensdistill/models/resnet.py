@@ -15,7 +15,7 @@ class ResNet(NetworkPiece):
     """Residual network for small images.
 
     The network consists of a 3x3 convolution, three stages of residual blocks, global average pooling and a linear
-    classifier. Each stage has twice as many channels as the previous stage, at half its resolution. Convolutions have
+    classifier. Each stage has twice as many channels as the previous stage and half its resolution. Convolutions have
     no bias and are followed by BatchNorm.
 
     References:

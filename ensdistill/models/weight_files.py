@@ -92,7 +92,7 @@ def read_checkpoint_file(path: Path, setting: str = "teachers.checkpoints") -> M
     from safetensors.torch import load_file  # imported here, because it imports torch
 
     if path.is_dir():
-        raise DataError(f"{path}: is a folder; give a weights file in it ({setting})")
+        raise DataError(f"{path}: this is a folder; give a weights file in it ({setting})")
     if not path.is_file():
         raise DataError(f"{path}: no such weights file ({setting}); correct the path")
     try:
@@ -104,7 +104,7 @@ def read_checkpoint_file(path: Path, setting: str = "teachers.checkpoints") -> M
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: damaged, or not a weights file; save the network's state_dict() again") from error
     except Exception as error:  # torch raises a dozen different errors for a damaged or unsafe file
-        what = "is a TorchScript program" if "TorchScript" in str(error) else "is damaged, or contains code"
+        what = "this is a TorchScript program" if "TorchScript" in str(error) else "damaged, or contains code"
         raise DataError(f"{path}: {what}; save only the network's state_dict()") from error
     if not isinstance(state, Mapping):
         raise DataError(f"{path}: contains no state dict; save the network's state_dict()")
@@ -177,7 +177,7 @@ def find_weights(
 def first_fit(
     content: Mapping[str, Any], candidates: Iterable[tuple[nn.Module, Collection[str]]], key: str = "", prefix: str = ""
 ) -> Fit:
-    """Returns the first candidate network that any weights in the file fit, or the last candidate if no weights fit.
+    """Returns the first candidate network for which the file contains fitting weights; if there is none, the last one.
 
     Args:
         content: Result of `read_checkpoint_file`.

@@ -73,7 +73,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def _ignore_invalid_terminal_size() -> None:
-    """Unsets COLUMNS or LINES if it has a digit that `int` rejects (such as superscript 2); Rich would crash on it."""
+    """Unsets COLUMNS or LINES if its value would crash Rich, such as a superscript 2, which `int` rejects."""
     for name in ("COLUMNS", "LINES"):
         if os.environ.get(name, "").isdigit() and not os.environ[name].isdecimal():
             del os.environ[name]

@@ -26,7 +26,7 @@ def percent(share: float, digits: int = 0) -> str:
 
     Args:
         share: The share; 1 corresponds to 100 %.
-        digits: Number of decimal places; for 0.034, 0 gives `3 %` and 1 gives `3.4 %`.
+        digits: Number of decimal places; a share of 0.034 becomes `3 %` with 0 digits and `3.4 %` with 1 digit.
     """
     return f"{100 * share:.{digits}f} %"
 

@@ -102,6 +102,6 @@ def _absolute(value: str, folder: str | Path) -> str:
 
 
 def _tidy(path: str) -> str:
-    """Returns the path without `.` and `..`; unchanged if symbolic links make the shorter path name another file."""
+    """Returns the path without `.` and `..`; unchanged if the result would, through links, refer to another file."""
     tidy = os.path.normpath(path)
     return tidy if os.path.realpath(tidy) == os.path.realpath(path) else path

@@ -74,7 +74,7 @@ def built_in_pieces(group: str) -> dict[str, type[Piece]]:
 
 
 def unreachable_piece(path: str) -> type[Piece] | None:
-    """Returns the class at a path that cannot be imported, if this process has defined that class; otherwise None.
+    """Returns a class that cannot be imported by its path but was defined in this process; None if there is none.
 
     Args:
         path: `module:QualName` of the class.

@@ -348,9 +348,9 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
     """Returns the end of the message about a file that is not UTF-8: the invalid line, or the actual format."""
     raw = error.object
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return ": is UTF-16. Save it as UTF-8."
+        return " is UTF-16. Save it as UTF-8."
     if b"\0" in raw:
-        return ": not a text file"
+        return " is not a text file"
     line = raw.count(b"\n", 0, error.start) + 1
     return f", line {line}: byte 0x{raw[error.start]:02x} is not UTF-8. Save the file as UTF-8."
 

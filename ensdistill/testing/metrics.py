@@ -15,7 +15,7 @@ LABELS = torch.arange(IMAGES) % CLASSES
 
 
 def predictions(right: float = 0.0) -> Tensor:
-    """Returns log-probabilities of shape (N,classes) of a mixture of random probabilities and the one-hot labels.
+    """Returns the logarithm of a mixture of random probabilities and one-hot labels, of shape (N,classes).
 
     Args:
         right: Weight of the labels in the mixture, in [0, 1].

@@ -111,7 +111,7 @@ class Distiller(Iterator[EpochResult]):
             ValueError: The cache belongs to another ensemble.
         """
         if cache is not None and cache.ensemble is not teachers:
-            raise ValueError("cache: contains the logits of another ensemble; create a cache for these teachers")
+            raise ValueError("cache contains the logits of another ensemble; create a cache for these teachers")
         check_data(config, data)
         check_given(teachers, data)
         self.config, self.ensemble, self.data = config, teachers, data

@@ -21,7 +21,7 @@ def check_teachers(networks: Sequence[nn.Module], names: Sequence[str], data: Da
 
     Args:
         networks: Networks in evaluation mode; each maps images (B,C,H,W) in [0,1] to logits (B,classes).
-        names: Names of the networks in messages.
+        names: Names of the networks, used in error messages.
         data: The images.
 
     Raises:
@@ -80,8 +80,9 @@ def _check(outputs: Tensor, labels: Tensor, name: str) -> ConfigIssue | None:
     nll = float(nn.functional.cross_entropy(outputs.double(), labels, reduction="none").clamp(max=1e6).mean())
     if nll > ABSURD:
         raise DataError(
-            f"{name}: its NLL on real images must be at most {ABSURD:.0f} nats, but is {nll:,.0f}; check mean and std "
-            "of a teacher from a file, or train it again with a lower teachers.training.optimizer.lr"
+            f"{name}: its NLL on real images must be at most {ABSURD:.0f} nats, but is {nll:,.0f}; for a "
+            "teacher from a file, check mean and std; otherwise, train it again with a lower "
+            "teachers.training.optimizer.lr"
         )
     if len(outputs) > 1 and bool(((outputs >= 0) & (outputs <= 1)).all()):
         rule = f"outputs of {name} are all between 0 and 1, as after a sigmoid, but are used as logits"
@@ -98,13 +99,13 @@ def _tried(network: nn.Module, images: Tensor, name: str, classes: int) -> Tenso
         raise
     except Exception as error:  # a user-supplied network can raise any exception
         raise DataError(
-            f"{name}: fails on images of shape {shape} ({one_line_error(error)}); provide a network for images of this "
+            f"{name} fails on images of shape {shape} ({one_line_error(error)}); provide a network for images of this "
             "shape with values in [0,1]"
         ) from error
     found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
     if found != (len(images), classes):
         raise DataError(
-            f"{name}: returns {found} for {len(images)} images, not logits {(len(images), classes)}; provide a "
+            f"{name} returns {found} for {len(images)} images, not logits {(len(images), classes)}; provide a "
             f"network for these {classes} classes"
         )
     return logits

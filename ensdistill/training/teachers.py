@@ -178,7 +178,7 @@ def check_trained_teachers(config: Config, data: DataSplits) -> None:
     """Checks once per architecture that the teachers can be built and trained with these data; trains nothing.
 
     Raises:
-        ConfigError: Settings are incompatible with the images; the message adds the prefix `teachers` to each name.
+        ConfigError: Settings are incompatible with the images; the message adds the prefix `teachers` to setting names.
         DataError: A file with initial weights is missing or damaged.
     """
     for teacher in range(min(config.teachers.count, max(1, len(config.teachers.models)))):

@@ -88,7 +88,7 @@ def test_every_piece_that_the_readme_mentions_exists() -> None:
 
 def test_the_page_on_peers_states_the_correct_number_of_searchers_and_schedulers() -> None:
     count = [len(kinds(StudyConfig, field)) for field in ("searcher", "scheduler")]
-    row = f"| number of samplers and of schedulers | {count[0]} and {count[1]} |"
+    row = f"| number of samplers, number of schedulers | {count[0]} and {count[1]} |"
     assert row in page("benchmarks/peers").text
 
 

@@ -71,7 +71,7 @@ def test_a_formula_is_rendered_as_one_drawing_with_its_source_as_alternative_tex
         formulas.svg(r"\nosuch")
 
 
-def test_a_rendered_notebook_contains_its_text_its_code_and_its_outputs() -> None:
+def test_a_rendered_notebook_contains_its_text_and_its_code_and_its_outputs() -> None:
     cells = [
         {"cell_type": "markdown", "source": ["# Title\n", "Text"]},
         {
@@ -85,7 +85,7 @@ def test_a_rendered_notebook_contains_its_text_its_code_and_its_outputs() -> Non
     assert text == "# Title\nText\n\n````python\n1 + 1\n````\n\n````text\n2\n````"
 
 
-def test_names_of_settings_commands_and_presets_are_converted_to_links() -> None:
+def test_names_of_settings_and_commands_and_presets_are_converted_to_links() -> None:
     known = links.targets()
     assert known["loss.temperature"] == ("reference/settings", "setting-loss-temperature")
     assert known["budget.trials"] == ("reference/study-settings", "setting-budget-trials")

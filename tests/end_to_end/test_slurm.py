@@ -41,7 +41,7 @@ def submitted(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(["bash", "job.sh"], cwd=folder, env=os.environ | environment, stdout=log, stderr=log)
 
 
-def test_the_script_launches_a_study_requeues_itself_before_the_time_limit_and_resumes_the_study(
+def test_the_script_launches_a_study_and_requeues_itself_before_the_time_limit_and_resumes_the_study(
     tmp_path: Path,
 ) -> None:
     (script,) = (block for block in page("guides/slurm").blocks_of("bash", "slurm") if "srun" in block)

@@ -17,7 +17,7 @@ def test_a_run_of_each_preset_gives_the_recorded_metrics(tmp_path: Path) -> None
     assert list(differences(recorded["numbers"], of_presets(tmp_path), tolerance(recorded))) == []
 
 
-def test_a_study_with_one_slot_gives_the_recorded_metrics_decisions_and_leaderboard(tiny: TinyStudy) -> None:
+def test_a_study_with_one_slot_gives_the_recorded_metrics_and_decisions_and_leaderboard(tiny: TinyStudy) -> None:
     recorded = read("study")
     assert list(differences(recorded["numbers"], of_study(tiny.home), tolerance(recorded))) == []
 

@@ -204,7 +204,7 @@ def location_of(path: str | Path, device: str = "auto") -> StudyLocation:
 def _session(
     executor: Name, callbacks: Sequence[Any], progress: ProgressDisplay
 ) -> Iterator[tuple[Console, CallbackObserver]]:
-    """Configures the process for the block and restores it afterwards; yields the console and the callbacks."""
+    """Configures the process for the block, then restores the previous state; yields console and callbacks."""
     if executor not in NAMES:
         raise ConfigError(f"executor: must be one of {', '.join(NAMES)}, got {format_value(executor)}")
     if not isinstance(progress, Console) and progress not in ("auto", "off"):

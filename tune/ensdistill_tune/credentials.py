@@ -66,7 +66,7 @@ def whole(uri: str) -> str:
 
 
 def _in_environment(uri: str) -> str | None:
-    """Returns the URI completed from environment variables; None if these do not contain the credentials."""
+    """Returns the URI with credentials from environment variables; None if these contain no credentials."""
     if HIDDEN not in uri:
         return uri
     given = os.environ.get("MLFLOW_TRACKING_URI", "")

@@ -1,4 +1,4 @@
-"""Lists decoded images, trained teachers and studies with their sizes, and removes them."""
+"""Lists decoded images, trained teachers and studies with their sizes, and removes selected items."""
 
 import shutil
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ def remove(item: StoredItem) -> None:
         with lock:
             shutil.rmtree(item.folder)
     except Timeout:
-        raise DataError(f"{item.folder}: is in use by another process; wait until that process exits") from None
+        raise DataError(f"{item.folder} is in use by another process; wait until that process exits") from None
     except OSError as error:
         raise DataError(f"{item.folder}: cannot be removed ({error.strerror}); check its permissions") from error
 

@@ -65,7 +65,7 @@ def parts_named(parts: list[str]) -> set[str]:
 
 
 def _grouped(model: type[BaseModel]) -> dict[tuple[str, str], list[SettingDoc]]:
-    """Returns the rows, keyed by section and kind, in the order of the fields; settings without a section are first."""
+    """Returns the rows, keyed by section and kind, in field order; settings without a section come first."""
     groups: dict[tuple[str, str], list[SettingDoc]] = {(GENERAL, ""): []}
     for row in settings_table(model):
         section = next((own for own in OWN_SECTION if row.name.startswith(f"{own}.")), row.name.split(".")[0])

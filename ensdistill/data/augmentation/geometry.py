@@ -105,7 +105,7 @@ def _centers(start: Tensor, size: Tensor, length: int) -> Tensor:
 
 
 def pad_and_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
-    """Pads images with zeros and returns one of (2 pad + 1)^2 crops of each, chosen uniformly: uint8 (B,C,H,W)."""
+    """Pads each image with zeros and returns one of its (2 pad + 1)^2 crops, chosen uniformly: uint8 (B,C,H,W)."""
     count, _, height, width = images.shape
     windows = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view of all crops
     top, left = torch.randint(2 * pad + 1, (2, count), generator=generator, device=images.device)
@@ -150,8 +150,8 @@ def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     On both axes, the square starts at center - side // 2. It is clipped at the image borders.
 
     References:
-        DeVries and Taylor 2017, section 3.2. The paper uses normalized pixels, so that zero is the
-        mean; here, zero is black.
+        DeVries and Taylor 2017, section 3.2. In the paper, pixels are normalized, so zero is the mean; here, zero is
+        black.
     """
     rows, columns = (_band(images, axis, side, generator) for axis in (2, 3))
     return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)

@@ -52,7 +52,7 @@ class StandardAugmentation(ImageAugmentation):
         ge=1,
         le=10,
     )
-    flip: bool = setting(False, "Whether each image is mirrored horizontally with probability one half.")
+    flip: bool = setting(False, "Whether to mirror images horizontally at random, each with probability 0.5.")
     color_jitter: float = setting(
         0.0,
         "Largest relative change of brightness, contrast and saturation, drawn independently; 0 for none.",

@@ -17,7 +17,7 @@ class DistillationLoss(Piece):
     """Base class of all losses."""
 
     def head(self) -> nn.Module | None:
-        """Returns a module to append to the network of the student; None if the loss requires no such module.
+        """Returns a module to append to the student's network; None if the loss requires no such module.
 
         The module maps the network's outputs (B,classes) to logits (B,classes), whose softmax is the student's
         prediction.
@@ -58,7 +58,7 @@ class WeightedDistillationLoss(DistillationLoss):
         )
 
     def distillation(self, student: Tensor, teachers: Tensor) -> Tensor:
-        """Returns the distillation term, a scalar: nats per example, times T^2.
+        """Returns the distillation term, a scalar in nats per example, multiplied by T^2.
 
         Args:
             student: Logits (K,B,c).
@@ -71,7 +71,7 @@ class WeightedDistillationLoss(DistillationLoss):
 
 
 class TeacherWeightedLoss(DistillationLoss):
-    """L = a CE(labels, student) + b * distillation(student, teachers, labels); `distillation` weights the teachers."""
+    """L = a CE(labels, student) + b * distillation(student, teachers, labels); the second term weights the teachers."""
 
     temperature: float = setting(4.0, "Softmax temperature of teachers and student.", ge=0.05, le=100)
     label_weight: float = setting(1.0, "Weight a of the label term.", ge=0, le=1000)
@@ -84,7 +84,7 @@ class TeacherWeightedLoss(DistillationLoss):
         )
 
     def distillation(self, student: Tensor, teachers: Tensor, labels: Tensor) -> Tensor:
-        """Returns the distillation term, a scalar: nats per example, times T^2.
+        """Returns the distillation term, a scalar in nats per example, multiplied by T^2.
 
         Args:
             student: Logits (K,B,c).

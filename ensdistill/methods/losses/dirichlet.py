@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 LARGEST = 30.0  # maximum of |log alpha|; beyond this bound, rounding removes all significant digits of the loss
-CLOSEST = 1e-4  # nats; minimum divergence of the teachers
+CLOSEST = 1e-4  # lower bound on the mean divergence of the teachers, in nats
 
 
 class End2(WeightedDistillationLoss):
@@ -94,7 +94,7 @@ class ProxyEnd2(WeightedDistillationLoss):
         alpha = _alpha(student)
         log_p = (teachers.double() / self.temperature).log_softmax(-1)
         p = log_p.exp().mean(0)
-        terms = torch.where(p > 0, p * (safe_log(p) - log_p), 0.0)  # 0 for classes with probability 0 in all teachers
+        terms = torch.where(p > 0, p * (safe_log(p) - log_p), 0.0)  # 0 where all teachers give probability 0
         divergence = terms.sum(-1).mean(0).clamp(min=CLOSEST)
         precision = ((p.shape[-1] - 1) / (2 * divergence)).unsqueeze(-1)
         if self.divergence == "proxy":

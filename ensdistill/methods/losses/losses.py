@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 UNLABELED = -1
-LARGEST = 1e9  # nats; upper bound of losses, because infinite losses would give NaN weights
+LARGEST = 1e9  # upper bound on losses, in nats; infinite losses would give NaN weights
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def kl_divergence(targets: Tensor, student: Tensor, temperature: float) -> Tenso
         temperature: Temperature T, above 0.
 
     Returns:
-        A scalar: nats per example, times T^2.
+        A scalar in nats per example, multiplied by T^2.
 
     References:
         Hinton et al. 2015, section 2.
@@ -102,12 +102,12 @@ def kl_divergence(targets: Tensor, student: Tensor, temperature: float) -> Tenso
 
 
 def kl_per_example(targets: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Returns T^2 KL(targets || softmax(student / T)) for each example, (...,B); for arguments, see `kl_divergence`."""
+    """Returns T^2 KL(targets || softmax(student / T)) for each example, (...,B); see `kl_divergence`."""
     return temperature**2 * kl_divergence_from_log(targets, (student / temperature).log_softmax(-1))
 
 
 def kl_divergence_from_log(p: Tensor, log_q: Tensor) -> Tensor:
-    """Returns KL(p || q) in nats, (...).
+    """Returns KL(p || q) in nats, with shape (...).
 
     Args:
         p: Probabilities (...,c).

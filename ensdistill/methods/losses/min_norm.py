@@ -11,8 +11,8 @@ def min_norm_weights(gram: np.ndarray, cap: float) -> np.ndarray:
     """Returns argmin_a |sum_m a_m g_m|^2 / 2  subject to  sum a = 1,  0 <= a_m <= C.
 
     The unknowns are b_m = a_m |g_m| / min |g|, and the cosines between the g_m replace G. The lengths of the g_m can
-    then differ by any factor: for a long vector, a_m is tiny but b_m is not. With G itself, short vectors would vanish
-    in rounding errors. The solver is a primal active-set method. It starts at equal weights, moves towards the
+    then differ by any factor: for a long vector, a_m is tiny but b_m is not. With G itself, short vectors would be lost
+    to rounding errors. The solver is a primal active-set method. It starts at equal weights, moves towards the
     minimum over the free weights, and stops at the first bound. At a minimum, it frees the weight that most violates
     the multiplier condition.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class UniKd(DistillationLoss):
-    """Reconstruction of UniKD from the abstract: the formulas are guesses; those of the paper were not available.
+    """Reconstruction of UniKD from the abstract: the formulas are guesses, because the paper's were not available.
 
     L = CE(y, q) + a mean_b v_b T^2 KL(sum_i w_bi p_bi || q_b)       over labeled images b
                  + e mean_b u_b T^2 KL(mean_i p_bi || q_b)           over unlabeled images b

@@ -1,8 +1,7 @@
 """Base classes of the perturbations, and the perturbation `none`, which leaves images unchanged.
 
 Images have shape (B,C,H,W) and values in [0,1]. Every perturbation returns detached images with the same shape and
-range.
-`ensemble(x, [i])` and `student(x, [k])` return the logits (1,B,c) of one member.
+range. `ensemble(x, [i])` and `student(x, [k])` return the logits (1,B,c) of one member.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ class StepPerturbation(InputPerturbation):
     )
 
     def _step(self, x: Tensor, direction: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-        """Returns x + scale eta sqrt(D) g/||g||, clipped to [0,1]; ||g|| is computed per image, g = 0 gives no step.
+        """Returns x + scale eta sqrt(D) g/||g||, clipped to [0,1]; ||g|| is per image, and g = 0 gives no step.
 
         `scale` is a single number, or a tensor (B,1,1,1) with one number per image.
         """

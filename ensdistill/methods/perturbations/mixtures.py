@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MixturePerturbation(InputPerturbation):
-    """Base class of perturbations that mix images b and p(b); permutation p and share are drawn once per batch."""
+    """Base class of perturbations that mix images b and p(b); one permutation p and one share are drawn per batch."""
 
     alpha: float = setting(
         1.0, "Parameter of Beta(alpha, alpha), from which the mixing share of each batch is drawn.", ge=0.05, le=100

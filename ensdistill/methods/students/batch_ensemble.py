@@ -64,7 +64,10 @@ class BatchEnsemble(StudentPiece):
         "`mean_of_probabilities` does not merge weights but averages the predictions, at K times the cost.",
     )
     merge_after: float = setting(
-        1.0, "Fraction of training after which subnetworks are merged; the rest trains the merged network.", ge=0, le=1
+        1.0,
+        "Fraction of training after which subnetworks are merged; training then continues with one network.",
+        ge=0,
+        le=1,
     )
 
     @model_validator(mode="after")

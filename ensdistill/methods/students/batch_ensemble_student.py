@@ -63,7 +63,7 @@ class RankOne(nn.Module):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _chosen(self, vectors: Tensor) -> Tensor:
-        """Returns the rows of the selected subnetworks."""
+        """Returns the rows of `vectors` that belong to the selected subnetworks."""
         members = self.selection.members
         return vectors if members is None else vectors[list(members)]
 

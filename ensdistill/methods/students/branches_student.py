@@ -98,7 +98,8 @@ Unit = tuple[nn.Module, str]  # a part of a network as (parent, name)
 def _units(network: nn.Module, outermost: bool = True) -> Iterator[Unit]:
     """Yields the parts of a network in the order of registration, which is assumed to be the order of execution.
 
-    For an `nn.Sequential`, an `nn.ModuleList` and the network behind `Normalize`, the children are yielded instead.
+    For an `nn.Sequential`, an `nn.ModuleList` and the network that follows `Normalize`, the children are yielded
+    instead.
     """
     weighty = [child for child in network.children() if next(child.parameters(), None) is not None]
     for name, child in network.named_children():

@@ -11,7 +11,7 @@ _SHARED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)  # intentionally sha
 
 
 def can_be_rank_one(module: nn.Module) -> bool:
-    """Returns whether a layer can become a rank-one ensemble: a convolution or linear layer with torch's `forward`."""
+    """Returns True for a convolution or linear layer with torch's `forward`, which can become a rank-one ensemble."""
     return type(module).forward in (nn.Conv2d.forward, nn.Linear.forward)
 
 

@@ -61,7 +61,9 @@ def column(page: Page, name: str) -> Locator:
     return page.locator(f".ag-row [col-id='{name}']")
 
 
-def test_the_comparison_view_shows_settings_learning_curves_and_replicates(desk: Page, links: dict[str, str]) -> None:
+def test_the_comparison_view_shows_settings_and_learning_curves_and_replicates(
+    desk: Page, links: dict[str, str]
+) -> None:
     look(desk, links["comparison"])
     expect(desk.get_by_text("10 matching runs")).to_be_visible()
     for title in ("Parallel Coordinates", "val/nll", "replicates/nll"):
@@ -144,7 +146,7 @@ def test_replicates_are_grouped_by_candidate_and_have_a_description(
     expect(desk.get_by_text(re.compile("^Replicate of ")).first).to_be_visible()
 
 
-def test_the_run_of_the_winner_states_its_result_its_data_set_and_its_source_code(
+def test_the_run_of_the_winner_states_its_result_and_its_data_set_and_its_source_code(
     desk: Page, links: dict[str, str]
 ) -> None:
     look(desk, links["comparison"].replace("&compareRunsMode=CHART", ""))
@@ -157,7 +159,7 @@ def test_the_run_of_the_winner_states_its_result_its_data_set_and_its_source_cod
 
 
 @pytest.mark.usefixtures("registered")
-def test_the_registered_winner_refers_to_its_experiment_run_and_study(
+def test_the_registered_winner_refers_to_its_experiment_and_its_run_and_its_study(
     desk: Page, links: dict[str, str], tiny: TinyStudy
 ) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())

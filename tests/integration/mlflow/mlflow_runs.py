@@ -18,7 +18,7 @@ def new_run(client: MlflowClient, **named: object) -> Run:
 
 
 def points(count: int) -> list[Metric]:
-    """Returns points of ten metrics, with values of all magnitudes; a smaller number gives a prefix."""
+    """Returns points of ten metrics, with values of all magnitudes; fewer points are a prefix of more points."""
     draw = random.Random(0)
     values = [draw.gauss(0, 1) * 10 ** draw.randint(-12, 12) for _ in range(count)]
     return [Metric(f"val/{i % 10}", value, NOW + i // 10, i // 10) for i, value in enumerate(values)]

@@ -187,7 +187,7 @@ def test_an_sqlite_store_in_a_missing_folder_causes_an_mlflow_error_until_the_fo
 
 @contextmanager
 def locked(store_uri: str) -> Iterator[None]:
-    """Holds an exclusive lock on the SQLite store, like a long write of another process."""
+    """Holds an exclusive lock on the SQLite store, as a long write by another process would."""
     with closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield

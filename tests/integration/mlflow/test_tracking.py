@@ -252,7 +252,7 @@ def test_without_a_server_a_study_waits_only_a_few_seconds_at_its_end_and_loses_
     assert_all_is_there(stored(http_on_sqlite.uri, str(tmp_path)), tiny.home)
 
 
-def test_at_its_end_a_study_waits_as_long_as_the_server_accepts_events(
+def test_a_study_waits_at_its_end_for_as_long_as_the_server_accepts_events(
     events: list[Event], tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, clock = tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", events[:20]), [0.0]

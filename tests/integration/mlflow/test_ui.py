@@ -35,7 +35,7 @@ def remote(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_ui_starts_a_server_opens_the_study_page_and_stops_the_server_on_ctrl_c(
+def test_ui_starts_a_server_and_opens_the_study_page_and_stops_the_server_on_ctrl_c(
     tiny: TinyStudy, tmp_path: Path
 ) -> None:
     port, log, browser = free_port(), tmp_path / "opened", tmp_path / "browser"

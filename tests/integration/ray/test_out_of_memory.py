@@ -1,4 +1,4 @@
-"""In a real study, a trial that needs more memory than available fails alone."""
+"""In a real study, a trial that needs more memory than is available fails alone."""
 
 import json
 from pathlib import Path

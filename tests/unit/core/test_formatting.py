@@ -31,5 +31,5 @@ from ensdistill.runtime.text import counted, listed, verb
         (verb(0), "are"),
     ],
 )
-def test_numbers_sizes_and_counts_are_formatted_for_readers(text: str, expected: str) -> None:
+def test_numbers_and_sizes_and_counts_are_formatted_for_readers(text: str, expected: str) -> None:
     assert text == expected

@@ -62,7 +62,7 @@ def test_logarithmic_axes_accept_missing_values_and_values_without_a_logarithm()
     assert Scale.of([0.5], log=False).low < 0.5 < Scale.of([0.5], log=False).high
 
 
-def test_the_position_of_a_value_is_a_fraction_of_the_axis() -> None:
+def test_the_position_of_a_value_is_a_fraction_of_the_axis_length() -> None:
     assert Scale(-2, 0, log=True).share(0.1) == pytest.approx(0.5)
     assert Scale(0, 2, log=False).share(0.5) == pytest.approx(0.25)
 

@@ -167,7 +167,7 @@ def test_the_front_figure_shows_nondominated_trials_and_the_ensemble_with_its_to
     assert len(drawn["baselines"].x) == 2
 
 
-def test_the_reliability_figure_shows_the_winner_the_best_baseline_and_the_ensemble_with_all_bin_sizes(
+def test_the_reliability_figure_shows_winner_and_best_baseline_and_ensemble_with_all_bin_sizes(
     study: StudyResults, shown: dict[str, ReportFigure]
 ) -> None:
     drawn = traces(shown["reliability"].figure)
@@ -270,7 +270,7 @@ def keys(of: StudyResults) -> set[str]:
     return {one.key for one in figures(of)}
 
 
-def test_figures_that_require_missing_confirmation_diagnostics_or_cost_data_are_omitted() -> None:
+def test_figures_whose_confirmation_or_diagnostics_or_cost_data_are_missing_are_omitted() -> None:
     bare = replace(facts(30, seeds=0), diagnostics=None, tested=())
     missing = {"confirmation", "differences", "reliability", "disagreement", "classes", "confusion", "pareto"}
     assert keys(bare) == set(FIGURES) - missing
@@ -284,7 +284,7 @@ def test_figures_of_a_study_whose_first_trials_have_just_started_can_be_drawn() 
     assert keys(young) == {"history", "slices", "curves"}
 
 
-def test_figures_can_be_drawn_without_completed_trials_baselines_or_teachers() -> None:
+def test_figures_can_be_drawn_without_completed_trials_and_without_baselines_and_without_teachers() -> None:
     whole = facts(30, baselines=[])
     failed = [replace(trial, state="failed", error="out of memory", epochs=[]) for trial in whole.search_trials]
     assert keys(replace(whole, trials=failed, confirmed=(), diagnostics=None)) == {"history", "slices"}

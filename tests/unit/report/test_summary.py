@@ -144,7 +144,7 @@ def test_the_reported_cost_includes_the_latency_measured_with_resizing() -> None
     assert text.endswith("latency 0.812 ms per image (1.5 ms including the resize of a 500x375 photo).")
 
 
-def test_the_first_three_sentences_state_the_verdict_the_distance_to_the_ensemble_and_the_cost() -> None:
+def test_the_first_three_sentences_state_the_verdict_and_the_distance_to_the_ensemble_and_the_cost() -> None:
     known = confirmed(candidate(5, SURE), candidate(1, WORSE, "kd"), tested=on_test([3.0, 3.2], 1.0))
     lines = first_lines(known, [MATTERS, IDLE], []).splitlines()
     assert [line.split(" ", 1)[1] for line in lines[:3]] == words.answers(known)
@@ -412,7 +412,7 @@ def at_chance(known: StudyResults, chance: float = 1.0) -> StudyResults:
 
 
 @pytest.mark.parametrize("seeds", [0, 5])
-def test_a_report_states_chance_level_first_and_omits_meaningless_comparisons(seeds: int) -> None:
+def test_a_report_first_states_that_the_student_is_at_chance_and_omits_meaningless_comparisons(seeds: int) -> None:
     known = at_chance(facts(30, seeds=seeds))
     lines = first_lines(known, [], []).splitlines()
     assert lines[0].startswith("- **At chance**: the best student classifies ")
@@ -490,7 +490,7 @@ def test_a_constraint_violated_by_the_baseline_is_stated_next_to_the_comparison(
     assert known.why_none_wins is None
     assert "` breaks a constraint: val/ece 0.02" in str(words.better_network(known))
     tables = {section.title: section.text for section in sections(known)}
-    assert tables["Confirmation"].splitlines()[2].endswith("constraints violated by the mean | dropped |")
+    assert tables["Confirmation"].splitlines()[2].endswith("constraints that the mean violates | dropped |")
     assert "baseline latentbe !" in tables["Leaderboard"]
 
 

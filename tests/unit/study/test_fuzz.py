@@ -9,7 +9,7 @@ from tests.commands import Done
 
 
 @pytest.mark.parametrize("kind", fuzz.KINDS)
-def test_a_randomly_edited_input_is_accepted_or_refused_with_an_error_of_this_project(kind: str) -> None:
+def test_a_randomly_edited_input_is_accepted_or_raises_an_error_class_defined_in_this_project(kind: str) -> None:
     outcomes = Counter[str]()
     failures = [
         fuzz.failure(case, lambda case: outcomes.update([fuzz.check(case)])) for case in fuzz.cases(0, 25, iter([kind]))

@@ -28,7 +28,7 @@ SPACE = {
 }
 
 
-def test_students_of_baselines_replicates_and_the_best_trials_are_kept(tmp_path: Path) -> None:
+def test_students_of_baselines_and_replicates_and_the_best_trials_are_kept(tmp_path: Path) -> None:
     folder = StudyDirectory(tmp_path)
     agenda = TrialPlanner(StudyState(StudyConfig(**SPACE), folder, {}, trial_warnings), slots=1)
     while isinstance(trial := agenda.next(), dict):

@@ -134,7 +134,7 @@ def test_the_report_can_be_written_again(done: edt.StudyResults) -> None:
     assert page.exists()
 
 
-def test_callbacks_are_called_when_a_trial_starts_reports_or_ends_and_when_the_study_ends(studies: Path) -> None:
+def test_callbacks_are_called_when_a_trial_starts_or_reports_or_ends_and_when_the_study_ends(studies: Path) -> None:
     steps = Steps()
     launch(studies, "seen", SHORT, callbacks=[steps])
     trial = [f"epoch 2 {epoch}" for epoch in (1, 2, 3)]

@@ -85,7 +85,7 @@ def test_no_command_prints_a_secret(outputs: tuple[Path, dict[str, Done]]) -> No
             assert secret not in done.out + done.err, name
 
 
-def test_resume_requires_the_credentials_again_because_they_are_not_stored(
+def test_resuming_requires_the_credentials_again_because_they_are_not_stored(
     outputs: tuple[Path, dict[str, Done]],
 ) -> None:
     done = outputs[1]["resume"]

@@ -277,7 +277,7 @@ def test_the_exported_student_is_the_best_replicate_of_the_winner(
     assert kept["verdict"] in " ".join(tiny.done.out.split())
 
 
-def test_the_test_set_is_evaluated_only_for_the_winner_the_baselines_and_the_teachers(tiny: TinyStudy) -> None:
+def test_the_test_set_is_evaluated_only_for_the_winner_and_the_baselines_and_the_teachers(tiny: TinyStudy) -> None:
     kept = json.loads((tiny.home / "confirmation.json").read_text())
     winner = kept["candidates"][0]
     baselines = [row["trial"] for row in kept["candidates"] if row["baseline"]]

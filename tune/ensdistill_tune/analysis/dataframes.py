@@ -1,4 +1,4 @@
-"""Results of a study as DataFrames; columns that also exist in Optuna have the same names."""
+"""Results of a study as DataFrames; columns that also exist in Optuna are named as in Optuna."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ among the trials. To correct for the number of settings, each p-value is compare
 settings in each permutation.
 
 The power was measured in 200 simulated studies for each kind of effect. Each study has six independent settings, one of
-which has a true R2 of .5. With 24 trials, the test detects a choice between two values in 91 % of the studies, a linear
-effect in 87 %, a quadratic effect in 83 %, and a logarithmic effect in 74 %. With 32 trials, it detects each kind of
-effect in at least 94 % of the studies. In 4 to 7 % of the studies, the test wrongly reports an effect for at least one
-of the five settings without an effect (about 1 % for each of these settings).
+which has a true R2 of .5. With 24 trials, the test detects the effect of a choice between two values in 91 % of the
+studies, a linear effect in 87 %, a quadratic effect in 83 %, and a logarithmic effect in 74 %. With 32 trials, it
+detects each kind of effect in at least 94 % of the studies. In 4 to 7 % of the studies, the test wrongly reports an
+effect for at least one of the five settings without an effect (about 1 % for each of these settings).
 
 References:
     Westfall, Young 1993, Resampling-based multiple testing, section 2.3.

@@ -1,7 +1,7 @@
 """Importance of settings: share of the variance between trials that each setting alone explains, with a p-value.
 
-The share is computed by functional ANOVA (Hutter et al. 2014, ICML) with Optuna's evaluator, and the significance by
-`effect_test`.
+The share is computed by functional ANOVA (Hutter et al. 2014, ICML) with Optuna's evaluator, which fits a random forest
+to the trials. The significance is computed by `effect_test`.
 
 Merit. The analysis includes stopped and failed trials, because early stopping removes bad trials: among the completed
 trials alone, every effect would look smaller than it is. Completed trials are ranked first, by objective. Stopped

@@ -83,7 +83,7 @@ def crossing(differences: Sequence[float], level: float, exponent: float = EXPON
         Fisher 1935, The design of experiments, section 21, for the test with a single look.
     """
     if len(differences) > MOST_PAIRS:
-        raise ValueError(f"differences: must be at most {MOST_PAIRS}, got {len(differences)}")
+        raise ValueError(f"differences: must contain at most {MOST_PAIRS} values, got {len(differences)}")
     signs, slack = _signs(), SLACK * float(np.abs(differences).sum())
     sums, stopped = np.zeros(len(signs)), np.zeros(len(signs), dtype=bool)
     for pairs, difference in enumerate(differences, 1):

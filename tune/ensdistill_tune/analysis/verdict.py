@@ -20,9 +20,9 @@ from ensdistill_tune.study.study_config import StudyConfig
 class PairedComparison:
     """Difference between two candidates, paired by seed.
 
-    If the searched candidates are exchangeable with the baseline, the test finds any of them better with a probability
-    of at most 5 %. This error rate covers all candidates and all interim looks of the sequential test, and is divided
-    equally among the candidates.
+    If the searched candidates are exchangeable with the baseline, the probability that the test finds at least one of
+    them better is at most 5 %. This error rate covers all candidates and all interim looks of the sequential test, and
+    is divided equally among the candidates.
 
     Attributes:
         differences: Objective of the first candidate minus objective of the second, one difference per common seed.
@@ -42,7 +42,7 @@ class PairedComparison:
 
     @property
     def outcome(self) -> str:
-        """Whether the first candidate is better than the second: `better`, `worse` or `undecided`."""
+        """Outcome for the first candidate: `better`, `worse` or `undecided`."""
         if len(self.differences) < fewest_pairs(LEVEL / self.among, EARLY):
             return "undecided"  # decided without `test`, which would import NumPy
         return _outcome(self._gains, self.among)

@@ -38,7 +38,7 @@ def _remove(chosen: Sequence[StoredItem]) -> list[StoredItem]:
     for item in chosen:
         try:
             if item.in_use:
-                raise DataError(f"{item.folder}: is in use by another process; wait until that process exits")
+                raise DataError(f"{item.folder} is in use by another process; wait until that process exits")
             remove(item)
         except DataError as error:
             console(stderr=True).print(f"not removed: {error}", soft_wrap=True)

@@ -37,8 +37,8 @@ def add_contenders(sub: HelpParser) -> None:
     sub.add_argument("others", metavar="B", nargs="+", help="settings to compare with A, in one of the same forms")
     group = sub.group("settings")
     sentence = (
-        "settings file or study file: its data and teachers are used for A and each B, "
-        "its model and training for presets (cluttered_digits)"
+        "settings file or study file with the data and teachers for A and each B, "
+        "and with the model and training for presets (cluttered_digits)"
     )
     group.add_argument("--config", metavar="FILE", help=sentence)
     sentence = "validation metric to compare; the test images are not read (val/nll)"

@@ -47,7 +47,7 @@ def compare(
         config: Settings file or study file that sets the data and teachers for all contenders, and the model and
             training for presets. If None, these settings are taken from the first contender that is not a preset, or
             from `cluttered_digits` if all contenders are presets.
-        overrides: Settings applied to all contenders, keyed by dotted name, or strings of the form `a.b=value`.
+        overrides: Settings applied to all contenders: a mapping keyed by dotted name, or strings such as `a.b=value`.
         metric: Validation metric to compare, such as `val/nll`.
         seeds: Maximum number of seeds, from 6 to 20.
         first_seed: The first seed of the students.
@@ -136,7 +136,7 @@ class _Comparison:
     def _value(self, metrics: Mapping[str, float]) -> float:
         name = self.rules.metric.removeprefix("val/")
         if name not in metrics:
-            raise ConfigError(f"--metric {self.rules.metric}: is not reported for these images")
+            raise ConfigError(f"--metric {self.rules.metric}: not reported for these images")
         return metrics[name]
 
     def _undecided(self, left: Sequence[Contender]) -> list[Contender]:
@@ -150,7 +150,7 @@ class _Comparison:
         return pair_of(self.rules.metric, self.rules.mode, self.contenders[0].name, other, self.values)
 
     def _line(self, n: int, left: Sequence[Contender]) -> str:
-        """Returns a line with all values for one seed; parentheses contain differences, first minus other contender."""
+        """Returns a line with all values for one seed; in parentheses, the first contender minus the other."""
         first, *others = (one.name for one in left)
         own = self.values[first][n]
         parts = [f"{first} {own:.4f}"]

@@ -32,7 +32,7 @@ def remaining_epochs(snapshot: StudySnapshot) -> float:
 
 
 def _remaining_of_search(snapshot: StudySnapshot) -> float:
-    """Returns the remaining epochs of the search, assuming that new trials are as long as ended trials on average."""
+    """Returns the remaining epochs of the search; assumes that new trials are, on average, as long as ended ones."""
     own, budget = snapshot.search_trials, snapshot.study.budget
     trained = [epoch_of(trial) - first_epoch_of(trial) for trial in own]
     if isinstance(snapshot.study.scheduler, Pbt):  # a trial that is stopped is replaced by another one

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from ensdistill_tune.records.trial_record import OVER, TrialRecord
 
 RECENT_SECONDS = 300.0
-MIN_EPOCHS = 10  # minimum number of reported epochs for a rate
+MIN_EPOCHS = 10  # number of epochs that must have been reported before a rate is shown
 MIN_TRIALS = 3  # number of trials that must have ended before a rate is shown
 ENDED = 5  # number of recently ended trials that are shown
 
 
 class Throughput:
-    """Rate of an event over the last five minutes, or over the last ten events if these span a longer time."""
+    """Rate of one kind of event over the last five minutes, or over the last ten events if these span a longer time."""
 
     def __init__(self) -> None:
         self._times: deque[float] = deque()

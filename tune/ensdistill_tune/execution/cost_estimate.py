@@ -243,8 +243,8 @@ def _search_epochs(study: StudyConfig, seconds: float) -> int:
 def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: DataSplits) -> dict[str, float]:
     """Returns epoch durations in seconds, keyed by kind of trial, for all kinds that can be timed within `PATIENCE`.
 
-    A kind of trial that cannot run is skipped, because in the study only trials of that kind would fail. If no kind can
-    run, the last error is raised.
+    A kind of trial that cannot run is skipped: in the study, its trials would fail without stopping the other trials.
+    If no kind can run, the last error is raised.
     """
     known: dict[str, float] = {}
     trouble: EnsdistillError | None = None
@@ -262,14 +262,14 @@ def _time_kinds(configs: Iterable[Config], ensemble: TeacherEnsemble, data: Data
 
 
 def _kind(config: Config) -> str:
-    """Returns the settings that determine the duration of an epoch, as a dictionary key."""
+    """Returns a dictionary key that represents the settings on which the duration of an epoch depends."""
     pieces = [piece.kind for piece in (config.perturbation, config.loss, config.averaging)]
     training = config.training.model_copy(update={"optimizer": config.training.optimizer.kind})
     return repr((config.model, config.student, pieces, training))
 
 
 def _random_trials(study: StudyConfig) -> Iterator[Config]:
-    """Yields the settings of random trials; skips combinations of values that are incompatible."""
+    """Yields the settings of random trials; skips incompatible combinations of values."""
     shares = np.random.default_rng(0)
     for _ in range(DRAWS):
         sampled = study.space.draw(lambda name, axis: axis.from_unit_interval(shares.random()))

@@ -18,7 +18,8 @@ from ensdistill.training.teachers import teacher_config
 from ensdistill_tune.study.study_config import StudyConfig
 
 MOMENTS = {"sgd": 1}  # number of optimizer tensors per parameter; 2 for optimizers that are not listed
-COPIES = {"none": 0, "ema": 1, "swa": 1}  # extra weight copies; other methods keep one per epoch in the window
+# number of extra copies of the weights; averaging methods that are not listed keep one copy per epoch in the window
+COPIES = {"none": 0, "ema": 1, "swa": 1}
 
 
 MIB = 2**20

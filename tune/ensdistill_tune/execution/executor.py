@@ -1,4 +1,4 @@
-"""Code that the executors share: passes reports to the planner, determines the outcome, and handles signals."""
+"""Code shared by all executors, for passing reports to the planner, determining the outcome and handling signals."""
 
 import contextlib
 import math
@@ -103,7 +103,14 @@ class TrialReports:
         return Decision.stop_if(self.agenda.progress.trials[number].whole)
 
     def ended(self, number: int, otherwise: State, error: str | None = None, error_kind: str | None = None) -> None:
-        """Records the end of a running trial: `finished` if its last epoch was reported, `otherwise` if it was not."""
+        """Records the end of a running trial.
+
+        Args:
+            number: The trial.
+            otherwise: Final state if the last epoch was not reported; if it was, the final state is `finished`.
+            error: Reason for a failure, as a message for the user.
+            error_kind: Kind of the failure.
+        """
         trial = self.agenda.progress.trials[number]
         if trial.state == "running" and not self.error:
             state: State = "finished" if trial.whole else otherwise

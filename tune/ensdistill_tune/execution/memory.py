@@ -1,4 +1,4 @@
-"""Memory management of one training run: a limit on GPU memory, release after the run, and a clear error."""
+"""Memory management of one training run: a limit on GPU memory, cleanup after the run, and clear error messages."""
 
 import gc
 import os
@@ -123,7 +123,7 @@ def of_machine(held: int, asked: int, total: int, training: str) -> str:
     """
     fits = held + asked <= total
     advice = (
-        "run fewer trials in parallel (a larger resources.cpus) or "
+        "run fewer trials in parallel (increase resources.cpus) or "
         if fits
         else "the training does not fit even if it runs alone: "
     )

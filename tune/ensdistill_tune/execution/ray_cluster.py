@@ -61,7 +61,8 @@ def start_ray() -> str:
     """
     for name in VARIABLES:
         if not os.environ.get(name, "unset").strip():
-            del os.environ[name]  # Ray would use an empty value (as in an env file) as an address or a folder
+            # Ray would interpret an empty value, which an env file may contain, as an address or a folder.
+            del os.environ[name]
     address = os.environ.get("RAY_ADDRESS", LOCAL).strip()
     check_address(address)
     local: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}

@@ -54,7 +54,7 @@ def _here(study: StudyConfig) -> tuple[Codes, dict[tuple[str, str], str]]:
 
 
 def _instances(tree: Any) -> Iterator[Piece]:
-    """Yields the pieces that the settings contain as instances."""
+    """Yields the pieces that are given as instances in the settings."""
     if isinstance(tree, Piece):
         yield tree
     elif isinstance(tree, Mapping):
@@ -72,7 +72,7 @@ def _on_node(node: str, wanted: list[tuple[str, str]]) -> Any:
 
 
 def _codes(wanted: list[tuple[str, str]]) -> Codes:
-    """Ray task: imports each piece on the machine where the task runs, and returns its code identifier."""
+    """Ray task: imports all pieces on the machine where the task runs, and returns their code identifiers."""
     families = {family.group: family for family in families_of(Config)}
     found = {}
     for group, kind in wanted:

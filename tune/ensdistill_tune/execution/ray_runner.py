@@ -85,7 +85,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
     slots = study.resources.max_concurrent or _parallel_slots(study)
     reports = TrialReports(TrialPlanner(progress, slots, latency_meter(progress, data)))
     inputs = SharedInputs.of(study, progress.folder, data, ensemble, curve)
-    at_once = environment_variable("TUNE_MAX_PENDING_TRIALS_PG", str(MAX_PENDING))  # Tune's default is one
+    at_once = environment_variable("TUNE_MAX_PENDING_TRIALS_PG", str(MAX_PENDING))  # Tune's default: 1
     with study_machine(progress.folder.path) as machine, at_once, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tuner = _tuner(reports, tune.with_parameters(run_in_worker, inputs=inputs, machine=machine))
@@ -290,7 +290,7 @@ class _PlannerCallback(_NotPickled, tune.Callback):
             self._ended(trial, "failed", _worker_error(trial))
 
     def _ended(self, trial: Any, otherwise: State, error: str | None) -> None:
-        if error and MISSING.search(error):  # the trial could not start, so its worker cannot report this
+        if error and MISSING.search(error):  # the trial could not start, so its worker cannot report the error
             with self.reports.guarded():
                 raise MachineError(f"a machine that joined the cluster cannot run trials ({error}). {INSTALL}")
         self.reports.ended(trial.config["number"], otherwise, error, "worker")

@@ -72,7 +72,7 @@ class StudyRequests:
     def _why_not_stopped(self, number: int) -> str:
         trial = self._planner.progress.trials.get(number)
         if trial is None:
-            return f"trial {number}: does not exist; trials 1 to {max(self._planner.progress.trials, default=0)} exist"
+            return f"trial {number} does not exist; trials 1 to {max(self._planner.progress.trials, default=0)} exist"
         if trial.state != "running":
             return f"trial {number}: must be running, got {trial.state}"
         if trial.kind == "replicate":

@@ -102,7 +102,7 @@ def _watch(tasks: dict[Any, int], progress: ProgressCallback | None) -> None:
     except RayError as error:
         raise EnsdistillError(
             f"{teacher_name(running[task])}: its process died repeatedly, possibly because of insufficient memory; "
-            "start the study again with a larger resources.cpus, so that fewer teachers are trained in parallel"
+            "increase resources.cpus and start the study again, so that fewer teachers are trained in parallel"
         ) from error
     finally:
         for task in running:

@@ -102,7 +102,7 @@ class TrialPlanner:
         return self._search() or self._confirm()
 
     def _baselines(self) -> Iterator[str]:
-        baselines = self.progress.primary_trials[: len(self.study.baselines)]  # they start before the search
+        baselines = self.progress.primary_trials[: len(self.study.baselines)]  # baselines start first
         begun = {trial.baseline for trial in baselines}
         return (name for name in self.study.baselines if name not in begun)
 

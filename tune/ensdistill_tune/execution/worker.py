@@ -78,7 +78,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
     for epoch in distiller:
         clear_progress(home)
         if config.schedule and suggestion["parent"] and epoch.number <= config.schedule[-1].after_epoch:
-            continue  # already reported by the parent
+            continue  # already reported by the parent trial
         costs = costs or model_complexity(distiller.student(), data.train.images.shape[1:])
         if epoch.last:
             save_weights(home / STUDENT_FILE, distiller.student(), metadata)
@@ -96,7 +96,7 @@ def _run(suggestion: dict[str, Any], inputs: SharedInputs, reports: _EpochReport
 
 
 def _checkpoint(suggestion: dict[str, Any], folder: StudyDirectory) -> Path:
-    """Returns the path of the checkpoint from which a trial starts: the checkpoint of the trial, or of its parent."""
+    """Returns the path of the checkpoint from which a trial starts: its last checkpoint, or one of its parent trial."""
     own = folder.trial(suggestion["number"]) / CHECKPOINT
     if own.exists() or not suggestion["parent"]:
         return own

@@ -1,1 +1,1 @@
-"""Records of a study on disk: events, the event log, trial records, the directory of a study."""
+"""Records of a study on disk: events, the event log, trial records and the study directory."""

@@ -103,7 +103,7 @@ class LatencyMeasured(_Event):
 class TestEvaluated(_Event):
     """Students and teachers were evaluated on the test set."""
 
-    __test__ = False  # otherwise pytest collects the class because of its name
+    __test__ = False  # without this, pytest would treat the class as a test because of its name
 
     event: Literal["test_evaluated"] = "test_evaluated"
     who: list[list[int]]  # trial number and seeds of each candidate

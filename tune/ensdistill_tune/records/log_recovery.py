@@ -60,7 +60,7 @@ def examine(path: Path) -> LogExamination:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if b"\n" not in content:
-        raise DataError(f"{path}: has no complete record; resume the study to start a new log")
+        raise DataError(f"{path} has no complete record; resume the study to start a new log")
     check_format(path, content[: content.find(b"\n") + 1])
     log = scan(content)
     header, lost = json.loads(log.lines[0]), _readable(content[log.end.size :])

@@ -22,7 +22,7 @@ class Subject(BaseModel):
 class TestMetrics(Subject):
     """Metrics on the test set."""
 
-    __test__ = False  # otherwise pytest collects the class because of its name
+    __test__ = False  # without this, pytest would treat the class as a test because of its name
 
     metrics: list[dict[str, float]]  # one mapping per seed, in the order of `seeds` in confirmation.json
 

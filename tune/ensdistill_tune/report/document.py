@@ -147,7 +147,7 @@ def _confirmation(facts: StudyResults) -> str:
         row += ["; ".join(c.broken(facts.study))] if facts.study.constraints else []
         rows.append([*row, why_dropped(c, facts.confirmed)])
     head = ["", "seeds", *[name.split("/")[1] for name in names], f"minus `{baseline.label}`" if baseline else ""]
-    notes = [*(["constraints violated by the mean"] if facts.study.constraints else []), "dropped"]
+    notes = [*(["constraints that the mean violates"] if facts.study.constraints else []), "dropped"]
     parts = [_about_the_confirmation(facts, among), markdown_table([*head, *notes], rows, notes), _stages(facts)]
     return "\n\n".join(filter(None, parts))
 

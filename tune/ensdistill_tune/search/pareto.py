@@ -1,9 +1,9 @@
 """Optimization with several objectives: Pareto fronts, and early stopping based on fronts.
 
 A point has one value for each objective; lower is always better (`to_minimization` negates maximized objectives). One
-point dominates another if it is worse in no objective and better in at least one. Equal points therefore do not
-dominate each other. The front contains the points that no other point dominates. NaN is treated as the worst possible
-value.
+point dominates another if it is not worse in any objective and is better in at least one. Equal points therefore do
+not dominate each other. The front contains the points that no other point dominates. NaN is treated as the worst
+possible value.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _points(values: Points) -> NDArray[np.float64]:
 
 
 def _dominates(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns whether a is worse than b in no element and better in at least one, along the last axis."""
+    """Returns whether a is not worse than b in any element and better in at least one, along the last axis."""
     return np.asarray((a <= b).all(axis=-1) & (a < b).any(axis=-1))
 
 

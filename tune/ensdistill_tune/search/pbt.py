@@ -53,7 +53,7 @@ class Pbt(Settings):
     seed: int = setting(0, "Seed for selecting the trials to copy and perturbing their settings.", ge=0)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> _PbtRule:
-        """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""
+        """Returns a rule for trials of `epochs` epochs; `modes` is `min` or `max` for each objective."""
         return _PbtRule(self, epochs, -1.0 if modes[0] == "max" else 1.0)
 
     def decision_epochs(self, epochs: int) -> Collection[int]:

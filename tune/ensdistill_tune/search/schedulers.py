@@ -55,7 +55,7 @@ class NoScheduler(Settings):
         return ()
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
-        """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""
+        """Returns a rule for trials of `epochs` epochs; `modes` is `min` or `max` for each objective."""
         return _NeverStop()
 
 
@@ -86,7 +86,7 @@ class Asha(EarlyStoppingSettings):
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
-        """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""
+        """Returns a rule for trials of `epochs` epochs; `modes` is `min` or `max` for each objective."""
         if len(modes) > 1:
             places = rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
             return _ParetoRule(ParetoRungs(places, self.reduction_factor, self.tolerance or [0.0] * len(modes)), modes)
@@ -118,7 +118,7 @@ class Hyperband(EarlyStoppingSettings):
         return rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
-        """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""
+        """Returns a rule for trials of `epochs` epochs; `modes` is `min` or `max` for each objective."""
         fit = 1 + int(np.log(max(1, epochs / self.grace_epochs)) / np.log(self.reduction_factor))
         return _RayAshaRule(
             _asha(self.grace_epochs, self.reduction_factor, min(self.brackets, fit), epochs, modes[0]), self.seed
@@ -145,7 +145,7 @@ class Median(EarlyStoppingSettings):
         return range(min(self.grace_epochs, epochs), epochs)
 
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
-        """Returns a rule for trials of `epochs` epochs and objectives with these modes (`min` or `max`)."""
+        """Returns a rule for trials of `epochs` epochs; `modes` is `min` or `max` for each objective."""
         return _MedianRule(min(self.grace_epochs, epochs), self.min_trials, -1.0 if modes[0] == "max" else 1.0)
 
 

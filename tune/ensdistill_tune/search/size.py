@@ -1,4 +1,4 @@
-"""Number of different settings in a search space."""
+"""Number of distinct combinations of values in a search space."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

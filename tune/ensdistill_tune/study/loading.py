@@ -119,7 +119,7 @@ def _override_at_fault(
 
 
 def _of_override(issue: ConfigIssue, name: str, origin: str) -> ConfigIssue:
-    """Returns a copy of an issue whose message begins with the override at fault and names each setting once."""
+    """Returns a copy of an issue; the new message begins with the faulty override and names each setting once."""
     alone = issue.name == name and not issue.given
     return replace(issue, origin=origin if alone else f"{origin}{name}: ")
 

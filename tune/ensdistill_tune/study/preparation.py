@@ -1,4 +1,4 @@
-"""Decisions made once at launch: which settings of an earlier study run first, and which precision is used."""
+"""Decisions made once at launch: which settings of an earlier study are evaluated first, and which precision to use."""
 
 from collections.abc import Sequence
 from pathlib import Path

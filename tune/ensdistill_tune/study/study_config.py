@@ -326,7 +326,7 @@ class StudyConfig(Settings):
         )
 
     def config_for(self, trial: TrialRecord) -> Config:
-        """Returns the config of a trial: baseline or sampled settings, its seed, and its schedule of changes."""
+        """Returns the config of a trial, which contains its settings, its seed, and its schedule of changes."""
         own: dict[str, Any] = {} if trial.seed is None else {"seed": trial.seed}
         own |= {"schedule": trial.schedule} if trial.schedule else {}
         if trial.baseline:
@@ -368,7 +368,7 @@ def study_files(config: Mapping[str, Any] | None = None) -> frozenset[str]:
 
 
 def _searched_files(name: str) -> Iterator[str]:
-    """Yields the name patterns under which a study lists values of a setting, directly or inside a listed block."""
+    """Yields name patterns for the values that a study lists for a setting, directly or within a listed block."""
     yield f"points_to_evaluate.*.{name}"
     parts = name.split(".")
     for n in range(1, len(parts) + 1):

@@ -103,7 +103,7 @@ def _objective_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _metric_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
-    """Yields issues with objectives and constraints: unknown metrics, and metrics that are not allowed there."""
+    """Yields issues with objectives and constraints: metrics that are unknown or cannot be used in that role."""
     for path, name in _named_metrics(study):
         may_be_cost = path[0] != "objective"
         known = [metric for metric in study.directions if may_be_cost or metric not in COSTS]
@@ -213,7 +213,7 @@ def _axis_issues(study: StudyConfig) -> Iterator[tuple[str, ConfigIssue]]:
             hint = did_you_mean(closest_match(name, known))
             yield name, ConfigIssue(path, "no such setting", hint=hint, code=UNKNOWN)
         elif _section(name) in ("data", "teachers") or name in ("training", "training.epochs"):
-            rule = "all trials share the data, the teachers and the number of epochs; set it under config"
+            rule = "all trials share the data, the teachers and the number of epochs; move this setting to config"
             yield name, ConfigIssue(path, rule)
 
 
@@ -255,7 +255,7 @@ def _condition_issue(search: Mapping[str, Hyperparameter], other: str, wanted: S
 
 
 def _circles(search: Mapping[str, Hyperparameter]) -> list[list[str]]:
-    """Returns the groups of axes whose conditions form a cycle; each cycle occurs once."""
+    """Returns the groups of axes whose conditions form a cycle; each cycle is returned only once."""
     order = topological_order(search)
     waiting = {
         name: next(o for o in axis.when if o in search and o not in order)
@@ -275,8 +275,8 @@ def _circles(search: Mapping[str, Hyperparameter]) -> list[list[str]]:
 def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
     """Yields issues with the fixed settings.
 
-    If the kind of a piece is searched, its settings are checked only if the file sets them, because the other settings
-    differ between trials.
+    If the kind of a piece is searched, the settings of this piece are checked only if the file sets them, because the
+    other settings differ between trials.
     """
     misplaced = [name for name in ("preset", "search") if name in study.config]
     yield from (ConfigIssue((name,), "config has no such setting; move it out of config") for name in misplaced)
@@ -289,7 +289,7 @@ def _config_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
             if _section(issue.name) not in searched:
                 yield issue
             elif any(is_under(issue.name, name) or is_under(name, issue.name) for name in flatten(own)):
-                hint = f"; {_section(issue.name)}.kind is searched, so make it an axis with a condition"
+                hint = f"; {_section(issue.name)}.kind is searched, so make this setting an axis with a condition"
                 yield replace(issue, rule=issue.sentence + hint, hint=None) if issue.code == UNKNOWN else issue
 
 
@@ -318,7 +318,7 @@ def _pair_issues(study: StudyConfig) -> Iterator[ConfigIssue]:
 
 
 def _at(values: Mapping[str, Any], issue: ConfigIssue) -> ConfigIssue:
-    """Returns an issue at the first of these axes, caused by the given issue with a trial that has these values."""
+    """Returns an issue for the first of these axes, which states that these values lead to the given issue."""
     given = tuple((f"search.{name}", value) for name, value in values.items())
     return ConfigIssue(("search", next(iter(values))), given=given, cause=issue)
 

@@ -4,7 +4,7 @@ from ensdistill_tune.tracking.confirmed_figure import NAME as FIGURE
 from ensdistill_tune.tracking.views import MlflowPages, studies_page
 
 NOTE = "mlflow.note.content"  # tag that MLflow shows as the description of a run or an experiment
-LONGEST = 4500  # maximum length in characters, without the links; MLflow accepts 5000 in a tag
+LONGEST = 4500  # maximum length in characters, not counting the links; MLflow accepts 5000 in a tag
 EXPERIMENT_NOTE = (
     "Each study is one run. Its description contains the results, and its child runs are the trials.\n\n"
     "(These are studies of ensemble distillation. Replicates of the best trials with fresh seeds are also child runs.)"

@@ -51,7 +51,7 @@ class ExportedModel:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the ONNX file, in hexadecimal digits."""
+        """Hash of the ONNX file, as a hexadecimal string."""
         return hashlib.sha256(self.onnx_path.read_bytes()).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Writes a parent run for each study and a child run for each trial. Every write may be repeated.
 
-A run is looked up before it is created. MLflow stores points with the same name, step, time and value only once, and
-the event log determines all four. An event that is sent twice is therefore stored only once.
+A run is created only if a lookup does not find it. MLflow stores points with the same name, step, time and value only
+once, and the event log determines all four. An event that is sent twice is therefore stored only once.
 """
 
 import logging

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 SOURCE = {"mlflow.source.name": "ensdistill-tune", "mlflow.source.type": "LOCAL"}
 COMMIT = "mlflow.source.git.commit"
-# This tag selects the kind of pages that MLflow shows. MLflow 3.17 ignores the tag: there, the link or the browser's
-# last selection determines the kind.
+# This tag selects the kind of pages that MLflow shows. MLflow 3.17 ignores the tag; in this version, the link or the
+# browser's last selection determines the kind.
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
 DIGEST = 36  # maximum length of a digest in MLflow, in characters
 

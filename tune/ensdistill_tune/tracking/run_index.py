@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAME = 250  # maximum length of the name of a run, in characters
 RESULT = "result"  # tag on the runs of the winner and of other top trials; see `Standing`
-PARENT = 0  # number of the parent run; trials start at 1
+PARENT = 0  # number of the parent run; trial numbers start at 1
 
 
 class DeletedExperimentError(Exception):
@@ -64,7 +64,7 @@ class RunIndex:
     def refresh(self, client: "MlflowClient") -> None:
         """Finds the runs, and deletes duplicates.
 
-        Duplicates occur if a server creates a run but its response is lost; the empty duplicate is deleted.
+        Duplicates occur if a server creates a run but the response is lost; the empty duplicate is deleted.
         """
         found: dict[int, list[tuple[bool, int, str]]] = {}
         for run in self._search(client):

@@ -76,7 +76,9 @@ def test_the_options_of_a_command_are_grouped_if_there_are_three_or_more_in_addi
         ("ensdistill predict two", ["two words.yaml"]),
     ],
 )
-def test_bash_completion_suggests_commands_options_and_names(line: str, completed: list[str], tmp_path: Path) -> None:
+def test_bash_completion_suggests_commands_and_options_and_names(
+    line: str, completed: list[str], tmp_path: Path
+) -> None:
     for home in ("studies/alpha", "studies/beta", "other/gamma"):
         (tmp_path / home).mkdir(parents=True)
         (tmp_path / home / "study.json").touch()

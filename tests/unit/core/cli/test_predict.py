@@ -129,7 +129,7 @@ def test_an_invalid_value_of_top_is_refused(top: str, model: Path, images: Path)
     assert call("ensdistill", "predict", model, images, "--top", top).code == 2
 
 
-def test_files_folders_and_zip_files_are_classified_in_the_given_order(
+def test_files_and_folders_and_zip_files_are_classified_in_the_given_order(
     model: Path, images: Path, tmp_path: Path
 ) -> None:
     with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:

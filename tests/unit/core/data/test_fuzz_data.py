@@ -6,7 +6,7 @@ from tests.fuzz_data import Case, cases, failure, outcome
 
 
 @pytest.mark.parametrize("kind", ["npz", "zip", "folder"])
-def test_randomly_edited_data_are_read_or_rejected_with_an_error_class_of_this_project(kind: str) -> None:
+def test_randomly_edited_data_are_read_or_raise_an_error_class_defined_in_this_project(kind: str) -> None:
     outcomes = list[str]()
     tried = [case for case in cases(0, 25) if case.kind == kind]
     assert [told for case in tried if (told := failure(case, lambda case: outcomes.append(outcome(case))))] == []

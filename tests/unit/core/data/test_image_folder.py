@@ -167,7 +167,7 @@ def test_a_size_setting_that_an_existing_split_overrides_causes_a_warning(tmp_pa
     assert str(warning).startswith("data.val_size: is not used, got 3. The 4 images of valid/ are the validation")
 
 
-def test_by_default_a_tenth_of_the_images_is_for_validation_a_tenth_for_test_and_the_rest_for_training(
+def test_by_default_a_tenth_of_images_is_for_validation_and_a_tenth_for_test_and_the_rest_for_training(
     tmp_path: Path,
 ) -> None:
     settings = ImageFolder(path=str(write_folder(tmp_path, files(each=50))), size=8)

@@ -47,7 +47,7 @@ def test_a_file_with_the_same_arrays_gives_the_same_splits(tmp_path: Any) -> Non
 
 
 @pytest.mark.parametrize("convert", [torch.from_numpy, list, lambda array: torch.from_numpy(array).float() / 255])
-def test_tensors_lists_and_floats_give_the_same_images_as_arrays(convert: Any) -> None:
+def test_tensors_and_lists_and_floats_give_the_same_images_as_arrays(convert: Any) -> None:
     assert Data.from_arrays(convert(COLOR), LABELS, **SIZES) == Data.from_arrays(COLOR, torch.tensor(LABELS), **SIZES)
 
 

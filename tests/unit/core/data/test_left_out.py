@@ -446,7 +446,7 @@ def unmarked_zip(root: Path, encoding: str) -> Path:
 
 
 @pytest.mark.parametrize("prefix", ["", "pets\\", "C:\\data\\pets\\", "/pets/", "./pets/", "a/b/c/"])
-def test_zip_entries_whose_names_contain_backslashes_drives_or_leading_folders_are_read(
+def test_zip_entries_whose_names_contain_backslashes_or_drives_or_leading_folders_are_read(
     tmp_path: Path, prefix: str
 ) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
@@ -542,7 +542,7 @@ def test_a_file_that_is_not_a_zip_file_is_rejected_with_the_cause(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["cat", "cat/"])
-def test_a_zip_entry_that_has_content_but_a_folder_name_is_left_out_with_a_warning(tmp_path: Path, name: str) -> None:
+def test_a_zip_entry_that_has_content_but_a_folder_name_is_skipped_with_a_warning(tmp_path: Path, name: str) -> None:
     file = zip_of(pictures(tmp_path / "in", "cat", "dog"))
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(name, b"an image, perhaps")
@@ -648,7 +648,7 @@ def test_prediction_and_training_read_the_same_files(tmp_path: Path) -> None:
     ]
 
 
-def test_an_invalid_path_is_rejected_with_an_error_of_this_project(tmp_path: Path) -> None:
+def test_an_invalid_path_raises_an_error_class_defined_in_this_project(tmp_path: Path) -> None:
     for path, words in (
         ("x" * 300, "File name too long"),
         ("a\0b", "null"),
@@ -691,7 +691,7 @@ def test_a_folder_with_very_few_images_is_rejected_before_it_is_read_completely(
         find_images([root])
 
 
-def test_endlessly_nested_folders_are_left_out_with_a_warning(tmp_path: Path) -> None:
+def test_endlessly_nested_folders_are_skipped_with_a_warning(tmp_path: Path) -> None:
     root = pictures(tmp_path / "in", "cat", "dog")
     deep = root / "cat"
     for _ in range(400):

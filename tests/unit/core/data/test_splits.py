@@ -75,7 +75,7 @@ def test_different_seeds_give_different_splits() -> None:
 @pytest.mark.parametrize(
     "change", [{"seed": 1}, {"train_size": 63}, {"val_size": 93}, {"test_size": 33}, {"pool": 303}], ids=str
 )
-def test_the_content_hash_changes_with_the_seed_the_sizes_and_the_images(change: dict[str, int]) -> None:
+def test_the_content_hash_changes_with_the_seed_and_the_sizes_and_the_images(change: dict[str, int]) -> None:
     assert cut(**change)[0].identity != cut()[0].identity
 
 

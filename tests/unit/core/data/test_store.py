@@ -109,7 +109,7 @@ def _remove(folder: Path) -> None:
 
 @pytest.mark.usefixtures("in_files")
 @pytest.mark.parametrize(("edit", "same"), [(_change, False), (_touch, True), (_add, False), (_remove, False)])
-def test_a_new_store_is_built_if_files_are_changed_added_or_removed(
+def test_a_new_store_is_built_if_files_are_changed_or_added_or_removed(
     folder: Path, tmp_path: Path, edit: object, same: bool
 ) -> None:
     before = load_data(settings(folder), tmp_path).identity

@@ -40,7 +40,7 @@ def assert_parts(raw: RawData) -> None:
     assert (raw.unlabeled.labels.tolist(), raw.unlabeled.images[:, 0, 0, 0].tolist()) == ([-1], [150])
 
 
-def test_a_csv_file_gives_images_labels_and_splits(images: Path) -> None:
+def test_a_csv_file_gives_images_and_labels_and_splits(images: Path) -> None:
     assert_parts(read(write_csv(images, ROWS)))
 
 
@@ -74,7 +74,7 @@ def test_without_a_split_column_rows_without_a_label_are_unlabeled(images: Path)
     ("rows", "changes", "message"),
     [
         (ROWS, {"label_column": "class"}, "data.label_column: no column 'class'; give one of path, label, split"),
-        ([*ROWS, ("a.png", "cow", "test")], {}, "labels of the test split that no training image has: cow"),
+        ([*ROWS, ("a.png", "cow", "test")], {}, "the test split has labels that no training image has: cow"),
         ([*ROWS, ("a.png", "", "val")], {}, "row 5 of the validation split has no label"),
         ([*ROWS, ("a.png", "cat", "later")], {}, "row 5 has 'later'; use train, val, test or unlabeled"),
         ([*ROWS, ("", "cat", "train")], {}, "row 5 has no path"),

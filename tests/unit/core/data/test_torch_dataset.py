@@ -137,7 +137,7 @@ def test_a_hub_data_set_without_a_training_split_is_rejected_and_its_splits_are_
         HubDataset(path=str(tmp_path))()
     part = datasets.Dataset.from_dict({"label": [0]})
     datasets.DatasetDict({"test": part}).save_to_disk(str(tmp_path / "saved"))
-    with pytest.raises(DataError, match=r"no split train \(available: test\)"):
+    with pytest.raises(DataError, match=r"no split named train \(available: test\)"):
         HubDataset(path=str(tmp_path / "saved"))()
     datasets.DatasetDict({"val": part, "validation": part}).save_to_disk(str(tmp_path / "double"))
     with pytest.raises(DataError, match=r"val, validation are the same split \(validation\)"):

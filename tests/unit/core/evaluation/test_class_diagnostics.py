@@ -70,7 +70,7 @@ def test_at_most_twelve_small_images_are_stored() -> None:
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "L")])
-def test_thumbnails_preserve_pixels_proportions_and_channels(channels: int, mode: str) -> None:
+def test_thumbnails_preserve_pixels_and_proportions_and_channels(channels: int, mode: str) -> None:
     image = torch.full((channels, 8, 6), 100, dtype=torch.uint8)
     image[:, 2, 5] = 200
     small = decoded(thumbnail(image))

@@ -134,7 +134,7 @@ def test_the_noise_of_different_severities_with_the_same_seed_is_proportional() 
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (32, 32), (10, 24), (24, 10)])
-def test_blur_of_severity_five_equals_scipy_blur_whose_sigma_is_a_tenth_of_the_shorter_side(
+def test_blur_of_severity_five_equals_the_scipy_blur_with_a_sigma_of_one_tenth_of_the_shorter_side(
     height: int, width: int
 ) -> None:
     images = smooth(side=32)[:, :, :height, :width]

@@ -55,7 +55,7 @@ def test_uncalibrated_metrics_are_computed_on_the_evaluated_split(
     assert evaluate(ensemble.networks[1], elsewhere).items() <= row.items()
 
 
-def test_the_ensemble_has_agreement_one_and_a_dee_equal_to_its_size(
+def test_the_ensemble_has_agreement_one_and_a_deep_ensemble_equivalent_equal_to_its_size(
     data: DataSplits, ensemble: TeacherEnsemble
 ) -> None:
     teachers = Evaluator(ensemble, data, data.validation).teachers()

@@ -153,7 +153,7 @@ def test_entropy_agrees_with_scipy() -> None:
     assert_close(entropy(log_p), torch.from_numpy(scipy.stats.entropy(log_p.exp().numpy(), axis=-1)))
 
 
-def test_entropy_is_log_c_for_a_uniform_prediction_and_zero_for_a_certain_prediction() -> None:
+def test_entropy_is_log_c_for_a_uniform_prediction_and_zero_for_a_one_hot_prediction() -> None:
     log_p = torch.tensor([[0.25] * 4, [0.0, 1.0, 0.0, 0.0]], dtype=torch.float64).log()
     assert_close(entropy(log_p), torch.tensor([math.log(4), 0.0], dtype=torch.float64))
 

@@ -42,7 +42,7 @@ def test_plausible_images_cause_no_warnings() -> None:
 # --- classes without images ---
 
 
-def test_a_warning_names_a_class_without_an_image_in_a_split() -> None:
+def test_a_warning_names_a_class_that_has_no_image_in_a_split() -> None:
     rare = RawData(noise([0, 1] * 100 + [2] * 3), NAMES)
     assert warnings_of(rare, train_size=24, val_size=12, test_size=0) == [
         "data.train_size: 1 class without training images: owl. Add images, or raise data.train_size.",

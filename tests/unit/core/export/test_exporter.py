@@ -366,7 +366,7 @@ def test_networks_that_started_from_published_weights_are_built_without_those_we
 # --- cost ---
 
 
-def test_the_inference_cost_includes_bytes_parameters_and_operations() -> None:
+def test_the_inference_cost_includes_bytes_and_parameters_and_operations() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.BatchNorm1d(5))
     price = prices({"student": network}, (3, 2, 2), torch.device("cpu"))["student"]
     assert price.parameters == 12 * 5 + 5 + 2 * 5
@@ -430,7 +430,9 @@ def test_the_card_describes_only_existing_files(run: DistillationRun, exported: 
     assert "ensdistill predict ." in card
 
 
-def test_the_card_states_data_classes_teachers_settings_and_limitations(run: DistillationRun, exported: Path) -> None:
+def test_the_card_states_data_and_classes_and_teachers_and_settings_and_limitations(
+    run: DistillationRun, exported: Path
+) -> None:
     card = (exported / "MODEL_CARD.md").read_text()
     for told in (
         "40 training images",
@@ -460,7 +462,7 @@ def test_the_card_of_a_student_trained_without_distillation_mentions_no_teachers
     assert "Training targets: labels only (no distillation)." in card
 
 
-def test_the_card_and_the_result_contain_warnings_about_images_teachers_and_the_study(
+def test_the_card_and_the_result_contain_warnings_about_images_and_teachers_and_the_study(
     run: DistillationRun, ensemble: TeacherEnsemble, tmp_path: Path
 ) -> None:
     names = ("data", "teachers", "study")
@@ -520,7 +522,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.e2e
-def test_the_export_command_prints_files_differences_and_costs_and_nothing_else(studies: Path) -> None:
+def test_the_export_command_prints_only_files_and_differences_and_costs(studies: Path) -> None:
     printed = (studies / "printed.txt").read_text()
     lines = printed.splitlines()
     for name in NETWORKS:
@@ -563,7 +565,9 @@ def test_exported_settings_reproduce_the_same_student(studies: Path) -> None:
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def test_a_run_is_found_by_its_folder_by_its_settings_or_by_an_exported_student(studies: Path, tmp_path: Path) -> None:
+def test_a_run_is_found_by_its_folder_or_by_its_settings_or_by_an_exported_student(
+    studies: Path, tmp_path: Path
+) -> None:
     for n, name in enumerate(("run", "run/config.yaml", "run/export", "run/export/config.yaml")):
         words = (
             studies / name,

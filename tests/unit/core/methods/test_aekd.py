@@ -161,7 +161,7 @@ def test_without_a_cap_the_negative_weighted_mean_is_a_descent_direction_of_ever
 
 
 @every_kind
-def test_the_objective_agrees_with_slsqp_of_scipy(kind: str) -> None:
+def test_the_objective_agrees_with_that_of_the_scipy_slsqp_solver(kind: str) -> None:
     for g, cap in problems(kind):
         cap, g, m = max(cap, 1 / len(g)), scaled(g), len(g)
         gram = g @ g.T
@@ -179,7 +179,7 @@ def test_the_objective_agrees_with_slsqp_of_scipy(kind: str) -> None:
 
 
 @every_kind
-def test_without_a_cap_the_shortest_vector_agrees_with_nnls_of_scipy(kind: str) -> None:
+def test_without_a_cap_the_shortest_vector_agrees_with_that_of_the_scipy_nnls_solver(kind: str) -> None:
     # min |G^T a|^2 + (sum a - 1)^2 over a >= 0 is, up to a scale factor, the shortest vector of the convex hull.
     for g, _ in problems(kind, 30):
         g = scaled(g)
@@ -346,7 +346,7 @@ def test_every_subnetwork_has_separate_teacher_weights() -> None:
 
 
 @pytest.mark.parametrize("teachers", [1, 2, 5])
-def test_the_smallest_tolerance_gives_the_mean_of_the_losses_of_all_teachers(teachers: int) -> None:
+def test_the_smallest_tolerance_gives_the_mean_of_all_teacher_losses(teachers: int) -> None:
     s, t, labels = random_logits(2, 0).requires_grad_(), random_logits(teachers, 1), torch.tensor([0, 1, -1, 2, -1, 4])
     loss = AeKd(label_weight=0.1, teacher_weight=0.9, tolerance=1 / teachers)(s, t, labels, s)
     expected = Averaged(alpha=0.9, average="losses")(s, t, labels, s)

@@ -459,7 +459,7 @@ def test_random_sign_factors_are_one_or_minus_one_with_equal_probability() -> No
 
 
 @pytest.mark.parametrize("factor_init", ["normal", "random_sign"])
-def test_random_factors_of_subnetworks_and_sides_are_independent(factor_init: str) -> None:
+def test_random_factors_are_independent_across_subnetworks_and_sides(factor_init: str) -> None:
     drawn = all_factors(BatchEnsemble(subnetworks=3, factor_init=factor_init))
     rows = torch.cat([drawn[:, :2000], drawn[:, 2000:]])
     related = torch.corrcoef(rows) - torch.eye(6)

@@ -58,7 +58,7 @@ def test_the_predictive_mean_of_end2_is_the_softmax_of_the_logits() -> None:
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 @pytest.mark.parametrize("smoothing", [0.0, 1e-4, 0.2])
 @pytest.mark.parametrize(("subnetworks", "teachers"), [(1, 3), (2, 1)])
-def test_the_end2_loss_equals_the_negative_log_density_of_torch(
+def test_the_end2_loss_equals_the_negative_log_density_computed_by_torch(
     temperature: float, smoothing: float, subnetworks: int, teachers: int
 ) -> None:
     s, t = random_logits(subnetworks, 0), random_logits(teachers, 1)
@@ -118,7 +118,7 @@ def target(teachers: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("subnetworks", "teachers"), [(1, 3), (2, 4)])
-def test_the_proxy_loss_equals_the_dirichlet_kl_divergence_of_torch(subnetworks: int, teachers: int) -> None:
+def test_the_proxy_loss_equals_the_dirichlet_kl_divergence_computed_by_torch(subnetworks: int, teachers: int) -> None:
     z, t = random_logits(subnetworks, 0), random_logits(teachers, 1)
     mean, precision = target(t)
     terms = [kl_divergence(Dirichlet(mean * precision + 1), Dirichlet(one.exp() + 1)) for one in z]

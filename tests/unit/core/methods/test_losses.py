@@ -109,7 +109,7 @@ def test_the_one_to_one_loss_is_zero_if_every_subnetwork_equals_its_teacher() ->
     assert_close(OneToOne(temperature=T)(TEACHERS, TEACHERS, NO_LABEL, TEACHERS), hand(0.0), atol=1e-12, rtol=0)
 
 
-def test_kl_from_a_certain_target_is_the_negative_log_likelihood_of_its_class() -> None:
+def test_kl_from_a_one_hot_target_is_the_negative_log_likelihood_of_its_class() -> None:
     loss = kl_divergence(hand([[0, 1, 0]]), hand([[2, 1, 0]]), 1.0)
     assert_close(loss, hand(-math.log(softmax([2, 1, 0], 1)[1])))
 

@@ -76,7 +76,7 @@ def test_adamw_without_weight_decay_on_norms_and_biases_equals_torch_adamw_with_
     both_step(Training(optimizer=piece).new_optimizer(Single()(mine)), mine, oracle, theirs)
 
 
-def test_weight_decay_is_zero_for_subnetwork_biases_and_chosen_by_the_student_for_factors() -> None:
+def test_weight_decay_is_zero_for_subnetwork_biases_and_set_by_the_student_for_factors() -> None:
     student = BatchEnsemble(subnetworks=2, bias="per_member")(nn.Linear(4, 3))
     layer = student.network
     piece = AdamW(weight_decay=0.5, decay_norms_and_biases=False)

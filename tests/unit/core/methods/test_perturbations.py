@@ -146,7 +146,7 @@ def _without_student_changes(student: Student, digits: DataSplits) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_perturbation_does_not_change_the_weights_batchnorm_statistics_or_mode_of_the_student(
+def test_a_perturbation_does_not_change_the_weights_or_batchnorm_statistics_or_mode_of_the_student(
     student: Student, digits: DataSplits, training: bool
 ) -> None:
     _without_student_changes(student.train(training), digits)

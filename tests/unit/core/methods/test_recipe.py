@@ -161,7 +161,7 @@ def test_factors_have_a_separate_parameter_group(factor_gradient: str, times: in
     assert factors["weight_decay"] == pytest.approx(0.03 / times)
 
 
-def test_with_the_diversity_preset_factors_have_half_the_usual_learning_rate_and_no_decay() -> None:
+def test_with_the_diversity_preset_factors_have_half_the_usual_learning_rate_and_no_weight_decay() -> None:
     # METHODS 2.1: factors have half the rate and no decay; biases of subnetworks are treated like all other weights
     config = load_config("diversity", ["training.optimizer.lr=0.1", "training.optimizer.weight_decay=5e-4"])
     student = config.student(nn.Linear(4, 2))

@@ -64,7 +64,7 @@ def test_a_change_has_taken_effect_if_its_epoch_is_before_the_current_epoch() ->
     assert taken == [[], [], [], [2], [2], [2, 4]]
 
 
-def test_loss_settings_perturbation_settings_and_learning_rate_can_change_but_kinds_cannot() -> None:
+def test_loss_settings_and_perturbation_settings_and_the_learning_rate_can_change_but_kinds_cannot() -> None:
     names = {row.name for row in settings_table(Config) if can_change(row.name)}
     assert {"training.optimizer.lr", "loss.temperature", "perturbation.step_size", "perturbation.label_images"} < names
     assert {name.split(".")[0] for name in names - {"training.optimizer.lr"}} == {"perturbation", "loss"}

@@ -285,7 +285,7 @@ def test_teachers_with_label_probability_zero_have_equal_weights(teacher_weighti
 
 
 @pytest.mark.parametrize("teacher_weighting", ["probability", "inverse_loss", "others_losses"])
-def test_a_teacher_with_label_probability_zero_has_weight_zero_if_another_teacher_has_a_positive_one(
+def test_a_zero_label_probability_gives_a_teacher_zero_weight_if_that_of_another_teacher_is_positive(
     teacher_weighting: str,
 ) -> None:
     teachers = torch.tensor([[[0.0, 0, 0]], [[0.0, -torch.inf, 0]]])

@@ -100,13 +100,13 @@ class Nan(nn.Module):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (linear(0, classes=7), r"teacher 1: returns \(100, 7\) for 100 images, not logits \(100, 10\)"),
+        (linear(0, classes=7), r"teacher 1 returns \(100, 7\) for 100 images, not logits \(100, 10\)"),
         (
             linear(0, inputs=192),
-            r"teacher 1: fails on images of shape 1x8x8 \(RuntimeError: .*provide a network for images",
+            r"teacher 1 fails on images of shape 1x8x8 \(RuntimeError: .*provide a network for images",
         ),
         (nn.Sequential(linear(0), nn.Softmax(-1)), "teacher 1: its outputs are probabilities .* remove its softmax"),
-        (Raises(), r"teacher 1: fails on images of shape 1x8x8 \(RuntimeError: no such thing\)"),
+        (Raises(), r"teacher 1 fails on images of shape 1x8x8 \(RuntimeError: no such thing\)"),
         (Nan(), "teacher 1: its outputs for 100 of 100 images are NaN or infinite"),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_network_that_cannot_be_a_teacher_is_refused_before_the_first_step(
         Distiller(Config(training=SHORT), TeacherEnsemble([network]), digits)
 
 
-def test_outputs_from_0_to_1_as_after_a_sigmoid_cause_a_warning(digits: DataSplits) -> None:
+def test_outputs_between_0_and_1_like_those_of_a_sigmoid_cause_a_warning(digits: DataSplits) -> None:
     with pytest.warns(UserWarning, match="outputs of teacher 1 are all between 0 and 1, as after a sigmoid"):
         Distiller(Config(training=SHORT), TeacherEnsemble([nn.Sequential(linear(0), nn.Sigmoid())]), digits)
 

@@ -186,7 +186,7 @@ def test_a_terminal_size_that_is_not_a_number_is_ignored(size: str, monkeypatch:
 
 
 @pytest.mark.parametrize("module", ["ensdistill", "ensdistill_tune"])
-def test_a_deleted_current_folder_is_reported(module: str, tmp_path: Path) -> None:
+def test_a_deleted_working_directory_is_reported(module: str, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     folders = [str(Path(package.__file__).parents[1]) for package in (ensdistill, ensdistill_tune) if package.__file__]

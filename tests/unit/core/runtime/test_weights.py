@@ -17,7 +17,7 @@ def test_weights_are_read_back_unchanged(tmp_path: Path) -> None:
     assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
 
 
-def test_missing_damaged_and_foreign_weights_files_cause_an_error(tmp_path: Path) -> None:
+def test_missing_and_damaged_and_foreign_weights_files_cause_an_error(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     with pytest.raises(DataError, match="no such weights file"):
         weights.load_weights(file, nn.Linear(2, 3))

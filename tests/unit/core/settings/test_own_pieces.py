@@ -317,7 +317,7 @@ def test_the_settings_table_lists_the_given_pieces() -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_the_schema_accepts_built_in_pieces_plugins_and_paths_and_rejects_invalid_values() -> None:
+def test_the_schema_accepts_built_in_pieces_and_plugins_and_paths_but_rejects_invalid_values() -> None:
     from jsonschema import Draft202012Validator
 
     check = Draft202012Validator(Config.model_json_schema())

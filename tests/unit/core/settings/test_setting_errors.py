@@ -93,7 +93,7 @@ def faults(tree: dict[str, Any]) -> list[str]:
     ],
     ids=str,
 )
-def test_an_error_states_the_setting_the_rule_and_the_fix(tree: dict[str, Any], begins: str, holds: str) -> None:
+def test_an_error_states_the_setting_and_the_rule_and_the_fix(tree: dict[str, Any], begins: str, holds: str) -> None:
     (line,) = faults(tree)
     assert line.startswith(begins)
     assert holds in line
@@ -135,7 +135,7 @@ def test_all_errors_are_reported_together() -> None:
     ],
     ids=str,
 )
-def test_an_issue_contains_a_path_a_value_and_a_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
+def test_an_issue_contains_a_path_and_a_value_and_a_hint(tree: dict[str, Any], issue: tuple[Any, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         build_config(tree)
     assert [(one.path, one.value, one.hint) for one in caught.value.issues] == [issue]

@@ -31,7 +31,7 @@ def test_names_that_are_not_strings_are_rejected(text: str) -> None:
 @pytest.mark.parametrize(
     "tag", ["!!python/object/apply:os.system", "!!python/object/new:os.system", "!!python/name:os.system", "!mine"]
 )
-def test_tags_that_create_objects_are_rejected_with_the_line_number(tag: str, tmp_path: Path) -> None:
+def test_tags_that_create_objects_are_rejected_and_the_error_states_the_line(tag: str, tmp_path: Path) -> None:
     mark = tmp_path / "executed"
     with pytest.raises(ConfigError, match=r"a\.yaml, line 2: .*only plain values are allowed"):
         parse_mapping(f"seed: 1\nx: {tag} ['touch {mark}']\n", "a.yaml")
@@ -42,7 +42,7 @@ def test_tags_that_create_objects_are_rejected_with_the_line_number(tag: str, tm
     ("text", "line"),
     [("a: 1\nb: 2\na: 3", 3), ("x:\n  a: 1\n  a: 1", 3), ("x: {a: 1, a: 2}", 1), ("- {a: 1}\n- {b: 1, b: 2}", 2)],
 )
-def test_a_name_given_twice_is_rejected_with_the_line_number(text: str, line: int) -> None:
+def test_a_name_given_twice_is_rejected_and_the_error_states_the_line(text: str, line: int) -> None:
     with pytest.raises(ConfigError, match=rf"a\.yaml, line {line}: [ab] is given twice"):
         parse_yaml(text, "a.yaml")
 
@@ -101,7 +101,7 @@ def test_plain_scalars_are_read_with_the_core_schema_of_yaml_1_2(heading: str, t
 @pytest.mark.parametrize(
     "text", ["!!timestamp 2020-01-01", "!!binary aGk=", "!!set {a, b}", "!!omap [a: 1]", "!!bool yes"]
 )
-def test_values_of_types_that_no_setting_accepts_are_rejected_with_the_line_number(text: str) -> None:
+def test_values_of_types_that_no_setting_accepts_are_rejected_and_the_error_states_the_line(text: str) -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml, line 2: "):
         parse_yaml(f"b: 1\na: {text}", "a.yaml")
 
@@ -147,7 +147,7 @@ def test_an_alias_refers_to_the_most_recent_definition_of_a_repeated_anchor(recw
     assert not recwarn.list
 
 
-def test_malformed_yaml_is_rejected_with_the_line_number() -> None:
+def test_malformed_yaml_is_rejected_and_the_error_states_the_line() -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml, line 2"):
         parse_mapping("a: 1\nb: ]\n", "a.yaml")
 

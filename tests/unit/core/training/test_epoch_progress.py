@@ -16,13 +16,13 @@ from tests.unit.core.core_stand_ins import random_ensemble, tiny_config
 
 @pytest.fixture
 def second_by_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replaces the clock by one that advances by one second at each reading."""
+    """Replaces the clock with one that advances one second per reading."""
     ticks = count()
     monkeypatch.setattr(epoch_progress, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
 
 
 @pytest.mark.usefixtures("second_by_second")
-def test_a_progress_report_contains_the_completed_share_the_mean_loss_and_the_speed() -> None:
+def test_a_progress_report_contains_the_completed_share_and_the_mean_loss_and_the_speed() -> None:
     told: list[EpochProgress] = []
     watch, losses = EpochWatch(told.append, epoch=4, steps=8, images=100), list[torch.Tensor]()
     for loss in range(1, 9):

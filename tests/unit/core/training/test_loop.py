@@ -225,7 +225,7 @@ def test_a_different_seed_gives_different_metrics(
     assert all(a[1:] != b[1:] for a, b in zip(other, whole_runs["kd"], strict=False))
 
 
-def test_random_streams_depend_only_on_the_seed_the_purpose_and_the_epoch() -> None:
+def test_random_streams_depend_only_on_the_seed_and_the_purpose_and_the_epoch() -> None:
     cases = [(seed, purpose, epoch) for seed in range(3) for purpose in ("order", "noise") for epoch in range(3)]
     draws = {derive_seed(*case) for case in cases}
     assert len(draws) == len(cases)
@@ -612,7 +612,7 @@ def whole(
 def stopped(
     config: Config, ensemble: TeacherEnsemble, data: DataSplits, stop: int, path: Path
 ) -> tuple[list[tuple[Any, ...]], dict[str, Tensor]]:
-    """Returns the same for the remaining epochs of a run that was stopped after an epoch and resumed."""
+    """Returns these results for the remaining epochs of a run that was stopped after an epoch and resumed."""
     first = distill(config, ensemble, data)
     for epoch in first:
         if epoch.number == stop:

@@ -193,7 +193,9 @@ def part(data: DataSplits, **parts: Split) -> DataSplits:
     return replace(data, **parts)
 
 
-def test_cached_logits_are_not_used_for_different_images_even_if_the_data_identity_is_equal(digits: DataSplits) -> None:
+def test_cached_logits_are_not_used_for_different_images_even_if_the_data_identity_is_the_same(
+    digits: DataSplits,
+) -> None:
     cache = TeacherLogitCache(random_ensemble(digits))
     order = torch.arange(40).flip(0)
     flat = digits.train.images.view(40, 1, 4, 16)
@@ -233,7 +235,7 @@ def test_teacher_logits_are_cached_separately_for_each_number_of_threads(digits:
     assert torch.get_num_threads() == 1
 
 
-def test_logits_of_different_teachers_are_refused_even_if_the_ensemble_identity_is_equal(digits: DataSplits) -> None:
+def test_logits_of_different_teachers_are_refused_even_if_the_ensemble_identity_is_the_same(digits: DataSplits) -> None:
     config, model = tiny_config(), tiny_config().teachers.model
     others = TeacherEnsemble([build(model, digits, 200 + m) for m in range(2)], 10, "random")
     with pytest.raises(ValueError, match="logits of another ensemble"):

@@ -51,7 +51,7 @@ def test_no_setting_is_significant_in_pure_noise(seed: int) -> None:
     assert not any(knob.matters for knob in found)
 
 
-def test_the_variance_share_of_an_interaction_is_assigned_to_no_setting() -> None:
+def test_the_variance_share_of_an_interaction_is_attributed_to_no_setting() -> None:
     found = importance(*drawn(0, lambda a, b, c, d: 8 * (a - 0.5) * (b - 0.5), trials=200))
     assert sum(knob.share for knob in found) < 0.5
 
@@ -75,7 +75,7 @@ def test_effects_are_found_although_the_worse_half_of_the_trials_was_stopped_ear
     assert found["perturbation.step_size"].share > left["perturbation.step_size"].share
 
 
-def test_the_effect_of_a_condition_is_not_assigned_to_its_conditional_setting() -> None:
+def test_the_effect_of_a_condition_is_not_attributed_to_its_conditional_setting() -> None:
     for seed in range(3):
         whole = facts(150, seed=seed, scheduler={"kind": "none"}, noise=0.005)
         found = by_name(importance(whole.trials, whole.study))
@@ -122,7 +122,7 @@ def test_importance_uses_the_last_values_of_settings_that_change_during_training
     assert importance(moved, own) == importance(trials, own)
 
 
-def test_importance_excludes_baselines_replicates_and_running_trials() -> None:
+def test_importance_excludes_baselines_and_replicates_and_running_trials() -> None:
     trials, own = drawn(0, lambda a, b, c, d: 4 * c)
     others = [
         TrialRecord(101, "kd", {}, "", "finished", reports([0.1])),
@@ -133,7 +133,7 @@ def test_importance_excludes_baselines_replicates_and_running_trials() -> None:
     assert importance([*trials, *others], own) == importance(trials, own)
 
 
-def test_importance_can_be_computed_for_choices_grids_and_integers() -> None:
+def test_importance_can_be_computed_for_choices_and_grids_and_integers() -> None:
     search = {
         "training.a": {"grid": [[1, 2], "x", None, 3]},
         "training.b": {"integer": [1, 100]},
@@ -200,7 +200,7 @@ def test_an_effect_causing_half_the_variance_is_found_in_80_percent_of_studies_w
     assert false <= 10  # 5 % of the studies plus three standard deviations
 
 
-def test_a_choice_is_tested_as_unordered_and_a_conditional_setting_only_on_trials_where_it_is_active() -> None:
+def test_a_choice_is_tested_as_unordered_and_a_conditional_setting_is_tested_only_where_it_is_active() -> None:
     chance = np.random.default_rng(0)
     level = chance.integers(3, size=60) / 2
     merit = (level == 0.5) + 0.3 * chance.normal(size=60)

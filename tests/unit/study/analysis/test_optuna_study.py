@@ -47,7 +47,7 @@ def test_all_plots_of_optuna_are_tested() -> None:
     assert len(PLOTS) == 10
 
 
-def test_search_trials_keep_their_states_values_and_settings_in_optuna(
+def test_search_trials_keep_their_states_and_values_and_settings_in_optuna(
     known: StudyResults, study: optuna.Study
 ) -> None:
     states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}

@@ -58,7 +58,7 @@ def test_a_named_data_set_is_removed_and_decoded_again_when_needed(studies: Path
     assert decoded(studies).identity == identity
 
 
-def test_data_used_by_a_process_are_not_removed(studies: Path) -> None:
+def test_data_in_use_by_a_process_are_not_removed(studies: Path) -> None:
     data = decoded(studies)
     code, rows = clean(studies, "datasets", "--remove")
     assert (code, rows[0]["in_use"], rows[0]["removed"]) == (1, True, False)
@@ -89,7 +89,7 @@ def test_clean_with_an_unknown_name_removes_nothing(studies: Path) -> None:
     assert (studies / "teachers/0123").is_dir()
 
 
-def test_the_table_shows_names_sizes_states_and_the_next_step(studies: Path) -> None:
+def test_the_table_shows_names_and_sizes_and_states_and_the_next_step(studies: Path) -> None:
     def shown(*words: str) -> str:
         done = call("ensdistill-tune", "clean", *words, "--studies-dir", studies)
         assert (done.code, done.err) == (0, "")

@@ -102,7 +102,7 @@ def test_a_completed_run_is_not_resumed_from_its_checkpoint(studies: Path, tmp_p
     assert "this run has already completed" in finished.err
 
 
-def test_help_shows_every_setting_with_description_default_and_range() -> None:
+def test_help_shows_every_setting_with_its_description_and_default_and_range() -> None:
     shown = call("ensdistill", "distill", "--help").out
     for row in settings_table(Config):
         assert row.name in shown
@@ -367,7 +367,7 @@ def test_status_without_a_study_prints_a_command_that_launches_one(tmp_path: Pat
     assert "launch" in done.err
 
 
-def test_evaluation_covers_teachers_corruptions_and_another_data_set(studies: Path, tmp_path: Path) -> None:
+def test_evaluation_covers_teachers_and_corruptions_and_another_data_set(studies: Path, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     arrays = {"images": generator.integers(0, 256, (80, 16, 16, 3), dtype=np.uint8), "labels": np.arange(80) % 2}
     np.savez(tmp_path / "noise.npz", **arrays)

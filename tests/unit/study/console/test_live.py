@@ -172,7 +172,7 @@ def test_the_panel_of_a_running_study_has_the_expected_text() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 160])
 @pytest.mark.parametrize("running", [1, 16])
-def test_no_line_is_wider_than_the_terminal_and_no_panel_is_higher_than_24_lines(width: int, running: int) -> None:
+def test_no_line_is_wider_than_the_terminal_and_no_panel_is_taller_than_24_lines(width: int, running: int) -> None:
     many = {f"student.setting_{n}": 0.123456 * n for n in range(12)}
     trials = [trial(n, n % 10, "running", sampled=many) for n in range(10, 10 + running)]
     lines = format_value(picture(trials=[*TRIALS[:3], *trials], ended=TRIALS[:3] * 2), width)
@@ -504,7 +504,7 @@ def test_a_study_in_one_terminal_can_be_followed_from_another(smallest: Path) ->
         assert terminal.text.count("\x1b[?25h") == terminal.text.count("\x1b[?25l") > 0, "the cursor is back"
 
 
-def test_the_panel_shows_the_progress_the_loss_and_the_rate_within_a_long_epoch() -> None:
+def test_the_panel_shows_the_progress_and_the_loss_and_the_rate_within_a_long_epoch() -> None:
     progress = {4: TrialProgress(epoch=5, share=0.37, loss=1.2345, images_per_second=512.4)}
     lines = format_value(picture(progress=progress, paces=(None, None)), width=100)
     (row,) = [line for line in lines if line.startswith("running")]

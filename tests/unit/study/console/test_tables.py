@@ -39,7 +39,7 @@ def lines_of(table: Table) -> list[str]:
 TRIALS = [trial(1, 0.9, baseline="kd", sampled={}), *(trial(n, n / 10) for n in range(2, 9))]
 
 
-def test_the_leaderboard_shows_the_five_best_trials_all_baselines_and_the_teachers() -> None:
+def test_the_leaderboard_shows_the_five_best_trials_and_all_baselines_and_the_teachers() -> None:
     lines = lines_of(leaderboard_table(study(), TRIALS, TEACHERS))
     firsts = [line.split()[:2] for line in lines if line.strip() and line[:4].strip().isdecimal()]
     assert firsts == [["1", "002"], ["2", "003"], ["3", "004"], ["4", "005"], ["5", "006"], ["8", "baseline"]]

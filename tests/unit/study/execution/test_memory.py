@@ -75,7 +75,7 @@ def test_the_suggested_setting_avoids_the_shortage(held: int, share: float, advi
 def test_the_error_about_exhausted_main_memory_suggests_fewer_trials_or_smaller_batches() -> None:
     assert of_machine(9 * GIB, GIB, 24 * GIB, "training") == (
         "out of memory: the process used 9.0 GiB and requested 1.0 GiB more; the machine has 24.0 GiB; run fewer "
-        "trials in parallel (a larger resources.cpus) or lower training.batch_size"
+        "trials in parallel (increase resources.cpus) or lower training.batch_size"
     )
     assert "does not fit even if it runs alone: lower training.batch_size" in of_machine(
         9 * GIB, 16 * GIB, 24 * GIB, "training"

@@ -249,7 +249,7 @@ def test_only_running_trials_that_are_not_replicates_can_be_stopped(driver: Driv
     assert not driver.requests.stop_study()
     assert [event.reason.partition(";")[0] for event in driver.answers()] == [
         "trial 1: must be running, got finished",
-        "trial 99: does not exist",
+        "trial 99 does not exist",
         "trial 8: must not be a replicate, because the confirmation requires every replicate",
     ]
 

@@ -40,7 +40,7 @@ STORY = [
 ]
 
 
-def test_hours_are_the_sum_over_sessions_of_recorded_time_multiplied_by_resources() -> None:
+def test_hours_are_the_recorded_time_multiplied_by_the_resources_and_summed_over_sessions() -> None:
     trials: Trials = {}
     for event in STORY:
         apply_event(trials, event)
@@ -49,7 +49,7 @@ def test_hours_are_the_sum_over_sessions_of_recorded_time_multiplied_by_resource
     assert str(HoursUsed.of(trials.values())) == "14 CPU hours and 1 GPU hours"
 
 
-def test_setting_the_clock_back_does_not_reduce_hours() -> None:
+def test_setting_the_clock_back_does_not_reduce_the_recorded_hours() -> None:
     trials: Trials = {}
     apply_event(trials, TrialStarted(at=5 * HOUR, trial=1, cpus=1))
     apply_event(trials, TrialEnded(at=4 * HOUR, trial=1, state="failed"))

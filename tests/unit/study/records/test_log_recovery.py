@@ -93,7 +93,7 @@ def test_any_flipped_bit_causes_an_error_that_states_the_line_and_the_byte(file:
     [[0, 1, 3, 4], [0, 2, 1, 3, 4], [0, 1, 1, 2, 3, 4], [1, 2, 3, 4]],
     ids=["missing", "moved", "twice", "head"],
 )
-def test_missing_moved_and_repeated_lines_are_detected(order: list[int], file: Path) -> None:
+def test_missing_and_moved_and_repeated_lines_are_detected(order: list[int], file: Path) -> None:
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[n] for n in order))
     with pytest.raises(DataError, match=r"damaged|has no format number"):

@@ -57,7 +57,7 @@ def test_the_short_name_of_a_setting_is_the_last_part_of_its_name_other_than_kin
     assert [short_name(name) for name in names] == ["model", "alpha", "averaging", "kind", "layers"]
 
 
-def test_the_short_form_of_a_value_appears_in_trial_names_axis_ticks_and_the_leaderboard() -> None:
+def test_the_short_form_of_a_value_appears_in_trial_names_and_axis_ticks_and_the_leaderboard() -> None:
     study, trial = study_of("model"), trial_of(1, model=MODELS[1])
     assert trial.name == "001 model=resnet(depth=8)"
     assert setting_ticks(study.search["model"])[1] == ["convnet", "resnet(depth=8)", "resnet(depth=14)"]

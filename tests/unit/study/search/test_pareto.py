@@ -160,7 +160,7 @@ def test_hypervolume_of_two_objectives_equals_the_hand_computed_value(
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 2.5, 1.5])
 @pytest.mark.parametrize("grace", [1, 3, 5])
-def test_rungs_are_at_the_same_epochs_as_those_of_ray_asha(grace: int, factor: float) -> None:
+def test_rungs_are_at_the_same_epochs_as_those_of_asha_in_ray(grace: int, factor: float) -> None:
     for epochs in range(grace, 100):
         theirs = {math.ceil(milestone) for milestone, _ in _Bracket(grace, epochs, factor, 0)._rungs}
         assert rungs(grace, factor, epochs) == sorted(rung for rung in theirs if rung < epochs)
@@ -390,7 +390,7 @@ def test_no_trial_of_the_final_front_is_stopped_with_any_number_of_parallel_tria
         assert len(outcome.stopped) > 32
 
 
-def test_with_the_same_number_of_epochs_pareto_rungs_find_a_better_front_than_no_stopping(
+def test_with_the_same_number_of_epochs_pareto_rungs_find_a_better_front_than_a_search_without_stopping(
     studies: dict[str, list[Outcome]],
 ) -> None:
     volumes = {rule: [outcome.volume() for outcome in outcomes] for rule, outcomes in studies.items()}

@@ -96,7 +96,7 @@ def test_a_trial_that_is_restored_as_interrupted_can_end_later() -> None:
     assert suggester.suggest(13) == direct.suggest(13)
 
 
-def test_optuna_receives_the_states_complete_pruned_and_failed() -> None:
+def test_optuna_receives_the_states_complete_and_pruned_and_failed() -> None:
     suggester = suggester_of(study("tpe"))
     for number, state in enumerate(["finished", "pruned", "failed", "interrupted"], start=1):
         suggestion = suggester.suggest(number)

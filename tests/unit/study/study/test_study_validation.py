@@ -46,9 +46,9 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     # not a settings file
     ("missing file", MISSING, ": No such file or directory"),
     ("folder", FOLDER, ": Is a directory"),
-    ("binary file", b"\x93NUMPY\x01\x00\xff\xfe\x00\x81", ": not a text file"),
+    ("binary file", b"\x93NUMPY\x01\x00\xff\xfe\x00\x81", " is not a text file"),
     ("Latin-1", b"preset: kd\n# caf\xe9\n", ", line 2: byte 0xe9 is not UTF-8. Save the file as UTF-8."),
-    ("UTF-16", "preset: kd\n".encode("utf-16"), ": is UTF-16. Save it as UTF-8."),
+    ("UTF-16", "preset: kd\n".encode("utf-16"), " is UTF-16. Save it as UTF-8."),
     ("zero byte", "preset: kd\nsea\x00rch: {}\n", ", line 2: a control character; remove it"),
     ("empty file", "", ": expected a mapping of names to values, found nothing"),
     ("comments alone", "# to do\n", ": expected a mapping of names to values, found nothing"),
@@ -472,7 +472,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
         "fixed setting of a searched kind",
         "preset: kd\nsearch: {averaging.kind: {choice: [ema, swa]}}\nconfig: {averaging: {start: 0.5}}\n",
         ", line 3: config.averaging.start: no such setting of none (it belongs to ema, swa); averaging.kind is "
-        "searched, so make it an axis with a condition",
+        "searched, so make this setting an axis with a condition",
     ),
     # --- the study itself
     (
@@ -567,7 +567,7 @@ def refused(file: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("content", "told"), [pytest.param(*case, id=name) for name, *case in BROKEN])
-def test_an_invalid_study_file_is_refused_and_the_error_states_the_line_the_key_the_rule_and_the_fix(
+def test_an_invalid_study_file_is_refused_and_the_error_states_line_and_key_and_rule_and_fix(
     content: str | bytes, told: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "space.yaml"
@@ -627,7 +627,7 @@ student.kind is choice ['single', 'branches']
 17: search.averaging.start: must be less than 1, not 5.0
 18: search.perturbation.kind: 'odds' is not one of <perturbations> (did you mean ods?)
 19: search.model.width.when: model.width, model.depth depend on each other; remove one of the conditions
-21: search.teachers.count: all trials share the data, the teachers and the number of epochs; set it under config
+21: search.teachers.count: all trials share the data, the teachers and the number of epochs; move this setting to config
 25: baselines.2: 'latentb' is not a preset (did you mean latentbe?)
 26: scheduler.kind: 'ahsa' is not one of <schedulers> (did you mean asha?)
 28: budget.trials: must be greater than or equal to 1, not 0

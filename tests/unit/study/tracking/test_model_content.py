@@ -59,7 +59,7 @@ def test_the_served_model_requires_only_pinned_packages_and_not_torch(tmp_path: 
     assert imports - set(sys.stdlib_module_names) == others
 
 
-def test_files_base64_strings_paths_and_arrays_give_the_same_prediction(model: Any, tmp_path: Path) -> None:
+def test_files_and_base64_strings_and_paths_and_arrays_give_the_same_prediction(model: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(PNG)
     images = [PNG, base64.b64encode(PNG).decode(), tmp_path / "a.png", GRAY, GRAY[:, :, None]]
     answer = model.predict(pd.DataFrame({"image": images}))

@@ -96,7 +96,7 @@ def _slice(trials: Sequence[TrialRecord], name: str, facts: StudyResults, scale:
 
 
 def _beside(axis: Hyperparameter, x: float, number: int) -> float:
-    """Returns the position; for a categorical setting, shifted by an amount derived from the trial number."""
+    """Returns the position of a mark; on a categorical axis, the mark is shifted, depending on the trial number."""
     return short(x + 0.5 * ((number * 0.618034) % 1 - 0.5)) if axis.is_categorical else x
 
 
