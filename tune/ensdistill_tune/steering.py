@@ -75,7 +75,9 @@ def stop(path: str | Path, trial: int | None = None, *, wait_s: float = WAIT_SEC
 def _require_running(folder: StudyDirectory) -> None:
     state = folder.read_summary()["state"]
     if state not in UNDER_WAY:
-        raise DataError(f"{folder.path}: must be running to be stopped, got {state}; no process is running this study")
+        raise DataError(
+            f"{folder.path}: only a running study can be stopped, and no process is running this one (state: {state})"
+        )
 
 
 def _send(folder: StudyDirectory, request: Request, wait_s: float) -> Answer | None:

@@ -67,7 +67,7 @@ def test_the_position_of_a_value_is_a_fraction_of_the_axis_length() -> None:
     assert Scale(0, 2, log=False).share(0.5) == pytest.approx(0.25)
 
 
-def test_choices_are_drawn_in_order_with_their_names_while_numbers_are_drawn_at_their_values() -> None:
+def test_choices_are_plotted_in_order_and_numbers_at_their_values() -> None:
     choice = Hyperparameter(choice=["none", "ema", "a_name_that_is_too_long"])
     assert place(choice, "ema") == 1
     assert setting_ticks(choice) == ([0, 1, 2], ["none", "ema", "a_name_that_is_to…"])

@@ -106,8 +106,8 @@ class SequentialTest:
 
     Attributes:
         differences: One difference per pair, in order; positive if the first setting is better.
-        better_level: Level of the decision that the first setting is better.
-        worse_level: Level of the decision that the first setting is worse.
+        better_level: Significance level for deciding that the first setting is better.
+        worse_level: Significance level for deciding that the first setting is worse.
         exponent: Exponent of the spending function.
     """
 

@@ -126,7 +126,7 @@ def test_the_merged_linear_layer_equals_the_hand_computed_value(merge: str, weig
     assert_close(merged(hand(X)), hand(output))
 
 
-def test_merging_one_layer_by_the_mean_of_products_gives_the_mean_of_its_subnetworks() -> None:
+def test_a_layer_merged_by_the_mean_of_products_has_the_mean_output_of_the_subnetworks() -> None:
     student = linear_student(bias=[0.1, -0.2], merge="mean_of_products")
     assert_close(student.merged()(hand(X)), student(hand(X)).mean(0))
 

@@ -63,7 +63,7 @@ def target(home: Path, *, default: bool) -> MlflowTarget:
     ("default", "location", "moved"),
     [(True, OLD, True), (True, "s3://bucket/mine", False), (False, OLD, False)],
 )
-def test_only_the_default_store_is_moved_with_its_folder(
+def test_only_the_default_store_gets_a_new_artifact_location(
     default: bool, location: str, moved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Any, ...]] = []
