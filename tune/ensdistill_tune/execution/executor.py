@@ -34,8 +34,8 @@ class Executor:
     """A way to run the trials of a study.
 
     Attributes:
-        session: Function that takes the settings and the folder of the study. It returns the context manager inside
-            which teachers are trained and trials run.
+        session: Function that takes the settings and the folder of the study. It returns a context manager within
+            which teachers are trained and trials are run.
         teacher_trainer: Function that takes the resources of a trial and the value of `--device`. It returns the
             function that trains missing teachers.
         run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. A
