@@ -71,9 +71,9 @@ def test_the_mlflow_run_of_a_trial_is_found(uri: str) -> None:
     client = MlflowClient(uri)
     runs = {trial: new_run(client, tags={"study_id": "a-study", "trial": trial}) for trial in ("7", "8")}
     assert run_of(uri, "facts", "a-study", 8) == runs["8"].info.run_id
-    with pytest.raises(DataError, match="no run of trial 9"):
+    with pytest.raises(DataError, match="no run for trial 9"):
         run_of(uri, "facts", "a-study", 9)
-    with pytest.raises(DataError, match="no run of trial 7"):
+    with pytest.raises(DataError, match="no run for trial 7"):
         run_of(uri, "no such experiment", "a-study", 7)
 
 
