@@ -127,5 +127,5 @@ def test_a_report_on_a_missing_study_causes_an_error(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named_in_the_error(tmp_path: Path) -> None:
     home = on_disk(facts(12), tmp_path / "damaged")
     (home / "confirmation.json").write_text("{")
-    with pytest.raises(DataError, match=r"confirmation\.json: is not valid JSON"):
+    with pytest.raises(DataError, match=r"confirmation\.json: not valid JSON"):
         write_report(home)

@@ -168,7 +168,7 @@ def check_format(path: Path, first_line: bytes) -> None:
     if not LogEnd().after(first_line) and ("crc" in header or header.get("format") == FORMAT):
         raise damage(path, LogEnd())
     if "format" not in header:
-        raise DataError(f"{path} has no format number, because another version wrote it. Launch the study again.")
+        raise DataError(f"{path}: the file has no format number (another version wrote it). Launch the study again.")
     if header["format"] != FORMAT:
         raise DataError(f"{path}: must have format {FORMAT}, got {header['format']}; use the version that wrote it")
 

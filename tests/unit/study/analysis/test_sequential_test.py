@@ -65,7 +65,7 @@ def test_more_pairs_do_not_change_an_earlier_decision() -> None:
 
 
 def test_a_number_of_pairs_above_the_maximum_is_refused() -> None:
-    with pytest.raises(ValueError, match="at most 20, got 21"):
+    with pytest.raises(ValueError, match="at most 20 values, got 21"):
         crossing([1.0] * 21, 0.05)
 
 

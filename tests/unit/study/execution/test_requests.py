@@ -271,7 +271,7 @@ def test_a_stop_request_is_discarded_at_the_end_of_its_session(tmp_path: Path) -
 
 def test_a_study_that_is_not_running_cannot_be_stopped_and_keeps_enqueued_settings(tmp_path: Path) -> None:
     driver = Driver(tmp_path)
-    with pytest.raises(DataError, match="no process is running this study"):
+    with pytest.raises(DataError, match="no process is running this one"):
         stop(tmp_path)
     assert enqueue(tmp_path, GIVEN) == "waiting"
     driver.run(2)

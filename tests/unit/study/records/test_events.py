@@ -97,7 +97,7 @@ def test_the_first_line_of_the_log_states_the_format_and_is_written_once(tmp_pat
     ("first", "reason"),
     [
         ({"format": FORMAT + 1}, f"must have format {FORMAT}, got {FORMAT + 1}"),
-        ({"event": "session", "at": 0.0}, "has no format number"),
+        ({"event": "session", "at": 0.0}, "the file has no format number"),
     ],
     ids=str,
 )
@@ -117,8 +117,8 @@ def test_a_log_in_a_different_format_is_refused_with_a_one_line_error(first: Any
     ("line", "reason"),
     [
         ('{"format": 1}', "must have format 2, got 1"),
-        ("[1]", "has no format number"),
-        ("3", "has no format number"),
+        ("[1]", "the file has no format number"),
+        ("3", "the file has no format number"),
         ("gone", "damaged"),
         ('{"crc": "00000000", "seq": 0, "format": 1}', "damaged"),
     ],

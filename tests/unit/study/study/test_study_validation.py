@@ -334,20 +334,20 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     (
         "searched data",
         axis("data.train_size: {integer: [100, 200]}"),
-        ", line 3: search.data.train_size: all trials share the data, the teachers and the number of epochs; set it "
-        "under config",
+        ", line 3: search.data.train_size: all trials share the data, the teachers and the number of epochs; move this "
+        "setting to config",
     ),
     (
         "searched teachers",
         axis("teachers.count: {integer: [2, 4]}"),
-        ", line 3: search.teachers.count: all trials share the data, the teachers and the number of epochs; set it "
-        "under config",
+        ", line 3: search.teachers.count: all trials share the data, the teachers and the number of epochs; move this "
+        "setting to config",
     ),
     (
         "searched length",
         axis("training.epochs: {integer: [2, 4]}"),
-        ", line 3: search.training.epochs: all trials share the data, the teachers and the number of epochs; set it "
-        "under config",
+        ", line 3: search.training.epochs: all trials share the data, the teachers and the number of epochs; move this "
+        "setting to config",
     ),
     # --- conditions
     (
