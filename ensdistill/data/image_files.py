@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
@@ -86,7 +86,7 @@ class ImageFile:
         """Full path, in a form that UTF-8 can encode."""
         return storable(str(self.root / self.name))
 
-    @property
+    @cached_property
     def parts(self) -> tuple[str, ...]:
         """Folders below the root, followed by the file name."""
         return PurePosixPath(self.name).parts
