@@ -191,15 +191,15 @@ def test_a_perfect_rank_correlation_of_only_four_trials_is_called_an_uncertain_p
     assert ["an uncertain predictor" in sentences[0], "a good predictor" in sentences[1]] == [True, True]
 
 
-@pytest.mark.parametrize(("early", "final", "told"), [(0.7, 0.01, True), (0.01, 0.01, False), (0.7, 0.5, False)])
+@pytest.mark.parametrize(("early", "final", "mentioned"), [(0.7, 0.01, True), (0.01, 0.01, False), (0.7, 0.5, False)])
 def test_a_good_baseline_that_would_have_been_pruned_is_evidence_against_early_stopping(
-    early: float, final: float, told: bool
+    early: float, final: float, mentioned: bool
 ) -> None:
     late = [
         replace(t, epochs=reports([early] * (EPOCHS - 1) + [final])) if t.baseline == "kd" else t for t in KNOWN.trials
     ]
     text = advice.crossing(replace(KNOWN, trials=late)) or ""
-    assert ("better than the published `kd`, which is never stopped; after the last" in text) == told
+    assert ("better than the published `kd`, which is never stopped; after the last" in text) == mentioned
     unstopped = [t for t in late if t.state != "pruned"]
     assert advice.crossing(replace(KNOWN, trials=unstopped)) is None
 
@@ -306,15 +306,15 @@ def test_the_recommendation_for_a_setting_without_an_effect_is_a_constant_and_no
     assert "With fewer than 32 trials, an effect" in (findings.what_mattered(few, [IDLE]) or "")
 
 
-@pytest.mark.parametrize(("values", "told"), [([0.5 - 0.01 * n for n in range(30)], True), ([0.2] * 30, False)])
+@pytest.mark.parametrize(("values", "advised"), [([0.5 - 0.01 * n for n in range(30)], True), ([0.2] * 30, False)])
 def test_longer_training_is_recommended_if_the_best_student_was_still_improving(
-    values: list[float], told: bool
+    values: list[float], advised: bool
 ) -> None:
     best = TrialRecord(1, None, {}, "x", "finished", reports(values))
-    assert bool(advice.longer(replace(KNOWN, trials=[best], confirmed=()))) == told
+    assert bool(advice.longer(replace(KNOWN, trials=[best], confirmed=()))) == advised
     lucky = replace(best, epochs=reports([1.0 - 0.03 * n for n in range(30)]))
     again = [Candidate(lucky, [best, best])]  # the single seed of the search has no effect if replicates exist
-    assert bool(advice.longer(replace(KNOWN, trials=[lucky], confirmed=again))) == told
+    assert bool(advice.longer(replace(KNOWN, trials=[lucky], confirmed=again))) == advised
 
 
 def test_failures_are_reported_with_their_most_frequent_error() -> None:
