@@ -1,4 +1,4 @@
-"""Reliability of early stopping: rank correlation between the objective at an epoch and its final value."""
+"""Reliability of early stopping: rank correlation between the best value up to an epoch and the final value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ SELECTED = (
 
 @dataclass(frozen=True)
 class RungCorrelation:
-    """Rank correlation between the values at one epoch and the final values.
+    """Rank correlation between the best values up to one epoch and the final values.
 
     Attributes:
         epoch: The epoch.
@@ -57,7 +57,7 @@ def foresight(trials: Sequence[TrialRecord], study: StudyConfig) -> list[RungCor
         Kendall 1945, Biometrika.
     """
     own = of_kind(study.rank(trials), "search")
-    found = (_at(epoch, own, study.objective) for epoch in epochs_to_ask(study))
+    found = (_at(epoch, own, study) for epoch in epochs_to_ask(study))
     return [one for one in found if one is not None]
 
 
@@ -75,8 +75,9 @@ def epochs_to_ask(study: StudyConfig) -> list[int]:
     return sorted({int(epoch) for epoch in np.linspace(max(1, first), last, EVENLY, endpoint=False) if epoch < last})
 
 
-def _at(epoch: int, trials: Sequence[TrialRecord], metric: str) -> RungCorrelation | None:
-    pairs = [(value, t.last[metric]) for t in trials if (value := t.at(epoch, metric)) is not None]
+def _at(epoch: int, trials: Sequence[TrialRecord], study: StudyConfig) -> RungCorrelation | None:
+    metric, mode = study.objective, study.mode
+    pairs = [(best, t.last[metric]) for t in trials if (best := t.best_until(epoch, metric, mode)) is not None]
     if len(pairs) < FEWEST:
         return None
     then, final = np.array(pairs).T

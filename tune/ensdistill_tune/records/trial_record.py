@@ -125,10 +125,17 @@ class TrialRecord:
             self.gpu_seconds += self.gpus * passed
             self.counted_until = until
 
-    def at(self, epoch: int, metric: str) -> float | None:
-        """Returns a metric after an epoch; None if that epoch was not reported."""
-        report = self.report_after(epoch)
-        return report[metric] if report else None
+    def best_until(self, epoch: int, metric: str, mode: str) -> float | None:
+        """Returns the best value of a metric up to an epoch; None if that epoch was not reported.
+
+        Args:
+            epoch: The epoch.
+            metric: The metric.
+            mode: `min` or `max`.
+        """
+        if not self.report_after(epoch):
+            return None
+        return (max if mode == "max" else min)(known[metric] for known in self.epochs if known["epoch"] <= epoch)
 
     def report_after(self, epoch: int) -> dict[str, float] | None:
         """Returns all metrics after an epoch; None if that epoch was not reported."""

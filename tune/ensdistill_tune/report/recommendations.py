@@ -107,7 +107,7 @@ def crossing(facts: StudyResults) -> str | None:
 
 
 def _better(facts: StudyResults, one: TrialRecord, other: TrialRecord, epoch: int) -> bool:
-    values = [trial.at(epoch, facts.study.objective) for trial in (one, other)]
+    values = [trial.best_until(epoch, facts.study.objective, facts.study.mode) for trial in (one, other)]
     if None in values:
         return False
     return values[0] < values[1] if facts.study.mode == "min" else values[0] > values[1]  # type: ignore[operator]

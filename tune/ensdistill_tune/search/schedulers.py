@@ -62,8 +62,9 @@ class NoScheduler(Settings):
 class Asha(EarlyStoppingSettings):
     """Asynchronous successive halving: at each rung only the best fraction of the trials continues.
 
-    With several objectives a trial stops only if enough other trials lie in better fronts, so no trial on the Pareto
-    front of a rung is stopped (`ensdistill_tune.search.pareto`).
+    Trials are compared by their best values up to the rung. With several objectives, the values at the rung are used,
+    and a trial stops only if enough other trials lie in better fronts, so no trial on the Pareto front of a rung is
+    stopped (`ensdistill_tune.search.pareto`).
 
     References:
         Li et al. 2020, MLSys.
@@ -90,7 +91,7 @@ class Asha(EarlyStoppingSettings):
         if len(modes) > 1:
             places = rungs(min(self.grace_epochs, epochs), self.reduction_factor, epochs)
             return _ParetoRule(ParetoRungs(places, self.reduction_factor, self.tolerance or [0.0] * len(modes)), modes)
-        return _RayAshaRule(_asha(self.grace_epochs, self.reduction_factor, 1, epochs, modes[0]))
+        return _RayAshaRule(_asha(self.grace_epochs, self.reduction_factor, 1, epochs, modes[0]), modes[0])
 
 
 class Hyperband(EarlyStoppingSettings):
@@ -120,9 +121,8 @@ class Hyperband(EarlyStoppingSettings):
     def __call__(self, epochs: int, modes: Sequence[str]) -> StoppingRule:
         """Returns a rule for trials of `epochs` epochs; `modes` is `min` or `max` for each objective."""
         fit = 1 + int(np.log(max(1, epochs / self.grace_epochs)) / np.log(self.reduction_factor))
-        return _RayAshaRule(
-            _asha(self.grace_epochs, self.reduction_factor, min(self.brackets, fit), epochs, modes[0]), self.seed
-        )
+        scheduler = _asha(self.grace_epochs, self.reduction_factor, min(self.brackets, fit), epochs, modes[0])
+        return _RayAshaRule(scheduler, modes[0], self.seed)
 
 
 class Median(EarlyStoppingSettings):
@@ -204,10 +204,11 @@ class _ParetoRule:
 
 
 class _RayAshaRule:
-    """Adapts a Ray scheduler to the interface of a stopping rule."""
+    """Adapts a Ray scheduler to the interface of a stopping rule; the scheduler receives best values so far."""
 
-    def __init__(self, scheduler: TrialScheduler, seed: int = 0) -> None:
-        self._scheduler, self._seed = scheduler, seed
+    def __init__(self, scheduler: TrialScheduler, mode: str, seed: int = 0) -> None:
+        self._scheduler, self._best_of, self._seed = scheduler, max if mode == "max" else min, seed
+        self._best: dict[int, float] = {}
         self._known: dict[int, _Trial] = {}
         self._stopped: set[int] = set()
 
@@ -220,7 +221,8 @@ class _RayAshaRule:
                 self._scheduler.on_trial_add(None, self._known[number])  # type: ignore[arg-type]
         if number in self._stopped:
             return Decision.STOP
-        result = {_EPOCH: epoch, _OBJECTIVE: values[0]}
+        best = self._best[number] = self._best_of(values[0], self._best.get(number, values[0]))
+        result = {_EPOCH: epoch, _OBJECTIVE: best}
         answer = self._scheduler.on_trial_result(None, self._known[number], result)  # type: ignore[arg-type]
         if answer == self._scheduler.STOP:
             self._stopped.add(number)

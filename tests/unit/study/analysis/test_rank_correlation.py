@@ -35,6 +35,13 @@ def test_tau_is_the_share_of_concordant_pairs_minus_that_of_discordant_pairs() -
     assert found.low < found.tau < found.high
 
 
+def test_trials_are_ranked_by_their_best_values_up_to_the_rung() -> None:
+    own = trials([5, 6, 7, 8], [1, 2, 3, 4])
+    for trial, best in zip(own, [4.0, 3.0, 2.0, 1.0], strict=True):
+        trial.epochs[0]["val/nll"] = best
+    assert [found.tau for found in foresight(own, study())] == [pytest.approx(-1)] * len(RUNGS)
+
+
 def test_correlations_are_computed_at_scheduler_rungs_or_at_evenly_spaced_epochs() -> None:
     assert epochs_to_ask(study()) == list(RUNGS)
     assert epochs_to_ask(study(scheduler=NONE)) == [6, 12, 18, 24]

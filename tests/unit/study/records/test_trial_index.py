@@ -11,7 +11,7 @@ from tests.unit.study.execution.test_trial_planner import RULES, study, work
 
 
 def test_after_each_event_the_totals_equal_those_computed_from_all_records(tmp_path: Path) -> None:
-    of = study(scheduler=RULES[0], searcher={"kind": "random"}, objective="val/accuracy")
+    of = study(scheduler=RULES[0], searcher={"kind": "random"}, objective="val/nll")
     work(of, tmp_path, slots=3, lost=[2, 5])
     index, pruned = TrialIndex(of.rank), 0
     for event in read_journal(tmp_path / "events.jsonl"):

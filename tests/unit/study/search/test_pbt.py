@@ -114,7 +114,7 @@ def test_a_population_is_trained_to_the_end_and_every_trial_has_a_valid_config(t
         config = of.config_for(trial)
         after = trial.schedule[-1]["after_epoch"]
         assert config.at_epoch(after).loss.temperature != config.at_epoch(after + 1).loss.temperature
-        assert progress.trials[trial.parent or 0].at(after, "val/nll") is not None
+        assert progress.trials[trial.parent or 0].report_after(after)
     assert {trial.state for trial in searched} <= {"finished", "pruned"}
 
 

@@ -93,6 +93,19 @@ def test_asha_stops_a_trial_that_is_worse_than_the_median_of_earlier_trials_at_i
         seen.append(value)
 
 
+@pytest.mark.parametrize(("mode", "sign"), [("min", 1), ("max", -1)])
+@pytest.mark.parametrize(
+    "settings", [Asha(grace_epochs=3), Hyperband(grace_epochs=3, brackets=1)], ids=["asha", "hyperband"]
+)
+def test_trials_are_compared_by_their_best_values_up_to_the_rung(settings: Any, mode: str, sign: int) -> None:
+    def stopped(curves: list[list[float]]) -> list[bool]:
+        rule = settings(8, [mode])
+        return [reports(rule, number, [sign * value for value in curve]) for number, curve in enumerate(curves)]
+
+    assert stopped([[0.5, 0.5, 0.5], [0.9, 0.4, 0.9]]) == [False, False]  # best 0.4; the value at the rung is worse
+    assert stopped([[0.9, 0.4, 0.9], [0.5, 0.5, 0.5]]) == [False, True]
+
+
 def test_hyperband_brackets_depend_only_on_the_seed_and_the_trial_number() -> None:
     def stopped(seed: int, numbers: range) -> list[bool]:
         rule = Hyperband(grace_epochs=1, reduction_factor=2, brackets=3, seed=seed)(8, ["min"])
