@@ -19,6 +19,8 @@ RESERVED = (
     "gpu-check",
     "compare",
     "mlflow.db",
+    "mlflow.db-wal",
+    "mlflow.db-shm",
 )  # names of other files and folders that the studies folder can contain
 
 

@@ -13,6 +13,7 @@ from ensdistill.runtime.text import printable
 from ensdistill_tune.credentials import whole
 from ensdistill_tune.records.events import SessionEnded
 from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.tracking.default_store import enable_write_ahead_log
 from ensdistill_tune.tracking.event_writer import EventWriter
 from ensdistill_tune.tracking.provenance import KIND, KIND_TAG
 from ensdistill_tune.tracking.run_fields import RunUpdate
@@ -121,6 +122,8 @@ class MlflowWriter:
         for noisy, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("psycopg", "ERROR")):
             logging.getLogger(noisy).setLevel(level)
         logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")  # otherwise every attempt logs a traceback
+        if self.target.database is not None:
+            enable_write_ahead_log(self.target.database)
         client = MlflowClient(whole(self.target.uri))
         self._runs.connect(client)
         self.steps += 1

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from ensdistill.runtime.command_line import command_line, quoted
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.tracking.batches import milliseconds
+from ensdistill_tune.tracking.default_store import relocate
 from ensdistill_tune.tracking.descriptions import EXPERIMENT_NOTE, NOTE
-from ensdistill_tune.tracking.moved_store import relocate
 from ensdistill_tune.tracking.target import MlflowTarget
 
 if TYPE_CHECKING:

@@ -1,14 +1,15 @@
 """The default store of a moved studies folder, and a deleted experiment."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ensdistill_tune.tracking import run_index
-from ensdistill_tune.tracking.moved_store import relocate
+from ensdistill_tune.tracking import default_store, run_index
+from ensdistill_tune.tracking.default_store import relocate
 from ensdistill_tune.tracking.run_index import find_experiment
 from ensdistill_tune.tracking.target import MlflowTarget, check_uri, default_uri
 
@@ -40,6 +41,47 @@ def test_only_artifact_locations_below_the_old_folder_are_moved(database: Path) 
     assert rows["experiments"] == [("ours", NEW), ("theirs", "file:///old/artifacts-of-others")]
     assert rows["runs"] == [(f"{NEW}/1/artifacts",), ("file:///other/1/artifacts",), (None,)]
     assert rows["model_versions"] == [(f"{NEW}/1/m", None, OLD)]
+
+
+@pytest.mark.parametrize(
+    ("mounts", "folder", "expected"),
+    [
+        ("/dev/a / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0", "/home/me/studies", "nfs4"),
+        ("/dev/a / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0", "/homes/studies", "ext4"),
+        ("/dev/a / ext4 rw 0 0\n/dev/b /my\\040disk xfs rw 0 0", "/my disk/studies", "xfs"),
+        ("/dev/a / ext4 rw 0 0\n/dev/b /mé xfs rw 0 0", "/mé/studies", "xfs"),
+        ("overlay /data overlay rw 0 0\nserver:/data /data nfs rw 0 0", "/data/studies", "nfs"),
+        ("", "/studies", ""),
+        (None, "/studies", ""),
+    ],
+)
+def test_the_file_system_of_a_folder_is_that_of_the_deepest_and_last_mount(
+    mounts: str | None, folder: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(default_store, "MOUNTS", tmp_path / "mounts")
+    if mounts is not None:
+        (tmp_path / "mounts").write_text(mounts)
+    assert default_store.file_system(Path(folder)) == expected
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("ext4", "wal"), ("nfs4", "delete")])
+def test_only_a_store_on_a_local_file_system_uses_write_ahead_logging(
+    kind: str, mode: str, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(default_store, "file_system", lambda folder: kind)
+    default_store.enable_write_ahead_log(database)
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == (mode,)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # every commit is synced to the disk
+
+
+def test_a_store_that_another_process_is_using_stays_unchanged(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default_store, "file_system", lambda folder: "ext4")
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        default_store.enable_write_ahead_log(database)
+        other.rollback()
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
 class Client:
