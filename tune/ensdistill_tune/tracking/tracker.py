@@ -8,8 +8,10 @@ import json
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ensdistill.config import content_hash
 from ensdistill.runtime.files import synchronize, write_json
 from ensdistill.runtime.secrets import without_secrets
 from ensdistill.runtime.text import printable
+from ensdistill_tune.records.event_log import read_journal
 from ensdistill_tune.records.events import Event
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_index import TrialIndex
@@ -112,32 +115,31 @@ class MlflowTracker:
     # --- the thread ---
 
     def _work(self) -> None:
-        index = TrialIndex(self.study.rank)
-        facts: dict[str, str] = {}
-        entries: list[RunUpdate] = []  # one for each event, sent or not
+        pending = _PendingUpdates(self.study, StudyDirectory(self.target.folder).journal)
         pause, ready = 0.0, False  # ready: the content of the store is known
         while True:
             self._closing.wait(max(FLUSH_SECONDS, pause))
             last_round = self._closing.is_set()
             while not self._events.empty():
-                entries.append(RunUpdate.of(self._events.get(), index, facts, self.study))
-            while not ready or self.sent < len(entries):
-                if not (ready := self._took(entries[self.sent : self.sent + EVENTS])):
+                pending.add(self._events.get())
+            while not ready or self.sent < pending.known:
+                if not (ready := self._took(pending)):
                     break
             pause = 0.0 if ready else min(RETRY_SECONDS[1], 2 * pause) or RETRY_SECONDS[0]
             if last_round:
                 return
 
-    def _took(self, entries: list["RunUpdate"]) -> bool:
-        """Sends events and returns whether MLflow accepted them."""
+    def _took(self, pending: "_PendingUpdates") -> bool:
+        """Sends one batch of events and returns whether MLflow accepted them."""
         try:
             if not self._writer.ensure_parent_run(begun=self.sent > 0, since=self._since):
                 self.sent = 0  # a different or empty store: all events are sent from the beginning
                 self._writer.files.clear()
                 return True
             self._synchronize_log()
-            self._writer.send(entries)
-            self.sent += len(entries)
+            batch = pending.after(self.sent)
+            self._writer.send(batch)
+            self.sent += len(batch)
             self._write_cursor()
         except Exception as error:
             self.trouble = _in_short(error)
@@ -164,6 +166,41 @@ class MlflowTracker:
         except (OSError, ValueError, KeyError, TypeError):
             return {}  # all events are sent again; MLflow does not store them twice
         return known if same else {}
+
+
+class _PendingUpdates:
+    """Updates that MLflow has not received yet.
+
+    Sent updates are dropped to save memory. If a different or empty store requires them, they are read from the log.
+
+    Attributes:
+        known: Number of events so far, sent or not.
+    """
+
+    def __init__(self, study: StudyConfig, log: Path) -> None:
+        self._study, self._log, self.known = study, log, 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._index, self._facts = TrialIndex(self._study.rank), dict[str, str]()
+        self._updates = deque[RunUpdate]()  # the last updates
+
+    def add(self, event: Event) -> None:
+        """Adds the next event of the log."""
+        self._updates.append(RunUpdate.of(event, self._index, self._facts, self._study))
+        self.known += 1
+
+    def after(self, sent: int) -> list[RunUpdate]:
+        """Returns the next updates, at most `EVENTS`, and drops the updates of the first `sent` events."""
+        if self.known - sent > len(self._updates):
+            past = read_journal(self._log)[: self.known]
+            self._clear()
+            self.known = 0
+            for event in past:
+                self.add(event)
+        while self.known - sent < len(self._updates):
+            self._updates.popleft()
+        return list(islice(self._updates, EVENTS))
 
 
 def _in_short(error: Exception) -> str:
