@@ -189,7 +189,7 @@ def test_the_arrays_of_a_store_are_plain_numpy_files(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("in_files")
-def test_a_redefault_store_is_reported_and_rebuilt(folder: Path, tmp_path: Path) -> None:
+def test_a_removed_store_is_reported_and_rebuilt(folder: Path, tmp_path: Path) -> None:
     packed = pickle.dumps(load_data(settings(folder), tmp_path).train.images)
     shutil.rmtree(tmp_path / "datasets" / stored(tmp_path)[0])
     with pytest.raises(DataError, match="decoded images are missing"):
