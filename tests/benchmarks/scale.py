@@ -181,7 +181,7 @@ def measure(case: list[str], prepared: Path, seconds: str) -> Figures:
         own = [sys.executable, "-m", "tests.benchmarks.scale", "--drive", folder, *case]
         environment = os.environ | {made_up_trials.SECONDS: seconds}
         done = subprocess.run(own, check=True, stdout=subprocess.PIPE, env=environment)
-        figures: Figures = json.loads(done.stdout)
+        figures: Figures = json.loads(done.stdout.splitlines()[-1])  # Ray prints warnings before it
         place = ("study", "--studies-dir", folder)
         give_student(studies)
         for command in ("status", "report", "export"):
