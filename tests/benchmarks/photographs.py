@@ -46,7 +46,7 @@ KEPT = ("accuracy", "nll", "ece", "cnll", "dee")  # metrics in the table
 COLUMNS = ("student", "seed", "seconds", *(f"{part}_{name}" for part in ("val", "test") for name in KEPT))
 
 
-def config_of(images: Path, student: str, seed: int) -> Config:
+def config_for(images: Path, student: str, seed: int) -> Config:
     """Returns the settings of a student; the seed determines only the student."""
     preset, changed = VARIANTS.get(student, (student, []))
     source = f"{{kind: image_folder, path: {images}, size: 16, train_size: 4000, val_size: 2000}}"
@@ -58,7 +58,7 @@ def config_of(images: Path, student: str, seed: int) -> Config:
 def inputs(images: Path, store: Path) -> tuple[DataSplits, TeacherEnsemble, dict[str, Evaluator]]:
     """Returns images, teachers, and evaluators for the validation and the test images; once per process."""
     disable_malloc_trim()
-    config = config_of(images, "kd", 0)
+    config = config_for(images, "kd", 0)
     data = load_data(config.data)
     ensemble = get_ensemble(config, data, store)
     splits = {"val": data.validation, "test": load_test(config.data)}
@@ -77,7 +77,7 @@ def teachers(images: Path, store: Path) -> list[dict[str, str]]:
 def one_student(images: Path, store: Path, student: str, seed: int) -> dict[str, str]:
     """Trains a student and returns its row."""
     data, ensemble, evaluators = inputs(images, store)
-    config = config_of(images, student, seed)
+    config = config_for(images, student, seed)
     start = time.perf_counter()
     run = distill(config, ensemble, data)
     list(run)

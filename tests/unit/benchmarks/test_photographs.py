@@ -9,8 +9,8 @@ from tests.benchmarks import photographs
 
 @pytest.mark.parametrize("student", photographs.STUDENTS)
 def test_students_differ_only_in_their_preset_and_listed_changes(student: str) -> None:
-    config = photographs.config_of(Path("cifar10-jpeg.zip"), student, seed=3)
-    reference = photographs.config_of(Path("cifar10-jpeg.zip"), "kd", seed=0)
+    config = photographs.config_for(Path("cifar10-jpeg.zip"), student, seed=3)
+    reference = photographs.config_for(Path("cifar10-jpeg.zip"), "kd", seed=0)
     assert config.seed == 3
     assert (config.data, config.model, config.teachers) == (reference.data, reference.model, reference.teachers)
     assert (config.training.epochs, config.training.precision) == (120, "bfloat16")
