@@ -10,7 +10,6 @@ a larger number of rows extends the tables.
 
 import argparse
 import contextlib
-import csv
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from ensdistill.training.teacher_logits import TeacherLogitCache
 from ensdistill_tune.search.search_space import Sampled
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_config import StudyConfig
+from tests.benchmarks.csv_rows import append_row, read_rows
 
 CURVES = Path(__file__).parent / "curves"
 TASKS = {"four_settings": (0, 1), "five_systems": (0, 1), "digits": (0,)}  # seeds of each task
@@ -56,7 +56,7 @@ class Task:
 
     def rows(self) -> list[dict[str, str]]:
         """Returns the rows of the file; empty if the file is missing."""
-        return list(csv.DictReader(self.file.open())) if self.file.exists() else []
+        return read_rows(self.file)
 
     def settings(self, place: int) -> Sampled:
         """Returns the sampled settings at an index of the sequence."""
@@ -105,15 +105,8 @@ class Trainer:
                 for metric in METRICS:
                     values[f"{metric}_{epoch.number}"] = f"{min(epoch.val[metric], GUESSING):.4g}"
         seconds = f"{time.perf_counter() - start:.1f}"
-        self._append({"place": place, "seed": seed, "seconds": seconds, **as_text(sampled), **values})
-
-    def _append(self, row: Mapping[str, Any]) -> None:
-        new = not self._task.file.exists()
-        with self._task.file.open("a", newline="") as file:
-            writer = csv.DictWriter(file, self._task.columns, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        row = {"place": place, "seed": seed, "seconds": seconds, **as_text(sampled), **values}
+        append_row(self._task.file, self._task.columns, row)
 
 
 def main() -> None:

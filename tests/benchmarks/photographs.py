@@ -10,7 +10,6 @@ the teachers. The best students are chosen by validation NLL. A student takes tw
 """
 
 import argparse
-import csv
 import statistics
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.randomness import deterministic
 from tests.benchmarks.all_presets import cell
+from tests.benchmarks.csv_rows import append_row, read_rows
 
 RECORDS = Path(__file__).with_suffix(".csv")
 RECIPE = "epochs: 120, batch_size: 64, precision: bfloat16, augmentation: {pad: 2, flip: true}"
@@ -93,37 +93,22 @@ def row_of(student: str, seed: int, seconds: float, found: dict[str, Metrics]) -
     return {"student": student, "seed": str(seed), "seconds": f"{seconds:.0f}", **values}
 
 
-def rows() -> list[dict[str, str]]:
-    """Returns all recorded rows."""
-    return list(csv.DictReader(RECORDS.open())) if RECORDS.exists() else []
-
-
 def train(images: Path, store: Path, jobs: list[tuple[str, int]], processes: int) -> None:
     """Trains students and appends each row to the file as soon as the student is complete."""
     with ProcessPoolExecutor(processes) as pool:
-        known = {row["student"] for row in rows()}
-        if ENSEMBLE not in known:
-            append(pool.submit(teachers, images, store).result())
+        if ENSEMBLE not in {row["student"] for row in read_rows(RECORDS)}:
+            for row in pool.submit(teachers, images, store).result():
+                append_row(RECORDS, COLUMNS, row)
         work = [pool.submit(one_student, images, store, *job) for job in jobs]
         for done in as_completed(work):
-            append([done.result()])
+            append_row(RECORDS, COLUMNS, done.result())
             print(", ".join(f"{name} {value}" for name, value in done.result().items()), flush=True)
-
-
-def append(found: list[dict[str, str]]) -> None:
-    """Appends rows to the file."""
-    new = not RECORDS.exists()
-    with RECORDS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(found)
 
 
 def table(part: str) -> str:
     """Returns a table of all recorded students, best validation NLL first; mean and standard deviation over seeds."""
     known = dict[str, list[dict[str, str]]]()
-    for row in rows():
+    for row in read_rows(RECORDS):
         known.setdefault(row["student"], []).append(row)
     order = sorted(known, key=lambda who: statistics.fmean(float(row["val_nll"]) for row in known[who]))
     return markdown_table(("", "seeds", *KEPT, "seconds"), [list(_cells(who, known[who], part)) for who in order])
@@ -147,7 +132,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("studies/teachers"), help="folder of the teachers")
     options = parser.parse_args()
     if options.images:
-        known = {(row["student"], int(row["seed"])) for row in rows()}
+        known = {(row["student"], int(row["seed"])) for row in read_rows(RECORDS)}
         wanted = [(who, seed) for seed in range(options.seeds) for who in options.students]
         jobs = [job for job in wanted if job not in known]
         print(f"{len(jobs)} of {len(wanted)} students to train", flush=True)

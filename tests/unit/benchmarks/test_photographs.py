@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import photographs
+from tests.benchmarks.csv_rows import append_row
 
 
 @pytest.mark.parametrize("student", photographs.STUDENTS)
@@ -23,7 +24,8 @@ def test_tables_show_means_over_seeds_in_the_order_of_validation_nll(
     metrics = dict.fromkeys(photographs.KEPT, 0.5)
     for student, seed, val, test in (("kd", 0, 1.2, 1.3), ("dist", 0, 1.1, 1.4), ("kd", 1, 1.4, 1.5)):
         found = {"val": metrics | {"nll": val}, "test": metrics | {"nll": test}}
-        photographs.append([photographs.row_of(student, seed, 100 + seed, found)])
+        row = photographs.row_of(student, seed, 100 + seed, found)
+        append_row(photographs.RECORDS, photographs.COLUMNS, row)
     first, second = photographs.table("test").splitlines()[2:]
     assert first.startswith("| dist | 1 | 0.500 | 1.400 | ")
     assert second.startswith("| kd | 2 | 0.500 +- 0.000 | 1.400 +- 0.141 | ")

@@ -62,5 +62,6 @@ def file_system(folder: Path) -> str:
         Path(os.fsdecode(where.encode().decode("unicode_escape").encode("latin-1"))): kind
         for _, where, kind, *_ in mounts
     }
-    within = [place for place in places if folder.resolve().is_relative_to(place)]
+    folder = folder.resolve()
+    within = [place for place in places if folder.is_relative_to(place)]
     return places[max(within, key=lambda place: len(place.parts))] if within else ""
