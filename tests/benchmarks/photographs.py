@@ -125,7 +125,7 @@ def _cells(student: str, found: list[dict[str, str]], part: str) -> Iterator[str
     yield str(len(found))
     for name in KEPT:
         yield cell([float(row[f"{part}_{name}"]) for row in found], 3)
-    yield f"{statistics.fmean(float(row['seconds']) for row in found):.0f}"
+    yield f"{statistics.fmean(float(row['cpu_seconds']) for row in found):.0f}"
 
 
 def main() -> None:
