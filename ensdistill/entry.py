@@ -3,14 +3,40 @@
 This module imports only the standard library, so it can print a readable message if a command cannot be imported.
 """
 
+import atexit
+import contextlib
 import importlib
 import os
 import sys
 import sysconfig
 import traceback
 from importlib.machinery import PathFinder
+from typing import NoReturn
 
 TRACEBACK = "ENSDISTILL_TRACEBACK"  # environment variable; if set, the traceback of an unexpected error is printed
+
+
+def run_process(module: str) -> NoReturn:
+    """Runs a command and ends the process after its exit handlers, without freeing its objects.
+
+    Freeing the modules of PyTorch and Ray would take up to two seconds.
+
+    Args:
+        module: Full name of the module, as for `run`.
+    """
+    codes: list[int] = []
+    atexit.register(_end, codes)  # registered first, so it is the last exit handler that runs
+    codes.append(run(module))
+    sys.exit(codes[0])
+
+
+def _end(codes: list[int]) -> None:
+    """Ends the process with the first exit code; does nothing if there is none, because an exception was raised."""
+    if codes:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # the reader has closed the pipe
+                stream.flush()
+        os._exit(codes[0])
 
 
 def run(module: str) -> int:

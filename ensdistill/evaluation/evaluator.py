@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ensdistill.data import DataSplits, Split
 from ensdistill.evaluation.calibration import calibrated_metrics, fit
@@ -28,6 +27,7 @@ from ensdistill.evaluation.ensemble_metrics import (
     predictive_kl,
     top_1_agreement,
 )
+from ensdistill.evaluation.flops import FlopCounter
 from ensdistill.evaluation.metrics import (
     all_metrics,
     at_chance,
@@ -202,11 +202,11 @@ def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:
         return {}
     network = inference_form(network)
     like = next(network.parameters(), torch.empty(0))
-    with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with evaluating(network), torch.no_grad(), FlopCounter() as counter:
         network(torch.zeros(1, *shape, device=like.device))
     return {
         "parameters": float(sum(p.numel() for p in network.parameters())),
-        "flops": float(counter.get_total_flops()),
+        "flops": float(counter.flops),
     }
 
 

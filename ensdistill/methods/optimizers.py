@@ -204,6 +204,15 @@ class TorchOptim(OptimizerPiece):
         return _issue("arguments", rule, hint=did_you_mean(closest_match(name, known)))
 
 
+def can_fail(optimizer: OptimizerPiece) -> bool:
+    """Returns whether the creation of an optimizer can fail although its settings are valid.
+
+    For other optimizers, nothing needs to be created as a check. Creating one imports TorchDynamo, which takes two
+    seconds.
+    """
+    return type(optimizer) not in (Sgd, Adam, AdamW, NAdam, RAdam, RmsProp)
+
+
 def _of_torch() -> Iterator[tuple[str, type]]:
     """Yields the name and class of each torch optimizer that accepts dense gradients and requires no closure."""
     for name, found in vars(torch.optim).items():

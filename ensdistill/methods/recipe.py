@@ -11,7 +11,7 @@ from pydantic import model_validator
 from ensdistill.data.augmentation import Augmentation, StandardAugmentation
 from ensdistill.errors import ConfigIssue, SettingError
 from ensdistill.methods.class_weights import ClassWeights
-from ensdistill.methods.optimizers import OptimizerSetting, Sgd
+from ensdistill.methods.optimizers import OptimizerSetting, Sgd, can_fail
 from ensdistill.methods.parameter_groups import parameter_groups, scale_gradients
 from ensdistill.runtime.lazy import torch
 from ensdistill.settings.base import Settings, setting
@@ -121,6 +121,15 @@ class Training(Settings):
         optimizer.register_step_pre_hook(scale_gradients)
         set_lr(optimizer, self.optimizer.lr)
         return optimizer
+
+    def check_optimizer(self, student: Student) -> None:
+        """Checks that the optimizer can be used with a student.
+
+        Raises:
+            ConfigError: The optimizer cannot be used.
+        """
+        if can_fail(self.optimizer):
+            self.new_optimizer(student)
 
     def autocast(self, device: torch.device, scaled: bool = True) -> torch.autocast:
         """Returns a context in which matrix products and convolutions are computed in the selected precision.

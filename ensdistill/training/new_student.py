@@ -120,5 +120,5 @@ def check_student(config: Config, data: DataSplits) -> None:
             f"training.batch_size: {config.training.batch_size} is too small for this network ({error}); increase it"
         ) from error
     check_pieces(config, data, student)
-    config.training.new_optimizer(student)
+    config.training.check_optimizer(student)
     warn_of_unused(config, data)

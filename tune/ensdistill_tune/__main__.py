@@ -1,14 +1,14 @@
 """Entry point of `python -m ensdistill_tune`, equivalent to the command `ensdistill-tune`."""
 
-import sys
+from typing import NoReturn
 
-from ensdistill.entry import run
+from ensdistill.entry import run_process
 
 
-def main() -> int:
-    """Runs the command and returns its exit code."""
-    return run("ensdistill_tune.cli.main")
+def main() -> NoReturn:
+    """Runs the command and ends the process with its exit code."""
+    run_process("ensdistill_tune.cli.main")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,8 @@
 """One session of a study: prepares data and teachers, then runs the phases."""
 
 import contextlib
+import importlib
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +87,7 @@ class StudySession:
         """
         uri = store_of(self.study, self.place.studies)
         check_uri(uri)
+        threading.Thread(target=_import_mlflow, daemon=True).start()
         header, executor = self.header | {"tracking_uri": uri}, executor_of(self.executor)
         with self.place.folder.held(), contextlib.ExitStack() as stack:
             self.place.folder.inbox.drop_stops()  # these requests were meant for an earlier session
@@ -112,6 +115,12 @@ class StudySession:
         state, tracker = open_study(self.study, self.place, inputs.header, [observer, *self.observers], [observer])
         tracker.start()
         return SessionContext(state, inputs, executor, tracker, observer, self.reevaluate_test)
+
+
+def _import_mlflow() -> None:
+    """Imports MLflow while Ray starts, because this process has little to do then. The tracker reports errors."""
+    with contextlib.suppress(Exception):
+        importlib.import_module("mlflow")
 
 
 def executor_of(name: Name) -> Executor:

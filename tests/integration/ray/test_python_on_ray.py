@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,21 @@ def test_two_studies_in_a_background_thread_leave_no_ray_processes_behind(studie
     assert [results.state for results in found] == ["interrupted", "finished"]
     assert not ray.is_initialized()
     assert process() == before
+
+
+CPUS = os.cpu_count() or 1
+
+
+@pytest.mark.skipif(CPUS > 8, reason="starts one process for each CPU")
+def test_trials_run_in_the_processes_that_ray_started_in_advance(
+    studies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(studies, "first", executor="inline")  # trains the teachers, which would use these processes
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        of = study(resources={"max_concurrent": CPUS}, confirmation={"top_k": 0})
+        assert launch(studies, "in_advance", of=of).state == "finished"
+        assert len(list(Path(folder).glob("ray/session_2*/logs/worker-*.out"))) == CPUS
 
 
 class Steering(edt.Callback):

@@ -21,9 +21,10 @@ DEFAULTS = {
     "RAY_memory_monitor_refresh_ms": "0",
     # By default, Ray raises the niceness of workers by 15; on a busy machine, a trial then gets only a tenth of a core.
     "RAY_worker_niceness": "0",
+    # Ray stops idle workers as soon as Tune reserves their CPUs, before a trial can use them. Milliseconds.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_AIR_NEW_OUTPUT": "0",  # disables Ray's progress output, because this package prints the progress of a study
-    "RAY_prestart_worker_first_driver": "0",  # trials cannot use workers that Ray starts in advance
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # hides all GPUs from trials that request no GPU
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # this package prints the URLs itself

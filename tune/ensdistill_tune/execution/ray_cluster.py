@@ -4,11 +4,12 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.tune.execution import class_cache
 
 from ensdistill.errors import DataError
 from ensdistill.runtime.boundary import cause_of
@@ -22,11 +23,14 @@ LONGEST = 107  # maximum length of a socket path in bytes; 103 on macOS
 
 
 @contextlib.contextmanager
-def running_ray() -> Iterator[bool]:
+def running_ray(environment: Mapping[str, str]) -> Iterator[bool]:
     """Provides Ray inside the block.
 
     If this process already uses Ray, the existing instance is used and keeps running. Otherwise, a new instance is
     started, and is shut down after the block.
+
+    Args:
+        environment: Environment variables for a new instance; variables that the user has set keep their values.
 
     Yields:
         Whether the instance may include other machines, or processes that run in another Python environment.
@@ -35,10 +39,13 @@ def running_ray() -> Iterator[bool]:
         DataError: Ray cannot be started, or this process uses Ray Client.
     """
     if not ray.is_initialized():
-        with restored(*VARIABLES):
+        with restored(*VARIABLES, *environment):
+            for name, value in environment.items():
+                os.environ.setdefault(name, value)
             address = start_ray()
             try:
-                yield address != LOCAL
+                with inherited_environment() if address == LOCAL else contextlib.nullcontext():
+                    yield address != LOCAL
             finally:
                 ray.shutdown()
         return
@@ -48,6 +55,23 @@ def running_ray() -> Iterator[bool]:
             "ray.shutdown(), or launch the study on a machine of the cluster."
         )
     yield True
+
+
+@contextlib.contextmanager
+def inherited_environment() -> Iterator[None]:
+    """Makes trials inside the block run in worker processes that Ray has started in advance.
+
+    Tune requests processes with additional environment variables, and Ray starts new processes for them. On this
+    machine, these variables are not needed, because all workers inherit the variables of this process. In a Ray version
+    without these names, trials run in new processes.
+    """
+    names = {"DEFAULT_ENV_VARS": {}, "ENV_VARS_TO_PROPAGATE": frozenset[str]()}
+    with contextlib.ExitStack() as stack:
+        for name, empty in names.items():
+            if hasattr(class_cache, name):
+                stack.callback(setattr, class_cache, name, getattr(class_cache, name))
+                setattr(class_cache, name, empty)
+        yield
 
 
 def start_ray() -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import re
 import shutil
 import time
@@ -55,7 +56,7 @@ def cluster(study: StudyConfig, home: Path) -> Iterator[None]:
     """
     logger = logging.getLogger("ray.tune")
     level = logger.level
-    with running_ray() as shared:
+    with running_ray(_environment(study.resources)) as shared:
         logger.setLevel(logging.CRITICAL)  # the console reports failures and their reasons
         try:
             with interruptible():
@@ -153,6 +154,22 @@ def _parallel_slots(study: StudyConfig) -> int:
     return sum(
         min(int(node.get(what, 0) / amount + 1e-9) for what, amount in wanted.items() if amount) for node in _nodes()
     )
+
+
+def _environment(given: Resources) -> dict[str, str]:
+    """Returns the environment variables that make workers import PyTorch and this package while a study is prepared.
+
+    Ray starts one worker for each CPU in advance, which takes memory. Workers are started in advance only if more than
+    half of them will be used.
+    """
+    cpus = os.cpu_count() or 1
+    slots = given.max_concurrent or (0 if given.gpus else cpus / given.cpus)
+    return {
+        "RAY_prestart_worker_first_driver": str(int(2 * slots > cpus)),
+        "RAY_preload_python_modules": "ensdistill_tune.execution.ray_trainable,torch._dynamo",
+        # Ray sets this variable only after the import of PyTorch, which would then use all CPUs.
+        "OMP_NUM_THREADS": str(max(1, int(given.cpus))),
+    }
 
 
 def _nodes() -> list[Mapping[str, float]]:

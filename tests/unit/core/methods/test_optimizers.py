@@ -9,7 +9,17 @@ from torch.testing import assert_close
 
 from ensdistill.config import Config, load_config
 from ensdistill.errors import ConfigError
-from ensdistill.methods.optimizers import Adam, AdamW, NAdam, OptimizerPiece, RAdam, RmsProp, Sgd, TorchOptim
+from ensdistill.methods.optimizers import (
+    OPTIMIZERS,
+    Adam,
+    AdamW,
+    NAdam,
+    OptimizerPiece,
+    RAdam,
+    RmsProp,
+    Sgd,
+    TorchOptim,
+)
 from ensdistill.methods.recipe import Training, set_lr
 from ensdistill.methods.students import BatchEnsemble, Single
 
@@ -98,6 +108,18 @@ def test_the_learning_rate_is_the_scheduled_rate_times_the_factors_of_the_group_
 def slow(module: nn.Module, scale: float) -> nn.Module:
     module.lr_scale = scale
     return module
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS.built_in)
+def test_the_check_before_a_study_creates_only_an_optimizer_whose_creation_can_fail(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created: list[Any] = []
+    piece = OPTIMIZERS.built_in[kind]
+    monkeypatch.setattr(piece, "__call__", lambda self, groups: created.append(groups) or Sgd()(groups))
+    student = Single()(nn.Linear(4, 2))
+    Training(optimizer=piece()).check_optimizer(student)
+    assert bool(created) == (piece is TorchOptim)
 
 
 def test_the_setting_decay_norms_and_biases_changes_the_hash_only_if_it_differs_from_its_default() -> None:

@@ -1,6 +1,7 @@
 """The start of both commands: errors name the module that cannot be imported, and the cause."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +9,8 @@ from types import ModuleType
 import pytest
 
 from ensdistill import entry
+
+ROOT = Path(__file__).parents[4]
 
 
 def module(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> str:
@@ -69,3 +72,40 @@ def test_a_shadowed_module_is_found_even_if_installed_packages_cannot_be_listed(
     (tmp_path / "random.py").touch()
     assert len(entry.shadowing_files()) == 1
     assert "importlib.metadata cannot be imported" in capsys.readouterr().err
+
+
+COMMAND = """
+import atexit
+import sys
+
+def main():
+    atexit.register(print, "handler")
+    print("output")
+    print("error", file=sys.stderr)
+    {}
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("return 3", 3), ("return 0", 0), ("raise SystemExit(4)", 4)])
+def test_a_process_runs_its_exit_handlers_and_writes_all_output_before_it_ends(
+    end: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "started_module.py").write_text(COMMAND.format(end))
+    start = "from ensdistill.entry import run_process; run_process('started_module')"
+    done = subprocess.run(
+        [sys.executable, "-c", start],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "output\nhandler\n", "error\n")
+
+
+def test_a_process_does_not_free_its_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    entry._end([])  # after an exception, Python ends as usual
+    assert codes == []
+    entry._end([2])
+    assert codes == [2]

@@ -5,10 +5,17 @@ import socket
 from pathlib import Path
 
 import pytest
+from ray.tune.execution import class_cache
 
 from ensdistill.errors import DataError
 from ensdistill_tune.execution import ray_cluster as ray_start
-from ensdistill_tune.execution.ray_cluster import check_address, check_temporary_folder, start_ray
+from ensdistill_tune.execution.ray_cluster import (
+    check_address,
+    check_temporary_folder,
+    inherited_environment,
+    running_ray,
+    start_ray,
+)
 
 
 @pytest.fixture
@@ -35,6 +42,30 @@ def test_spaces_around_an_address_are_removed(started: list[str], monkeypatch: p
         monkeypatch.setenv("RAY_ADDRESS", f" {address}\t")
         start_ray()
     assert started == [address]
+
+
+def test_environment_variables_of_an_instance_are_restored_and_those_of_the_user_are_kept(
+    started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_USER", "kept")
+    monkeypatch.delenv("OF_STUDY", raising=False)
+    monkeypatch.setattr(ray_start.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_start.ray, "shutdown", lambda: None)
+    before = (class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE)
+    with running_ray({"OF_USER": "changed", "OF_STUDY": "set"}) as shared:
+        assert (shared, os.environ["OF_USER"], os.environ["OF_STUDY"]) == (False, "kept", "set")
+        assert not class_cache.DEFAULT_ENV_VARS
+        assert not class_cache.ENV_VARS_TO_PROPAGATE
+    assert started == ["local"]
+    assert "OF_STUDY" not in os.environ
+    assert before == (class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE)
+
+
+def test_another_version_of_ray_without_tunes_variables_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(class_cache, "ENV_VARS_TO_PROPAGATE")
+    with inherited_environment():
+        assert not class_cache.DEFAULT_ENV_VARS
+    assert class_cache.DEFAULT_ENV_VARS
 
 
 @pytest.mark.parametrize(

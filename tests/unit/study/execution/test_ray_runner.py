@@ -1,5 +1,6 @@
 """How the end of a trial in Ray is passed to the planner, with simulated trials and without Ray."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,10 +9,10 @@ from ray.tune.utils.object_cache import _ObjectCache
 
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.execution.executor import TrialReports
-from ensdistill_tune.execution.ray_runner import _keep_workers, _PlannerCallback, _worker_error
+from ensdistill_tune.execution.ray_runner import _environment, _keep_workers, _PlannerCallback, _worker_error
 from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.study_directory import StudyDirectory
-from ensdistill_tune.study.study_config import StudyConfig
+from ensdistill_tune.study.study_config import Resources, StudyConfig
 from ensdistill_tune.study.study_state import StudyState
 
 
@@ -82,3 +83,23 @@ def test_tune_keeps_the_processes_of_all_trials_that_end_at_the_same_time() -> N
     assert all(cache.cache_object("one CPU", number) for number in range(1, 3))
     assert list(cache.flush_cached_objects()) == []
     _keep_workers(SimpleNamespace(), trial)  # another version of Ray
+
+
+@pytest.mark.parametrize(
+    ("given", "cpus", "in_advance", "threads"),
+    [
+        ({}, 8, "1", "1"),
+        ({"max_concurrent": 5}, 8, "1", "1"),
+        ({"max_concurrent": 4}, 8, "0", "1"),
+        ({"cpus": 4}, 8, "0", "4"),
+        ({"cpus": 0.5}, 2, "1", "1"),
+        ({"gpus": 1}, 8, "0", "1"),
+        ({"gpus": 1, "max_concurrent": 8}, 8, "1", "1"),
+    ],
+)
+def test_workers_are_started_in_advance_only_if_most_of_them_will_be_used(
+    given: dict[str, float], cpus: int, in_advance: str, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
+    found = _environment(Resources.model_validate(given))
+    assert (found["RAY_prestart_worker_first_driver"], found["OMP_NUM_THREADS"]) == (in_advance, threads)
