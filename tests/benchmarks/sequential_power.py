@@ -1,6 +1,7 @@
 """Error rates, power and cost of the sequential test, by simulation.
 
     python tests/benchmarks/sequential_power.py --draws 1200
+    python tests/benchmarks/sequential_power.py --draws 300 --alternatives      (other rules for the confirmation)
 
 `compare` compares two settings with the decision rule of `ensdistill-tune compare`. `confirmation` runs the
 confirmation of a study with the code of this package, for one or two baselines and up to three candidates. The total
@@ -11,18 +12,24 @@ seeds per candidate have a cost of 5.
 
 import argparse
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ensdistill_tune.analysis import confirmation
+from ensdistill_tune.analysis import verdict as about_verdict
 from ensdistill_tune.analysis.confirmation import confirmation_of
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.sequential_test import FEWEST_TO_STOP, LEVEL, MOST_PAIRS, SequentialTest, crossing
-from ensdistill_tune.analysis.verdict import verdict
+from ensdistill_tune.analysis.verdict import compare, verdict
 from ensdistill_tune.records.trial_record import METRICS, TrialRecord
 from ensdistill_tune.study.study_config import StudyConfig
 
@@ -201,6 +208,39 @@ def report_unequal(random: np.random.Generator, draws: int, seeds: int) -> None:
         print(f"  {name}: {np.mean([race.one(own)[2] for own in values]):.4f}", flush=True)
 
 
+def never_won(candidate: Candidate, rival: Candidate, study: StudyConfig) -> bool:
+    """Returns whether a candidate is worse than the rival in each pair; a rule for dropping candidates."""
+    sign = 1 if study.mode == "max" else -1
+    gains = [sign * d for d in compare(candidate, rival, study).differences]
+    return len(gains) >= confirmation.FIRST_SEEDS and max(gains) < 0
+
+
+BEHIND: tuple[ModuleType, str] = (confirmation, "is_clearly_behind")
+ALTERNATIVES: dict[str, tuple[int, dict[tuple[ModuleType, str], Any]]] = {  # `confirmation.seeds`, replaced attributes
+    "the rule of this package": (6, {}),
+    "dropped if worse in each pair": (6, {BEHIND: never_won}),
+    "dropped at two standard errors": (6, {(confirmation, "BEHIND"): 2.0}),
+    "all dropped except the best": (6, {BEHIND: lambda *_: True}),
+    "5 seeds": (5, {}),
+    "8 seeds": (8, {}),
+    "20 seeds": (20, {}),
+    "exponent 1/3, 6 seeds": (6, {(about_verdict, "EARLY"): 1 / 3}),
+    "exponent 1/3, 20 seeds": (20, {(about_verdict, "EARLY"): 1 / 3}),
+}
+
+
+def report_alternatives(seed: int, draws: int) -> None:
+    """Prints power and cost of other rules on the same draws with normal noise."""
+    print("other rules: false better, correct better, best candidate wins, cost")
+    for name, (seeds, attributes) in ALTERNATIVES.items():
+        with ExitStack() as stack:
+            for (module, attribute), value in attributes.items():
+                stack.enter_context(patch.object(module, attribute, value))
+            for effects in ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (2.0, 0.0, 0.0), (2.0, 2.0, 2.0)):
+                found = Race((0.0,), effects, seeds).report(np.random.default_rng(seed), normal, draws)
+                print(f"  {name} {effects}: {'  '.join(f'{x:.4f}' for x in found)}", flush=True)
+
+
 def students_t(effect: float, pairs: int, among: int) -> float:
     """Returns the power of Student's t, two-sided at 5 % divided by the number of candidates (noncentral t)."""
     limit = stats.t.ppf(1 - LEVEL / among / 2, pairs - 1)
@@ -212,9 +252,13 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1200)
     parser.add_argument("--confirmation", type=int, nargs="*", default=[6], help="values of `confirmation.seeds`")
     parser.add_argument("--only-confirmation", action="store_true")
+    parser.add_argument("--alternatives", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random = np.random.default_rng(options.seed)
+    if options.alternatives:
+        report_alternatives(options.seed, options.draws)
+        return
     print(f"{options.draws} draws, 95 % range of a rate of .05: +- {1.96 * (0.05 * 0.95 / options.draws) ** 0.5:.4f}")
     print(f"Student's t with five pairs, three candidates, 2 sd: {students_t(2.0, 5, 3):.2f}")
     for seeds in options.confirmation:
