@@ -160,10 +160,12 @@ def _environment(given: Resources) -> dict[str, str]:
     """Returns the environment variables that make workers import PyTorch and this package while a study is prepared.
 
     Ray starts one worker for each CPU in advance, which takes memory. Workers are started in advance only if more than
-    half of them will be used.
+    half of them will be used. Trials on GPUs use new workers, which import PyTorch only after Ray has assigned a GPU.
     """
+    if given.gpus:
+        return {"RAY_prestart_worker_first_driver": "0"}
     cpus = os.cpu_count() or 1
-    slots = given.max_concurrent or (0 if given.gpus else cpus / given.cpus)
+    slots = given.max_concurrent or cpus / given.cpus
     return {
         "RAY_prestart_worker_first_driver": str(int(2 * slots > cpus)),
         "RAY_preload_python_modules": "ensdistill_tune.execution.ray_trainable,torch._dynamo",

@@ -93,8 +93,6 @@ def test_tune_keeps_the_processes_of_all_trials_that_end_at_the_same_time() -> N
         ({"max_concurrent": 4}, 8, "0", "1"),
         ({"cpus": 4}, 8, "0", "4"),
         ({"cpus": 0.5}, 2, "1", "1"),
-        ({"gpus": 1}, 8, "0", "1"),
-        ({"gpus": 1, "max_concurrent": 8}, 8, "1", "1"),
     ],
 )
 def test_workers_are_started_in_advance_only_if_most_of_them_will_be_used(
@@ -103,3 +101,7 @@ def test_workers_are_started_in_advance_only_if_most_of_them_will_be_used(
     monkeypatch.setattr(os, "cpu_count", lambda: cpus)
     found = _environment(Resources.model_validate(given))
     assert (found["RAY_prestart_worker_first_driver"], found["OMP_NUM_THREADS"]) == (in_advance, threads)
+
+
+def test_workers_on_gpus_import_nothing_before_they_have_a_gpu() -> None:
+    assert _environment(Resources(gpus=1)) == {"RAY_prestart_worker_first_driver": "0"}
