@@ -21,7 +21,6 @@ from pathlib import Path
 from statistics import fmean
 
 from ensdistill.evaluation.tables import markdown_table
-from ensdistill_tune.analysis.rank_correlation import foresight
 from ensdistill_tune.analysis.replication import Candidate
 from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.analysis.verdict import verdict
@@ -66,7 +65,7 @@ def row_of(seed: int, facts: StudyResults) -> dict[str, str]:
     gap = (tests["kd"] - _test(facts, winner)["nll"]) / (tests["kd"] - ensemble)
     row |= {name: f"{nll:.3f}" for name, nll in tests.items()} | {"ensemble": f"{ensemble:.3f}"}
     row |= {"gap closed": f"{gap:.2f}", "DEE": f"{_test(facts, winner)['dee']:.2f}"}
-    for first_rung in foresight(facts.trials, facts.study)[:1]:
+    for first_rung in facts.rank_correlations[:1]:
         row["rank correlation"] = f"{first_rung.tau:.2f} (epoch {first_rung.epoch})"
     return row | {"seconds": f"{facts.summary['seconds']:.0f}"}
 

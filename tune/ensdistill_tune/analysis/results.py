@@ -20,6 +20,7 @@ from ensdistill_tune.analysis.confirmation import Stage
 from ensdistill_tune.analysis.importance import Importance, importance
 from ensdistill_tune.analysis.labels import labeled
 from ensdistill_tune.analysis.leaderboard import pareto_front
+from ensdistill_tune.analysis.rank_correlation import RungCorrelation, foresight
 from ensdistill_tune.analysis.replication import Candidate, candidates_on_the_front
 from ensdistill_tune.analysis.trial_times import TrialTimes, trial_times
 from ensdistill_tune.analysis.verdict import Verdict, verdict, why_none_wins
@@ -296,6 +297,11 @@ class StudyResults:
     def importance(self) -> list[Importance]:
         """Importance of the searched settings, largest first; computed on first access (seconds for 1000 trials)."""
         return importance(self.trials, self.study)
+
+    @cached_property
+    def rank_correlations(self) -> list[RungCorrelation]:
+        """Rank correlations between the values at the scheduler's rungs and the final values."""
+        return foresight(self.trials, self.study)
 
 
 def read_facts(home: Path) -> StudyResults:

@@ -13,7 +13,6 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from ensdistill.runtime.files import write_text
-from ensdistill_tune.analysis.rank_correlation import foresight
 from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.report.document import ReportSection, as_markdown, first_lines, sections, summary_line
 from ensdistill_tune.report.figures import ReportFigure, figures
@@ -32,7 +31,7 @@ def write_report(home: Path) -> tuple[list[Path], str]:
         DataError: The study does not exist, or none of its trials has started.
     """
     facts = read_facts(home)
-    lead = first_lines(facts, facts.importance, foresight(facts.trials, facts.study))
+    lead = first_lines(facts, facts.importance, facts.rank_correlations)
     parts, shown = sections(facts), figures(facts)
     write_text(home / "report.html", as_page(facts, lead, parts, shown))
     write_text(home / "report.md", as_markdown(facts, lead, parts, home))

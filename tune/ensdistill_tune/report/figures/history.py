@@ -5,7 +5,6 @@ from itertools import accumulate
 
 import plotly.graph_objects as go
 
-from ensdistill_tune.analysis.rank_correlation import foresight
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.records.trial_record import TrialRecord
 from ensdistill_tune.report.figures.axes import Scale, short
@@ -122,7 +121,7 @@ def _crowd(trials: Sequence[TrialRecord], metric: str, most: int) -> go.Scatter:
 
 def rungs_against_finals(facts: StudyResults) -> go.Figure | None:
     """Draws Kendall's tau between the values at each rung and the final values, with its interval."""
-    found = foresight(facts.trials, facts.study)
+    found = facts.rank_correlations
     if not found:
         return None
     lowest = min(0.0, *(one.low for one in found))
