@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from ensdistill.data.augmentation import Augmentation, StandardAugmentation
-from ensdistill.errors import ConfigIssue, SettingError
+from ensdistill.errors import ConfigError, ConfigIssue, SettingError
 from ensdistill.methods.class_weights import ClassWeights
 from ensdistill.methods.optimizers import OptimizerSetting, Sgd, can_fail
 from ensdistill.methods.parameter_groups import parameter_groups, scale_gradients
@@ -126,8 +126,10 @@ class Training(Settings):
         """Checks that the optimizer can be used with a student.
 
         Raises:
-            ConfigError: The optimizer cannot be used.
+            ConfigError: The optimizer cannot be used, or the student has no parameters that can be trained.
         """
+        if not parameter_groups(student, self.optimizer):
+            raise ConfigError(ConfigIssue(("model",), "has no parameters that can be trained", hint="unfreeze some parameters"))
         if can_fail(self.optimizer):
             self.new_optimizer(student)
 

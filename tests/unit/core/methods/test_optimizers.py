@@ -122,6 +122,12 @@ def test_the_check_before_a_study_creates_only_an_optimizer_whose_creation_can_f
     assert bool(created) == (piece is TorchOptim)
 
 
+def test_a_network_without_trainable_parameters_is_refused() -> None:
+    student = Single()(nn.Linear(4, 2).requires_grad_(False))
+    with pytest.raises(ConfigError, match="model: has no parameters that can be trained"):
+        Training().check_optimizer(student)
+
+
 def test_the_setting_decay_norms_and_biases_changes_the_hash_only_if_it_differs_from_its_default() -> None:
     assert "decay_norms_and_biases" not in Config().training.optimizer.model_dump()
     assert load_config("kd", ["training.optimizer.decay_norms_and_biases=true"]).hash == load_config("kd").hash
