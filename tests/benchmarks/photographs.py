@@ -52,7 +52,13 @@ def config_for(images: Path, student: str, seed: int) -> Config:
     """Returns the settings of a student; the seed determines only the student."""
     preset, changed = VARIANTS.get(student, (student, []))
     source = f"{{kind: image_folder, path: {images}, size: 16, train_size: 4000, val_size: 2000}}"
-    first = [f"data={source}", "model.width=48", f"training={{{RECIPE}}}", f"teachers.training={{{RECIPE}}}"]
+    first = [
+        f"data={source}",
+        "model.width=48",
+        "teachers.model.width=48",
+        f"training={{{RECIPE}}}",
+        f"teachers.training={{{RECIPE}}}",
+    ]
     return load_config(preset, [*first, *changed, f"seed={seed}"])
 
 

@@ -15,6 +15,7 @@ def test_students_differ_only_in_their_preset_and_listed_changes(student: str) -
     assert config.seed == 3
     assert (config.data, config.model, config.teachers) == (reference.data, reference.model, reference.teachers)
     assert (config.training.epochs, config.training.precision) == (120, "bfloat16")
+    assert config.teachers.model == config.model
 
 
 def test_tables_show_means_over_seeds_in_the_order_of_validation_nll(
