@@ -129,7 +129,7 @@ class Training(Settings):
             ConfigError: The optimizer cannot be used, or the student has no parameters that can be trained.
         """
         if not parameter_groups(student, self.optimizer):
-            raise ConfigError(ConfigIssue(("model",), "has no parameters that can be trained", hint="unfreeze some parameters"))
+            raise ConfigError(ConfigIssue(("model",), "has no parameters that can be trained", hint="unfreeze some"))
         if can_fail(self.optimizer):
             self.new_optimizer(student)
 
