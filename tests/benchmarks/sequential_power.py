@@ -215,12 +215,12 @@ def never_won(candidate: Candidate, rival: Candidate, study: StudyConfig) -> boo
     return len(gains) >= confirmation.FIRST_SEEDS and max(gains) < 0
 
 
-BEHIND: tuple[ModuleType, str] = (confirmation, "is_clearly_behind")
+DROP_RULE: tuple[ModuleType, str] = (confirmation, "is_clearly_behind")
 ALTERNATIVES: dict[str, tuple[int, dict[tuple[ModuleType, str], Any]]] = {  # `confirmation.seeds`, replaced attributes
     "the rule of this package": (6, {}),
-    "dropped if worse in each pair": (6, {BEHIND: never_won}),
+    "dropped if worse in each pair": (6, {DROP_RULE: never_won}),
     "dropped at two standard errors": (6, {(confirmation, "BEHIND"): 2.0}),
-    "all dropped except the best": (6, {BEHIND: lambda *_: True}),
+    "all dropped except the best": (6, {DROP_RULE: lambda *_: True}),
     "5 seeds": (5, {}),
     "8 seeds": (8, {}),
     "20 seeds": (20, {}),

@@ -21,7 +21,7 @@ from ensdistill.settings.paths import without_files
 from ensdistill.settings.validation import validate
 from ensdistill_tune.analysis.results import StudyResults, read_facts
 from ensdistill_tune.callbacks import CallbackObserver
-from ensdistill_tune.execution.environment import configured
+from ensdistill_tune.execution.environment import default_variables
 from ensdistill_tune.execution.executor import NAMES, Name, signals_restored
 from ensdistill_tune.phases import names_within
 from ensdistill_tune.records.events import ReportWritten
@@ -213,7 +213,7 @@ def _session(
     if not _at_work.acquire(blocking=False):
         raise ConfigError("a study is already running in this process; wait until it ends, or use another process")
     try:
-        with silence() if progress == "off" else contextlib.nullcontext(), configured(), signals_restored():
+        with silence() if progress == "off" else contextlib.nullcontext(), default_variables(), signals_restored():
             yield progress if isinstance(progress, Console) else console(), observer
     finally:
         _at_work.release()

@@ -5,7 +5,7 @@ Importing the package does not change the process; only the commands and the Ray
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ensdistill.runtime.allocator import disable_malloc_trim
 
@@ -40,9 +40,13 @@ def configure_process() -> None:
     Must run before Ray starts and before MLflow is imported. Variables that the user has set keep their values.
     Workers on the same machine inherit the variables; workers on other machines of a cluster call this function.
     """
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    _set_defaults(DEFAULTS)
     disable_malloc_trim()
+
+
+def _set_defaults(variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
 
 
 @contextlib.contextmanager
@@ -60,14 +64,14 @@ def restored(*names: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def configured() -> Iterator[None]:
-    """Sets the same variables as `configure_process`, but only inside the block, for a study in the user's process.
+def default_variables(variables: Mapping[str, str] = DEFAULTS) -> Iterator[None]:
+    """Sets environment variables inside the block and restores them; variables that the user has set keep their values.
 
-    The allocator is not changed, because such a change cannot be undone.
+    By default, sets the same variables as `configure_process`, for a study in the user's process. The allocator is not
+    changed, because such a change cannot be undone.
     """
-    with restored(*DEFAULTS):
-        for name, value in DEFAULTS.items():
-            os.environ.setdefault(name, value)
+    with restored(*variables):
+        _set_defaults(variables)
         yield
 
 

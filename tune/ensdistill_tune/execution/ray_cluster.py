@@ -14,7 +14,7 @@ from ray.tune.execution import class_cache
 from ensdistill.errors import DataError
 from ensdistill.runtime.boundary import cause_of
 from ensdistill.runtime.files import ensure_writable_dir
-from ensdistill_tune.execution.environment import restored
+from ensdistill_tune.execution.environment import default_variables, restored
 
 LOCAL = "local"  # the address that starts Ray on this machine
 VARIABLES = ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR")
@@ -39,9 +39,7 @@ def running_ray(environment: Mapping[str, str]) -> Iterator[bool]:
         DataError: Ray cannot be started, or this process uses Ray Client.
     """
     if not ray.is_initialized():
-        with restored(*VARIABLES, *environment):
-            for name, value in environment.items():
-                os.environ.setdefault(name, value)
+        with restored(*VARIABLES), default_variables(environment):
             address = start_ray()
             try:
                 with inherited_environment() if address == LOCAL else contextlib.nullcontext():
