@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from hashlib import sha256
 from typing import TYPE_CHECKING
+
+from xxhash import xxh3_128_digest
 
 from ensdistill.data.shared_images import SharedImages
 from ensdistill.runtime.lazy import np, torch
@@ -12,7 +13,7 @@ from ensdistill.runtime.lazy import np, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-HASH_BYTES = 16
+HASH_BYTES = 16  # of XXH3 with 128 bits
 CHUNK = 1 << 24  # number of values converted at a time; int64 requires eight times as much memory as uint8
 
 
@@ -23,22 +24,23 @@ def facts_of(pixels: np.ndarray) -> tuple[bytes, np.ndarray]:
         pixels: uint8 (C,H,W).
 
     Returns:
-        The hash and the levels. The hash is the first 16 bytes of the SHA-256 hash of the pixels. The levels, int64
-        (2C+1,), are the sums of the values and of the squared values per channel, followed by the largest value.
+        The hash and the levels. The hash is the 128-bit XXH3 hash of the pixels, which takes a fortieth of the time of
+        SHA-256. The levels, int64 (2C+1,), are the sums of the values and of the squared values per channel, followed
+        by the largest value.
     """
     pixels = np.ascontiguousarray(pixels)
     sums = pixels.reshape(len(pixels), -1).sum(1, dtype=np.uint32)
     wide = pixels.astype(np.uint32)  # large enough for the sum of squares of one row, and twice as fast as int64
     squares = np.einsum("chw,chw->ch", wide, wide).sum(1, dtype=np.int64)
     levels = np.concatenate([sums.astype(np.int64), squares, [pixels.max()]])
-    return sha256(pixels.data).digest()[:HASH_BYTES], levels
+    return xxh3_128_digest(pixels.data), levels
 
 
 def image_hashes(images: Tensor | SharedImages) -> list[bytes]:
     """Returns a hash of the pixels of each image; images are uint8 (N,C,H,W)."""
     if isinstance(images, SharedImages):
         return images.hashes()
-    return [sha256(image.data).digest()[:HASH_BYTES] for image in images.contiguous().cpu().numpy()]
+    return [xxh3_128_digest(image.data) for image in images.contiguous().cpu().numpy()]
 
 
 def largest_values(images: Tensor | SharedImages) -> Tensor:

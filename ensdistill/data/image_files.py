@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import warnings
 import zipfile
@@ -131,7 +132,7 @@ class ImageFile:
         """
         try:
             with self.open() as stream:
-                raw = stream.read(LARGEST_FILE + 1)
+                raw = stream.read(self._most(stream) + 1)
             if len(raw) > LARGEST_FILE:
                 raise _RefusedError(f"it is larger than {LARGEST_FILE >> 20} MiB, too large for an image; remove it")
             return _decoded(raw, shape, resize)
@@ -143,6 +144,10 @@ class ImageFile:
         if self.archive is None:
             return (self.root / self.name).open("rb")
         return self.archive.open(self.entry or self.name)
+
+    def _most(self, stream: IO[bytes]) -> int:
+        """Returns the number of bytes to read; Python allocates this memory for a file in a folder."""
+        return LARGEST_FILE if self.archive else min(os.fstat(stream.fileno()).st_size, LARGEST_FILE)
 
     def _cause(self, error: Exception) -> str:
         if self.entry is not None and self.entry.flag_bits & 1:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ensdistill.data.entries import Entry, FoundEntries
 
 IN_MEMORY = 16 << 20  # bytes of decoded images; data sets up to this size are decoded into the memory of the process
-FORMAT = 1  # version of the store format; included in the hash that names a store
+FORMAT = 2  # version of the store format; included in the hash that names a store
 MANIFEST = "manifest.json"
 RESERVE = 1 << 28  # bytes of disk space that must remain free
 

@@ -1,6 +1,7 @@
 """The pixels of an image file equal the displayed image for every file format."""
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,13 @@ def test_images_in_folders_of_any_depth_are_listed_sorted_by_name(tmp_path: Path
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert [file.name for file in find_files(tmp_path).files] == ["a.png", "b/1.jpg", "b/2.PNG", "b/c/3.webp"]
+
+
+def test_reading_a_small_file_allocates_little_memory(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    tracemalloc.start()
+    try:
+        ImageFile(tmp_path, "a.png").read((1, 8, 8))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
