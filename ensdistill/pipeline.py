@@ -1,8 +1,7 @@
 """Tasks run by the commands: loading data and teachers, and distilling one student and writing it to a folder."""
 
 import contextlib
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,16 @@ import torch
 from ensdistill.config import Config, load_config, to_yaml
 from ensdistill.data import DataSplits, load_data
 from ensdistill.errors import ConfigError, ConfigIssue, teacher_name
-from ensdistill.evaluation.evaluator import Evaluator, Metrics
+from ensdistill.evaluation.evaluator import Evaluator
+from ensdistill.evaluation.metric_values import Metrics
 from ensdistill.evaluation.plausibility import student_warnings, teacher_warnings
 from ensdistill.export.run_locator import default_folder
 from ensdistill.export.student_file import CONFIG_FILE, claim_folder, student_metadata
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.devices import pick_device
 from ensdistill.runtime.files import write_json, write_text
-from ensdistill.runtime.progress_bar import is_silent, progress
+from ensdistill.runtime.progress_bar import progress, show_warnings
 from ensdistill.runtime.randomness import deterministic
-from ensdistill.runtime.text import printable
 from ensdistill.runtime.weights import STUDENT_FILE, save_weights
 from ensdistill.training.checkpoint import read_checkpoint
 from ensdistill.training.loop import EpochResult, distill
@@ -72,14 +71,6 @@ def load_inputs(
         ensemble = get_ensemble(config, data, Path(studies) / "teachers", show, train)
     show_warnings(ensemble.warnings)
     return data, ensemble
-
-
-def show_warnings(warnings: Iterable[ConfigIssue]) -> None:
-    """Prints one line per warning to standard error, unless this thread is silent."""
-    if is_silent():
-        return
-    for warning in warnings:
-        print(printable(f"warning: {warning}"), file=sys.stderr)
 
 
 def teacher_metrics(ensemble: TeacherEnsemble, data: DataSplits, config: Config) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from ensdistill.config import Config, load_config
 from ensdistill.data import Split, fit_images, load_data, load_test
 from ensdistill.data.image_files import ImageFile
 from ensdistill.errors import ConfigError, ConfigIssue
-from ensdistill.evaluation.evaluator import Evaluator, Metrics, evaluate_corruptions, ood_auroc_of
+from ensdistill.evaluation.evaluator import Evaluator, evaluate_corruptions, ood_auroc_of
+from ensdistill.evaluation.metric_values import Metrics
 from ensdistill.evaluation.own_metrics import metric_directions
 from ensdistill.evaluation.plausibility import teacher_warnings
 from ensdistill.evaluation.tables import (
@@ -38,9 +39,9 @@ from ensdistill.evaluation.tables import (
 from ensdistill.export.classifier import open_classifier
 from ensdistill.export.exporter import export_student
 from ensdistill.export.run_locator import locate_run, next_command
-from ensdistill.pipeline import distill_to_directory, load_inputs, metric_warnings, show_warnings, teacher_metrics
+from ensdistill.pipeline import distill_to_directory, load_inputs, metric_warnings, teacher_metrics
 from ensdistill.runtime.command_line import command_line
-from ensdistill.runtime.progress_bar import console
+from ensdistill.runtime.progress_bar import console, show_warnings
 from ensdistill.runtime.randomness import deterministic
 
 

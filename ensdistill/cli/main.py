@@ -11,6 +11,7 @@ from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.boundary import run_command
 from ensdistill.runtime.command_line import STUDIES
+from ensdistill.runtime.fast_imports import fast_imports
 from ensdistill.runtime.help_parser import HelpParser, Program, add_completion
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill.settings.validation import setting_names, settings_help
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> int:
         disable_malloc_trim()
         options = _parser().parse_args(arguments)
-        command = pkgutil.resolve_name(options.command)  # imports torch, which --help does not require
+        with fast_imports():
+            command = pkgutil.resolve_name(options.command)  # imports torch, which --help does not require
         return int(command(options))
 
     return run_command(work)

@@ -6,17 +6,20 @@ The strengths of blur and pixelation are relative to the side length of the imag
 size. The set is NOT CIFAR-10-C, and results are not comparable with results on CIFAR-10-C.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ensdistill.data.splits import to_unit
 from ensdistill.errors import ConfigError
+from ensdistill.runtime.lazy import F, torch
 from ensdistill.settings.validation import closest_match
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SEVERITIES = range(1, 6)
 CHUNK = 1024  # number of images converted to float at a time; float requires four times the memory of uint8

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from statistics import fmean
 from typing import Any, TypeVar
 
 import torch
@@ -28,6 +27,7 @@ from ensdistill.evaluation.ensemble_metrics import (
     top_1_agreement,
 )
 from ensdistill.evaluation.flops import FlopCounter
+from ensdistill.evaluation.metric_values import Metrics
 from ensdistill.evaluation.metrics import (
     all_metrics,
     at_chance,
@@ -45,7 +45,6 @@ from ensdistill.models.fusion import inference_form
 from ensdistill.models.stored_predictions import StoredTeacher
 from ensdistill.runtime.modes import evaluating
 
-Metrics = dict[str, float]
 T = TypeVar("T")
 
 
@@ -180,11 +179,6 @@ class Evaluator:
         row |= {"temperature": temperature, "temperature_identified": float(identified)}
         row |= {"at_chance": float(at_chance(log_p, self.split.labels))}
         return row | own_metrics(self.own, log_p, self.split.labels)
-
-
-def mean_metrics(rows: Sequence[Metrics]) -> Metrics:
-    """Returns the mean of each metric over several networks."""
-    return {name: fmean(row[name] for row in rows) for name in rows[0]}
 
 
 def model_complexity(network: nn.Module, shape: Sequence[int]) -> Metrics:

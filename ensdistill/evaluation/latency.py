@@ -4,7 +4,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -13,37 +13,14 @@ from torch import Tensor, nn
 
 from ensdistill.data import Shape
 from ensdistill.evaluation.evaluator import model_complexity
+from ensdistill.evaluation.inference_cost import BATCHES, InferenceCost
 from ensdistill.models.fusion import inference_form
-from ensdistill.runtime.formatting import file_size, in_millions
 from ensdistill.runtime.modes import evaluating
 from ensdistill.runtime.randomness import deterministic
 
-BATCHES = (1, 128)
 PHOTO = (375, 500)  # height and width of the image in `resizing_price`
 WITH_RESIZE = f"student, {PHOTO[1]}x{PHOTO[0]} image"  # table row for a student that resizes images of size PHOTO
 LEAST, MOST, SECONDS = 5, 50, 3.0  # runs per network: at least LEAST, at most MOST, for about SECONDS in total
-
-
-@dataclass(frozen=True)
-class InferenceCost:
-    """Inference cost of one network.
-
-    Attributes:
-        bytes: Total size of all weights and buffers.
-        parameters: Number of parameters.
-        flops: Number of operations per image.
-        milliseconds: Median time for one batch, keyed by batch size; batch sizes that were not measured are absent.
-    """
-
-    bytes: int
-    parameters: float
-    flops: float
-    milliseconds: dict[int, float]
-
-    def in_words(self) -> list[str]:
-        """Returns one string per table column: weight size, parameters, operations, and times."""
-        times = [f"{self.milliseconds[b]:,.3g}" if b in self.milliseconds else "" for b in BATCHES]
-        return [file_size(self.bytes), f"{self.parameters:,.0f}", in_millions(self.flops), *times]
 
 
 def prices(networks: Mapping[str, nn.Module], shape: Shape, device: torch.device) -> dict[str, InferenceCost]:

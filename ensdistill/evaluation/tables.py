@@ -8,9 +8,9 @@ from typing import Any
 from rich.table import Table
 
 from ensdistill.evaluation.corruptions import SEVERITIES
-from ensdistill.evaluation.evaluator import Metrics, mean_metrics
+from ensdistill.evaluation.inference_cost import BATCHES, InferenceCost
 from ensdistill.evaluation.labels import TEACHER_MEAN, ensemble_label
-from ensdistill.evaluation.latency import BATCHES, InferenceCost
+from ensdistill.evaluation.metric_values import Metrics, mean_metrics
 from ensdistill.evaluation.plausibility import is_shown
 from ensdistill.runtime.formatting import file_size, in_millions
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from ensdistill.config import to_yaml
 from ensdistill.errors import ConfigIssue
-from ensdistill.evaluation.evaluator import Evaluator, Metrics
-from ensdistill.evaluation.latency import WITH_RESIZE, InferenceCost, prices, resizing_price
+from ensdistill.evaluation.evaluator import Evaluator
+from ensdistill.evaluation.inference_cost import InferenceCost
+from ensdistill.evaluation.latency import WITH_RESIZE, prices, resizing_price
+from ensdistill.evaluation.metric_values import Metrics
 from ensdistill.evaluation.plausibility import student_warnings, teacher_warnings
 from ensdistill.evaluation.tables import teacher_rows
 from ensdistill.export.format_names import FORMATS

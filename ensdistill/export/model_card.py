@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from ensdistill.config import Config, flatten
 from ensdistill.errors import ConfigIssue
-from ensdistill.evaluation.evaluator import Metrics
-from ensdistill.evaluation.latency import BATCHES, InferenceCost
+from ensdistill.evaluation.inference_cost import BATCHES, InferenceCost
+from ensdistill.evaluation.metric_values import Metrics
 from ensdistill.evaluation.own_metrics import metric_directions
 from ensdistill.evaluation.tables import SHOWN, as_text, markdown_table
 from ensdistill.export.classifier import ONNX_FILE

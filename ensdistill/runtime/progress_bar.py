@@ -1,11 +1,15 @@
 """Progress of long tasks on standard error: a bar on a terminal, otherwise one line per tenth of the task."""
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ensdistill.errors import ConfigIssue
+from ensdistill.runtime.text import printable
 
 _quiet = ContextVar("quiet", default=False)  # per thread, so that other studies in this process can print
 
@@ -64,6 +68,14 @@ def note(words: str) -> None:
     if not is_silent() and words not in _NOTES:
         _NOTES.add(words)
         console(stderr=True).print(words, soft_wrap=True)
+
+
+def show_warnings(warnings: Iterable[ConfigIssue]) -> None:
+    """Prints one line per warning to standard error, unless this thread is silent."""
+    if is_silent():
+        return
+    for warning in warnings:
+        print(printable(f"warning: {warning}"), file=sys.stderr)
 
 
 @contextmanager

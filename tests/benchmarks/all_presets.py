@@ -21,7 +21,8 @@ from scipy.stats import ttest_rel
 from ensdistill import distill, get_ensemble, load_config, load_data
 from ensdistill.config import Config
 from ensdistill.data import DataSplits, Split, load_test
-from ensdistill.evaluation.evaluator import Evaluator, Metrics, mean_metrics
+from ensdistill.evaluation.evaluator import Evaluator
+from ensdistill.evaluation.metric_values import Metrics, mean_metrics
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.allocator import disable_malloc_trim
 from ensdistill.runtime.randomness import deterministic

@@ -22,7 +22,8 @@ from scipy.stats import bootstrap
 
 from ensdistill import get_ensemble, load_config, load_data
 from ensdistill.data import load_test
-from ensdistill.evaluation.evaluator import Evaluator, Metrics
+from ensdistill.evaluation.evaluator import Evaluator
+from ensdistill.evaluation.metric_values import Metrics
 from ensdistill.runtime.randomness import deterministic
 from ensdistill_tune.analysis.statistics import LEVEL, half_interval
 from tests.benchmarks.all_presets import cell, one_preset

@@ -22,7 +22,8 @@ from ensdistill import distill, get_ensemble, load_config, load_data
 from ensdistill.config import Config, presets
 from ensdistill.data import DataSplits, load_test
 from ensdistill.errors import DivergedError
-from ensdistill.evaluation.evaluator import Evaluator, Metrics, mean_metrics
+from ensdistill.evaluation.evaluator import Evaluator
+from ensdistill.evaluation.metric_values import Metrics, mean_metrics
 from ensdistill.evaluation.tables import markdown_table
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.allocator import disable_malloc_trim

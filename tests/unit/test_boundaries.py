@@ -29,7 +29,16 @@ MLFLOW_FILES = [
     "run_index",
     "served_student",
 ]
-RAY_FILES = ["ray_cluster", "ray_nodes", "ray_pieces", "ray_runner", "ray_trainable", "schedulers", "teacher_tasks"]
+RAY_FILES = [
+    "ray_cluster",
+    "ray_nodes",
+    "ray_pieces",
+    "ray_resources",
+    "ray_runner",
+    "ray_trainable",
+    "schedulers",
+    "teacher_tasks",
+]
 STUDY_PACKAGES = {"ensdistill_tune", "ray", "optuna", "mlflow"}
 
 
@@ -147,6 +156,12 @@ def slow_imports_of(program: str) -> str:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < CPU_SECONDS
     return done.stdout.splitlines()[-1]
+
+
+def test_ray_starts_before_torch_is_imported() -> None:
+    program = "import sys, ensdistill_tune.cli.commands, ensdistill_tune.execution.ray_executor"
+    loaded = f"{program}\nassert not {{'torch', 'mlflow', 'scipy', 'sklearn'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("module", ["ensdistill.cli.main", "ensdistill_tune.cli.main"])

@@ -1,5 +1,7 @@
 """Python API for studies: launch, resume, read results, export, send events to MLflow, write the report."""
 
+from __future__ import annotations
+
 import contextlib
 import shutil
 import threading
@@ -7,12 +9,11 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
 from ensdistill.errors import ConfigError, DataError, format_value
-from ensdistill.export.exporter import ExportResult
 from ensdistill.export.format_names import FORMATS
 from ensdistill.runtime.files import ensure_writable_dir
 from ensdistill.runtime.progress_bar import console, silence
@@ -20,10 +21,10 @@ from ensdistill.runtime.text import counted
 from ensdistill.settings.paths import without_files
 from ensdistill.settings.validation import validate
 from ensdistill_tune.analysis.results import StudyResults, read_facts
+from ensdistill_tune.artifacts import names_within
 from ensdistill_tune.callbacks import CallbackObserver
 from ensdistill_tune.execution.environment import default_variables
 from ensdistill_tune.execution.executor import NAMES, Name, signals_restored
-from ensdistill_tune.phases import names_within
 from ensdistill_tune.records.events import ReportWritten
 from ensdistill_tune.session import StudySession, open_study
 from ensdistill_tune.study.claim import claim
@@ -32,6 +33,9 @@ from ensdistill_tune.study.preparation import apply_warm_start, resolve_precisio
 from ensdistill_tune.study.study_config import StudyConfig, study_files
 from ensdistill_tune.study.study_location import StudyLocation
 from ensdistill_tune.tracking.target import store_of
+
+if TYPE_CHECKING:
+    from ensdistill.export.exporter import ExportResult
 
 CHANGEABLE = ("budget", "confirmation", "constraints", "resources", "tracking")  # settings that `resume` can change
 KEPT = ("name", "study_id", "study_hash", "data_hash", "ensemble_hash", "plugins", "git_commit")  # keys of study.json

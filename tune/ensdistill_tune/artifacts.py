@@ -86,3 +86,13 @@ def _as_yaml(progress: StudyState, trial: TrialRecord, file: Path) -> str:
         f"Test it, once:  {test}\n"
         f"Config hash {config.hash}",
     )
+
+
+def names_within(home: Path, files: Sequence[Path]) -> list[str]:
+    """Returns the paths of files as strings; paths inside the folder of the study are relative to that folder.
+
+    Args:
+        home: The folder of the study.
+        files: The files.
+    """
+    return [str(file.relative_to(home) if file.is_relative_to(home) else file) for file in files]

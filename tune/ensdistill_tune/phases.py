@@ -16,7 +16,7 @@ from ensdistill_tune.analysis.test_evaluation import (
     evaluate_on_test,
     write_confirmation,
 )
-from ensdistill_tune.artifacts import write_artifacts
+from ensdistill_tune.artifacts import names_within, write_artifacts
 from ensdistill_tune.console.final_summary import print_summary, study_command
 from ensdistill_tune.console.live import ConsoleObserver, live
 from ensdistill_tune.execution.executor import Executor
@@ -36,6 +36,7 @@ class SessionContext:
         state: State of the study.
         inputs: Data and teachers.
         executor: Executor that runs the trials.
+        end_workers: Function to call once, after the last trial.
         tracker: Tracker that observes the event log and logs the study to MLflow.
         observer: Observer that prints a line for each trial.
         reevaluate_test: Whether the test set is evaluated again if it was already evaluated for other students.
@@ -44,6 +45,7 @@ class SessionContext:
     state: StudyState
     inputs: StudyInputs
     executor: Executor
+    end_workers: Callable[[], None]
     tracker: MlflowTracker
     observer: ConsoleObserver
     reevaluate_test: bool = False
@@ -73,6 +75,7 @@ def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
     state, inputs = context.state, context.inputs
     with live(context.observer, state):
         ended = context.executor.run_trials(state, inputs.data, inputs.ensemble, inputs.metrics["curve"])
+    context.end_workers()
     nothing = not state.study.rank(state.primary_trials)
     return replace(outcome, ended="failed" if ended == "finished" and nothing else ended)
 
@@ -185,16 +188,6 @@ def _write_report(context: SessionContext, ended: str) -> tuple[list[Path], str]
         why, again = f"{type(error).__name__}: {error}", study_command(context.state, "report")
         context.observer.console.print(f"writing the report failed ({why}); to try again: `{again}`")
         return [], ""
-
-
-def names_within(home: Path, files: Sequence[Path]) -> list[str]:
-    """Returns the paths of files as strings; paths inside the folder of the study are relative to that folder.
-
-    Args:
-        home: The folder of the study.
-        files: The files.
-    """
-    return [str(file.relative_to(home) if file.is_relative_to(home) else file) for file in files]
 
 
 def _finish_after(error: BaseException, context: SessionContext, outcome: SessionOutcome) -> None:

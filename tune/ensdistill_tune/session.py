@@ -1,27 +1,36 @@
-"""One session of a study: prepares data and teachers, then runs the phases."""
+"""One session of a study: starts the executor, prepares data and teachers, then runs the phases.
+
+Importing this module does not import PyTorch, so that Ray can start before and during that import.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import importlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ensdistill.runtime.fast_imports import fast_imports
 from ensdistill.runtime.progress_bar import note
 from ensdistill.runtime.text import counted
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.console.live import ConsoleObserver
 from ensdistill_tune.execution.executor import Executor, Name
-from ensdistill_tune.execution.study_inputs import prepare
-from ensdistill_tune.phases import SessionContext, run_phases
 from ensdistill_tune.records.event_log import scan_log
 from ensdistill_tune.study.study_config import StudyConfig
 from ensdistill_tune.study.study_location import StudyLocation
 from ensdistill_tune.study.study_state import EventObserver, StudyObserver, StudyState
 from ensdistill_tune.tracking.target import MlflowTarget, check_uri, store_of
 from ensdistill_tune.tracking.tracker import MlflowTracker
+
+if TYPE_CHECKING:
+    from ensdistill_tune.phases import SessionContext
+
+AHEAD = ("ensdistill_tune.phases", "mlflow")  # modules that are imported while Ray starts
 
 
 def open_study(
@@ -87,14 +96,18 @@ class StudySession:
         """
         uri = store_of(self.study, self.place.studies)
         check_uri(uri)
-        threading.Thread(target=_import_mlflow, daemon=True).start()
-        header, executor = self.header | {"tracking_uri": uri}, executor_of(self.executor)
+        header = self.header | {"tracking_uri": uri}
+        with fast_imports():
+            executor = executor_of(self.executor)
+        threading.Thread(target=_import_ahead, daemon=True).start()
         with self.place.folder.held(), contextlib.ExitStack() as stack:
             self.place.folder.inbox.drop_stops()  # these requests were meant for an earlier session
             scan_log(self.place.folder.journal)  # an unreadable log must raise its error before teachers are trained
             with self._marked_as_running(header):
-                stack.enter_context(executor.session(self.study, self.place.home))
-                context = self._prepare(header, executor)
+                with fast_imports():
+                    end_workers = stack.enter_context(executor.session(self.study, self.place.home))
+                    from ensdistill_tune.phases import run_phases  # imported here, because it imports torch
+                context = self._prepare(header, executor, end_workers)
             return run_phases(context)
 
     @contextlib.contextmanager
@@ -109,18 +122,23 @@ class StudySession:
                 self.place.folder.write_summary(self.before)
             raise
 
-    def _prepare(self, header: dict[str, Any], executor: Executor) -> SessionContext:
+    def _prepare(self, header: dict[str, Any], executor: Executor, end_workers: Callable[[], None]) -> SessionContext:
+        from ensdistill_tune.execution.study_inputs import prepare  # imported here, because both import torch
+        from ensdistill_tune.phases import SessionContext
+
         inputs = prepare(self.study, self.place, executor, header)
         observer = ConsoleObserver(self.console, self.study)
         state, tracker = open_study(self.study, self.place, inputs.header, [observer, *self.observers], [observer])
         tracker.start()
-        return SessionContext(state, inputs, executor, tracker, observer, self.reevaluate_test)
+        return SessionContext(state, inputs, executor, end_workers, tracker, observer, self.reevaluate_test)
 
 
-def _import_mlflow() -> None:
-    """Imports MLflow while Ray starts, because this process has little to do then. The tracker reports errors."""
-    with contextlib.suppress(Exception):
-        importlib.import_module("mlflow")
+def _import_ahead() -> None:
+    """Imports slow modules while Ray starts, because this process only waits then. Later imports raise errors again."""
+    with fast_imports():
+        for name in AHEAD:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
 
 
 def executor_of(name: Name) -> Executor:
@@ -129,6 +147,6 @@ def executor_of(name: Name) -> Executor:
         from ensdistill_tune.execution.inline_runner import INLINE
 
         return INLINE
-    from ensdistill_tune.execution.ray_runner import RAY
+    from ensdistill_tune.execution.ray_executor import RAY
 
     return RAY

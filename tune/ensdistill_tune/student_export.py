@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ensdistill.data import load_data
 from ensdistill.errors import ConfigError, DataError
-from ensdistill.evaluation.evaluator import Metrics
+from ensdistill.evaluation.metric_values import Metrics
 from ensdistill.export.exporter import ExportResult, export_student
 from ensdistill.export.format_names import FORMATS
 from ensdistill.export.model_card import Rows, StudyContext

@@ -176,7 +176,7 @@ def test_ctrl_c_before_the_first_trial_leaves_no_study_folder(studies: Path, mon
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ensdistill_tune.session.prepare", interrupted)
+    monkeypatch.setattr("ensdistill_tune.execution.study_inputs.prepare", interrupted)
     with pytest.raises(KeyboardInterrupt):
         launch(studies, "none")
     assert not (studies / "none").exists()

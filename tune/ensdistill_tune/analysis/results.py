@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ensdistill.config import Config
 from ensdistill.errors import ConfigError, ConfigIssue, DataError
-from ensdistill.evaluation.evaluator import Metrics
+from ensdistill.evaluation.metric_values import Metrics
 from ensdistill.evaluation.tables import summarize_teachers, teacher_rows
 from ensdistill.runtime.command_line import Option, command_line
 from ensdistill.runtime.weights import STUDENT_FILE

@@ -9,7 +9,8 @@ from typing import Literal
 from torch import nn
 
 from ensdistill.data import DataSplits, load_test
-from ensdistill.evaluation.evaluator import Evaluator, Metrics
+from ensdistill.evaluation.evaluator import Evaluator
+from ensdistill.evaluation.metric_values import Metrics
 from ensdistill.evaluation.tables import summarize_teachers
 from ensdistill.methods.members import TeacherEnsemble
 from ensdistill.runtime.files import write_json

@@ -1,26 +1,33 @@
-"""The commands that run, report and export studies; each returns its exit code."""
+"""The commands that run, report and export studies; each returns its exit code.
+
+Importing this module does not import PyTorch, so that errors in the settings are printed at once.
+"""
+
+from __future__ import annotations
 
 import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markdown import Markdown
 
 from ensdistill.errors import ConfigError, ConfigIssue, DataError
 from ensdistill.evaluation.tables import file_table, price_table
-from ensdistill.export.exporter import ExportResult
-from ensdistill.pipeline import show_warnings
 from ensdistill.runtime.command_line import command_line
-from ensdistill.runtime.progress_bar import console
+from ensdistill.runtime.progress_bar import console, show_warnings
 from ensdistill.runtime.text import counted
 from ensdistill_tune import api
 from ensdistill_tune.analysis.results import StudyResults
 from ensdistill_tune.credentials import give_credentials
-from ensdistill_tune.student_export import WINNER, ExportItem, ExportRequest, export_students
 from ensdistill_tune.study.loading import load_study
 from ensdistill_tune.study.study_location import StudyLocation
 from ensdistill_tune.tracking import server
+
+if TYPE_CHECKING:
+    from ensdistill.export.exporter import ExportResult
+    from ensdistill_tune.student_export import ExportItem
 
 
 def launch(options: argparse.Namespace) -> int:
@@ -97,6 +104,9 @@ def export(options: argparse.Namespace) -> int:
         raise ConfigError("--champion: requires --register NAME, the name of the model in the registry")
     if options.champion and options.trial is not None:
         raise ConfigError("--champion: only the winner can be the champion, got --trial. Omit --trial.")
+    # Imported here, because it imports torch.
+    from ensdistill_tune.student_export import WINNER, ExportRequest, export_students
+
     screen, exports = console(stderr=options.json), []
 
     def exported(choice: ExportItem, done: ExportResult, version: int | None) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ensdistill.runtime.boundary import run_command
+from ensdistill.runtime.fast_imports import fast_imports
 from ensdistill.runtime.help_parser import HelpParser, Program, add_completion
 from ensdistill.version import __version__
 from ensdistill_tune.cli import options
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> int:
         configure_process()
         options = _parser().parse_args(given)
-        command = pkgutil.resolve_name(options.command)  # imported here, because --help must not import torch
+        with fast_imports():
+            command = pkgutil.resolve_name(options.command)  # imported here, because --help must not import torch
         return int(command(options))
 
     return run_command(work, failure=2 if given[:1] == ["compare"] else 1)

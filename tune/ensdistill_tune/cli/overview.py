@@ -10,8 +10,8 @@ from typing import Any
 from rich.table import Table
 
 from ensdistill.errors import ConfigIssue, DataError
-from ensdistill.runtime.progress_bar import console
-from ensdistill.runtime.text import counted, printable
+from ensdistill.runtime.progress_bar import console, show_warnings
+from ensdistill.runtime.text import counted
 from ensdistill_tune.console.follower import StudyFollower, follow
 from ensdistill_tune.console.rendering import StudyPanel
 from ensdistill_tune.formatting import fold, short_value
@@ -33,12 +33,10 @@ def check(options: argparse.Namespace) -> int:
         if not options.no_estimate:
             print("timing one epoch of each kind of trial (--no-estimate skips this)", file=sys.stderr)
     warnings = study_warnings(study)
-    for warning in warnings:
-        print(printable(f"warning: {warning}"), file=sys.stderr)
+    show_warnings(warnings)
     cost, words = None, ""
     if not options.no_estimate:
-        from ensdistill.pipeline import show_warnings  # imported here, because both import torch
-        from ensdistill_tune.execution.cost_estimate import estimate
+        from ensdistill_tune.execution.cost_estimate import estimate  # imported here, because it imports torch
 
         found = list[ConfigIssue]()
         cost, words = estimate(study, Path(options.studies_dir), found.extend)

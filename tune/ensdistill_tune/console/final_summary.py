@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ensdistill.evaluation.tables import teacher_rows
-from ensdistill.pipeline import show_warnings
 from ensdistill.runtime.command_line import STUDIES, Option, command_line
+from ensdistill.runtime.progress_bar import show_warnings
 from ensdistill.runtime.text import counted
 from ensdistill.runtime.weights import STUDENT_FILE
 from ensdistill_tune.analysis.labels import labeled

@@ -1,5 +1,7 @@
 """Code shared by all executors, for passing reports to the planner, determining the outcome and handling signals."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 import signal
@@ -10,18 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ensdistill.data import DataSplits
 from ensdistill.errors import EnsdistillError, MachineError
-from ensdistill.methods.members import TeacherEnsemble
-from ensdistill.training.teachers import Trainer
-from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import EPOCHS, FAILURE, FAILURE_KIND
 from ensdistill_tune.search.decision import Decision
-from ensdistill_tune.study.study_config import Resources, StudyConfig
-from ensdistill_tune.study.study_state import StudyState
+
+if TYPE_CHECKING:
+    from ensdistill.data import DataSplits
+    from ensdistill.methods.members import TeacherEnsemble
+    from ensdistill.training.teachers import Trainer
+    from ensdistill_tune.execution.trial_planner import TrialPlanner
+    from ensdistill_tune.study.study_config import Resources, StudyConfig
+    from ensdistill_tune.study.study_state import StudyState
 
 Name = Literal["ray", "inline"]
 NAMES: tuple[Name, ...] = ("ray", "inline")
@@ -35,7 +39,7 @@ class Executor:
 
     Attributes:
         session: Function that takes the settings and the folder of the study. It returns a context manager within
-            which teachers are trained and trials are run.
+            which teachers are trained and trials are run. Its value is a function to call once, after the last trial.
         teacher_trainer: Function that takes the resources of a trial and the value of `--device`. It returns the
             function that trains missing teachers.
         run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. A
@@ -43,7 +47,7 @@ class Executor:
             validation images, for ensembles of 1, 2, ..., M teachers.
     """
 
-    session: Callable[[StudyConfig, Path], AbstractContextManager[None]]
+    session: Callable[[StudyConfig, Path], AbstractContextManager[Callable[[], None]]]
     teacher_trainer: Callable[[Resources, str], Trainer]
     run_trials: Callable[[StudyState, DataSplits, TeacherEnsemble, Sequence[float]], str]
 

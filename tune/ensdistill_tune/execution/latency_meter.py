@@ -14,7 +14,7 @@ from ensdistill.errors import ConfigIssue
 from ensdistill.evaluation.latency import architecture_of, latency_ms, machine_name, photo_latency_ms
 from ensdistill.export.student_file import DeployableClassifier, resize_of
 from ensdistill.models.fusion import inference_form
-from ensdistill.pipeline import show_warnings
+from ensdistill.runtime.progress_bar import show_warnings
 from ensdistill.training.new_student import new_student
 from ensdistill_tune.execution.memory import free_memory
 from ensdistill_tune.execution.shared_inputs import device_of

@@ -9,10 +9,9 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from ensdistill.errors import OutOfMemoryError, teacher_name
 from ensdistill.runtime.formatting import memory_size
+from ensdistill.runtime.lazy import torch
 
 _UNITS = {unit: 1024**power for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"))}
 _ASKED = re.compile(rf"ried to allocate ([\d.]+) ?({'|'.join(_UNITS)})")  # torch's messages for GPU and CPU

@@ -1,73 +1,36 @@
 """Runs the trials of a study with Ray Tune; the planner serves as Tune's searcher and scheduler."""
 
 import contextlib
-import logging
-import os
 import re
 import shutil
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from ensdistill.data import DataSplits
-from ensdistill.errors import ConfigError, MachineError
+from ensdistill.errors import MachineError
 from ensdistill.methods.members import TeacherEnsemble
-from ensdistill.training.teachers import Trainer
 from ensdistill_tune.execution.environment import environment_variable
-from ensdistill_tune.execution.executor import Executor, TrialReports, interruptible, outcome
+from ensdistill_tune.execution.executor import TrialReports, outcome
 from ensdistill_tune.execution.latency_meter import latency_meter
-from ensdistill_tune.execution.ray_cluster import running_ray
-from ensdistill_tune.execution.ray_nodes import check_nodes, study_machine
-from ensdistill_tune.execution.ray_pieces import check_pieces
+from ensdistill_tune.execution.ray_nodes import study_machine
+from ensdistill_tune.execution.ray_resources import parallel_slots
 from ensdistill_tune.execution.ray_trainable import run_in_worker
 from ensdistill_tune.execution.requests import StudyRequests
 from ensdistill_tune.execution.shared_inputs import SharedInputs
-from ensdistill_tune.execution.teacher_tasks import train_side_by_side
 from ensdistill_tune.execution.trial_planner import PlannerIdle, TrialPlanner, TrialRequest
 from ensdistill_tune.records.events import State
 from ensdistill_tune.records.trial_record import EPOCHS, TrialRecord
 from ensdistill_tune.search.decision import Decision
-from ensdistill_tune.study.study_config import Resources, StudyConfig
 from ensdistill_tune.study.study_state import StudyState
-
-
-@contextlib.contextmanager
-def cluster(study: StudyConfig, home: Path) -> Iterator[None]:
-    """Makes Ray available inside the block: this process's instance, a new instance, or the cluster at RAY_ADDRESS.
-
-    Args:
-        study: The settings; the required resources and custom pieces are checked on the cluster.
-        home: The folder of the study, which must exist on every machine.
-
-    Raises:
-        ConfigError: No machine of the cluster has enough resources for a trial, or a machine lacks a custom piece.
-        MachineError: A machine lacks the folder of the study, or has different versions.
-        DataError: Ray cannot be started.
-    """
-    logger = logging.getLogger("ray.tune")
-    level = logger.level
-    with running_ray(_environment(study.resources)) as shared:
-        logger.setLevel(logging.CRITICAL)  # the console reports failures and their reasons
-        try:
-            with interruptible():
-                _check_resources(study)
-                if shared:
-                    with study_machine(home) as wanted:
-                        check_nodes(wanted)
-                check_pieces(study)
-                yield
-        finally:
-            logger.setLevel(level)
 
 
 def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble, curve: Sequence[float]) -> str:
@@ -83,7 +46,7 @@ def run_trials(progress: StudyState, data: DataSplits, ensemble: TeacherEnsemble
         `finished`, `timed_out` or `interrupted`.
     """
     study = progress.study
-    slots = study.resources.max_concurrent or _parallel_slots(study)
+    slots = study.resources.max_concurrent or parallel_slots(study)
     reports = TrialReports(TrialPlanner(progress, slots, latency_meter(progress, data)))
     inputs = SharedInputs.of(study, progress.folder, data, ensemble, curve)
     at_once = environment_variable("TUNE_MAX_PENDING_TRIALS_PG", str(MAX_PENDING))  # Tune's default: 1
@@ -137,45 +100,10 @@ def _raising(reports: TrialReports) -> Iterator[None]:
         raise reports.error
 
 
-def _teacher_trainer(given: Resources, device: str) -> Trainer:
-    return partial(train_side_by_side, given=given, device=device)
-
-
 MISSING = re.compile("No module named '?ensdistill")
 INSTALL = "Install ensdistill there, in the same version as on the machine that runs the study."
 MAX_PENDING = 1000  # maximum number of pending trials in Tune; the planner limits the trials to the free slots
 SLOTS_SECONDS = 2.0  # seconds between two counts of the cluster's slots
-RAY = Executor(cluster, _teacher_trainer, run_trials)
-
-
-def _parallel_slots(study: StudyConfig) -> int:
-    """Returns the number of trials that the cluster can run in parallel."""
-    wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
-    return sum(
-        min(int(node.get(what, 0) / amount + 1e-9) for what, amount in wanted.items() if amount) for node in _nodes()
-    )
-
-
-def _environment(given: Resources) -> dict[str, str]:
-    """Returns the environment variables that make workers import PyTorch and this package while a study is prepared.
-
-    Ray starts one worker for each CPU in advance, which takes memory. Workers are started in advance only if more than
-    half of them will be used. Trials on GPUs use new workers, which import PyTorch only after Ray has assigned a GPU.
-    """
-    if given.gpus:
-        return {"RAY_prestart_worker_first_driver": "0"}
-    cpus = os.cpu_count() or 1
-    slots = given.max_concurrent or cpus / given.cpus
-    return {
-        "RAY_prestart_worker_first_driver": str(int(2 * slots > cpus)),
-        "RAY_preload_python_modules": "ensdistill_tune.execution.ray_trainable,torch._dynamo",
-        # Ray sets this variable only after the import of PyTorch, which would then use all CPUs.
-        "OMP_NUM_THREADS": str(max(1, int(given.cpus))),
-    }
-
-
-def _nodes() -> list[Mapping[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _folder_of(trial: Any) -> str:
@@ -267,7 +195,7 @@ class _PlannerStopper(_NotPickled, Stopper):
         """Adapts the number of parallel trials when machines join or leave; trials from lost machines restart first."""
         agenda = self.reports.agenda
         if time.monotonic() >= self._due and agenda.study.resources.max_concurrent is None:
-            agenda.slots = max(1, _parallel_slots(agenda.study))
+            agenda.slots = max(1, parallel_slots(agenda.study))
             self._due = time.monotonic() + SLOTS_SECONDS
 
 
@@ -316,18 +244,6 @@ class _PlannerCallback(_NotPickled, tune.Callback):
 
     def _record(self, trial: Any) -> TrialRecord:
         return self.agenda.progress.trials[trial.config["number"]]
-
-
-def _check_resources(study: StudyConfig) -> None:
-    wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
-    nodes = _nodes()
-    if any(all(node.get(what, 0) >= amount for what, amount in wanted.items()) for node in nodes):
-        return
-    here = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
-    raise ConfigError(
-        f"resources: {study.resources.cpus:g} CPU and {study.resources.gpus:g} GPU per trial exceed the resources of "
-        f"every machine ({here}); lower resources.cpus or resources.gpus"
-    )
 
 
 def _worker_error(trial: Any) -> str:

@@ -9,7 +9,8 @@ from ensdistill.data import DataSplits
 from ensdistill.errors import ConfigError, DataError
 from ensdistill.evaluation.plausibility import teacher_warnings
 from ensdistill.methods.members import TeacherEnsemble
-from ensdistill.pipeline import load_inputs, show_warnings, teacher_metrics
+from ensdistill.pipeline import load_inputs, teacher_metrics
+from ensdistill.runtime.progress_bar import show_warnings
 from ensdistill.settings.paths import without_files
 from ensdistill_tune.execution.executor import Executor
 from ensdistill_tune.execution.memory import free_memory
@@ -58,8 +59,9 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     train = executor.teacher_trainer(study.resources, place.device)
     data, ensemble = load_inputs(config, str(place.studies), place.device, study.distinct_architectures, train, check)
     metrics = teacher_metrics(ensemble, data, config)
-    ensemble.cpu()  # the GPU is reserved for trials until the test evaluation
-    free_memory()
+    if data.train.images.device.type != "cpu":  # the GPU is reserved for trials until the test evaluation
+        ensemble.cpu()
+        free_memory()
     _check_same(place, header, "data_hash", data.identity, "images")
     _check_same(place, header, "ensemble_hash", ensemble.identity, "teachers")
     found = teacher_warnings(metrics, len(data.class_names))

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from ensdistill.config import to_yaml
-from ensdistill.evaluation.evaluator import Metrics
+from ensdistill.evaluation.metric_values import Metrics
 from ensdistill.evaluation.plausibility import is_shown
 from ensdistill.evaluation.tables import as_text, markdown_table
 from ensdistill.runtime.command_line import command_line

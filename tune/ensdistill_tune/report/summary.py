@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from ensdistill.evaluation.evaluator import Metrics
+from ensdistill.evaluation.metric_values import Metrics
 from ensdistill.evaluation.plausibility import is_at_chance, is_identified
 from ensdistill.runtime.formatting import mean_and_spread, percent
 from ensdistill.runtime.text import counted, verb

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from ensdistill.errors import DataError
 from ensdistill.methods.recipe import fast_in_bfloat16
+from ensdistill.runtime.lazy import torch
 from ensdistill.settings.validation import validate
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.records.trial_record import TrialRecord, of_kind

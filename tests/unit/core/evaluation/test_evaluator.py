@@ -10,7 +10,8 @@ from torch import nn
 from ensdistill.data import DataSplits, Split, load_data
 from ensdistill.evaluation.calibration import calibrated_nll
 from ensdistill.evaluation.corruptions import CORRUPTIONS, corrupt
-from ensdistill.evaluation.evaluator import Evaluator, evaluate_corruptions, mean_metrics, model_complexity
+from ensdistill.evaluation.evaluator import Evaluator, evaluate_corruptions, model_complexity
+from ensdistill.evaluation.metric_values import mean_metrics
 from ensdistill.evaluation.metrics import accuracy
 from ensdistill.evaluation.predict import evaluate, predict
 from ensdistill.methods.members import CombinedClassifier, TeacherEnsemble

@@ -6,8 +6,7 @@ import threading
 import pytest
 
 from ensdistill.errors import ConfigIssue
-from ensdistill.pipeline import show_warnings
-from ensdistill.runtime.progress_bar import console, is_silent, progress, silence
+from ensdistill.runtime.progress_bar import console, is_silent, progress, show_warnings, silence
 
 
 class Terminal(io.StringIO):

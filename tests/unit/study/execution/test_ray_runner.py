@@ -9,7 +9,8 @@ from ray.tune.utils.object_cache import _ObjectCache
 
 from ensdistill_tune.analysis.trial_warnings import trial_warnings
 from ensdistill_tune.execution.executor import TrialReports
-from ensdistill_tune.execution.ray_runner import _environment, _keep_workers, _PlannerCallback, _worker_error
+from ensdistill_tune.execution.ray_executor import worker_environment
+from ensdistill_tune.execution.ray_runner import _keep_workers, _PlannerCallback, _worker_error
 from ensdistill_tune.execution.trial_planner import TrialPlanner
 from ensdistill_tune.records.study_directory import StudyDirectory
 from ensdistill_tune.study.study_config import Resources, StudyConfig
@@ -99,9 +100,9 @@ def test_workers_are_started_in_advance_only_if_most_of_them_will_be_used(
     given: dict[str, float], cpus: int, in_advance: str, threads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: cpus)
-    found = _environment(Resources.model_validate(given))
+    found = worker_environment(Resources.model_validate(given))
     assert (found["RAY_prestart_worker_first_driver"], found["OMP_NUM_THREADS"]) == (in_advance, threads)
 
 
 def test_workers_on_gpus_import_nothing_before_they_have_a_gpu() -> None:
-    assert _environment(Resources(gpus=1)) == {"RAY_prestart_worker_first_driver": "0"}
+    assert worker_environment(Resources(gpus=1)) == {"RAY_prestart_worker_first_driver": "0"}
