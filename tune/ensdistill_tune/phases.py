@@ -36,7 +36,6 @@ class SessionContext:
         state: State of the study.
         inputs: Data and teachers.
         executor: Executor that runs the trials.
-        end_workers: Function to call once, after the last trial.
         tracker: Tracker that observes the event log and logs the study to MLflow.
         observer: Observer that prints a line for each trial.
         reevaluate_test: Whether the test set is evaluated again if it was already evaluated for other students.
@@ -45,7 +44,6 @@ class SessionContext:
     state: StudyState
     inputs: StudyInputs
     executor: Executor
-    end_workers: Callable[[], None]
     tracker: MlflowTracker
     observer: ConsoleObserver
     reevaluate_test: bool = False
@@ -75,7 +73,6 @@ def search(context: SessionContext, outcome: SessionOutcome) -> SessionOutcome:
     state, inputs = context.state, context.inputs
     with live(context.observer, state):
         ended = context.executor.run_trials(state, inputs.data, inputs.ensemble, inputs.metrics["curve"])
-    context.end_workers()
     nothing = not state.study.rank(state.primary_trials)
     return replace(outcome, ended="failed" if ended == "finished" and nothing else ended)
 

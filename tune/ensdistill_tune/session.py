@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -105,9 +105,9 @@ class StudySession:
             scan_log(self.place.folder.journal)  # an unreadable log must raise its error before teachers are trained
             with self._marked_as_running(header):
                 with fast_imports():
-                    end_workers = stack.enter_context(executor.session(self.study, self.place.home))
+                    stack.enter_context(executor.session(self.study, self.place.home))
                     from ensdistill_tune.phases import run_phases  # imported here, because it imports torch
-                context = self._prepare(header, executor, end_workers)
+                context = self._prepare(header, executor)
             return run_phases(context)
 
     @contextlib.contextmanager
@@ -122,7 +122,7 @@ class StudySession:
                 self.place.folder.write_summary(self.before)
             raise
 
-    def _prepare(self, header: dict[str, Any], executor: Executor, end_workers: Callable[[], None]) -> SessionContext:
+    def _prepare(self, header: dict[str, Any], executor: Executor) -> SessionContext:
         from ensdistill_tune.execution.study_inputs import prepare  # imported here, because both import torch
         from ensdistill_tune.phases import SessionContext
 
@@ -130,7 +130,7 @@ class StudySession:
         observer = ConsoleObserver(self.console, self.study)
         state, tracker = open_study(self.study, self.place, inputs.header, [observer, *self.observers], [observer])
         tracker.start()
-        return SessionContext(state, inputs, executor, end_workers, tracker, observer, self.reevaluate_test)
+        return SessionContext(state, inputs, executor, tracker, observer, self.reevaluate_test)
 
 
 def _import_ahead() -> None:

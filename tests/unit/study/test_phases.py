@@ -210,14 +210,11 @@ def test_a_study_whose_trials_all_violate_a_constraint_does_not_count_as_failed(
     state.start(1, baseline=None, sampled={"loss.temperature": 1.5}, config_hash="")
     state.report(1, {"epoch": 1.0, "epochs": 1.0} | dict.fromkeys(METRICS, 0.5))
     state.end(1, "finished")
-    ends: list[str] = []
     context: Any = SimpleNamespace(
         state=state,
         inputs=SimpleNamespace(data=None, ensemble=None, metrics={"curve": []}),
         observer=ConsoleObserver(Console(file=io.StringIO()), study),
-        executor=SimpleNamespace(run_trials=lambda *_: ends.append("trials") or "finished"),
-        end_workers=lambda: ends.append("workers"),
+        executor=SimpleNamespace(run_trials=lambda *_: "finished"),
     )
     assert phases.search(context, SessionOutcome()).ended == "finished"
-    assert ends == ["trials", "workers"]
     assert state.best is None

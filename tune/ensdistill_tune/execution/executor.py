@@ -39,7 +39,7 @@ class Executor:
 
     Attributes:
         session: Function that takes the settings and the folder of the study. It returns a context manager within
-            which teachers are trained and trials are run. Its value is a function to call once, after the last trial.
+            which teachers are trained and trials are run.
         teacher_trainer: Function that takes the resources of a trial and the value of `--device`. It returns the
             function that trains missing teachers.
         run_trials: Function that runs all remaining trials and returns `finished`, `timed_out` or `interrupted`. A
@@ -47,7 +47,7 @@ class Executor:
             validation images, for ensembles of 1, 2, ..., M teachers.
     """
 
-    session: Callable[[StudyConfig, Path], AbstractContextManager[Callable[[], None]]]
+    session: Callable[[StudyConfig, Path], AbstractContextManager[None]]
     teacher_trainer: Callable[[Resources, str], Trainer]
     run_trials: Callable[[StudyState, DataSplits, TeacherEnsemble, Sequence[float]], str]
 

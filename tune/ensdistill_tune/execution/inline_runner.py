@@ -3,7 +3,7 @@
 import contextlib
 import gc
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ class _StoppedError(Exception):
 
 
 @contextlib.contextmanager
-def _session(study: StudyConfig, home: Path) -> Iterator[Callable[[], None]]:
+def _session(study: StudyConfig, home: Path) -> Iterator[None]:
     with interruptible():
-        yield lambda: None
+        yield
 
 
 def _teacher_trainer(given: Resources, device: str) -> Trainer:

@@ -4,9 +4,7 @@ import contextlib
 import logging
 import os
 import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +22,8 @@ SESSION = "ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store.1" 
 LONGEST = 107  # maximum length of a socket path in bytes; 103 on macOS
 
 
-@dataclass(frozen=True)
-class UsedRay:
-    """The Ray instance of a block.
-
-    Attributes:
-        shared: Whether the instance may include other machines, or processes in another Python environment.
-        end: Function to call at most once, after the last use: ends the instance in the background if it was started
-            for the block. Ending Ray takes more than a second, in which this process can write the report.
-    """
-
-    shared: bool
-    end: Callable[[], None]
-
-
 @contextlib.contextmanager
-def running_ray(environment: Mapping[str, str]) -> Iterator[UsedRay]:
+def running_ray(environment: Mapping[str, str]) -> Iterator[bool]:
     """Provides Ray inside the block.
 
     If this process already uses Ray, the existing instance is used and keeps running. Otherwise, a new instance is
@@ -48,27 +32,28 @@ def running_ray(environment: Mapping[str, str]) -> Iterator[UsedRay]:
     Args:
         environment: Environment variables for a new instance; variables that the user has set keep their values.
 
+    Yields:
+        Whether the instance may include other machines, or processes that run in another Python environment.
+
     Raises:
         DataError: Ray cannot be started, or this process uses Ray Client.
     """
     if not ray.is_initialized():
         with restored(*VARIABLES), default_variables(environment):
             address = start_ray()
-            ending = threading.Thread(target=ray.shutdown, name="end of Ray")
             try:
                 with inherited_environment() if address == LOCAL else contextlib.nullcontext():
-                    yield UsedRay(shared=address != LOCAL, end=ending.start)
+                    yield address != LOCAL
             finally:
-                if ending.ident is not None:
-                    ending.join()
-                ray.shutdown()  # does nothing if Ray has already ended
+                # In this thread, because Ray ends the process if a thread frees a reference during the shutdown.
+                ray.shutdown()
         return
     if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
         raise DataError(
             "ray.init: must be a direct connection to the cluster, but this process uses Ray Client. Call "
             "ray.shutdown(), or launch the study on a machine of the cluster."
         )
-    yield UsedRay(shared=True, end=lambda: None)
+    yield True
 
 
 @contextlib.contextmanager

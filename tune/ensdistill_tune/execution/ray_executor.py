@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,15 +25,12 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def cluster(study: StudyConfig, home: Path) -> Iterator[Callable[[], None]]:
+def cluster(study: StudyConfig, home: Path) -> Iterator[None]:
     """Makes Ray available inside the block: this process's instance, a new instance, or the cluster at RAY_ADDRESS.
 
     Args:
         study: The settings; the required resources and custom pieces are checked on the cluster.
         home: The folder of the study, which must exist on every machine.
-
-    Yields:
-        A function to call after the last trial: it ends an instance that was started for the block, in the background.
 
     Raises:
         ConfigError: No machine of the cluster has enough resources for a trial, or a machine lacks a custom piece.
@@ -42,16 +39,16 @@ def cluster(study: StudyConfig, home: Path) -> Iterator[Callable[[], None]]:
     """
     logger = logging.getLogger("ray.tune")
     level = logger.level
-    with running_ray(worker_environment(study.resources)) as used:
+    with running_ray(worker_environment(study.resources)) as shared:
         logger.setLevel(logging.CRITICAL)  # the console reports failures and their reasons
         try:
             with interruptible():
                 check_resources(study)
-                if used.shared:
+                if shared:
                     with study_machine(home) as wanted:
                         check_nodes(wanted)
                 check_pieces(study)
-                yield used.end
+                yield
         finally:
             logger.setLevel(level)
 

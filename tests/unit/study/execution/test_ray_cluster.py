@@ -2,7 +2,6 @@
 
 import os
 import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -53,32 +52,13 @@ def test_environment_variables_of_an_instance_are_restored_and_those_of_the_user
     monkeypatch.setattr(ray_start.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray_start.ray, "shutdown", lambda: None)
     before = (class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE)
-    with running_ray({"OF_USER": "changed", "OF_STUDY": "set"}) as used:
-        assert (used.shared, os.environ["OF_USER"], os.environ["OF_STUDY"]) == (False, "kept", "set")
+    with running_ray({"OF_USER": "changed", "OF_STUDY": "set"}) as shared:
+        assert (shared, os.environ["OF_USER"], os.environ["OF_STUDY"]) == (False, "kept", "set")
         assert not class_cache.DEFAULT_ENV_VARS
         assert not class_cache.ENV_VARS_TO_PROPAGATE
     assert started == ["local"]
     assert "OF_STUDY" not in os.environ
     assert before == (class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE)
-
-
-def test_ray_ends_in_the_background_while_the_block_continues(
-    started: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    may_end, ended = threading.Event(), list[str]()
-
-    def shutdown() -> None:
-        may_end.wait()
-        ended.append(threading.current_thread().name)
-
-    monkeypatch.setattr(ray_start.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray_start.ray, "shutdown", shutdown)
-    with running_ray({}) as used:
-        used.end()
-        assert ended == []
-        may_end.set()
-    assert ended == ["end of Ray", "MainThread"]
-    assert started == ["local"]
 
 
 def test_another_version_of_ray_without_tunes_variables_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
