@@ -52,7 +52,7 @@ def test_a_user_module_named_tune_is_not_executed(command: list[str], tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["torch", "rich", "numpy", "random"])
-@pytest.mark.parametrize("words", [["ensdistill", "teachers", "kd"], ["ensdistill-tune", "report", "x"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["ensdistill", "teachers", "kd"], ["ensdistill-tune", "export", "x"]], ids=" ".join)
 def test_a_module_that_shadows_a_dependency_is_named_in_the_error(words: list[str], name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.py").write_text("VALUE = 1\n")
     done = run(Path(sys.executable).parent / words[0], *words[1:], cwd=tmp_path, path=tmp_path)
