@@ -59,8 +59,8 @@ def prepare(study: StudyConfig, place: StudyLocation, executor: Executor, header
     train = executor.teacher_trainer(study.resources, place.device)
     data, ensemble = load_inputs(config, str(place.studies), place.device, study.distinct_architectures, train, check)
     metrics = teacher_metrics(ensemble, data, config)
-    if data.train.images.device.type != "cpu":  # the GPU is reserved for trials until the test evaluation
-        ensemble.cpu()
+    ensemble.cpu()  # the GPU is reserved for trials until the test evaluation
+    if data.train.images.device.type != "cpu":  # on a CPU, collecting garbage here would only delay the first trial
         free_memory()
     _check_same(place, header, "data_hash", data.identity, "images")
     _check_same(place, header, "ensemble_hash", ensemble.identity, "teachers")
